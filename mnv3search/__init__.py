@@ -1,0 +1,1 @@
+"""mnv3search: platform-aware architecture search and NetAdapt for mobile networks."""

@@ -1,0 +1,1 @@
+"""How accurate networks are: evaluators."""

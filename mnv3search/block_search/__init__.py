@@ -1,0 +1,1 @@
+"""Block search with Optuna."""

@@ -1,0 +1,1 @@
+"""MAdds, parameters, activations and peak memory: analytic, exact, by layer."""

@@ -1,0 +1,81 @@
+"""MAdds, parameters, activations and peak activation memory: analytic and exact (conventions in ``cost.layers``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from mnv3search.architecture import Architecture
+from mnv3search.cost.layers import Layer, unit_layers
+from mnv3search.cost.units import Unit, unit_names, units
+
+BYTES_PER_ELEMENT = 4
+
+
+class UnitCost(NamedTuple):
+    """What one unit adds to a network's counts; ``peak_elements`` is a maximum, the others are sums."""
+
+    madds: int
+    parameters: int
+    activations: int
+    peak_elements: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The counts of one architecture.
+
+    Attributes:
+        madds: multiply-adds of convolutions and linear layers at batch 1.
+        parameters: all learned numbers.
+        activations: elements of the outputs of convolutions and linear layers.
+        peak_memory_bytes: fp32, batch 1: the largest sum of live tensors over the operations.
+    """
+
+    architecture: Architecture
+    madds: int
+    parameters: int
+    activations: int
+    peak_memory_bytes: int
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every layer with its own counts, named ``stem.conv``, ``blocks.3.depthwise``, ``head.classifier`` …"""
+        names = unit_names(self.architecture)
+        return tuple(
+            layer._replace(name=f"{name}.{layer.name}")
+            for name, unit in zip(names, units(self.architecture), strict=True)
+            for layer in unit_layers(unit)
+        )
+
+
+@lru_cache(maxsize=1 << 17)
+def unit_cost(unit: Unit) -> UnitCost:
+    """The cost of one unit; equal units are priced once."""
+    layers = unit_layers(unit)
+    return UnitCost(
+        sum([layer.madds for layer in layers]),
+        sum([layer.parameters for layer in layers]),
+        sum([layer.activations for layer in layers]),
+        max([layer.live_elements for layer in layers]),
+    )
+
+
+def total_cost(parts: Iterable[Unit]) -> UnitCost:
+    """The sum (and the largest peak) over units."""
+    madds = parameters = activations = peak = 0
+    for unit in parts:
+        cost = unit_cost(unit)
+        madds += cost[0]
+        parameters += cost[1]
+        activations += cost[2]
+        peak = max(peak, cost[3])
+    return UnitCost(madds, parameters, activations, peak)
+
+
+def count(architecture: Architecture) -> Counts:
+    """MAdds, parameters, activations and peak activation memory of ``architecture``, exact, without torch."""
+    cost = total_cost(units(architecture))
+    return Counts(architecture, cost.madds, cost.parameters, cost.activations, cost.peak_elements * BYTES_PER_ELEMENT)

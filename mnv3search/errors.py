@@ -1,0 +1,103 @@
+"""Every exception that mnv3search raises on purpose.
+
+::
+
+    Mnv3SearchError                 base; the command line prints it as one line and exits with code 2
+    ├── ArchitectureError           a block, stem, head or whole network that cannot exist
+    ├── UnknownNameError            no such network, space, device, evaluator or sampler; names the nearest
+    ├── SpaceError                  a space file that breaks a rule: file, line, rule, value, remedy
+    ├── TargetError                 a latency target that is not a positive, finite figure with a unit
+    ├── InfeasibleError             no network of the space meets the target; carries fastest and slowest
+    ├── DeviceError                 a device profile that cannot be read or used
+    │   └── MeasurementError        a measurement on this machine that failed or cannot be trusted
+    ├── EvaluatorError              an accuracy evaluator that cannot serve here or gave an unusable answer
+    ├── WeightsError                weights that do not belong to the network
+    ├── RunError                    a run folder that is missing, damaged or of another run
+    └── MissingDependencyError      a package that this step needs is not installed; says how to get it
+
+Every message states the value, the rule that it breaks and what would be valid.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class Mnv3SearchError(Exception):
+    """Base of all errors that a user can cause or mend."""
+
+
+class ArchitectureError(Mnv3SearchError, ValueError):
+    """A block, stem, head or whole network that cannot exist."""
+
+
+class UnknownNameError(Mnv3SearchError, LookupError):
+    """A name that is not registered; the message lists the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:8]
+        message = f"unknown {kind} {name!r}; did you mean {' or '.join(near)}?" if near else f"unknown {kind} {name!r}"
+        super().__init__(f"{message} {hint}".strip())
+        self.kind = kind
+        self.name = name
+
+
+class SpaceError(Mnv3SearchError, ValueError):
+    """A search space that breaks a rule."""
+
+
+class TargetError(Mnv3SearchError, ValueError):
+    """A latency target that is not a positive, finite figure with a unit."""
+
+
+class InfeasibleError(Mnv3SearchError):
+    """No network of the space can meet the target.
+
+    Attributes:
+        target_latency_ms, fastest_ms, slowest_ms: milliseconds by the run's latency model.
+        exact: whether the two bounds are exact or the extremes of a sample.
+    """
+
+    def __init__(self, target_latency_ms: float, fastest_ms: float, slowest_ms: float, *, exact: bool) -> None:
+        bound = "" if exact else " (of a sample)"
+        super().__init__(
+            f"no network of this space meets {target_latency_ms:g} ms: "
+            f"the fastest{bound} takes {fastest_ms:.2f} ms, the slowest {slowest_ms:.2f} ms; "
+            f"set a target above {fastest_ms:.2f} ms or choose a smaller space"
+        )
+        self.target_latency_ms = target_latency_ms
+        self.fastest_ms = fastest_ms
+        self.slowest_ms = slowest_ms
+        self.exact = exact
+
+
+class DeviceError(Mnv3SearchError):
+    """A device profile that cannot be read or used."""
+
+
+class MeasurementError(DeviceError):
+    """A measurement on this machine that failed or cannot be trusted."""
+
+
+class EvaluatorError(Mnv3SearchError):
+    """An accuracy evaluator that cannot serve here or gave an unusable answer."""
+
+
+class WeightsError(Mnv3SearchError, ValueError):
+    """Weights that do not belong to the network."""
+
+
+class RunError(Mnv3SearchError):
+    """A run folder that is missing, damaged or of another run."""
+
+
+class MissingDependencyError(Mnv3SearchError, ImportError):
+    """A package that this step needs is not installed."""
+
+    def __init__(self, package: str, needed_for: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the package {package}, which is not installed; run: pip install {package}"
+        )
+        self.package = package

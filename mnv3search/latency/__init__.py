@@ -1,0 +1,1 @@
+"""How long networks take: estimated, summed from measured units, or measured whole."""
