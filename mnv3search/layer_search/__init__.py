@@ -1,1 +1,19 @@
 """Layer search: NetAdapt."""
+
+from __future__ import annotations
+
+from mnv3search.layer_search.loop import NetAdaptOptions, NetAdaptResult, Step, netadapt
+from mnv3search.layer_search.proposals import Site, narrow, sites
+from mnv3search.layer_search.selection import Proposal, SelectionRule
+
+__all__ = [
+    "NetAdaptOptions",
+    "NetAdaptResult",
+    "Proposal",
+    "SelectionRule",
+    "Site",
+    "Step",
+    "narrow",
+    "netadapt",
+    "sites",
+]

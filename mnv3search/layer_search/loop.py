@@ -1,0 +1,263 @@
+"""NetAdapt: narrow a network layer by layer until it meets a latency target.
+
+Sources: NetAdapt (Yang et al. 2018, arXiv:1804.03230) and its use in MobileNetV3 (Howard et al. 2019, section 4.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mnv3search.accuracy.evaluator import Evaluator, checked_evaluations
+from mnv3search.architecture import Architecture
+from mnv3search.candidate import Candidate, Origin
+from mnv3search.cost.counts import count
+from mnv3search.cost.units import units
+from mnv3search.errors import InfeasibleError, Mnv3SearchError, TargetError
+from mnv3search.latency.model import LatencyModel, Preparable
+from mnv3search.layer_search.proposals import Site, narrow, narrowest, sites
+from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule
+
+MAX_STEPS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One narrowing that was kept.
+
+    Attributes:
+        number: from 1.
+        change: what was narrowed, in words; ``kind`` is ``expansion`` or ``bottleneck``.
+        top1, top1_std, latency_ms: of the network after the step.
+        delta_top1, delta_latency_ms: against the network before it.
+        proposals: how many were judged.
+        required_ms: the cut that every proposal had to make.
+    """
+
+    number: int
+    kind: str
+    change: str
+    architecture: Architecture
+    top1: float
+    top1_std: float | None
+    latency_ms: float
+    delta_top1: float
+    delta_latency_ms: float
+    proposals: int
+    required_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class NetAdaptResult:
+    """What NetAdapt did: where it began, each step, where it ended.
+
+    Attributes:
+        reached: whether ``final`` meets the target.
+        evaluated: distinct architectures given to the evaluator by this call.
+    """
+
+    seed: Candidate
+    steps: tuple[Step, ...]
+    final: Candidate
+    reached: bool
+    evaluated: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetAdaptOptions:
+    """How NetAdapt steps.
+
+    Attributes:
+        step_fraction: δ, the least cut of a step as a share of the seed's latency (paper: 0.01).
+        decay: δ's factor from one step to the next (MobileNetV3: 1; NetAdapt's code: 0.96 with δ 0.025).
+        selection: ``ratio`` (largest ΔAcc/|ΔLat|) or ``accuracy`` (most accurate proposal).
+        divisor: widths are multiples of it.
+
+    Raises:
+        Mnv3SearchError: a value out of its range.
+    """
+
+    step_fraction: float = 0.01
+    decay: float = 1.0
+    selection: SelectionRule = "ratio"
+    divisor: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step_fraction < 1:
+            raise Mnv3SearchError(
+                f"step fraction {self.step_fraction!r} must be above 0 and below 1; the paper uses 0.01"
+            )
+        if not 0 < self.decay <= 1:
+            raise Mnv3SearchError(f"decay {self.decay!r} must be above 0 and at most 1")
+        if self.selection not in SELECTION_RULES:
+            raise Mnv3SearchError(f"selection {self.selection!r} must be one of {', '.join(SELECTION_RULES)}")
+        if not 1 <= self.divisor <= 1024:
+            raise Mnv3SearchError(f"divisor {self.divisor!r} must be from 1 to 1024")
+
+    def required_ms(self, seed_latency_ms: float, done: int) -> float:
+        """The cut that step ``done`` + 1 must make, in milliseconds."""
+        return self.step_fraction * seed_latency_ms * self.decay**done
+
+
+def netadapt(
+    architecture: Architecture,
+    latency: LatencyModel,
+    evaluator: Evaluator,
+    target_latency_ms: float,
+    *,
+    options: NetAdaptOptions | None = None,
+    resume: Sequence[Step] = (),
+    on_step: Callable[[Step], None] | None = None,
+) -> NetAdaptResult:
+    """Narrow ``architecture`` to ``target_latency_ms``.
+
+    Every step judges, for each place that can be narrowed, the widest network that is at least δ faster, and keeps one
+    of them; the last step asks for no more than is missing.
+
+    Args:
+        architecture: the seed.
+        latency: any latency model; its answers are milliseconds.
+        evaluator: any accuracy evaluator.
+        target_latency_ms: above 0.
+        options: δ, decay, selection rule, divisor.
+        resume: the steps of an earlier, interrupted call with the same arguments; it goes on after the last of them.
+        on_step: called after each step.
+
+    Raises:
+        TargetError: the target is not a positive, finite number.
+        InfeasibleError: even the narrowest network is above the target.
+        Mnv3SearchError: δ decays so fast that its steps cannot sum to the cut that is needed.
+    """
+    if not (math.isfinite(target_latency_ms) and target_latency_ms > 0):
+        raise TargetError(f"target latency {target_latency_ms!r} ms must be a positive, finite number")
+    options = options or NetAdaptOptions()
+    seed = _judge(architecture, latency, evaluator, "reference", 0)
+    _check_reachable(seed, latency, target_latency_ms, options)
+    loop = _Loop(seed, latency, evaluator, target_latency_ms, options, list(resume))
+    while loop.latency_ms > target_latency_ms and len(loop.steps) < MAX_STEPS:
+        step = loop.next_step()
+        if step is None:
+            break
+        loop.steps.append(step)
+        if on_step is not None:
+            on_step(step)
+    return loop.result()
+
+
+@dataclass(slots=True)
+class _Loop:
+    """The state between steps: all of it follows from the seed and the steps."""
+
+    seed: Candidate
+    latency: LatencyModel
+    evaluator: Evaluator
+    target_latency_ms: float
+    options: NetAdaptOptions
+    steps: list[Step]
+    evaluated: int = 1
+
+    @property
+    def _last(self) -> Step | Candidate:
+        return self.steps[-1] if self.steps else self.seed
+
+    @property
+    def latency_ms(self) -> float:
+        return self._last.latency_ms
+
+    def next_step(self) -> Step | None:
+        last, done = self._last, len(self.steps)
+        required = self.options.required_ms(self.seed.latency_ms, done)
+        # the floor keeps rounding from asking for a cut of nothing
+        required = max(min(required, last.latency_ms - self.target_latency_ms), 1e-9 * self.seed.latency_ms)
+        proposals = self._proposals(last, required)
+        if not proposals:
+            return None
+        kept = SELECTION_RULES[self.options.selection](proposals, last.top1, last.latency_ms)
+        return Step(
+            done + 1, kept.kind, kept.change, kept.architecture, kept.top1, kept.top1_std, kept.latency_ms,
+            kept.top1 - last.top1, kept.latency_ms - last.latency_ms, len(proposals), required,
+        )  # fmt: skip
+
+    def _proposals(self, last: Step | Candidate, required: float) -> list[Proposal]:
+        found = widest_within(last.architecture, self.latency, last.latency_ms - required, self.options.divisor)
+        evaluations = checked_evaluations(self.evaluator, [narrowed for _, _, narrowed, _ in found])
+        self.evaluated += len(found)
+        return [
+            Proposal(narrowed, site.kind, site.describe(width), answer.top1, answer.top1_std, latency_ms)
+            for (site, width, narrowed, latency_ms), answer in zip(found, evaluations, strict=True)
+        ]
+
+    def result(self) -> NetAdaptResult:
+        final = self.seed
+        if self.steps:
+            last = self.steps[-1]
+            counts = count(last.architecture)
+            final = Candidate(
+                last.architecture, last.top1, last.top1_std, last.latency_ms, counts.madds, counts.parameters,
+                "netadapt", last.number,
+            )  # fmt: skip
+        return NetAdaptResult(
+            self.seed, tuple(self.steps), final, final.latency_ms <= self.target_latency_ms, self.evaluated
+        )
+
+
+def widest_within(
+    architecture: Architecture, latency: LatencyModel, limit_ms: float, divisor: int
+) -> list[tuple[Site, int, Architecture, float]]:
+    """For each site the widest narrowing that takes at most ``limit_ms``: (site, width, network, milliseconds).
+
+    Widths are bisected for all sites side by side, so a model that measures is asked for few networks.
+    """
+    places = [(site, site.widths(divisor)) for site in sites(architecture)]
+    places = [(site, widths) for site, widths in places if widths]
+    low = [0] * len(places)
+    high = [len(widths) for _, widths in places]
+    found: dict[int, tuple[Site, int, Architecture, float]] = {}
+    while True:
+        active = [i for i in range(len(places)) if low[i] < high[i]]
+        if not active:
+            return [found[i] for i in sorted(found)]
+        middle = [(low[i] + high[i]) // 2 for i in active]
+        tried = [narrow(architecture, places[i][0], places[i][1][m]) for i, m in zip(active, middle, strict=True)]
+        for i, m, network, latency_ms in zip(active, middle, tried, _latencies(latency, tried), strict=True):
+            if latency_ms <= limit_ms:
+                found[i] = (places[i][0], places[i][1][m], network, latency_ms)
+                high[i] = m
+            else:
+                low[i] = m + 1
+
+
+def _latencies(latency: LatencyModel, architectures: Sequence[Architecture]) -> list[float]:
+    if isinstance(latency, Preparable):
+        latency.prepare(sorted({part for a in architectures for part in units(a)}, key=repr))
+    return [float(value) for value in np.asarray(latency.latency_ms(architectures))]
+
+
+def _judge(
+    architecture: Architecture, latency: LatencyModel, evaluator: Evaluator, origin: Origin, number: int
+) -> Candidate:
+    answer = checked_evaluations(evaluator, [architecture])[0]
+    counts = count(architecture)
+    return Candidate(
+        architecture, answer.top1, answer.top1_std, _latencies(latency, [architecture])[0], counts.madds,
+        counts.parameters, origin, number,
+    )  # fmt: skip
+
+
+def _check_reachable(seed: Candidate, latency: LatencyModel, target_ms: float, options: NetAdaptOptions) -> None:
+    missing = seed.latency_ms - target_ms
+    if missing <= 0:
+        return
+    least = _latencies(latency, [narrowest(seed.architecture, options.divisor)])[0]
+    if least > target_ms:
+        raise InfeasibleError(target_ms, least, seed.latency_ms, exact=True)
+    if options.decay < 1:
+        reach = options.required_ms(seed.latency_ms, 0) / (1 - options.decay)
+        if reach < missing:
+            raise Mnv3SearchError(
+                f"steps of {options.step_fraction:g} of the seed's latency with decay {options.decay:g} sum to "
+                f"{reach:.2f} ms, but {missing:.2f} ms must go; raise the step or the decay"
+            )

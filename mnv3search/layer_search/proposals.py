@@ -1,0 +1,96 @@
+"""NetAdapt's proposals: narrow one expansion layer, or one bottleneck in every block that shares it.
+
+Source: MobileNetV3 (Howard et al. 2019), section 4.2; the residual must hold, so a bottleneck is narrowed in its whole
+residual group at once. Everything here is a pure function of values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from mnv3search.architecture import Architecture, BlockSpec, residual_groups
+
+STEM = -1
+
+SiteKind = Literal["expansion", "bottleneck"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place where a network can be narrowed.
+
+    Attributes:
+        kind: ``expansion`` (one block's expanded channels) or ``bottleneck`` (a residual group's output channels).
+        members: block indices; -1 stands for the stem.
+        channels: today's width there.
+    """
+
+    kind: SiteKind
+    members: tuple[int, ...]
+    channels: int
+
+    def describe(self, new_channels: int) -> str:
+        """Such as ``expansion of block 4: 240 → 200`` or ``bottleneck of blocks 3–5: 40 → 32``."""
+        first, last = self.members[0], self.members[-1]
+        where = "the stem" if first == last == STEM else f"block {last}" if first == last else ""
+        where = where or (f"the stem and blocks 0–{last}" if first == STEM else f"blocks {first}–{last}")
+        return f"{self.kind} of {where}: {self.channels} → {new_channels}"
+
+    def widths(self, divisor: int) -> tuple[int, ...]:
+        """Narrower widths, all multiples of ``divisor``, widest first."""
+        top = (self.channels - 1) // divisor * divisor
+        return tuple(range(top, 0, -divisor))
+
+
+def sites(architecture: Architecture) -> tuple[Site, ...]:
+    """Every place where ``architecture`` can be narrowed: expansions first, then bottlenecks, in order."""
+    found = [
+        Site("expansion", (index,), block.expanded_channels)
+        for index, (block, in_channels) in enumerate(zip(architecture.blocks, architecture.in_channels(), strict=True))
+        if block.has_expansion(in_channels)
+    ]
+    for group in residual_groups(architecture):
+        first = group[0]
+        width = architecture.stem.out_channels if first == STEM else architecture.blocks[first].out_channels
+        found.append(Site("bottleneck", group, width))
+    return tuple(found)
+
+
+def narrow(architecture: Architecture, site: Site, channels: int) -> Architecture:
+    """``architecture`` with ``channels`` at ``site``; squeeze-excite and unexpanded depthwise widths follow."""
+    stem = architecture.stem
+    if site.kind == "bottleneck" and STEM in site.members:
+        stem = replace(stem, out_channels=channels)
+    blocks: list[BlockSpec] = []
+    new_in = stem.out_channels
+    for index, (block, old_in) in enumerate(zip(architecture.blocks, architecture.in_channels(), strict=True)):
+        chosen = index in site.members
+        out = channels if chosen and site.kind == "bottleneck" else block.out_channels
+        expanded = block.expanded_channels
+        if chosen and site.kind == "expansion":
+            expanded = channels
+        elif not block.has_expansion(old_in):
+            expanded = new_in * (block.expanded_channels // old_in)
+        unchanged = (new_in, expanded, out) == (old_in, block.expanded_channels, block.out_channels)
+        blocks.append(block if unchanged else _resized(block, old_in, new_in, expanded, out))
+        new_in = out
+    return replace(architecture, stem=stem, blocks=tuple(blocks))
+
+
+def _resized(block: BlockSpec, old_in: int, new_in: int, expanded: int, out: int) -> BlockSpec:
+    resized = block.resized(new_in, expanded, out)
+    if block.has_expansion(old_in) and not resized.has_expansion(new_in):
+        # an expansion that came to equal its input must not vanish: a layer's removal is no narrowing
+        return replace(resized, expansion="always")
+    return resized
+
+
+def narrowest(architecture: Architecture, divisor: int) -> Architecture:
+    """The network with every site at its least width: the bound of what narrowing can reach."""
+    for index in range(len(sites(architecture))):
+        site = sites(architecture)[index]
+        widths = site.widths(divisor)
+        if widths:
+            architecture = narrow(architecture, site, widths[-1])
+    return architecture

@@ -1,0 +1,71 @@
+"""What a report shows, as values: the run's networks, the references beside them, and how sure each figure is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mnv3search.architecture import Architecture
+from mnv3search.candidate import Candidate
+from mnv3search.latency.model import LatencyKind
+from mnv3search.layer_search import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A network with every figure that a table shows, each with its error.
+
+    Attributes:
+        name: such as ``best``, ``mobilenet_v3_large`` or ``finalist 2``.
+        top1, top1_std: percent, by the run's evaluator; None where it states none.
+        latency_ms, latency_error_ms: by the run's latency model; the error is one standard deviation or None.
+        published_top1: percent, as its paper prints it; never compared with ``top1``; None for a searched network.
+        origin: ``block_search``, ``netadapt`` or ``reference``.
+        measured_ms, measured_error_ms: timed whole on this machine, interleaved with the reference; None where not.
+    """
+
+    name: str
+    architecture: Architecture
+    top1: float | None
+    top1_std: float | None
+    latency_ms: float
+    latency_error_ms: float | None
+    madds: int
+    parameters: int
+    origin: str
+    published_top1: float | None = None
+    measured_ms: float | None = None
+    measured_error_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """Everything that the report of one run shows.
+
+    Attributes:
+        title: one line, such as ``mnv3_large for 50 ms on pixel1``.
+        device, device_kind: name of the latency model and whether its figures are estimated, summed or measured.
+        evaluator: name; ``top1_estimated`` says whether its answers are predictions.
+        best: the winner; ``finalists`` the others that came to the target.
+        references: published networks by the same evaluator and latency model.
+        candidates: every evaluated network of the block search; ``front`` its Pareto front.
+        steps: NetAdapt's steps of the winning (or only) seed, with that seed's figures.
+        notes: sentences for the reader: who won by how much, a target that never binds.
+    """
+
+    title: str
+    space: str | None
+    device: str
+    device_kind: LatencyKind
+    evaluator: str
+    top1_estimated: bool
+    target_latency_ms: float
+    best: Judged
+    references: Sequence[Judged] = ()
+    finalists: Sequence[Judged] = ()
+    candidates: Sequence[Candidate] = ()
+    front: Sequence[Candidate] = ()
+    seed: Candidate | None = None
+    steps: Sequence[Step] = ()
+    notes: Sequence[str] = ()
+    manifest: Mapping[str, object] = field(default_factory=dict)
