@@ -180,7 +180,7 @@ class StemSpec:
 class HeadSpec:
     """From the last block to the logits.
 
-    ``[1×1 convolution, norm, activation, squeeze-excite] → global pool → [linear, norm, activation] → dropout → linear``
+    ``[1×1 convolution, norm, activation, squeeze-excite] → pool → [linear, norm, activation] → dropout → linear``
 
     Attributes:
         feature_channels: of the 1×1 convolution before the pool (V3's 960, V2's 1280), or None.
@@ -280,7 +280,7 @@ class Architecture:
         return replace(self, blocks=tuple(change(block) for block in self.blocks))
 
     def __str__(self) -> str:
-        """One short line: ``224px s16 | k3e16c16 k3e64c24s2 … | f960 h1280``; ``+`` marks SE, ``~`` h-swish or swish."""
+        """One short line: ``224px s16 | k3e16c16 k3e64c24s2 … | f960 h1280``; ``+`` marks SE, ``~`` h-swish."""
         marks = {"relu": "", "relu6": "'", "hard_swish": "~", "swish": "≈"}
         parts = [
             f"k{b.kernel_size}e{b.expanded_channels}c{b.out_channels}"

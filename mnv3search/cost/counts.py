@@ -42,7 +42,7 @@ class Counts:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Every layer with its own counts, named ``stem.conv``, ``blocks.3.depthwise``, ``head.classifier`` …"""
+        """Every layer with its own counts, named ``stem.conv``, ``blocks.3.depthwise`` and so on."""
         names = unit_names(self.architecture)
         return tuple(
             layer._replace(name=f"{name}.{layer.name}")

@@ -23,7 +23,7 @@ def _separable(depth_multiplier: int, activation: Activation) -> tuple[BlockSpec
                 expansion="depthwise",
                 linear_bottleneck=False,
                 shortcut="none",
-            )  # fmt: skip
+            )
         )
         channels = out
     return tuple(blocks)

@@ -106,8 +106,8 @@ def _reduced_tail(architecture: Architecture, c4: int) -> Architecture:
         expanded = block.expanded_channels // (2 if index > c4 else 1)
         blocks[index] = block.resized(halved_in, expanded, block.out_channels // 2)
     head = architecture.head
-    assert head.feature_channels and head.hidden_channels
-    half = replace(head, feature_channels=head.feature_channels // 2, hidden_channels=head.hidden_channels // 2)
+    feature, hidden = head.feature_channels or 0, head.hidden_channels or 0
+    half = replace(head, feature_channels=feature // 2, hidden_channels=hidden // 2)
     return replace(architecture, blocks=tuple(blocks), head=half)
 
 
@@ -175,3 +175,18 @@ def mobilenet_v3_large_with_hard_swish_from(channels: int) -> Architecture:
     return replace(
         changed, stem=replace(changed.stem, activation="relu"), head=replace(changed.head, activation="relu")
     )
+
+
+def mobilenet_v3_large_relu() -> Architecture:
+    """V3-Large with ReLU everywhere, an ablation of the paper's Table 5."""
+    return mobilenet_v3_large_with_hard_swish_from(1 << 16)
+
+
+def mobilenet_v3_large_hswish16() -> Architecture:
+    """V3-Large with h-swish in every block, an ablation of the paper's Table 5."""
+    return mobilenet_v3_large_with_hard_swish_from(16)
+
+
+def mobilenet_v3_large_hswish112() -> Architecture:
+    """V3-Large with h-swish from 112 channels on, an ablation of the paper's Table 5."""
+    return mobilenet_v3_large_with_hard_swish_from(112)
