@@ -33,7 +33,8 @@ _PAPER = (
         mobilenet_v3,
         (
             "mobilenet_v3_large", "mobilenet_v3_large_minimalistic", "mobilenet_v3_large_preprint",
-            "mobilenet_v3_large_reduced_tail", "mobilenet_v3_large_xiaolai", "mobilenet_v3_small",
+            "mobilenet_v3_large_reduced_tail", "mobilenet_v3_large_relu", "mobilenet_v3_large_hswish16",
+            "mobilenet_v3_large_hswish112", "mobilenet_v3_large_xiaolai", "mobilenet_v3_small",
             "mobilenet_v3_small_minimalistic", "mobilenet_v3_small_preprint", "mobilenet_v3_small_reduced_tail",
             "mobilenet_v3_small_xiaolai",
         ),
