@@ -22,14 +22,6 @@ CACHE_VARIABLE = "MNV3SEARCH_CACHE"
 _cache_numbers = itertools.count()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that time this machine share one worker, so that none disturbs another."""
-    for item in items:
-        if item.get_closest_marker("host"):
-            item.add_marker(pytest.mark.xdist_group("host"))
-
-
 @pytest.fixture(scope="session")
 def _caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("caches")
