@@ -51,6 +51,8 @@ class RunSummary:
         candidates: every evaluated network of the block search; ``front`` its Pareto front.
         steps: NetAdapt's steps of the winning (or only) seed, with that seed's figures.
         notes: sentences for the reader: who won by how much, a target that never binds.
+        manifest: the run folder's, shown as it is; its ``files``, where given, maps file names to what they hold.
+        latency_errors_ms: one standard deviation in milliseconds for candidates, seed and steps, where known.
     """
 
     title: str
@@ -69,3 +71,4 @@ class RunSummary:
     steps: Sequence[Step] = ()
     notes: Sequence[str] = ()
     manifest: Mapping[str, object] = field(default_factory=dict)
+    latency_errors_ms: Mapping[Architecture, float] = field(default_factory=dict)
