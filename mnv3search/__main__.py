@@ -1,0 +1,6 @@
+"""``python -m mnv3search``: the command line."""
+
+from mnv3search.cli import main
+
+if __name__ == "__main__":
+    main()
