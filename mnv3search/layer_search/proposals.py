@@ -82,15 +82,16 @@ def _resized(block: BlockSpec, old_in: int, new_in: int, expanded: int, out: int
     resized = block.resized(new_in, expanded, out)
     if block.has_expansion(old_in) and not resized.has_expansion(new_in):
         # an expansion that came to equal its input must not vanish: a layer's removal is no narrowing
-        return replace(resized, expansion="always")
+        resized = replace(resized, expansion="always")
+    if not block.has_residual(old_in) and resized.has_residual(new_in):
+        # nor may an addition appear where two bottlenecks came to one width: it would tie them from then on
+        resized = replace(resized, shortcut="none")
     return resized
 
 
 def narrowest(architecture: Architecture, divisor: int) -> Architecture:
     """The network with every site at its least width: the bound of what narrowing can reach."""
-    for index in range(len(sites(architecture))):
-        site = sites(architecture)[index]
-        widths = site.widths(divisor)
-        if widths:
-            architecture = narrow(architecture, site, widths[-1])
+    # sites are found anew each time: equal widths can join two groups through a projected shortcut that falls away
+    while (site := next((s for s in sites(architecture) if s.widths(divisor)), None)) is not None:
+        architecture = narrow(architecture, site, site.widths(divisor)[-1])
     return architecture
