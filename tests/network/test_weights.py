@@ -1,0 +1,189 @@
+"""Weights of torchvision and timm give their logits in our networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from randomised_weights import randomise
+from safetensors.torch import save_file
+
+from mnv3search.architecture import Architecture
+from mnv3search.errors import WeightsError
+from mnv3search.families import parse_network
+from mnv3search.network.build import build_network
+from mnv3search.network.weights import load_timm_state, load_torchvision_state, load_weights_file
+
+TORCHVISION = [
+    ("mobilenet_v2", {}, "mobilenet_v2"),
+    ("mobilenet_v2", {"width_mult": 0.5}, "mobilenet_v2@0.5"),
+    ("mobilenet_v3_large", {}, "mobilenet_v3_large"),
+    ("mobilenet_v3_small", {}, "mobilenet_v3_small"),
+    ("mobilenet_v3_large", {"reduced_tail": True}, "mobilenet_v3_large_reduced_tail"),
+    ("mobilenet_v3_small", {"reduced_tail": True}, "mobilenet_v3_small_reduced_tail"),
+    ("mobilenet_v3_large", {"width_mult": 0.75}, "mobilenet_v3_large@0.75:torchvision"),
+    ("mnasnet1_0", {}, "mnasnet_b1"),
+]
+OWN: dict[str, Any] = {"norm_eps": 1e-5, "norm_momentum": 0.1}
+PORTED: dict[str, Any] = {"norm_eps": 1e-3, "padding": "same"}
+TIMM = [
+    ("mobilenetv1_100", "mobilenet_v1", OWN),
+    ("mobilenetv2_100", "mobilenet_v2", OWN),
+    ("mobilenetv3_large_100", "mobilenet_v3_large", OWN),
+    ("mobilenetv3_large_075", "mobilenet_v3_large@0.75", OWN),
+    ("mobilenetv3_small_100", "mobilenet_v3_small", OWN),
+    ("tf_mobilenetv3_large_100", "mobilenet_v3_large", PORTED),
+    ("tf_mobilenetv3_small_100", "mobilenet_v3_small", PORTED),
+    ("tf_mobilenetv3_large_minimal_100", "mobilenet_v3_large_minimalistic", PORTED),
+    ("tf_mobilenetv3_small_minimal_100", "mobilenet_v3_small_minimalistic", PORTED),
+    ("mnasnet_100", "mnasnet_b1", OWN),
+    ("semnasnet_100", "mnasnet_a1", OWN),
+    ("mnasnet_small", "mnasnet_small", OWN),
+    ("fbnetc_100", "fbnet_c", OWN),
+    ("spnasnet_100", "single_path_nas", OWN),
+    ("efficientnet_lite0", "efficientnet_lite0", OWN),
+    ("tf_efficientnet_lite0", "efficientnet_lite0", PORTED),
+    ("efficientnet_b0", "efficientnet_b0", OWN),
+]
+SIDE = 75
+
+
+def _norm_constants(network: Any) -> set[tuple[float, float]]:
+    return {
+        (m.eps, round(m.momentum or 0, 9))
+        for m in network.modules()
+        if isinstance(m, torch.nn.modules.batchnorm._NormBase)
+    }
+
+
+def _assert_same_logits(theirs: Any, architecture: Architecture, load: Any) -> None:
+    images = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    randomise(theirs, images, seed=2)
+    ours = build_network(architecture.with_resolution(SIDE)).eval()
+    load(ours, theirs.state_dict())
+    with torch.inference_mode():
+        expected, found = theirs(images), ours(images)
+    assert 0.1 < float(expected.std()) < 10
+    assert float((expected[0] - expected[1]).std()) > 0.01, "the logits must depend on the image"
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize(("name", "options", "network"), TORCHVISION)
+def test_torchvision_weights_give_torchvision_logits(name: str, options: dict[str, Any], network: str) -> None:
+    theirs = getattr(torchvision.models, name)(weights=None, **options)
+    architecture = parse_network(network)
+    assert _norm_constants(theirs) == _norm_constants(build_network(architecture))
+    _assert_same_logits(theirs, architecture, load_torchvision_state)
+
+
+@pytest.mark.parametrize(("name", "network", "changes"), TIMM)
+def test_timm_weights_give_timm_logits(name: str, network: str, changes: dict[str, Any]) -> None:
+    theirs = timm.create_model(name, pretrained=False)
+    _assert_same_logits(theirs, replace(parse_network(network), **changes), load_timm_state)
+
+
+def test_a_wrong_padding_would_be_seen() -> None:
+    """The comparison is sharp: TensorFlow's padding in place of torch's moves the logits by far more than 1e-5."""
+    theirs = timm.create_model("mobilenetv3_small_100", pretrained=False)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    randomise(theirs, images, seed=2)
+    ours = build_network(replace(parse_network("mobilenet_v3_small"), **OWN, padding="same")).eval()
+    load_timm_state(ours, theirs.state_dict())
+    with torch.inference_mode():
+        assert float((ours(images) - theirs(images)).abs().max() / theirs(images).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_the_order_of_the_keys_does_not_matter(library: str) -> None:
+    """Safetensors sorts its keys, so the order in which layers run must come from their names."""
+    if library == "timm":
+        state, load = timm.create_model("semnasnet_100", pretrained=False).state_dict(), load_timm_state
+        architecture = parse_network("mnasnet_a1")
+    else:
+        state, load = torchvision.models.mobilenet_v3_small(weights=None).state_dict(), load_torchvision_state
+        architecture = parse_network("mobilenet_v3_small")
+    ordered, shuffled = build_network(architecture), build_network(architecture)
+    load(ordered, state)
+    load(shuffled, dict(sorted(state.items())))
+    expected = shuffled.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in ordered.state_dict().items())
+
+
+@pytest.fixture
+def small() -> Any:
+    return build_network(parse_network("mobilenet_v3_small"))
+
+
+@pytest.fixture(scope="module")
+def small_state() -> dict[str, Any]:
+    state: dict[str, Any] = torchvision.models.mobilenet_v3_small(weights=None).state_dict()
+    return state
+
+
+def test_weights_of_another_network_name_the_first_layer_and_both_shapes(small_state: dict[str, Any]) -> None:
+    network = build_network(parse_network("mobilenet_v3_large"))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(WeightsError) as error:
+        load_torchvision_state(network, small_state)
+    for part in ("blocks.0.projection.conv", "(16, 16, 1, 1)", "features.1.block.1.fc1", "(8, 16, 1, 1)"):
+        assert part in str(error.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_missing_and_surplus_layers_are_named(small: Any, small_state: dict[str, Any]) -> None:
+    short = {name: tensor for name, tensor in small_state.items() if not name.startswith("classifier.3")}
+    with pytest.raises(WeightsError, match=r"head\.classifier of the network has weight \(1000, 1024\), but nothing"):
+        load_torchvision_state(small, short)
+    surplus = {**small_state, "classifier.4.weight": torch.zeros(2, 1000), "classifier.4.bias": torch.zeros(2)}
+    with pytest.raises(WeightsError, match=r"classifier\.4 of the weights has weight \(2, 1000\), but nothing"):
+        load_torchvision_state(small, surplus)
+
+
+def test_a_bias_on_one_side_alone_is_refused(small: Any, small_state: dict[str, Any]) -> None:
+    with pytest.raises(
+        WeightsError, match=r"stem\.conv of the network has bias nothing, but features\.0\.0 .* \(16,\)"
+    ):
+        load_torchvision_state(small, {**small_state, "features.0.0.bias": torch.zeros(16)})
+
+
+@pytest.mark.parametrize("load", [load_torchvision_state, load_timm_state])
+@pytest.mark.parametrize(
+    "names",
+    [[], ["weight"], ["blocks.x.y.z.weight", "blocks.1.weight"], ["blocks.0.0.se.fc.weight", "features..weight"]],
+)
+def test_any_nonsense_is_a_weights_error(load: Any, names: list[str], small: Any) -> None:
+    with pytest.raises(WeightsError):
+        load(small, {name: torch.zeros(3) for name in names})
+
+
+def test_files_of_tensors_are_read(tmp_path: Path, small_state: dict[str, Any]) -> None:
+    torch.save(small_state, tmp_path / "small.pth")
+    save_file(small_state, tmp_path / "small.safetensors")
+    for name in ("small.pth", "small.safetensors"):
+        found = load_weights_file(tmp_path / name)
+        assert found.keys() == small_state.keys()
+        assert all(torch.equal(found[key], tensor) for key, tensor in small_state.items())
+        load_torchvision_state(build_network(parse_network("mobilenet_v3_small")), found)
+
+
+class _Harmful:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (exec, ("raise SystemExit('a weights file was unpickled')",))
+
+
+def test_files_that_are_not_tensors_alone_are_refused(tmp_path: Path) -> None:
+    torch.save({"weight": _Harmful()}, tmp_path / "harmful.pt")
+    torch.save([torch.zeros(1)], tmp_path / "list.pt")
+    torch.save({"state": {"weight": torch.zeros(1)}}, tmp_path / "nested.pth")
+    (tmp_path / "text.pt").write_text("no weights")
+    (tmp_path / "empty.bin").write_bytes(b"")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0")
+    (tmp_path / "weights.pkl").write_bytes(b"")
+    for path in [*sorted(tmp_path.iterdir()), tmp_path / "missing.pt", tmp_path / "missing.safetensors"]:
+        with pytest.raises(WeightsError, match=path.name.replace(".", r"\.")):
+            load_weights_file(path)
