@@ -1,0 +1,24 @@
+"""Search spaces: choices over one skeleton, read from YAML (docs/spaces.md)."""
+
+from __future__ import annotations
+
+from mnv3search.space.choices import BlockChoices, BlockOption, Parameter, Skeleton, StageChoices
+from mnv3search.space.gather import CountBatch, PricedSpace
+from mnv3search.space.loading import load_space, parse_space, space_names
+from mnv3search.space.space import SearchSpace
+from mnv3search.space.validation import space_schema
+
+__all__ = [
+    "BlockChoices",
+    "BlockOption",
+    "CountBatch",
+    "Parameter",
+    "PricedSpace",
+    "SearchSpace",
+    "Skeleton",
+    "StageChoices",
+    "load_space",
+    "parse_space",
+    "space_names",
+    "space_schema",
+]

@@ -1,0 +1,186 @@
+"""YAML read with care: bounded, safe, duplicate keys refused, and every value's line remembered."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+
+from mnv3search.errors import SpaceError
+
+Path = tuple[str | int, ...]
+MAX_FILE_BYTES = 1_000_000
+MAX_NODES = 20_000
+MAX_DEPTH = 32
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """The safe loader, which stops at too many or too deeply nested nodes."""
+
+    nodes = 0
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.nodes += 1
+        self.depth += 1
+        if self.nodes > MAX_NODES or self.depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise _TooMuch(mark.line + 1)
+        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[arg-type]
+        self.depth -= 1
+        return node
+
+
+class _TooMuch(Exception):
+    """More nodes or nesting than a space needs; carries the line."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
+@dataclass
+class Document:
+    """Plain data and where each value stands.
+
+    Attributes:
+        name: of the file, for messages.
+        data: mappings, lists and scalars.
+        lines: the line of each value, from 1.
+        key_lines: the line of each mapping's key.
+    """
+
+    name: str
+    data: Any = None
+    lines: dict[Path, int] = field(default_factory=dict)
+    key_lines: dict[Path, int] = field(default_factory=dict)
+
+    def error(self, path: Path, message: str) -> SpaceError:
+        """An error that says file, line and place: ``file.yaml:12: stages[2].block.kernel_size: …``."""
+        line = self.key_lines.get(path) if path not in self.lines else self.lines[path]
+        while line is None and path:
+            path = path[:-1]
+            line = self.lines.get(path)
+        place = path_text(path)
+        return SpaceError(f"{self.name}:{line or 1}: {place + ': ' if place else ''}{message}")
+
+
+def path_text(path: Path) -> str:
+    """``stages[2].block.kernel_size``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def shown(value: object) -> str:
+    """A value for a message, on one line and not too long."""
+    text = repr(value) if isinstance(value, (str, list, dict)) else str(value)
+    if isinstance(value, bool):
+        text = text.lower()
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def read_text(path: FilePath) -> str:
+    """The text of a file.
+
+    Raises:
+        SpaceError: it is missing, larger than 1 MB, or not UTF-8.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise SpaceError(f"{path}: the file has {size} bytes; a space has at most {MAX_FILE_BYTES}")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpaceError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise SpaceError(f"{path}: is not text in UTF-8; a space is a YAML file") from None
+
+
+def parse_document(text: str, name: str) -> Document:
+    """The data of a YAML text with its lines.
+
+    Raises:
+        SpaceError: not YAML, several documents, duplicate or odd keys, more than 20,000 nodes, a value that is not
+            finite.
+    """
+    document = Document(name)
+    if len(text.encode("utf-8", "replace")) > MAX_FILE_BYTES:
+        raise SpaceError(f"{name}: the text is longer than {MAX_FILE_BYTES} bytes, the most that a space has")
+    try:
+        loader = _BoundedLoader(text)
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = " ".join(str(error.problem or error.context).split())
+        raise SpaceError(f"{name}:{mark.line + 1 if mark else 1}: is not YAML, or cut short: {problem}") from None
+    except yaml.YAMLError as error:
+        raise SpaceError(f"{name}:1: is not YAML: {' '.join(str(error).split())}") from None
+    except (_TooMuch, RecursionError) as error:
+        raise SpaceError(_too_much(name, getattr(error, "line", 1))) from None
+    if node is None:
+        raise SpaceError(f"{name}:1: is empty; a space begins with 'format: mnv3search.space/1'")
+    document.data = _Walker(document, loader).value(node, ())
+    return document
+
+
+def _too_much(name: str, line: int) -> str:
+    return (
+        f"{name}:{line}: more than {MAX_NODES} values, or nested deeper than {MAX_DEPTH}; "
+        "write the space without such repetition"
+    )
+
+
+class _Walker:
+    """Turns nodes into plain data; aliases are followed and count each time, so that they cannot multiply."""
+
+    def __init__(self, document: Document, loader: yaml.SafeLoader) -> None:
+        self.document = document
+        self.loader = loader
+        self.visited = 0
+
+    def value(self, node: yaml.Node, path: Path) -> Any:
+        line = node.start_mark.line + 1
+        self.document.lines[path] = line
+        self.visited += 1
+        if self.visited > MAX_NODES or len(path) > MAX_DEPTH:
+            raise SpaceError(_too_much(self.document.name, line))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise SpaceError(f"{self.document.name}:{line}: a key must be a word, not a list or mapping")
+            key = str(key_node.value)
+            here = (*path, key)
+            if key in found:
+                first = self.document.key_lines[here]
+                raise SpaceError(
+                    f"{self.document.name}:{line}: {path_text(here)}: the key stands twice, first in line {first}; "
+                    f"keep one"
+                )
+            self.document.key_lines[here] = line
+            found[key] = self.value(value_node, here)
+        return found
+
+    def _scalar(self, node: yaml.Node, path: Path) -> Any:
+        try:
+            value = self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+        except (ValueError, yaml.YAMLError):
+            raise self.document.error(path, f"{shown(node.value)} cannot be read as a value") from None
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise self.document.error(path, f"{value} is not a finite number; give an ordinary one")
+            return int(value) if value.is_integer() else value
+        return value

@@ -1,0 +1,217 @@
+"""Spaces by name or from a file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path as FilePath
+from typing import Any
+
+from mnv3search.architecture import Architecture, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.errors import ArchitectureError, Mnv3SearchError, SpaceError, UnknownNameError
+from mnv3search.families import parse_network
+from mnv3search.space.choices import SKIP, BlockChoices, BlockOption, Skeleton, StageChoices
+from mnv3search.space.documents import Document, Path, parse_document, read_text
+from mnv3search.space.space import SearchSpace
+from mnv3search.space.validation import check_schema
+
+MAX_BLOCKS = 200
+SUFFIXES = (".yaml", ".yml")
+
+
+def _shipped() -> Traversable:
+    """The folder of the shipped spaces: in a wheel inside the package, in a checkout beside it."""
+    packaged = files("mnv3search").joinpath("_spaces")
+    return packaged if packaged.is_dir() else FilePath(__file__).resolve().parents[2] / "search_spaces"
+
+
+def space_names() -> tuple[str, ...]:
+    """The names that :func:`load_space` knows."""
+    folder = _shipped()
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def load_space(name_or_path: str | FilePath) -> SearchSpace:
+    """A shipped space by name, or one from a YAML file (docs/spaces.md).
+
+    Args:
+        name_or_path: one of :func:`space_names`, or a path that ends in ``.yaml`` or ``.yml``.
+
+    Raises:
+        UnknownNameError: no such name; the message names the nearest.
+        SpaceError: a file that cannot be read or breaks a rule: file, line, rule, value, what would be valid.
+    """
+    if isinstance(name_or_path, FilePath) or name_or_path.endswith(SUFFIXES):
+        path = FilePath(name_or_path)
+        return parse_space(read_text(path), path.stem, str(path))
+    if name_or_path not in space_names():
+        raise UnknownNameError("space", name_or_path, space_names(), "A path to a space ends in .yaml.")
+    text = _shipped().joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    return parse_space(text, name_or_path, f"{name_or_path}.yaml")
+
+
+def parse_space(text: str, name: str, file_name: str = "space.yaml") -> SearchSpace:
+    """The space of a YAML text; ``file_name`` stands in errors.
+
+    Raises:
+        SpaceError: as :func:`load_space`.
+    """
+    document = parse_document(text, file_name)
+    check_schema(document)
+    skeleton = _skeleton(document)
+    defaults = document.data.get("defaults", {})
+    reference, reference_name, label = _reference(document, skeleton, defaults.get("reference"))
+    space = SearchSpace(
+        name=name,
+        description=document.data.get("description", name),
+        skeleton=skeleton,
+        reference=reference,
+        reference_name=reference_name,
+        reference_label=label,
+        device=defaults.get("device", "pixel1"),
+        evaluator=defaults.get("evaluator", "prior"),
+    )
+    _check_size(document, space)
+    return space
+
+
+def _check_size(document: Document, space: SearchSpace) -> None:
+    try:
+        size = space.size
+    except (ArchitectureError, SpaceError) as error:
+        raise document.error(("stages",), str(error)) from None
+    if size == 1:
+        raise document.error(
+            ("stages",), "the space has one architecture; give at least one list with two values to choose from"
+        )
+
+
+def _skeleton(document: Document) -> Skeleton:
+    data: dict[str, Any] = document.data
+    norm = data.get("norm", {})
+    stages = tuple(_stage(document, number, stage) for number, stage in enumerate(data["stages"]))
+    blocks = sum(max(stage.depth) for stage in stages)
+    if blocks > MAX_BLOCKS:
+        raise document.error(("stages",), f"{blocks} blocks at full depth; a space has at most {MAX_BLOCKS}")
+    skeleton = Skeleton(
+        stem=StemSpec(**data["stem"]),
+        stages=stages,
+        head=HeadSpec(**data["head"]),
+        resolution=data.get("resolution", 224),
+        classes=data.get("classes", 1000),
+        padding=data.get("padding", "symmetric"),
+        conv_bias=data.get("conv_bias", False),
+        norm_eps=norm.get("eps", 1e-3),
+        norm_momentum=norm.get("momentum", 0.01),
+        squeeze_excite=_squeeze_excite(data.get("squeeze_excite", {})),
+        expansion_divisor=data.get("expansion_divisor", 8),
+    )
+    _check_skips(document, skeleton)
+    return skeleton
+
+
+def _squeeze_excite(rule: dict[str, Any]) -> SqueezeExciteSpec:
+    renamed = {"norm": "use_norm", "bias": "use_bias"}
+    return SqueezeExciteSpec(8, **{renamed.get(key, key): value for key, value in rule.items()})
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _stage(document: Document, number: int, stage: dict[str, Any]) -> StageChoices:
+    path: Path = ("stages", number, "block")
+    block = stage["block"]
+    fixed = {key: block[key] for key in ("expansion", "shortcut") if key in block}
+    if "options" in block:
+        choices = BlockChoices(options=_options(document, path, block["options"]), **fixed)
+    else:
+        lists = ("kernel_size", "expansion_ratio", "squeeze_excite", "activation")
+        choices = BlockChoices(**{key: _listed(block[key]) for key in lists if key in block}, **fixed)
+    return StageChoices(
+        out_channels=_listed(stage["out_channels"]),
+        depth=_listed(stage.get("depth", 1)),
+        stride=stage.get("stride", 1),
+        block=choices,
+        per_stage=stage.get("choices") == "stage",
+    )
+
+
+def _options(document: Document, path: Path, listed: list[Any]) -> tuple[tuple[str, BlockOption | None], ...]:
+    found: dict[str, BlockOption | None] = {}
+    for number, values in enumerate(listed):
+        option = None
+        if values != SKIP:
+            renamed = {("use_se" if key == "squeeze_excite" else key): value for key, value in values.items()}
+            option = BlockOption(**renamed)
+        label = option.label if option else SKIP
+        if label in found:
+            raise document.error((*path, "options", number), f"the option {label} stands twice; keep one")
+        found[label] = option
+    return tuple(found.items())
+
+
+def _check_skips(document: Document, skeleton: Skeleton) -> None:
+    """Skip needs a block of stride 1 and equal widths, and something to stay."""
+    least = 0
+    for number, stage in enumerate(skeleton.stages):
+        least += min(stage.depth)
+        if not stage.block.can_skip:
+            continue
+        path: Path = ("stages", number, "block", "options")
+        path = (*path, document.data["stages"][number]["block"]["options"].index(SKIP))
+        if stage.per_stage:
+            raise document.error(path, "skip cannot be a choice of a whole stage; give a list of depths")
+        if len(stage.depth) > 1:
+            raise document.error(path, f"skip varies the depth already; give one depth in place of {list(stage.depth)}")
+        first = stage.first_skippable(skeleton.widths_in(number))
+        if not first and stage.depth == (1,):
+            raise document.error(
+                path, "skip is possible in a block of stride 1 with equal input and output widths, and this stage's "
+                "only block is not one; remove skip or give a depth of 2 or more",
+            )  # fmt: skip
+        if len(stage.block.options) == 1:
+            raise document.error(path, "skip is the only option; give another beside it")
+        least -= stage.depth[0] if first else stage.depth[0] - 1
+    if least == 0:
+        raise document.error(("stages",), "every block can be skipped; at least one must stay")
+
+
+def _reference(document: Document, skeleton: Skeleton, name: str | None) -> tuple[Architecture, str | None, str]:
+    """The reference in the space's resolution, classes and stem stride; its name only where nothing changed."""
+    if name is None:
+        return _first_choices(document, skeleton), None, "first choices"
+    try:
+        published = parse_network(name)
+    except Mnv3SearchError as error:
+        raise document.error(("defaults", "reference"), str(error)) from None
+    stem = replace(published.stem, stride=skeleton.stem.stride)
+    changed = replace(published, stem=stem, resolution=skeleton.resolution, classes=skeleton.classes)
+    if changed == published:
+        return published, name, name
+    parts = [f"{skeleton.resolution} px", f"{skeleton.classes} classes"]
+    if stem != published.stem:
+        parts.append(f"stem stride {stem.stride}")
+    return changed, None, f"{name} ({', '.join(parts)})"
+
+
+def _first_choices(document: Document, skeleton: Skeleton) -> Architecture:
+    """The network of every parameter's first choice that is a block."""
+    blocks = []
+    channels = skeleton.stem.out_channels
+    for number, stage in enumerate(skeleton.stages):
+        option = next(o for o in stage.block.combinations(skippable=False) if o is not None)
+        for index in range(stage.depth[0]):
+            stride = stage.stride if index == 0 else 1
+            try:
+                blocks.append(skeleton.block(stage.block, option, channels, stage.out_channels[0], stride))
+            except ArchitectureError as error:
+                raise document.error(("stages", number), str(error)) from None
+            channels = stage.out_channels[0]
+    return Architecture(
+        skeleton.stem, tuple(blocks), skeleton.head, skeleton.resolution, skeleton.classes, skeleton.padding,
+        skeleton.conv_bias, skeleton.norm_eps, skeleton.norm_momentum,
+    )  # fmt: skip

@@ -1,0 +1,278 @@
+"""A search space as a value: what it holds, and every way in and out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv3search.architecture import Architecture, BlockSpec
+from mnv3search.cost.units import Unit
+from mnv3search.errors import SpaceError, UnknownNameError
+from mnv3search.space.choices import Parameter, Skeleton, Value
+from mnv3search.space.counting import Automaton, LocalCounter, may_be_ambiguous
+from mnv3search.space.gather import CountBatch, Price, PricedSpace, count_rows
+from mnv3search.space.matching import Matcher
+from mnv3search.space.tables import Rows, SpaceTables
+from mnv3search.space.variation import crossed, mutated
+
+MAX_ENUMERATED = 1_000_000
+MIN_ACCEPTED_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A space of architectures over one skeleton.
+
+    A network of the space is a *row*: for each of :attr:`parameters` the index of its choice, as int16. Rows are
+    *canonical*: parameters of blocks past the depth are 0, and of several rows that make one architecture only the
+    lexicographically first is used; canonical rows are equal where, and only where, their architectures are.
+
+    Attributes:
+        name, description: as the file says.
+        skeleton: all that makes its networks.
+        reference: the network that results are compared with, in the space's resolution, classes and stem stride.
+        reference_name: its published name; None where the space changed it or names none.
+        reference_label: what to call it in a table.
+        device, evaluator: what a run uses unless told otherwise; ``evaluator`` is None where the user must say.
+    """
+
+    name: str
+    description: str
+    skeleton: Skeleton
+    reference: Architecture
+    reference_name: str | None
+    reference_label: str
+    device: str = "pixel1"
+    evaluator: str | None = "prior"
+
+    @cached_property
+    def tables(self) -> SpaceTables:
+        """The space as arrays; for gathers."""
+        return SpaceTables(self.skeleton)
+
+    @cached_property
+    def _local(self) -> LocalCounter:
+        return LocalCounter(self.tables)
+
+    @cached_property
+    def _automaton(self) -> Automaton | None:
+        if not may_be_ambiguous(self.tables):
+            return None
+        automaton = Automaton(self.tables)
+        return automaton if automaton.size != self._local.size else None
+
+    @cached_property
+    def _matcher(self) -> Matcher:
+        return Matcher(self.tables)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What may be chosen, in the order of a row's columns."""
+        return self.tables.parameters
+
+    @property
+    def size(self) -> int:
+        """The exact number of distinct architectures."""
+        return self._automaton.size if self._automaton else self._local.size
+
+    def all_units(self) -> tuple[Unit, ...]:
+        """Every distinct stem, block and head that a network of the space can contain."""
+        return self.tables.units
+
+    def _rows(self, indices: NDArray[np.integer] | Sequence[Sequence[int]]) -> Rows:
+        rows = np.asarray(indices)
+        if rows.ndim != 2 or rows.shape[1] != len(self.parameters) or rows.dtype.kind not in "iu":
+            raise SpaceError(
+                f"rows of {self.name} are integers of shape (n, {len(self.parameters)}), not {rows.dtype} of {rows.shape}"
+            )
+        wrong = (rows < 0) | (rows >= self.tables.sizes)
+        if wrong.any():
+            line, column = map(int, np.argwhere(wrong)[0])
+            parameter = self.parameters[column]
+            raise SpaceError(
+                f"index {rows[line, column]} of {parameter.name} is out of range; "
+                f"it has {len(parameter.choices)} choices, numbered from 0"
+            )
+        return rows.astype(np.int16, copy=False)
+
+    def canonical(self, indices: NDArray[np.integer] | Sequence[Sequence[int]]) -> Rows:
+        """The canonical row of each row; shape (n, parameters).
+
+        Raises:
+            SpaceError: another shape, or an index without a choice.
+        """
+        rows = self.tables.locally_canonical(self._rows(indices))
+        if self._automaton is None:
+            return rows
+        for line in np.flatnonzero(self._may_have_twins(rows)).tolist():
+            first = self._matcher.row(self._blocks(self.tables.unit_ids(rows[line : line + 1])[0].tolist()))
+            assert first is not None  # a row's own blocks are in the space
+            rows[line] = first
+        return rows
+
+    def _may_have_twins(self, rows: Rows) -> NDArray[np.bool_]:
+        """Rows that leave a block out, or whose neighbouring stages join at one width; only these can have equals."""
+        found = np.zeros(len(rows), dtype=np.bool_)
+        ids = self.tables.unit_ids(rows)
+        entering = np.zeros(len(rows), dtype=np.int64)
+        place = 1
+        for number, stage in enumerate(self.tables.stages):
+            out = stage.out.codes(rows)
+            if stage.choices.block.can_skip:
+                found |= (ids[:, place : place + len(stage.slots)] == self.tables.pad).any(axis=1)
+            if number and stage.choices.stride == 1:
+                found |= np.array(stage.widths_in)[entering] == np.array(stage.choices.out_channels)[out]
+            entering = out
+            place += len(stage.slots)
+        return found
+
+    def _blocks(self, ids: Sequence[int]) -> tuple[BlockSpec, ...]:
+        pad, units = self.tables.pad, self.tables.units
+        return tuple([units[i].spec for i in ids[1:-1] if i != pad])  # type: ignore[misc]
+
+    def architecture(self, row: NDArray[np.integer] | Sequence[int]) -> Architecture:
+        """The architecture of one row."""
+        return self.architectures(np.asarray(row).reshape(1, -1))[0]
+
+    def architectures(self, indices: NDArray[np.integer] | Sequence[Sequence[int]]) -> list[Architecture]:
+        """The architecture of each row, canonical or not, in order."""
+        return [self._assembled(self._blocks(ids)) for ids in self.tables.unit_ids(self._rows(indices)).tolist()]
+
+    def _assembled(self, blocks: tuple[BlockSpec, ...]) -> Architecture:
+        s = self.skeleton
+        return Architecture(
+            s.stem, blocks, s.head, s.resolution, s.classes, s.padding, s.conv_bias, s.norm_eps, s.norm_momentum
+        )
+
+    def indices(self, architecture: Architecture) -> Rows:
+        """The canonical row of an architecture; shape (parameters,).
+
+        Raises:
+            SpaceError: the architecture is not in the space; the message says where it leaves it.
+        """
+        skeleton = self.skeleton
+        for field in ("stem", "head", "resolution", "classes", "padding", "conv_bias", "norm_eps", "norm_momentum"):
+            theirs, ours = getattr(architecture, field), getattr(skeleton, field)
+            if theirs != ours:
+                raise SpaceError(
+                    f"the network is not in space {self.name}: its {field} is {theirs}, the space's {ours}"
+                )
+        row = self._matcher.row(architecture.blocks)
+        if row is None:
+            raise SpaceError(self._outside(architecture))
+        return row
+
+    def _outside(self, architecture: Architecture) -> str:
+        shared = self._matcher.furthest(architecture.blocks)
+        start = f"the network is not in space {self.name}"
+        if shared == len(architecture.blocks):
+            return f"{start}: it ends after block {shared}, where every network of the space goes on"
+        return f"{start}: no network of it goes on from {shared} blocks with {architecture.blocks[shared]}"
+
+    def contains(self, architecture: Architecture) -> bool:
+        """Whether the architecture is one of the space's, its head, norms and resolution included."""
+        try:
+            self.indices(architecture)
+        except SpaceError:
+            return False
+        return True
+
+    def decode(self, choices: Mapping[str, object]) -> Architecture:
+        """The architecture of a plain mapping from parameters' names to values.
+
+        Parameters of blocks past the depth may be left out.
+
+        Raises:
+            UnknownNameError: a name that is no parameter.
+            SpaceError: a value that is no choice, or a missing parameter.
+        """
+        row = np.zeros(len(self.parameters), dtype=np.int16)
+        for name, value in choices.items():
+            column = self.tables.names.get(name)
+            if column is None:
+                raise UnknownNameError(f"parameter of space {self.name}", str(name), self.tables.names)
+            row[column] = _index_of(self.parameters[column], value)
+        used = self.tables.used(row.reshape(1, -1))[0]
+        missing = [p.name for p, needed in zip(self.parameters, used, strict=True) if needed and p.name not in choices]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise SpaceError(f"choices for space {self.name} lack {', '.join(missing[:3])}{more}")
+        return self.architecture(row)
+
+    def encode(self, architecture: Architecture) -> dict[str, Value]:
+        """The choices that make an architecture, by parameters' names; unused parameters are absent.
+
+        Raises:
+            SpaceError: the architecture is not in the space.
+        """
+        row = self.indices(architecture)
+        used = self.tables.used(row.reshape(1, -1))[0]
+        return {p.name: p.choices[i] for p, i, u in zip(self.parameters, row, used, strict=True) if u}
+
+    def sample_indices(self, n: int, rng: np.random.Generator) -> Rows:
+        """``n`` canonical rows, with every distinct architecture equally likely; shape (n, parameters)."""
+        if self._automaton is None:
+            return self._local.draw(n, rng)
+        if self.size / self._local.size < MIN_ACCEPTED_SHARE:
+            return self._sampled_by_automaton(self._automaton, n, rng)
+        kept = np.zeros((0, len(self.parameters)), dtype=np.int16)
+        while len(kept) < n:  # each draw is kept with a probability known to be at least the bound above
+            drawn = self._local.draw(n - len(kept) + 16, rng)
+            kept = np.concatenate([kept, drawn[(self.canonical(drawn) == drawn).all(axis=1)]])
+        return kept[:n]
+
+    def _sampled_by_automaton(self, automaton: Automaton, n: int, rng: np.random.Generator) -> Rows:
+        rows = np.zeros((n, len(self.parameters)), dtype=np.int16)
+        for line in range(n):
+            row = self._matcher.row([self.tables.block_spec(unit) for unit in automaton.draw(rng)])
+            assert row is not None  # the automaton draws from the space
+            rows[line] = row
+        return rows
+
+    def sample(self, n: int, seed: int) -> list[Architecture]:
+        """``n`` architectures, each equally likely, repetitions possible; the same for the same seed."""
+        return self.architectures(self.sample_indices(n, np.random.default_rng(seed)))
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every architecture once, in the order of canonical rows.
+
+        Raises:
+            SpaceError: there are more than 1,000,000.
+        """
+        if self._local.size > MAX_ENUMERATED:
+            raise SpaceError(
+                f"space {self.name} has {self.size:.3g} networks; at most {MAX_ENUMERATED:,} are enumerated, so sample it"
+            )
+        return self._enumerated()
+
+    def _enumerated(self) -> Iterator[Architecture]:
+        for row in self._local.rows():
+            if self._automaton is None or (self.canonical(row.reshape(1, -1))[0] == row).all():
+                yield self.architecture(row)
+
+    def mutate(self, indices: NDArray[np.integer], rng: np.random.Generator, rate: float) -> Rows:
+        """Rows whose parameters each changed with probability ``rate``; blocks that appear are drawn anew."""
+        return self.canonical(mutated(self.tables, self._rows(indices), rng, rate))
+
+    def crossover(self, a: NDArray[np.integer], b: NDArray[np.integer], rng: np.random.Generator) -> Rows:
+        """Row by row, each parameter from one of the two parents (from the one that uses it, where only one does)."""
+        return self.canonical(crossed(self.tables, self._rows(a), self._rows(b), rng))
+
+    def priced(self, price: Price) -> PricedSpace:
+        """The space with a price for each of :meth:`all_units`, asked once: ``price(units) -> (units,)``."""
+        return PricedSpace(self, price)
+
+    def count_batch(self, indices: NDArray[np.integer]) -> CountBatch:
+        """Exact counts of each row: MAdds, parameters, activations, peak memory; arrays of shape (n,)."""
+        return count_rows(self.tables, self._rows(indices))
+
+
+def _index_of(parameter: Parameter, value: object) -> int:
+    for index, choice in enumerate(parameter.choices):
+        if isinstance(choice, (bool, np.bool_)) == isinstance(value, (bool, np.bool_)) and choice == value:
+            return index
+    raise SpaceError(f"{parameter.name} is {value!r}; it must be one of {', '.join(map(str, parameter.choices))}")

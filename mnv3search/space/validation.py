@@ -1,0 +1,91 @@
+"""The published JSON schema of a space file, and its errors in one clear line each."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from mnv3search.errors import SpaceError
+from mnv3search.space.documents import Document, Path, shown
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+
+
+@cache
+def space_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of a space file."""
+    found: dict[str, Any] = json.loads(files("mnv3search.space").joinpath("schema.json").read_text(encoding="utf-8"))
+    return found
+
+
+@cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(space_schema())
+
+
+def check_schema(document: Document) -> None:
+    """Check a document against the schema.
+
+    Raises:
+        SpaceError: the first rule that it breaks: file, line, place, value, and what would be valid.
+    """
+    errors: list[ValidationError] = list(_validator().iter_errors(document.data))
+    if errors:
+        raise min((_explained(document, error) for error in errors), key=lambda found: found[0])[1]
+
+
+def _explained(document: Document, error: ValidationError) -> tuple[tuple[int, int], SpaceError]:
+    """The error in the project's words, with its rank: the format first, then unknown keys, then by line."""
+    path: Path = tuple(error.absolute_path)
+    rule = error.validator
+    if rule == "additionalProperties":
+        key = next(k for k in error.instance if k not in error.schema["properties"])
+        path = (*path, key)
+        line = document.key_lines.get(path, 1)
+        return (1, line), _at(document, path, line, unknown_key(key, error.schema["properties"]))
+    line = document.lines.get(path, 1)
+    if rule == "required":
+        missing = next(k for k in error.validator_value if k not in error.instance)
+        hint = _described(error.schema["properties"].get(missing, {}))
+        return (2, line), document.error(path, f"lacks {missing!r}{f'; it is {hint}' if hint else ''}")
+    rank = 0 if path == ("format",) or not path else 2
+    return (rank, line), document.error(path, _wrong_value(error))
+
+
+def _wrong_value(error: ValidationError) -> str:
+    valid = error.schema.get("description", error.message)
+    if error.validator == "minItems":
+        return f"the list is empty; give {valid}"
+    if error.validator == "uniqueItems":
+        twice = next(v for i, v in enumerate(error.instance) if v in error.instance[:i])
+        return f"{shown(twice)} stands twice in the list; give {valid}"
+    hint = ""
+    if isinstance(error.instance, str) and "number" in valid:
+        hint = " (in YAML a number is written 3, 0.25 or 1.0e-3, without quotes)"
+    return f"{'null' if error.instance is None else shown(error.instance)} is not {valid}{hint}"
+
+
+def _described(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        schema = space_schema()["$defs"][schema["$ref"].rsplit("/", 1)[-1]]
+    return str(schema.get("description", ""))
+
+
+def _at(document: Document, path: Path, line: int, message: str) -> SpaceError:
+    document.lines[path] = line
+    return document.error(path, message)
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The message for a key that is not known, with the nearest ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(key, names, n=2, cutoff=0.5)
+    remedy = f"did you mean {' or '.join(near)}?" if near else f"the keys here are {', '.join(names)}"
+    return f"{shown(key)} is an unknown key; {remedy}"
