@@ -1,0 +1,166 @@
+"""How figures are written, in one place: every predicted or estimated one carries its mark and its error."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from mnv3search.latency.model import LatencyKind
+from mnv3search.report.summary import Judged, RunSummary
+
+NO_FIGURE = "–"
+LATENCY_MARKS: dict[LatencyKind, str] = {"estimated": "est.", "table": "table", "measured": "meas."}
+LATENCY_WORDS: dict[LatencyKind, str] = {
+    "estimated": "estimated",
+    "table": "sum of measured blocks",
+    "measured": "measured whole",
+}
+ORIGIN_WORDS = {"block_search": "block search", "netadapt": "NetAdapt", "reference": "published"}
+
+
+class Sentence(NamedTuple):
+    """One statement of the headline: what it is about, and the statement."""
+
+    label: str
+    text: str
+
+
+def with_error(value: float | None, error: float | None, digits: int = 1, mark: str = "", unit: str = "") -> str:
+    """Such as ``75.6 ±0.5 % pred.``; a marked figure of unknown error reads ``75.6 ±? pred.``; None reads ``–``."""
+    if value is None or not math.isfinite(value):
+        return NO_FIGURE
+    if error is not None and math.isfinite(error):
+        while error > 0 and round(error, digits) == 0 and digits < 4:
+            digits += 1
+        text = f"{value:.{digits}f} ±{error:.{digits}f}"
+    else:
+        text = f"{value:.{digits}f} ±?" if mark else f"{value:.{digits}f}"
+    return " ".join(part for part in (text, unit, mark) if part)
+
+
+def top1_text(top1: float | None, top1_std: float | None, *, estimated: bool, unit: str = "") -> str:
+    """Top-1 in percent with one standard deviation; ``pred.`` where it is a prediction."""
+    return with_error(top1, top1_std, 1, "pred." if estimated else "", unit)
+
+
+def latency_text(latency_ms: float | None, error_ms: float | None, kind: LatencyKind, unit: str = "") -> str:
+    """Milliseconds with one standard deviation and the mark of their kind: ``50.0 ±1.9 est.``."""
+    digits = 1 if latency_ms is None or latency_ms >= 10 else 2
+    return with_error(latency_ms, error_ms, digits, LATENCY_MARKS[kind], unit)
+
+
+def published_text(top1: float | None) -> str:
+    """A paper's top-1 in percent, as printed; ``–`` where there is none."""
+    return NO_FIGURE if top1 is None else f"{top1:.1f}"
+
+
+def millions(value: int, digits: int = 1) -> str:
+    """A count in millions, without its unit."""
+    return f"{value / 1e6:,.{digits}f}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """With its sign, a true minus."""
+    text = f"{abs(value):.{digits}f}"
+    return ("−" if value < 0 and float(text) else "+") + text
+
+
+def top1_name(summary: RunSummary) -> str:
+    """What the top-1 is: ``Predicted ImageNet top-1`` or ``Top-1 by NAME``; a picture's and a table's heading."""
+    if not summary.top1_estimated:
+        return f"Top-1 by {summary.evaluator}"
+    known = any(word in summary.evaluator.lower() for word in ("prior", "imagenet"))
+    return "Predicted ImageNet top-1" if known else f"Top-1 predicted by {summary.evaluator}"
+
+
+def latency_name(summary: RunSummary) -> str:
+    """What the latency is, unit first: ``ms on pixel1, estimated``."""
+    return f"ms on {summary.device}, {LATENCY_WORDS[summary.device_kind]}"
+
+
+def x_label(summary: RunSummary) -> str:
+    """The latency axis with unit, kind and error."""
+    best = summary.best
+    error = ""
+    if best.latency_error_ms is not None and best.latency_ms > 0:
+        error = f" ±{100 * best.latency_error_ms / best.latency_ms:.1f} % at the best"
+    return f"Latency on {summary.device}, ms ({LATENCY_WORDS[summary.device_kind]}{error})"
+
+
+def y_label(summary: RunSummary) -> str:
+    """The accuracy axis with its unit."""
+    return f"{top1_name(summary)}, %"
+
+
+def headline(summary: RunSummary) -> tuple[Sentence, ...]:
+    """What was asked, what was found, by how much it beats the first reference, and how sure that is."""
+    found = [Sentence("Asked", _asked(summary)), Sentence("Found", _found(summary))]
+    reference = summary.references[0] if summary.references else None
+    if reference is not None:
+        found.append(Sentence("Against", _against(summary, reference)))
+    sure = " ".join([*_accuracy_doubt(summary, reference), *_latency_doubt(summary)])
+    if sure:
+        found.append(Sentence("How sure", sure))
+    return tuple(found)
+
+
+def _asked(summary: RunSummary) -> str:
+    budget = f"at most {summary.target_latency_ms:g} ms on {summary.device}"
+    if summary.space is None:
+        return f"a network narrowed until it takes {budget}, losing as little accuracy as possible"
+    return f"the most accurate network of the space {summary.space} that takes {budget}"
+
+
+def _found(summary: RunSummary) -> str:
+    best = summary.best
+    top1 = top1_text(best.top1, best.top1_std, estimated=summary.top1_estimated, unit="%")
+    latency = latency_text(best.latency_ms, best.latency_error_ms, summary.device_kind, "ms")
+    return (
+        f"top-1 {top1} at {latency}, with {millions(best.madds)} M MAdds and {millions(best.parameters, 2)} M "
+        f"parameters; by {ORIGIN_WORDS.get(best.origin, best.origin)}"
+    )
+
+
+def _against(summary: RunSummary, reference: Judged) -> str:
+    best, parts = summary.best, []
+    if best.top1 is not None and reference.top1 is not None:
+        gain = best.top1 - reference.top1
+        where = "above" if gain >= 0 else "below"
+        parts.append(f"{abs(gain):.1f} points {where} {reference.name}")
+    faster = reference.latency_ms - best.latency_ms
+    digits = 1 if best.latency_ms >= 10 else 2
+    parts.append(f"{abs(faster):.{digits}f} ms {'faster' if faster >= 0 else 'slower'}")
+    top1 = top1_text(reference.top1, reference.top1_std, estimated=summary.top1_estimated, unit="%")
+    latency = latency_text(reference.latency_ms, reference.latency_error_ms, summary.device_kind, "ms")
+    return f"{' and '.join(parts)} ({reference.name}: {top1} at {latency}, by the same evaluator and latency model)"
+
+
+def _accuracy_doubt(summary: RunSummary, reference: Judged | None) -> list[str]:
+    best = summary.best
+    if reference is None or best.top1 is None or reference.top1 is None:
+        return []
+    if best.top1_std is None or reference.top1_std is None:
+        return ["The evaluator states no error, so the difference in accuracy has none either."]
+    gain, deviation = best.top1 - reference.top1, math.hypot(best.top1_std, reference.top1_std)
+    verdict = (
+        "the two cannot be told apart before both are trained" if abs(gain) < deviation
+        else "likely, not certain, before both are trained" if abs(gain) < 2 * deviation
+        else "it is more than twice that"
+    )  # fmt: skip
+    return [
+        f"The difference of {abs(gain):.1f} points has a standard deviation of {deviation:.1f} if the two errors are "
+        f"independent: {verdict}."
+    ]
+
+
+def _latency_doubt(summary: RunSummary) -> list[str]:
+    best = summary.best
+    if summary.device_kind == "measured" or best.latency_error_ms is None:
+        return []
+    slack = summary.target_latency_ms - best.latency_ms
+    if slack > 2 * best.latency_error_ms:
+        return []
+    return [
+        f"The latency is {'an estimate' if summary.device_kind == 'estimated' else 'a sum of measured blocks'} with a "
+        f"standard deviation of {best.latency_error_ms:.2g} ms: on the device itself it may lie above the target."
+    ]
