@@ -20,6 +20,7 @@ from mnv3search.architecture import (
 
 Value = int | float | bool | str
 SKIP = "skip"
+PAPER_SQUEEZE_EXCITE = SqueezeExciteSpec(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class Skeleton:
     conv_bias: bool = False
     norm_eps: float = 1e-3
     norm_momentum: float = 0.01
-    squeeze_excite: SqueezeExciteSpec = SqueezeExciteSpec(8)
+    squeeze_excite: SqueezeExciteSpec = PAPER_SQUEEZE_EXCITE
     expansion_divisor: int = 8
 
     def widths_in(self, stage: int) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """How many networks a space holds, and drawing them uniformly.
 
 Rows that are canonical place by place are counted and drawn stage by stage. Where two such rows can still make one
-network (a block left out, or neighbouring stages of one width), the distinct sequences of blocks are counted instead, by
-the subset construction on the space read as an automaton whose letters are units.
+network (a block left out, or neighbouring stages of one width), the distinct sequences of blocks are counted instead,
+by the subset construction on the space read as an automaton whose letters are units.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class StageWeights:
             for i in range(ins)
         ]
         self.totals = [sum(line) for line in self.weights]
-        cumulative = [np.cumsum([w / total for w in line]) for line, total in zip(self.weights, self.totals)]
+        cumulative = [
+            np.cumsum([w / total for w in line]) for line, total in zip(self.weights, self.totals, strict=True)
+        ]
         self.cumulative = np.array(cumulative)
 
     def _choices(self, i: int, o: int, d: int) -> int:
@@ -56,8 +58,9 @@ class StageWeights:
         """Fill the stage's columns of ``rows``; the index of each row's out width comes back."""
         depths = len(self.stage.depths)
         uniform = rng.random((len(rows), 1))
-        picked = np.minimum((uniform >= self.cumulative[entering]).sum(axis=1), self.cumulative.shape[1] - 1)
-        out, depth = picked // depths, picked % depths
+        picked: Ints = np.minimum((uniform >= self.cumulative[entering]).sum(axis=1), self.cumulative.shape[1] - 1)
+        out: Ints = picked // depths
+        depth: Ints = picked % depths
         self.stage.out.write(rows, out)
         self.stage.depth.write(rows, depth)
         if self.stage.per_stage:
@@ -217,7 +220,8 @@ class Automaton:
 
     def draw(self, rng: np.random.Generator) -> tuple[int, ...]:
         """The unit ids of one network's blocks, every network equally likely."""
-        states, letters = self.start, []
+        states = self.start
+        letters: list[int] = []
         while True:
             options, ends = self.options(states)
             total = self.count(states)

@@ -29,7 +29,7 @@ class _BoundedLoader(yaml.SafeLoader):
         if self.nodes > MAX_NODES or self.depth > MAX_DEPTH:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise _TooMuch(mark.line + 1)
-        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[arg-type]
+        node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
@@ -176,7 +176,7 @@ class _Walker:
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
         try:
-            value = self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+            value = self.loader.construct_object(node)
         except (ValueError, yaml.YAMLError):
             raise self.document.error(path, f"{shown(node.value)} cannot be read as a value") from None
         if isinstance(value, float):

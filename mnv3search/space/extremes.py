@@ -18,7 +18,7 @@ def cheapest_row(tables: SpaceTables, prices: NDArray[np.float64]) -> Rows:
         best = [_cheapest_stage(stage, prices, i, costs) for i in range(len(stage.widths_in))]
         costs = [cost for cost, _ in best]
         plans.append([plan for _, plan in best])
-    row = np.zeros((1, len(tables.parameters)), dtype=np.int16)
+    row: Rows = np.zeros((1, len(tables.parameters)), dtype=np.int16)
     entering = 0
     for stage, choices in zip(tables.stages, reversed(plans), strict=True):
         out, depth, codes = choices[entering]
@@ -27,7 +27,8 @@ def cheapest_row(tables: SpaceTables, prices: NDArray[np.float64]) -> Rows:
         for axes, code in zip(stage.slots, codes, strict=False):
             axes.write(row, np.array([code]))
         entering = out
-    return row[0]
+    found: Rows = row[0]
+    return found
 
 
 def _cheapest_stage(

@@ -125,12 +125,13 @@ def _listed(value: Any) -> tuple[Any, ...]:
 def _stage(document: Document, number: int, stage: dict[str, Any]) -> StageChoices:
     path: Path = ("stages", number, "block")
     block = stage["block"]
-    fixed = {key: block[key] for key in ("expansion", "shortcut") if key in block}
+    fixed: dict[str, Any] = {key: block[key] for key in ("expansion", "shortcut") if key in block}
     if "options" in block:
         choices = BlockChoices(options=_options(document, path, block["options"]), **fixed)
     else:
         lists = ("kernel_size", "expansion_ratio", "squeeze_excite", "activation")
-        choices = BlockChoices(**{key: _listed(block[key]) for key in lists if key in block}, **fixed)
+        given: dict[str, Any] = {key: _listed(block[key]) for key in lists if key in block}
+        choices = BlockChoices(**given, **fixed)
     return StageChoices(
         out_channels=_listed(stage["out_channels"]),
         depth=_listed(stage.get("depth", 1)),

@@ -59,7 +59,7 @@ class _StageMatcher:
     def _independent(self, blocks: Sequence[BlockSpec], start: int, i: int, o: int) -> list[tuple[int, StageCodes]]:
         """Blocks chosen one by one: the first codes that reach each end, block after block."""
         reached: dict[int, StageCodes] = {start: ()}
-        found = []
+        found: list[tuple[int, StageCodes]] = []
         slots = len(self.stage.slots)
         depths = self.stage.depths.tolist()
         for b in range(slots):
@@ -85,7 +85,7 @@ class _StageMatcher:
 
     def _shared(self, blocks: Sequence[BlockSpec], start: int, i: int, o: int) -> list[tuple[int, StageCodes]]:
         """One choice for the whole stage: the codes that every block so far allows."""
-        found = []
+        found: list[tuple[int, StageCodes]] = []
         allowed: set[int] | None = None
         depths = self.stage.depths.tolist()
         for b, block in enumerate(blocks[start : start + len(self.stage.slots)]):

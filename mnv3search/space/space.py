@@ -87,7 +87,8 @@ class SearchSpace:
         rows = np.asarray(indices)
         if rows.ndim != 2 or rows.shape[1] != len(self.parameters) or rows.dtype.kind not in "iu":
             raise SpaceError(
-                f"rows of {self.name} are integers of shape (n, {len(self.parameters)}), not {rows.dtype} of {rows.shape}"
+                f"rows of {self.name} are integers of shape (n, {len(self.parameters)}), "
+                f"not {rows.dtype} of shape {rows.shape}"
             )
         wrong = (rows < 0) | (rows >= self.tables.sizes)
         if wrong.any():
@@ -245,7 +246,7 @@ class SearchSpace:
         """
         if self._local.size > MAX_ENUMERATED:
             raise SpaceError(
-                f"space {self.name} has {self.size:.3g} networks; at most {MAX_ENUMERATED:,} are enumerated, so sample it"
+                f"space {self.name} has {self.size:.3g} networks; at most {MAX_ENUMERATED:,} are enumerated: sample it"
             )
         return self._enumerated()
 

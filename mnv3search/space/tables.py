@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.architecture import ArchitectureError, BlockSpec, out_size
+from mnv3search.architecture import BlockSpec, out_size
 from mnv3search.cost.units import Unit
 from mnv3search.errors import SpaceError
 from mnv3search.space.choices import Parameter, Skeleton, StageChoices
@@ -111,8 +112,9 @@ class SpaceTables:
         for stage in self.stages:
             for table in stage.units:
                 table[table < 0] = self.pad
-        self.sizes = np.array([len(p.choices) for p in self.parameters], dtype=np.int16)
-        self.names = {p.name: i for i, p in enumerate(self.parameters)}
+        made: tuple[Parameter, ...] = self.parameters
+        self.sizes = np.array([len(p.choices) for p in made], dtype=np.int16)
+        self.names = {p.name: i for i, p in enumerate(made)}
 
     def _intern(self, unit: Unit) -> int:
         return self._ids.setdefault(unit, len(self._ids))
@@ -180,10 +182,7 @@ class SpaceTables:
 
     def block_spec(self, unit: int) -> BlockSpec:
         """The block of a unit id."""
-        spec = self.units[unit].spec
-        if not isinstance(spec, BlockSpec):
-            raise ArchitectureError(f"unit {unit} is no block")
-        return spec
+        return cast(BlockSpec, self.units[unit].spec)
 
     def unit_ids(self, rows: NDArray[np.integer]) -> NDArray[np.int32]:
         """Unit ids of each row: stem, every place for a block, head; ``pad`` where there is none. Shape (n, places)."""

@@ -44,32 +44,42 @@ def check_schema(document: Document) -> None:
 def _explained(document: Document, error: ValidationError) -> tuple[tuple[int, int], SpaceError]:
     """The error in the project's words, with its rank: the format first, then unknown keys, then by line."""
     path: Path = tuple(error.absolute_path)
-    rule = error.validator
+    rule, schema, instance = error.validator, _schema_of(error), _instance_of(error)
     if rule == "additionalProperties":
-        key = next(k for k in error.instance if k not in error.schema["properties"])
+        key = next(k for k in instance if k not in schema["properties"])
         path = (*path, key)
         line = document.key_lines.get(path, 1)
-        return (1, line), _at(document, path, line, unknown_key(key, error.schema["properties"]))
+        return (1, line), _at(document, path, line, unknown_key(key, schema["properties"]))
     line = document.lines.get(path, 1)
     if rule == "required":
-        missing = next(k for k in error.validator_value if k not in error.instance)
-        hint = _described(error.schema["properties"].get(missing, {}))
+        missing = next(k for k in schema["required"] if k not in instance)
+        hint = _described(schema["properties"].get(missing, {}))
         return (2, line), document.error(path, f"lacks {missing!r}{f'; it is {hint}' if hint else ''}")
     rank = 0 if path == ("format",) or not path else 2
     return (rank, line), document.error(path, _wrong_value(error))
 
 
+def _schema_of(error: ValidationError) -> dict[str, Any]:
+    """The rule that failed; every rule of this schema is a mapping."""
+    return error.schema  # type: ignore[return-value]
+
+
+def _instance_of(error: ValidationError) -> Any:
+    return error.instance
+
+
 def _wrong_value(error: ValidationError) -> str:
-    valid = error.schema.get("description", error.message)
+    instance = _instance_of(error)
+    valid = _schema_of(error).get("description", error.message)
     if error.validator == "minItems":
         return f"the list is empty; give {valid}"
     if error.validator == "uniqueItems":
-        twice = next(v for i, v in enumerate(error.instance) if v in error.instance[:i])
+        twice = next(v for i, v in enumerate(instance) if v in instance[:i])
         return f"{shown(twice)} stands twice in the list; give {valid}"
     hint = ""
-    if isinstance(error.instance, str) and "number" in valid:
+    if isinstance(instance, str) and "number" in valid:
         hint = " (in YAML a number is written 3, 0.25 or 1.0e-3, without quotes)"
-    return f"{'null' if error.instance is None else shown(error.instance)} is not {valid}{hint}"
+    return f"{'null' if instance is None else shown(instance)} is not {valid}{hint}"
 
 
 def _described(schema: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Mutation and crossover on index rows. Parameters that a parent does not use carry no information: they are redrawn."""
+"""Mutation and crossover on index rows; parameters that a parent does not use say nothing and are redrawn."""
 
 from __future__ import annotations
 
