@@ -1,0 +1,206 @@
+"""The batched sampler behind ``auto`` for cheap evaluators: evolution within the budget, led by an additive model.
+
+Every generation is a function of the seed, its number and what was told before, so a search that is replayed with the
+same answers asks for the same rows: a resumed search goes the way that an uninterrupted one would have gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv3search.block_search.additive_model import AdditiveModel, Belief
+from mnv3search.block_search.objective import Objective
+from mnv3search.block_search.row_latency import RowLatency
+from mnv3search.block_search.study import Outcome
+from mnv3search.block_search.variation import Variation
+
+if TYPE_CHECKING:
+    from mnv3search.space import SearchSpace
+
+Rows = NDArray[np.integer[Any]]
+Floats = NDArray[np.float64]
+
+BATCH = 64
+FIRST_GENERATIONS = 2
+ELITES = 48
+POPULATION = 256
+ROUNDS = 4
+SMALL_SPACE = 4096
+_BY_MEAN, _BY_DRAW = 32, 20
+
+
+class EvolutionSampler:
+    """Asks for batches of rows that it expects to be accurate within the budget.
+
+    A generation is made of rows that are best under the model's mean, rows that are best under draws of it, to explore,
+    and plain children of the best networks seen. All are bred by crossover and mutation from one population, and kept
+    where their latency (exact, or itself modelled where units have no prices) is within the budget.
+    """
+
+    name = "evolution"
+    replays = True
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        latencies: RowLatency,
+        objective: Objective,
+        seed: int,
+        first: Rows,
+        fastest_ms: float,
+    ) -> None:
+        """``first`` (k, P): rows to ask for first, the fastest known one the last of them."""
+        sizes = np.array([len(p.choices) for p in space.parameters], dtype=np.int64)
+        self._space, self._latencies, self._objective, self._seed = space, latencies, objective, seed
+        self._variation = Variation(space)
+        self._first, self._fastest, self._fastest_ms = first, first[-1], fastest_ms
+        self._accuracy, self._timing = AdditiveModel(sizes), AdditiveModel(sizes)
+        self._rows: list[Rows] = []
+        self._top1: list[float] = []
+        self._ms: list[float] = []
+        self._seen: set[bytes] = set()
+        self._population = first[-1:]
+        self._generation = 0
+
+    def ask(self) -> Rows:
+        """Up to 64 canonical rows never asked before, shape (n, P); none where the search can find no more."""
+        rng = np.random.default_rng([self._seed, 1, self._generation])
+        budget = self._budget()
+        if self._generation < FIRST_GENERATIONS or len(self._rows) < 2:
+            asked = self._opening(rng)
+        else:
+            asked = self._bred(rng, budget)
+        asked = self._unseen(np.concatenate([asked, self._fill(rng, BATCH)]) if len(asked) < BATCH else asked)[:BATCH]
+        self._seen.update(row.tobytes() for row in asked)
+        self._generation += 1
+        return asked
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Learn what became of the rows of the last :meth:`ask`."""
+        if not outcomes:
+            return
+        rows = np.stack([outcome.row for outcome in outcomes])
+        if not self._latencies.exact:
+            self._timing.add(rows, np.array([outcome.latency_ms for outcome in outcomes]))
+        kept = [i for i, outcome in enumerate(outcomes) if outcome.status == "evaluated"]
+        if kept:
+            top1 = [float(outcomes[i].top1 or 0.0) for i in kept]
+            self._accuracy.add(rows[kept], np.array(top1))
+            self._rows += list(rows[kept])
+            self._top1 += top1
+            self._ms += [outcomes[i].latency_ms for i in kept]
+
+    def system_attrs(self) -> dict[str, Any]:
+        """Nothing: a replay needs only the answers."""
+        return {}
+
+    def _budget(self) -> float:
+        """The latency to stay within: with two objectives every other generation aims lower, to spread the front."""
+        limit = self._objective.limit_ms
+        if self._objective.objectives == 1 or self._generation % 2 == 0:
+            return limit
+        top = min(limit, self._objective.target_latency_ms)
+        share, number, base = 0.0, self._generation // 2 + 1, 0.5
+        while number:  # van der Corput: evenly spread at every length
+            share, number, base = share + base * (number % 2), number // 2, base / 2
+        return self._fastest_ms + share * max(0.0, top - self._fastest_ms)
+
+    def _times(self, rows: Rows, timing: Belief | None) -> Floats:
+        return self._latencies.of_rows(rows) if timing is None else timing.mean(rows)
+
+    def _worth(self, top1: Floats, ms: Floats, budget: float) -> Floats:
+        """What selection goes by; -inf beyond the budget."""
+        objective = self._objective
+        worth = top1
+        if not objective.hard and objective.objectives == 1:
+            worth = top1 * (np.maximum(ms, 1e-9) / objective.target_latency_ms) ** objective.reward_exponent
+        return np.where(ms <= budget, worth, -np.inf)
+
+    def _opening(self, rng: np.random.Generator) -> Rows:
+        """The first rows and random ones, brought within the budget where that costs nothing to know."""
+        first = self._first if self._generation == 0 else self._first[:0]
+        return np.concatenate([first, self._random(rng, 4 * BATCH)])
+
+    def _random(self, rng: np.random.Generator, count: int) -> Rows:
+        rows = self._space.sample_indices(count, rng)
+        if not self._latencies.exact:
+            half = self._variation.towards(rows[: count // 2], self._fastest, rng.random(count // 2), rng)
+            return rng.permutation(np.concatenate([rows[count // 2 :], half]))
+        return self._within(rows, rng)
+
+    def _within(self, rows: Rows, rng: np.random.Generator) -> Rows:
+        """Rows over the limit take the fastest row's choices, a growing share of them, until they fit."""
+        rows = rows.copy()
+        order = rng.random(rows.shape)
+        for share in (0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.01):
+            over = np.flatnonzero(self._latencies.of_rows(rows) > self._objective.limit_ms)
+            if not len(over):
+                break
+            mixed = np.where(order[over] < share, self._fastest, rows[over])
+            rows[over] = self._space.canonical(mixed)
+        return rows
+
+    def _bred(self, rng: np.random.Generator, budget: float) -> Rows:
+        belief = self._accuracy.fit()
+        timing = None if self._latencies.exact else self._timing.fit()
+        elites = self._elites(budget)
+        start = np.concatenate([elites, self._population])
+        population = self._evolved(start, belief, timing, budget, rng, ROUNDS)
+        self._population = population
+        asked = [self._unseen(population)[:_BY_MEAN]]
+        for _ in range(2):
+            drawn = self._evolved(population, belief.draw(rng), timing, budget, rng, ROUNDS // 2)
+            asked.append(self._unseen(drawn)[: _BY_DRAW // 2])
+        children = self._variation.children(elites, 2 * BATCH, rng)
+        children = children[self._times(children, timing) <= budget]
+        return self._unseen(np.concatenate([*asked, children]))
+
+    def _elites(self, budget: float) -> Rows:
+        """The best seen within the budget, best first."""
+        worth = self._worth(np.array(self._top1), np.array(self._ms), budget)
+        order = np.argsort(-worth, kind="stable")[:ELITES]
+        chosen = [self._rows[i] for i in order if worth[i] > -np.inf]
+        return np.stack(chosen) if chosen else self._fastest[None, :]
+
+    def _evolved(
+        self, start: Rows, belief: Belief, timing: Belief | None, budget: float, rng: np.random.Generator, rounds: int
+    ) -> Rows:
+        """A population after ``rounds`` of selection under ``belief``, best first."""
+        pool = start
+        for number in range(rounds + 1):
+            if number:
+                pool = np.concatenate([pool, self._variation.children(pool, POPULATION, rng)])
+            pool = _distinct(pool)
+            worth = self._worth(belief.mean(pool), self._times(pool, timing), budget)
+            order = np.argsort(-worth, kind="stable")[:POPULATION]
+            kept = order[worth[order] > -np.inf]
+            pool = pool[kept] if len(kept) else self._fastest[None, :]
+        return pool
+
+    def _fill(self, rng: np.random.Generator, count: int) -> Rows:
+        """More rows where breeding found too few new ones: neighbours of the best, then random ones."""
+        best = self._elites(self._objective.limit_ms)[:4] if self._rows else self._fastest[None, :]
+        rows = np.concatenate([*(self._variation.neighbours(row) for row in best), self._random(rng, 4 * count)])
+        if self._variation.combinations <= SMALL_SPACE:
+            rows = np.concatenate([rows, self._variation.every_row()])
+        if self._latencies.exact:
+            rows = rows[self._latencies.of_rows(rows) <= self._objective.limit_ms]
+        return rows
+
+    def _unseen(self, rows: Rows) -> Rows:
+        """Rows never asked before, each once, in order."""
+        rows = _distinct(rows)
+        return rows[[i for i, row in enumerate(rows) if row.tobytes() not in self._seen]]
+
+
+def _distinct(rows: Rows) -> Rows:
+    """Each row once, in order of first appearance."""
+    rows = np.ascontiguousarray(rows, dtype=np.int64)
+    first: dict[bytes, int] = {}
+    for i, row in enumerate(rows):
+        first.setdefault(row.tobytes(), i)
+    return rows[list(first.values())]

@@ -1,0 +1,126 @@
+"""Optuna's journal in one file, written in batches and mended after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from mnv3search.errors import RunError
+
+if TYPE_CHECKING:
+    from optuna.storages.journal import BaseJournalBackend
+
+_LINE_START = b'{"op_code"'
+
+
+def open_journal(path: Path) -> StudyJournal:
+    """The journal at ``path``, made where missing, locked for this process until it is closed or the process ends.
+
+    A last line that a kill cut short is removed.
+
+    Raises:
+        RunError: another process writes it, it cannot be opened, or it is not a journal.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab+")
+    except OSError as error:
+        raise RunError(f"cannot open the study {path}: {error.strerror}; give a folder that can be written") from error
+    try:
+        _lock(file, path)
+        return StudyJournal(file, path, _read_and_mend(file, path))
+    except BaseException:
+        file.close()
+        raise
+
+
+class StudyJournal:
+    """Log lines of one study: appended in memory, put on disk by :meth:`flush` with one write and one fsync.
+
+    The file's format is that of Optuna's ``JournalFileBackend``, so ``optuna-dashboard`` and ``optuna.load_study``
+    open it.
+    The lock is the operating system's: it ends with the process, however that ends.
+    """
+
+    def __init__(self, file: IO[bytes], path: Path, logs: list[dict[str, Any]]) -> None:
+        self._file = file
+        self._path = path
+        self._unread = logs
+        self._pending: list[bytes] = []
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """What was not yet read; this process is the only writer, so nothing else is ever asked for."""
+        unread, self._unread = self._unread, []
+        return unread
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Hold ``logs`` until the next flush."""
+        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        self._pending += lines
+        self._unread += [json.loads(line) for line in lines]
+
+    def flush(self) -> None:
+        """Put everything held on disk.
+
+        Raises:
+            RunError: the disk is full or the file cannot be written; what was flushed before is safe.
+        """
+        if not self._pending:
+            return
+        try:
+            self._file.write(b"".join(self._pending))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"cannot write the study {self._path}: {error.strerror}; what was saved is safe, make room and resume"
+            ) from error
+        self._pending = []
+
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        self._file.close()
+
+    def backend(self) -> BaseJournalBackend:
+        """This journal as Optuna's storage takes it."""
+        from optuna.storages.journal import BaseJournalBackend
+
+        BaseJournalBackend.register(StudyJournal)
+        return self  # type: ignore[return-value]  # registered above, so that importing this file needs no Optuna
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such lock on this system
+        return
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise RunError(f"another search is writing the study {path}; wait for it or give another path") from error
+
+
+def _read_and_mend(file: IO[bytes], path: Path) -> list[dict[str, Any]]:
+    file.seek(0)
+    content = file.read()
+    whole, tail = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+    logs = [_parsed(line, number, path) for number, line in enumerate(whole.splitlines(), start=1)]
+    if tail:
+        text = tail.rstrip(b"\0")
+        if not (text.startswith(_LINE_START) or _LINE_START.startswith(text)):
+            raise RunError(f"{path} is not an Optuna journal; give a study's path, or a new one")
+        file.truncate(len(whole))
+    return logs
+
+
+def _parsed(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    try:
+        log = json.loads(line)
+    except ValueError as error:
+        raise RunError(f"{path}, line {number}: not JSON: the study is damaged; restore it or start another") from error
+    if not isinstance(log, dict) or "op_code" not in log:
+        raise RunError(f"{path}, line {number}: not an entry of an Optuna journal; give the path of a study")
+    return log

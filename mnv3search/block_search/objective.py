@@ -1,0 +1,79 @@
+"""What a block search maximises, as pure functions of top-1 and latency."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from mnv3search.errors import TargetError
+
+REWARD_EXPONENT_LARGE = -0.07
+REWARD_EXPONENT_SMALL = -0.15
+
+Direction = Literal["maximize", "minimize"]
+
+
+def reward(top1: float, latency_ms: float, target_latency_ms: float, exponent: float = REWARD_EXPONENT_LARGE) -> float:
+    """``ACC × (LAT / TAR)^w``, in the unit of ``top1``.
+
+    Source: Howard et al. 2019 (MobileNetV3), section 4.1: w = -0.07 for Large (as MnasNet), -0.15 for Small.
+    """
+    return float(top1 * (latency_ms / target_latency_ms) ** exponent)
+
+
+def checked_target(target_latency_ms: float) -> float:
+    """``target_latency_ms`` where it is a positive, finite number of milliseconds.
+
+    Raises:
+        TargetError: it is not.
+    """
+    if isinstance(target_latency_ms, bool) or not isinstance(target_latency_ms, (int, float)):
+        raise TargetError(f"target_latency_ms is {target_latency_ms!r}; it must be a number of milliseconds above 0")
+    if not math.isfinite(target_latency_ms) or target_latency_ms <= 0:
+        raise TargetError(f"target_latency_ms is {target_latency_ms!r}; it must be finite and above 0, such as 50.0")
+    return float(target_latency_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """How candidates of one search are valued.
+
+    Attributes:
+        target_latency_ms: the budget.
+        objectives: 1 for the reward, 2 for top-1 (up) and latency (down).
+        reward_exponent: the reward's w.
+        hard: the target is a constraint: what exceeds it is refused before it is evaluated, and the best is the
+            highest top-1 within it. Otherwise the reward alone decides.
+    """
+
+    target_latency_ms: float
+    objectives: Literal[1, 2] = 1
+    reward_exponent: float = REWARD_EXPONENT_LARGE
+    hard: bool = True
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Optuna's direction of each value."""
+        return ("maximize",) if self.objectives == 1 else ("maximize", "minimize")
+
+    @property
+    def limit_ms(self) -> float:
+        """The latency above which a candidate is refused; infinite without the hard constraint."""
+        return self.target_latency_ms if self.hard else math.inf
+
+    def values(self, top1: float, latency_ms: float) -> tuple[float, ...]:
+        """Optuna's values of a candidate, in the order of :attr:`directions`."""
+        if self.objectives == 2:
+            return (top1, latency_ms)
+        return (reward(top1, latency_ms, self.target_latency_ms, self.reward_exponent),)
+
+    def fitness(self, top1: float, latency_ms: float) -> float:
+        """What the best candidate has most of: top-1 under the hard constraint (-inf beyond it), else the reward."""
+        if self.hard:
+            return top1 if latency_ms <= self.target_latency_ms else -math.inf
+        return reward(top1, latency_ms, self.target_latency_ms, self.reward_exponent)
+
+    def excess_ms(self, latency_ms: float) -> float:
+        """The constraint's value: milliseconds above the target; met at 0 or below."""
+        return latency_ms - self.target_latency_ms

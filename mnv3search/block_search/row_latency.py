@@ -1,0 +1,90 @@
+"""Latencies of a space's rows: gathered where units are priced, asked of the model otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv3search.errors import DeviceError
+from mnv3search.latency.model import LatencyModel, Preparable, UnitLatencyModel
+
+if TYPE_CHECKING:
+    from mnv3search.space import SearchSpace
+
+Rows = NDArray[np.integer[Any]]
+PrepareProgress = Callable[[int, int, str], None]
+
+
+class RowLatency:
+    """Milliseconds of index rows under one latency model.
+
+    A model that prices units is asked once for every unit of the space; rows are then sums of gathers. Any other model
+    is asked for whole networks, each canonical row once.
+    """
+
+    def __init__(self, space: SearchSpace, model: LatencyModel, progress: PrepareProgress | None = None) -> None:
+        self._space = space
+        self._model = model
+        self._known: dict[bytes, float] = {}
+        self._priced = None
+        self._fixed_ms = 0.0
+        if isinstance(model, UnitLatencyModel):
+            if isinstance(model, Preparable):
+                model.prepare(space.all_units(), progress)
+            self._priced = space.priced(model.unit_latency_ms)
+            self._fixed_ms = float(model.fixed_ms)
+
+    @property
+    def exact(self) -> bool:
+        """Whether units are priced, so that bounds are exact and rows cost next to nothing."""
+        return self._priced is not None
+
+    def of_rows(self, rows: Rows) -> NDArray[np.float64]:
+        """Milliseconds of canonical ``rows`` (n, P); shape (n,).
+
+        Raises:
+            DeviceError: the model gave a latency that is not positive and finite, or not one for each network.
+        """
+        if len(rows) == 0:
+            return np.zeros(0)
+        if self._priced is not None:
+            return self._checked(self._fixed_ms + np.asarray(self._priced.sums(rows), dtype=np.float64), len(rows))
+        keys = [row.tobytes() for row in np.ascontiguousarray(rows, dtype=np.int64)]
+        missing = list({key: i for i, key in enumerate(keys) if key not in self._known}.values())
+        if missing:
+            found = self._model.latency_ms(self._space.architectures(rows[missing]))
+            checked = self._checked(np.asarray(found, dtype=np.float64), len(missing))
+            self._known.update((keys[i], float(ms)) for i, ms in zip(missing, checked, strict=True))
+        return np.array([self._known[key] for key in keys])
+
+    def remember(self, row: Rows, latency_ms: float) -> None:
+        """Take a latency that an earlier session found; priced rows need none."""
+        if self._priced is None:
+            self._known[np.ascontiguousarray(row, dtype=np.int64).tobytes()] = latency_ms
+
+    def bounds(self, rng: np.random.Generator, samples: int) -> tuple[Rows, Rows]:
+        """The fastest and the slowest row: exact where units are priced, else of ``samples`` random rows.
+
+        Without prices the rows of fewest and most multiply-adds join the sample.
+        """
+        if self._priced is not None:
+            return np.asarray(self._priced.fastest()[0]), np.asarray(self._priced.slowest()[0])
+        from mnv3search.cost.counts import unit_cost
+
+        by_madds = self._space.priced(lambda parts: np.array([float(unit_cost(unit).madds) for unit in parts]))
+        ends = np.stack([by_madds.fastest()[0], by_madds.slowest()[0]])
+        rows = np.concatenate([ends, self._space.sample_indices(samples, rng)])
+        latencies = self.of_rows(rows)
+        return rows[int(latencies.argmin())], rows[int(latencies.argmax())]
+
+    def _checked(self, latencies: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+        name = type(self._model).__name__
+        if latencies.shape != (count,):
+            raise DeviceError(f"{name} gave latencies of shape {latencies.shape} for {count} networks, not ({count},)")
+        if not (np.isfinite(latencies).all() and (latencies > 0).all()):
+            bad = latencies[~(np.isfinite(latencies) & (latencies > 0))][0]
+            raise DeviceError(f"{name} gave a latency of {bad} ms; it must be finite and above 0")
+        return latencies

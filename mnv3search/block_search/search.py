@@ -1,0 +1,249 @@
+"""Block search: the most accurate networks of a space within a latency target."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mnv3search.accuracy.evaluator import Evaluator
+from mnv3search.architecture import Architecture
+from mnv3search.block_search.evolution import EvolutionSampler
+from mnv3search.block_search.feasibility import Feasibility, assess, bound_rows
+from mnv3search.block_search.judge import Judge
+from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, Objective, checked_target
+from mnv3search.block_search.row_latency import PrepareProgress, RowLatency, Rows
+from mnv3search.block_search.samplers import OptunaSampler, Sampler, resolved_sampler
+from mnv3search.block_search.study import Outcome, StudyIdentity, StudyLedger
+from mnv3search.candidate import Candidate, pareto_front
+from mnv3search.errors import Mnv3SearchError
+from mnv3search.latency.model import LatencyModel
+
+if TYPE_CHECKING:
+    from mnv3search.space import SearchSpace
+
+ASKS_PER_TRIAL = 10
+IDLE_ASKS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class SearchProgress:
+    """How far a search is.
+
+    Attributes:
+        done, trials: networks evaluated, and to evaluate.
+        best_top1, best_latency_ms: of the best within the target so far; None before there is one.
+        rate: networks evaluated a second in this session.
+    """
+
+    done: int
+    trials: int
+    best_top1: float | None
+    best_latency_ms: float | None
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a block search found.
+
+    Attributes:
+        candidates: every evaluated network, in order of trial number; under the hard constraint all within the target.
+        best: the highest top-1 within the target; without the hard constraint the highest reward.
+        pareto_front: of the candidates, fastest first.
+        evaluated: distinct architectures given to the evaluator, those of resumed sessions included.
+        refused, duplicates: asked rows that were over the target, and that had been judged before.
+        feasibility: the range of latencies of the space.
+        binding: False where no network of the space exceeds the target (of the sample, where the range is sampled).
+        sampler: the one used; never ``auto``.
+        seconds: of this session.
+    """
+
+    candidates: tuple[Candidate, ...]
+    best: Candidate
+    pareto_front: tuple[Candidate, ...]
+    evaluated: int
+    refused: int
+    duplicates: int
+    feasibility: Feasibility
+    binding: bool
+    sampler: str
+    seconds: float
+
+
+def search(
+    space: SearchSpace,
+    latency: LatencyModel,
+    evaluator: Evaluator,
+    target_latency_ms: float,
+    trials: int = 2000,
+    seed: int = 0,
+    *,
+    sampler: str = "auto",
+    objectives: Literal[1, 2] = 1,
+    reward_exponent: float = REWARD_EXPONENT_LARGE,
+    hard: bool = True,
+    storage: Path | None = None,
+    start: Sequence[Architecture] = (),
+    progress: Callable[[SearchProgress], None] | None = None,
+    prepare_progress: PrepareProgress | None = None,
+    time_limit_s: float | None = None,
+) -> SearchResult:
+    """Search ``space`` for the most accurate network within ``target_latency_ms``.
+
+    The same arguments and seed give the same result, unless ``time_limit_s`` ends the search.
+
+    Args:
+        space: where to search.
+        latency: prices networks; where it prices units, the space's range of latencies is exact.
+        evaluator: answers for top-1.
+        target_latency_ms: milliseconds by ``latency``.
+        trials: how many distinct networks to evaluate; fewer where the space has no more within the target.
+        seed: of all random choices.
+        sampler: ``auto``, ``evolution``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
+        objectives: 1, the paper's reward, or 2, top-1 and latency.
+        reward_exponent: the reward's w.
+        hard: refuse what is over the target before it is evaluated.
+        storage: the study's file; where it exists, the search continues and evaluates nothing again.
+        start: architectures to evaluate first; those outside the space or over the target are left out.
+        progress: called after every batch.
+        prepare_progress: called with (done, total, what) while ``latency`` measures units.
+        time_limit_s: ask for no more after so many seconds.
+
+    Raises:
+        TargetError: the target is not positive and finite.
+        InfeasibleError: no network of the space meets it.
+        UnknownNameError: no such sampler.
+        EvaluatorError: an answer that is not usable.
+        RunError: the study cannot be opened, belongs to another search or cannot be written.
+    """
+    began = time.perf_counter()
+    objective = _checked_objective(target_latency_ms, trials, objectives, reward_exponent, hard)
+    seed %= 2**32
+    name = resolved_sampler(sampler, space, evaluator, trials)
+    latencies = RowLatency(space, latency, prepare_progress)
+    feasibility = assess(space, latencies, seed)
+    if hard:
+        feasibility.require(objective.target_latency_ms)
+    first = _first_rows(space, latencies, objective, seed, start)
+    with _opened(storage, space, objective, StudyIdentity.of(space, evaluator, name, seed, objective)) as ledger:
+        judge = Judge(space, latencies, evaluator, objective, ledger)
+        told = ledger.outcomes() if ledger else []
+        chosen = _sampler(name, space, latencies, objective, seed, first, told, feasibility.fastest_ms)
+        judge.restore(told, replays=chosen.replays)
+        _Loop(space, judge, chosen, objective, trials, began, time_limit_s, progress).run()
+        if len(judge.candidates) == 0:
+            judge.judge(first[-1:], 1)
+    candidates = tuple(sorted(judge.candidates, key=lambda candidate: candidate.number))
+    return SearchResult(
+        candidates=candidates,
+        best=_best(candidates, objective),
+        pareto_front=tuple(pareto_front(candidates)),
+        evaluated=len(candidates),
+        refused=judge.refused,
+        duplicates=judge.duplicates,
+        feasibility=feasibility,
+        binding=feasibility.binds(objective.target_latency_ms),
+        sampler=name,
+        seconds=time.perf_counter() - began,
+    )
+
+
+@dataclass(slots=True)
+class _Loop:
+    """Ask, judge, tell, until enough is evaluated or nothing new is found; every way out is bounded."""
+
+    space: SearchSpace
+    judge: Judge
+    sampler: Sampler
+    objective: Objective
+    trials: int
+    began: float
+    time_limit_s: float | None
+    progress: Callable[[SearchProgress], None] | None
+
+    def run(self) -> None:
+        restored, asks, idle = len(self.judge.candidates), 0, 0
+        while (left := self.trials - len(self.judge.candidates)) > 0 and self.judge.distinct < self.space.size:
+            if self.time_limit_s is not None and time.perf_counter() - self.began > self.time_limit_s:
+                break
+            rows = self.sampler.ask()
+            asks += 1
+            if len(rows) == 0 or idle >= IDLE_ASKS or asks > ASKS_PER_TRIAL * self.trials + IDLE_ASKS:
+                break
+            outcomes = self.judge.judge(rows, left, self.sampler.system_attrs())
+            self.sampler.tell(outcomes)
+            idle = 0 if any(outcome.status == "evaluated" for outcome in outcomes) else idle + 1
+            self._report(restored)
+
+    def _report(self, restored: int) -> None:
+        if self.progress is None:
+            return
+        candidates = self.judge.candidates
+        best = _best(candidates, self.objective) if candidates else None
+        self.progress(
+            SearchProgress(
+                done=len(candidates),
+                trials=self.trials,
+                best_top1=best.top1 if best else None,
+                best_latency_ms=best.latency_ms if best else None,
+                rate=(len(candidates) - restored) / max(1e-9, time.perf_counter() - self.began),
+            )
+        )
+
+
+def _checked_objective(target: float, trials: int, objectives: int, exponent: float, hard: bool) -> Objective:
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
+        raise Mnv3SearchError(f"trials is {trials!r}; it must be an integer of at least 1")
+    if objectives not in (1, 2):
+        raise Mnv3SearchError(f"objectives is {objectives!r}; it must be 1 (the reward) or 2 (top-1 and latency)")
+    if not np.isfinite(exponent) or exponent > 0:
+        raise Mnv3SearchError(f"reward_exponent is {exponent!r}; it must be finite and at most 0, such as -0.07")
+    return Objective(checked_target(target), 1 if objectives == 1 else 2, float(exponent), hard)
+
+
+def _first_rows(
+    space: SearchSpace, latencies: RowLatency, objective: Objective, seed: int, start: Sequence[Architecture]
+) -> Rows:
+    """Rows of ``start`` that may be evaluated, then the fastest row, which meets every feasible target."""
+    rows = [space.indices(architecture) for architecture in start if space.contains(architecture)]
+    rows = [row for row in rows if latencies.of_rows(row[None, :])[0] <= objective.limit_ms]
+    return np.stack([*rows, bound_rows(latencies, seed)[0]]).astype(np.int64)
+
+
+@contextlib.contextmanager
+def _opened(
+    storage: Path | None, space: SearchSpace, objective: Objective, identity: StudyIdentity
+) -> Iterator[StudyLedger | None]:
+    if storage is None:
+        yield None
+        return
+    ledger = StudyLedger(Path(storage), space, objective, identity)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _sampler(
+    name: str,
+    space: SearchSpace,
+    latencies: RowLatency,
+    objective: Objective,
+    seed: int,
+    first: Rows,
+    told: Sequence[Outcome],
+    fastest_ms: float,
+) -> Sampler:
+    if name == "evolution":
+        return EvolutionSampler(space, latencies, objective, seed, first, fastest_ms)
+    return OptunaSampler(name, space, objective, seed, first[:-1], told)
+
+
+def _best(candidates: Sequence[Candidate], objective: Objective) -> Candidate:
+    return max(candidates, key=lambda c: (objective.fitness(c.top1, c.latency_ms), -c.latency_ms, -c.number))

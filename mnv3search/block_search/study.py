@@ -1,0 +1,262 @@
+"""The study on disk: what was judged, saved in Optuna's journal, read back when a search resumes."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv3search.block_search.journal import StudyJournal, open_journal
+from mnv3search.block_search.objective import Objective
+from mnv3search.errors import RunError
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+    from mnv3search.space import SearchSpace
+
+CONSTRAINT = "over_target_ms"
+IDENTITY = "mnv3search"
+
+Status = Literal["evaluated", "duplicate", "refused"]
+Row = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What became of one asked row.
+
+    Attributes:
+        row: canonical indices, shape (P,).
+        status: ``evaluated``; ``duplicate`` of a network already judged; ``refused`` by its latency.
+        latency_ms: by the search's latency model.
+        top1, top1_std: percent; None where refused.
+        values: Optuna's values; a refused row carries the worst top-1 seen so far.
+        notes: what the study keeps beside the values.
+        system_attrs: what the sampler needs to read back.
+    """
+
+    row: Row
+    status: Status
+    latency_ms: float
+    top1: float | None
+    top1_std: float | None
+    values: tuple[float, ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    system_attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Optuna without its chatter: new studies, experimental features and samplers falling back are no news here."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+class ParameterCodec:
+    """Between index rows and Optuna's categorical parameters; a parameter with one choice is no parameter there."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        from optuna.distributions import CategoricalDistribution
+
+        self.size = len(space.parameters)
+        self._columns: dict[str, int] = {}
+        self._labels: dict[str, tuple[Any, ...]] = {}
+        self.distributions: dict[str, BaseDistribution] = {}
+        for column, parameter in enumerate(space.parameters):
+            if len(parameter.choices) > 1:
+                labels = tuple(_label(choice) for choice in parameter.choices)
+                self._columns[parameter.name] = column
+                self._labels[parameter.name] = labels
+                self.distributions[parameter.name] = CategoricalDistribution(labels)
+
+    def params(self, row: Sequence[int] | Row) -> dict[str, Any]:
+        """Optuna's parameters of an index row."""
+        return {name: self._labels[name][int(row[column])] for name, column in self._columns.items()}
+
+    def row(self, params: Mapping[str, Any]) -> Row:
+        """The index row of Optuna's parameters, shape (P,).
+
+        Raises:
+            RunError: a parameter is missing or has a value that the space does not offer.
+        """
+        row: Row = np.zeros(self.size, dtype=np.int64)
+        for name, column in self._columns.items():
+            labels = self._labels[name]
+            if params.get(name) not in labels:
+                raise RunError(f"a trial of the study has {name} = {params.get(name)!r}; the space offers {labels}")
+            row[column] = labels.index(params[name])
+        return row
+
+
+def finished_trial(codec: ParameterCodec, objective: Objective, outcome: Outcome) -> FrozenTrial:
+    """An outcome as Optuna's finished trial, with the latency constraint."""
+    from optuna.trial import FrozenTrial, TrialState
+
+    now = datetime.datetime.now()
+    known: dict[str, Any] = {"status": outcome.status, "latency_ms": outcome.latency_ms}
+    if outcome.top1 is not None:
+        known |= {"top1": outcome.top1, "top1_std": outcome.top1_std}
+    # Built directly: create_trial compares and copies every distribution, which halves the rate of saving.
+    trial = FrozenTrial(
+        number=-1,
+        trial_id=-1,
+        state=TrialState.COMPLETE,
+        value=None,
+        values=list(outcome.values),
+        datetime_start=now,
+        datetime_complete=now,
+        params=codec.params(outcome.row),
+        distributions=codec.distributions,
+        user_attrs={**known, **outcome.notes},
+        system_attrs=dict(outcome.system_attrs),
+        intermediate_values={},
+    )
+    if objective.hard:
+        trial.set_constraint(CONSTRAINT, objective.excess_ms(outcome.latency_ms))
+    return trial
+
+
+@dataclass(frozen=True, slots=True)
+class StudyIdentity:
+    """What must agree for a study to be continued."""
+
+    space: str
+    parameters: str
+    evaluator: str
+    sampler: str
+    seed: int
+    target_latency_ms: float
+    objectives: int
+    reward_exponent: float
+    hard: bool
+
+    @classmethod
+    def of(cls, space: SearchSpace, evaluator: object, sampler: str, seed: int, objective: Objective) -> StudyIdentity:
+        """The identity of one search; a space is known by its name and a digest of its parameters."""
+        listed = json.dumps([[p.name, [str(_label(c)) for c in p.choices]] for p in space.parameters])
+        return cls(
+            space=space.name,
+            parameters=hashlib.sha256(listed.encode()).hexdigest()[:16],
+            evaluator=type(evaluator).__name__,
+            sampler=sampler,
+            seed=seed,
+            target_latency_ms=objective.target_latency_ms,
+            objectives=objective.objectives,
+            reward_exponent=objective.reward_exponent,
+            hard=objective.hard,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class StudyLedger:
+    """Finished outcomes of one search, kept in a journal file that ``optuna-dashboard`` opens."""
+
+    def __init__(self, path: Path, space: SearchSpace, objective: Objective, identity: StudyIdentity) -> None:
+        self._codec = ParameterCodec(space)
+        self._objective = objective
+        self._journal: StudyJournal = open_journal(path)
+        try:
+            self._study = self._open(path, identity)
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def outcomes(self) -> list[Outcome]:
+        """Everything saved so far, in order of trial number."""
+        from optuna.trial import TrialState
+
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [_outcome_of(self._codec, trial) for trial in trials]
+
+    def append(self, outcomes: Sequence[Outcome]) -> None:
+        """Save ``outcomes`` as finished trials, in one write.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        with quiet_optuna():
+            self._study.add_trials([finished_trial(self._codec, self._objective, outcome) for outcome in outcomes])
+        self._journal.flush()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._journal.close()
+
+    def _open(self, path: Path, identity: StudyIdentity) -> Study:
+        import optuna
+
+        with quiet_optuna():
+            try:
+                storage = optuna.storages.JournalStorage(self._journal.backend())
+                names = optuna.get_all_study_names(storage)
+                if names and identity.space not in names:
+                    raise RunError(f"{path} holds a study of {names[0]}, not of {identity.space}; give another path")
+                study = optuna.create_study(
+                    storage=storage,
+                    study_name=identity.space,
+                    directions=list(self._objective.directions),
+                    load_if_exists=True,
+                )
+                self._check(path, study, identity)
+            except (KeyError, AssertionError, TypeError, ValueError) as error:
+                raise RunError(f"{path} is damaged ({error!r}); restore it or start another") from error
+        self._journal.flush()
+        return study
+
+    def _check(self, path: Path, study: Study, identity: StudyIdentity) -> None:
+        saved = study.user_attrs.get(IDENTITY)
+        wanted = identity.as_dict()
+        if saved is None:
+            if study.get_trials(deepcopy=False):
+                raise RunError(f"{path} holds a study that another program made; give another path")
+            study.set_user_attr(IDENTITY, wanted)
+            study.set_metric_names(["top1", "latency_ms"] if self._objective.objectives == 2 else ["reward"])
+            return
+        for name, value in wanted.items():
+            if saved.get(name) != value:
+                raise RunError(
+                    f"{path} holds a search with {name} = {saved.get(name)!r}, not {value!r}; "
+                    f"give the same {name} to continue it, or another path"
+                )
+
+
+def _outcome_of(codec: ParameterCodec, trial: FrozenTrial) -> Outcome:
+    notes = trial.user_attrs
+    system_attrs = {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraints")}
+    return Outcome(
+        row=codec.row(trial.params),
+        status=notes["status"],
+        latency_ms=float(notes["latency_ms"]),
+        top1=notes.get("top1"),
+        top1_std=notes.get("top1_std"),
+        values=tuple(trial.values),
+        system_attrs=system_attrs,
+    )
+
+
+def _label(choice: object) -> str | int | float | bool | None:
+    """A choice as Optuna keeps it: plain values as they are, anything else as its text."""
+    return choice if choice is None or isinstance(choice, (str, int, float, bool)) else str(choice)
