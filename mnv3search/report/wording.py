@@ -141,15 +141,17 @@ def _accuracy_doubt(summary: RunSummary, reference: Judged | None) -> list[str]:
         return []
     if best.top1_std is None or reference.top1_std is None:
         return ["The evaluator states no error, so the difference in accuracy has none either."]
-    gain, deviation = best.top1 - reference.top1, math.hypot(best.top1_std, reference.top1_std)
-    verdict = (
-        "the two cannot be told apart before both are trained" if abs(gain) < deviation
-        else "likely, not certain, before both are trained" if abs(gain) < 2 * deviation
-        else "it is more than twice that"
-    )  # fmt: skip
+    gain, deviation = abs(best.top1 - reference.top1), math.hypot(best.top1_std, reference.top1_std)
+    times = gain / deviation if deviation > 0 else math.inf
+    if times < 1:
+        share, verdict = "less than", "the two cannot be told apart before both are trained"
+    elif times < 2:
+        share, verdict = f"{times:.1f} times", "likely, not certain, before both are trained"
+    else:
+        share, verdict = f"{times:.1f} times", "clear, as far as predictions go"
     return [
-        f"The difference of {abs(gain):.1f} points has a standard deviation of {deviation:.1f} if the two errors are "
-        f"independent: {verdict}."
+        f"The difference of {gain:.1f} points is {share} its standard deviation ({deviation:.1f}, if the two errors are "
+        f"independent): {verdict}."
     ]
 
 
