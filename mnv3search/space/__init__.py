@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mnv3search.space.choices import BlockChoices, BlockOption, Parameter, Skeleton, StageChoices
 from mnv3search.space.gather import CountBatch, PricedSpace
-from mnv3search.space.loading import load_space, parse_space, space_names
+from mnv3search.space.loading import load_space, parse_space, space_names, space_text
 from mnv3search.space.space import SearchSpace
 from mnv3search.space.validation import space_schema
 
@@ -21,4 +21,5 @@ __all__ = [
     "parse_space",
     "space_names",
     "space_schema",
+    "space_text",
 ]

@@ -15,6 +15,7 @@ Path = tuple[str | int, ...]
 MAX_FILE_BYTES = 1_000_000
 MAX_NODES = 20_000
 MAX_DEPTH = 32
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class _BoundedLoader(yaml.SafeLoader):
@@ -100,6 +101,8 @@ def read_text(path: FilePath) -> str:
         raise SpaceError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise SpaceError(f"{path}: is not text in UTF-8; a space is a YAML file") from None
+    except ValueError as error:
+        raise SpaceError(f"{str(path)!r} cannot be a path: {error}") from None
 
 
 def parse_document(text: str, name: str) -> Document:
@@ -150,6 +153,8 @@ class _Walker:
         self.visited += 1
         if self.visited > MAX_NODES or len(path) > MAX_DEPTH:
             raise SpaceError(_too_much(self.document.name, line))
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+            raise self.document.error(path, f"the tag {shown(node.tag)} is not allowed; write plain mappings and lists")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

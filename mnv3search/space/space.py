@@ -246,7 +246,7 @@ class SearchSpace:
         """
         if self._local.size > MAX_ENUMERATED:
             raise SpaceError(
-                f"space {self.name} has {self.size:.3g} networks; at most {MAX_ENUMERATED:,} are enumerated: sample it"
+                f"space {self.name} has {self._local.size:.3g} rows; at most {MAX_ENUMERATED:,} are enumerated: sample it"
             )
         return self._enumerated()
 

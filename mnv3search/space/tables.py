@@ -21,7 +21,7 @@ from mnv3search.space.choices import Parameter, Skeleton, StageChoices
 
 Rows = NDArray[np.int16]
 Ints = NDArray[np.int64]
-MAX_TABLE_ENTRIES = 2_000_000
+MAX_TABLE_ENTRIES = 200_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,174 @@
+"""Spaces small enough to go through whole: sizes, canonical rows, draws and extremes against brute force."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mnv3search.architecture import Architecture
+from mnv3search.cost.units import Unit, units
+from mnv3search.errors import SpaceError
+from mnv3search.space import SearchSpace, parse_space
+
+HEAD = "format: mnv3search.space/1\nresolution: 32\nstem: {out_channels: 16}\nhead: {feature_channels: null}\nstages:\n"
+SPACES = {
+    # at 16 channels 2.3 and 2.5 both expand to 40; at 24 to 56 and 64
+    "rounding": "- {out_channels: 24, stride: 2, depth: [1, 2], block: {kernel_size: [3, 5], "
+    "expansion_ratio: [2.3, 2.5]}}\n",
+    "stage choices": "- {out_channels: [24, 32], depth: [1, 2], choices: stage, block: {kernel_size: [3, 5], "
+    "expansion_ratio: [2.3, 2.5, 4]}}\n",
+    "joining stages": "- {out_channels: [16, 24], depth: [1, 2], block: {kernel_size: [3, 5], expansion_ratio: 2}}\n"
+    "- {out_channels: [24, 32], depth: [2, 1], block: {kernel_size: [3, 5], expansion_ratio: 2}}\n",
+    "joining stage choices": "- {out_channels: [16, 24], depth: [1, 2, 3], choices: stage, block: {kernel_size: [3, 5],"
+    " expansion_ratio: 2}}\n"
+    "- {out_channels: [24, 16], depth: [1, 2], choices: stage, block: {kernel_size: [5, 3], expansion_ratio: 2}}\n",
+    "skip": "- {out_channels: 24, stride: 2, depth: 3, block: {options: [{kernel_size: 3, expansion_ratio: 2}, skip, "
+    "{kernel_size: 5, expansion_ratio: 2}]}}\n"
+    "- {out_channels: 32, stride: 1, depth: [1, 2], block: {kernel_size: 3, expansion_ratio: [1, 3]}}\n",
+    "skip across stages": "- {out_channels: 16, depth: 2, block: {options: [skip, {kernel_size: 3, "
+    "expansion_ratio: 2}]}}\n"
+    "- {out_channels: 16, depth: 2, block: {options: [{kernel_size: 3, expansion_ratio: 2}, skip, "
+    "{kernel_size: 5, expansion_ratio: 2}]}}\n"
+    "- {out_channels: 24, depth: 1, block: {kernel_size: [3, 5], expansion_ratio: 2}}\n",
+}
+
+
+@cache
+def _space(name: str) -> SearchSpace:
+    return parse_space(HEAD + SPACES[name], name)
+
+
+@pytest.fixture(params=SPACES)
+def space(request: pytest.FixtureRequest) -> SearchSpace:
+    return _space(request.param)
+
+
+def _all_rows(space: SearchSpace) -> NDArray[np.int64]:
+    """Every combination of indices in lexicographic order."""
+    return np.array(list(product(*(range(len(p.choices)) for p in space.parameters))))
+
+
+def test_sizes_by_hand():
+    assert _space("rounding").size == 2 + 2 * 4  # one ratio in the first block, two in the second
+    # depth 1: 2 kernels × 2 ratios; depth 2: × 3, of both widths
+    assert _space("stage choices").size == 2 * (2 * 2 + 2 * 3)
+    # 3 blocks of 24 or fewer: widths 16,24: 2+4 by 2+4; 16,32 and 24,32 as many; 24 throughout: 2 to 4 blocks
+    assert _space("joining stages").size == 3 * 36 + (4 + 8 + 16)
+
+
+def test_size_is_the_number_of_distinct_architectures(space: SearchSpace):
+    assert space.size == len(set(space.architectures(_all_rows(space))))
+
+
+def test_enumeration_gives_each_network_once(space: SearchSpace):
+    found = list(space.enumerate())
+    assert len(found) == space.size
+    assert set(found) == set(space.architectures(_all_rows(space)))
+
+
+def test_the_canonical_row_is_the_first_of_those_that_make_a_network(space: SearchSpace):
+    rows = _all_rows(space)
+    first: dict[Architecture, tuple[int, ...]] = {}
+    for row, architecture in zip(rows.tolist(), space.architectures(rows), strict=True):
+        first.setdefault(architecture, tuple(row))
+    for row, architecture in zip(space.canonical(rows).tolist(), space.architectures(rows), strict=True):
+        assert tuple(row) == first[architecture]
+    assert all(tuple(space.indices(a).tolist()) == row for a, row in first.items())
+
+
+def test_round_trips_of_every_network(space: SearchSpace):
+    for architecture in space.enumerate():
+        assert space.decode(space.encode(architecture)) == architecture
+
+
+def test_draws_are_uniform_over_networks(space: SearchSpace):
+    n = 200 * space.size
+    rows = space.sample_indices(n, np.random.default_rng(0))
+    seen = Counter(map(tuple, rows.tolist()))
+    assert len(seen) == space.size
+    assert max(abs(count - 200) for count in seen.values()) < 5 * np.sqrt(200)
+
+
+def test_the_automatons_own_draws_are_uniform():
+    space = _space("skip across stages")
+    assert space._automaton is not None
+    rows = space._sampled_by_automaton(space._automaton, 200 * space.size, np.random.default_rng(1))
+    seen = Counter(map(tuple, rows.tolist()))
+    assert len(seen) == space.size
+    assert max(abs(count - 200) for count in seen.values()) < 5 * np.sqrt(200)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_extremes_equal_brute_force(space: SearchSpace, seed: int):
+    rng = np.random.default_rng(seed)
+    prices = dict(zip(space.all_units(), rng.normal(1.0, 2.0, len(space.all_units())), strict=True))
+
+    def price(parts: tuple[Unit, ...]) -> NDArray[np.float64]:
+        return np.array([prices[part] for part in parts])
+
+    priced = space.priced(price)  # type: ignore[arg-type]
+    sums = {a: sum(prices[unit] for unit in units(a)) for a in space.enumerate()}
+    for (row, value), truth in ((priced.fastest(), min(sums.values())), (priced.slowest(), max(sums.values()))):
+        assert value == pytest.approx(truth, rel=1e-12)
+        assert sums[space.architecture(row)] == pytest.approx(truth, rel=1e-12)
+        assert (space.canonical(row.reshape(1, -1))[0] == row).all()
+
+
+def test_sums_are_those_of_the_units(space: SearchSpace):
+    prices = {unit: float(i) for i, unit in enumerate(space.all_units())}
+    priced = space.priced(lambda parts: np.array([prices[part] for part in parts]))
+    rows = _all_rows(space)
+    truth = [sum(prices[unit] for unit in units(a)) for a in space.architectures(rows)]
+    assert priced.sums(rows).tolist() == truth
+
+
+def test_prices_are_checked():
+    space = _space("rounding")
+    with pytest.raises(SpaceError, match=r"an array of shape \(2,\)"):
+        space.priced(lambda parts: np.zeros(2))
+    with pytest.raises(SpaceError, match="gave nan, which is not finite"):
+        space.priced(lambda parts: np.full(len(parts), np.nan))
+
+
+def test_a_left_out_block_takes_no_time_and_no_place():
+    space = _space("skip")
+    names = {p.name: p.choices for p in space.parameters}
+    assert names["stage1.block1.option"] == ("k3_e2_relu", "k5_e2_relu")  # the stride keeps it
+    assert names["stage1.block2.option"] == ("k3_e2_relu", "skip", "k5_e2_relu")
+    made = space.decode(
+        {
+            "stage1.block1.option": "k5_e2_relu",
+            "stage1.block2.option": "skip",
+            "stage1.block3.option": "k3_e2_relu",
+            "stage2.depth": 1,
+            "stage2.block1.expansion_ratio": 3,
+        }
+    )
+    assert [b.kernel_size for b in made.blocks] == [5, 3, 3]
+    assert space.encode(made)["stage1.block3.option"] == "skip"
+
+
+def test_a_ratio_of_one_keeps_an_odd_width():
+    text = HEAD.replace("16", "20") + "- {out_channels: 24, block: {kernel_size: [3, 5], expansion_ratio: [1, 1.3]}}\n"
+    space = parse_space(text, "odd")
+    assert {b.blocks[0].expanded_channels for b in space.enumerate()} == {20, 24}  # 20·1.3 = 26, rounded to 24
+
+
+def test_the_squeeze_excite_rule_is_settable():
+    rule = "squeeze_excite: {ratio: 0.5, relative_to: input, divisor: 1, gate: sigmoid, activation: swish, bias: false}\n"
+    text = HEAD.replace("stages:", rule + "stages:")
+    text += "- {out_channels: 24, block: {kernel_size: [3, 5], expansion_ratio: 4, squeeze_excite: true}}\n"
+    se = parse_space(text, "rule").reference.blocks[0].squeeze_excite
+    assert se is not None
+    assert (se.squeeze_channels, se.gate, se.activation, se.use_bias) == (8, "sigmoid", "swish", False)
+
+
+def test_without_a_reference_the_first_choices_are_it():
+    space = _space("rounding")
+    assert space.reference == space.architecture(np.zeros(len(space.parameters), dtype=np.int16))
+    assert (space.reference_name, space.reference_label) == (None, "first choices")
