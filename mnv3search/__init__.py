@@ -1,1 +1,96 @@
-"""mnv3search: platform-aware architecture search and NetAdapt for mobile networks."""
+"""mnv3search: platform-aware architecture search and NetAdapt for mobile networks.
+
+The public names stand in this one namespace; each is imported when it is first used, so importing the package is
+quick::
+
+    import mnv3search
+
+    space = mnv3search.load_space("mnv3_large")
+    result = mnv3search.search(
+        space, mnv3search.load_device("pixel1"), mnv3search.ImagenetPrior(), target_latency_ms=50.0, trials=5000, seed=0
+    )
+    print(result.best)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mnv3search.accuracy.evaluator import Evaluation as Evaluation
+    from mnv3search.accuracy.evaluator import Evaluator as Evaluator
+    from mnv3search.accuracy.prior import ImagenetPrior as ImagenetPrior
+    from mnv3search.architecture import Architecture as Architecture
+    from mnv3search.architecture import BlockSpec as BlockSpec
+    from mnv3search.architecture import HeadSpec as HeadSpec
+    from mnv3search.architecture import SqueezeExciteSpec as SqueezeExciteSpec
+    from mnv3search.architecture import StemSpec as StemSpec
+    from mnv3search.architecture_json import dump_architecture as dump_architecture
+    from mnv3search.architecture_json import load_architecture as load_architecture
+    from mnv3search.block_search import SearchResult as SearchResult
+    from mnv3search.block_search import search as search
+    from mnv3search.candidate import Candidate as Candidate
+    from mnv3search.candidate import pareto_front as pareto_front
+    from mnv3search.cost.counts import Counts as Counts
+    from mnv3search.cost.counts import count as count
+    from mnv3search.errors import InfeasibleError as InfeasibleError
+    from mnv3search.errors import Mnv3SearchError as Mnv3SearchError
+    from mnv3search.families import parse_network as parse_network
+    from mnv3search.families import published as published
+    from mnv3search.latency.devices import load_device as load_device
+    from mnv3search.latency.model import LatencyModel as LatencyModel
+    from mnv3search.latency.roofline import RooflineDevice as RooflineDevice
+    from mnv3search.layer_search import NetAdaptOptions as NetAdaptOptions
+    from mnv3search.layer_search import NetAdaptResult as NetAdaptResult
+    from mnv3search.layer_search import netadapt as netadapt
+    from mnv3search.network import build_network as build_network
+    from mnv3search.space import SearchSpace as SearchSpace
+    from mnv3search.space import load_space as load_space
+
+_HOMES = {
+    "Architecture": "architecture",
+    "BlockSpec": "architecture",
+    "Candidate": "candidate",
+    "Counts": "cost.counts",
+    "Evaluation": "accuracy.evaluator",
+    "Evaluator": "accuracy.evaluator",
+    "HeadSpec": "architecture",
+    "ImagenetPrior": "accuracy.prior",
+    "InfeasibleError": "errors",
+    "LatencyModel": "latency.model",
+    "Mnv3SearchError": "errors",
+    "NetAdaptOptions": "layer_search",
+    "NetAdaptResult": "layer_search",
+    "RooflineDevice": "latency.roofline",
+    "SearchResult": "block_search",
+    "SearchSpace": "space",
+    "SqueezeExciteSpec": "architecture",
+    "StemSpec": "architecture",
+    "build_network": "network",
+    "count": "cost.counts",
+    "dump_architecture": "architecture_json",
+    "load_architecture": "architecture_json",
+    "load_device": "latency.devices",
+    "load_space": "space",
+    "netadapt": "layer_search",
+    "pareto_front": "candidate",
+    "parse_network": "families",
+    "published": "families",
+    "search": "block_search",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'mnv3search' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"mnv3search.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""``python -m mnv3search``: the command line."""
+"""``python -m mnv3search``."""
 
 from mnv3search.cli import main
 

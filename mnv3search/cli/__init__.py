@@ -1,1 +1,78 @@
 """The command line: one file a command; each parses and composes, none holds logic."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+import click
+
+from mnv3search.errors import InfeasibleError, Mnv3SearchError
+
+COMMANDS = ("run", "search", "netadapt", "count", "latency", "tables", "compare", "spaces", "devices")
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's file only when that command, or the list of all, is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"mnv3search.cli.{cmd_name}_command")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Main job:  mnv3search run --space mnv3_large --target-latency 50ms",
+)
+@click.version_option(package_name="mnv3search")
+def cli() -> None:
+    """Find the most accurate mobile network that is fast enough on your device.
+
+    Block search over MobileNetV3-style blocks, then NetAdapt over layers, beside the published networks.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: runs a command and turns every foreseen error into one line on stderr and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = cli.main(arguments, prog_name="mnv3search", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted; a run's folder keeps what was finished: go on with mnv3search run --resume DIR")
+        code = EXIT_INTERRUPTED
+    except click.ClickException as error:
+        _say(_click_message(error))
+        code = EXIT_BAD_INPUT
+    except Mnv3SearchError as error:
+        if "--json" in arguments and isinstance(error, InfeasibleError):
+            figures = {"feasible": False, "fastest_ms": error.fastest_ms, "slowest_ms": error.slowest_ms}
+            sys.stdout.write(json.dumps(figures) + "\n")
+        _say(str(error))
+        code = EXIT_BAD_INPUT
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe has gone: nothing is left to say, and no one to say it to
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _click_message(error: click.ClickException) -> str:
+    hint = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f" (see {error.ctx.command_path} --help)"
+    return error.format_message() + hint
+
+
+def _say(text: str) -> None:
+    sys.stderr.write("error: " + " ".join(text.split()) + "\n" if not text.startswith("interrupted") else text + "\n")

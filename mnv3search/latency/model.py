@@ -68,3 +68,28 @@ class Preparable(Protocol):
     def prepare(self, parts: Sequence[Unit], progress: Progress | None = None) -> None:
         """Make sure that every unit has a price; what is already known is not measured again."""
         ...
+
+
+class WholeMeasurement(Protocol):
+    """One network timed whole."""
+
+    @property
+    def latency_ms(self) -> float:
+        """The median, in milliseconds."""
+        ...
+
+    @property
+    def error_ms(self) -> float:
+        """One standard deviation of the median."""
+        ...
+
+
+@runtime_checkable
+class WholeMeasurer(Protocol):
+    """A device that can be timed here and now."""
+
+    def measure(
+        self, architectures: Sequence[Architecture], progress: Progress | None = None
+    ) -> Sequence[WholeMeasurement]:
+        """Whole networks timed in turn, interleaved with a reference network; one answer for each, in order."""
+        ...

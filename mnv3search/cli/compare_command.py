@@ -1,0 +1,47 @@
+"""``mnv3search compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.progress import ProgressLine
+
+
+@click.command(
+    "compare",
+    epilog="Examples:  mnv3search compare runs/2026-01-31-mnv3_large-50ms mobilenet_v3_large mobilenet_v2  |  "
+    "mnv3search compare best.json mobilenet_v3_small --device pixel3 --out compared",
+)
+@click.argument("subjects", nargs=-1, required=True, metavar="RUN_OR_NETWORK...")
+@click.option("--device", help="One device for all.  [default: the first run's, or pixel1]")
+@click.option("--evaluator", help="One evaluator for all.  [default: the first run's, or prior]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("compare"), show_default=True,
+    help="Where to draw, without its ending: .png and .svg are written.",
+)  # fmt: skip
+@json_option
+def command(subjects: tuple[str, ...], device: str | None, evaluator: str | None, out: Path, as_json: bool) -> None:
+    """Runs and networks on one plot, judged alike.
+
+    Figures of different devices or evaluators cannot be compared, so every network is judged anew.
+    """
+    from mnv3search.report.figures import draw_comparison
+    from mnv3search.runs.artifacts import judged_mapping
+    from mnv3search.runs.comparison import compared
+
+    with ProgressLine(quiet=as_json) as progress:
+        found = compared(subjects, device, evaluator, progress)
+        png, svg = out.with_name(out.name + ".png"), out.with_name(out.name + ".svg")
+        draw_comparison(
+            found.groups, png, svg, x_label=found.x_label, y_label=found.y_label, title="Compared", fronts=found.fronts
+        )
+    if as_json:
+        rows = [{"group": g, "name": n.name, **judged_mapping(n)} for g, ns in found.groups.items() for n in ns]
+        print_json({"device": found.device, "evaluator": found.evaluator, "networks": rows, "png": str(png)})
+        return
+    console = stdout_console()
+    console.print(found.table())
+    console.print(f"drawn: {png} and {svg}", markup=False, highlight=False, soft_wrap=True)

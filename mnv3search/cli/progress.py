@@ -1,0 +1,66 @@
+"""The progress line on stderr: live in a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+PLAIN_INTERVAL_S = 5.0
+
+
+class ProgressLine:
+    """Draws what a run is doing; use it as a context manager."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet)
+        self._live = self._console.is_terminal and not quiet
+        self._quiet = quiet
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("{task.fields[detail]}"), console=self._console, transient=True,
+            disable=not self._live,
+        )  # fmt: skip
+        self._task = self._progress.add_task("starting", total=None, detail="")
+        self._name = ""
+        self._total: int | None = None
+        self._last_plain = 0.0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """A new stage begins."""
+        self._name, self._total, self._last_plain = name, total, time.monotonic()
+        self._progress.reset(self._task, total=total, description=escape(name), detail="")
+        if not self._live and not self._quiet:
+            sys.stderr.write(f"{name}\n")
+
+    def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
+        """Steps of the stage are done."""
+        if total is not None:
+            self._total = total
+        self._progress.update(self._task, completed=done, total=self._total, detail=escape(detail))
+        if not self._live and not self._quiet and time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
+            self._last_plain = time.monotonic()
+            of = f" of {self._total}" if self._total else ""
+            sys.stderr.write(f"  {self._name}: {done}{of} {detail}\n")
+            sys.stderr.flush()
+
+    def note(self, text: str) -> None:
+        """A sentence that stays above the line."""
+        if self._live:
+            self._progress.console.print(escape(text))
+        elif not self._quiet:
+            sys.stderr.write(f"{text}\n")

@@ -1,0 +1,74 @@
+"""``mnv3search run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from mnv3search.cli import run_options as opt
+from mnv3search.cli.output import json_option
+
+if TYPE_CHECKING:
+    from mnv3search.runs import RunSettings
+
+
+@click.command(
+    "run",
+    epilog="Examples:  mnv3search run --space mnv3_large --target-latency 50ms  |  "
+    "mnv3search run --space mnv3_small --target-latency 0.8x --device host  |  "
+    "mnv3search run --resume runs/2026-01-31-mnv3_large-50ms",
+)
+@click.option("--space", help="See mnv3search spaces; a name or a YAML file.")
+@opt.target_option
+@opt.device_option
+@opt.evaluator_option
+@opt.trials_option
+@opt.seed_option
+@opt.sampler_option
+@opt.objectives_option
+@opt.exponent_option
+@click.option("--slack", type=float, default=0.10, show_default=True, help="Search at (1 + slack) times the target.")
+@click.option("--finalists", type=int, default=3, show_default=True, help="Networks that NetAdapt takes to the target.")
+@opt.step_option
+@opt.decay_option
+@opt.selection_option
+@opt.out_option
+@opt.resume_option
+@json_option
+def command(out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
+    """The main job: block search, then NetAdapt.
+
+    The block search aims a little above the target, NetAdapt narrows the best few down to it, and the better of these
+    and of the networks that met it at once is the result.
+    """
+    from mnv3search.runs import whole_run
+
+    opt.carry_out(whole_run, lambda: space_settings("run", options), out, resume, kind="run", as_json=as_json)
+
+
+def space_settings(kind: Literal["run", "search"], options: dict[str, Any]) -> RunSettings:
+    """Settings from a command's options, the space's defaults filled in."""
+    from mnv3search.accuracy.registry import load_evaluator
+    from mnv3search.errors import EvaluatorError
+    from mnv3search.latency.devices import load_device
+    from mnv3search.latency.target import parse_target
+    from mnv3search.runs import RunSettings
+    from mnv3search.space import load_space
+
+    name, target = options.pop("space"), options.pop("target_latency")
+    if not name or not target:
+        raise click.UsageError("give --space and --target-latency, or --resume DIR")
+    parse_target(target)
+    space = load_space(name)
+    device = options.pop("device") or space.device
+    evaluator = options.pop("evaluator") or space.evaluator
+    if evaluator is None:
+        raise EvaluatorError(
+            f"space {space.name} has no evaluator of its own: accuracy there must be learned from your images, which "
+            "needs --data and an evaluator that trains; or name one with --evaluator"
+        )
+    load_device(device)
+    load_evaluator(evaluator)
+    return RunSettings(kind=kind, subject=name, target=target, device=device, evaluator=evaluator, **options)

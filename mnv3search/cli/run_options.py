@@ -1,0 +1,105 @@
+"""Options that run, search and netadapt share, and how a finished run is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mnv3search.cli.output import print_json, stdout_console
+from mnv3search.cli.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from mnv3search.runs import RunFolder, RunOutcome, RunSettings
+    from mnv3search.runs.progress import RunProgress
+
+Decorator = Callable[[Any], Any]
+
+target_option: Decorator = click.option(
+    "--target-latency", metavar="TARGET", help="Such as 50ms, 0.05s, 800us or 0.8x: times the reference (or seed)."
+)
+device_option: Decorator = click.option("--device", help="See mnv3search devices; the space's own unless given.")
+evaluator_option: Decorator = click.option("--evaluator", help="Accuracy evaluator; the space's own unless given.")
+out_option: Decorator = click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: runs/<date>-<what>-<target>]"
+)
+resume_option: Decorator = click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with an interrupted run, by itself."
+)
+trials_option: Decorator = click.option(
+    "--trials", type=int, default=20_000, show_default=True, help="Networks that the block search judges."
+)
+seed_option: Decorator = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same result.")
+sampler_option: Decorator = click.option(
+    "--sampler", default="auto", show_default=True, help="auto, tpe, nsga2, gp or random."
+)
+objectives_option: Decorator = click.option(
+    "--objectives", type=int, default=1, show_default=True, help="1: the paper's reward; 2: top-1 and latency."
+)
+exponent_option: Decorator = click.option(
+    "--reward-exponent", type=float, default=-0.07, show_default=True, help="w of ACC × (LAT/TAR)^w."
+)
+step_option: Decorator = click.option(
+    "--step", "step_fraction", type=float, default=0.01, show_default=True,
+    help="NetAdapt's least cut of a step, as a share of the seed's latency.",
+)  # fmt: skip
+decay_option: Decorator = click.option(
+    "--decay", type=float, default=1.0, show_default=True, help="Factor of that cut from step to step."
+)
+selection_option: Decorator = click.option(
+    "--selection", type=click.Choice(["ratio", "accuracy"]), default="ratio", show_default=True,
+    help="Keep the largest ΔAcc/|ΔLat|, or the most accurate proposal.",
+)  # fmt: skip
+
+Stage = Callable[["RunFolder", "RunProgress"], "RunOutcome"]
+
+
+def carry_out(
+    stage: Stage,
+    settings: Callable[[], RunSettings],
+    out: Path | None,
+    resume: Path | None,
+    *,
+    kind: str,
+    as_json: bool,
+) -> None:
+    """Make or open the folder, run the stage, and show what it found."""
+    from mnv3search.errors import RunError
+    from mnv3search.runs import RunFolder
+    from mnv3search.runs.subject import copy_device
+
+    if resume is not None:
+        if out is not None:
+            raise click.UsageError("--resume goes on in its own folder; leave --out away")
+        folder = RunFolder.open(resume)
+        if folder.settings.kind != kind:
+            raise RunError(
+                f"{resume} is a {folder.settings.kind}; go on with mnv3search {folder.settings.kind} --resume"
+            )
+        folder.continued()
+    else:
+        folder = RunFolder.create(out, settings())
+        copy_device(folder)
+    with ProgressLine(quiet=as_json) as progress, folder.closing_notes():
+        outcome = stage(folder, progress)
+    show(outcome, as_json=as_json)
+
+
+def show(outcome: RunOutcome, *, as_json: bool) -> None:
+    """The final table, the notes and where the files are; or one JSON object."""
+    from mnv3search.runs.artifacts import outcome_mapping
+
+    if as_json:
+        print_json(outcome_mapping(outcome))
+        return
+    from mnv3search.report.console import final_table
+
+    console = stdout_console()
+    console.print(final_table(outcome.summary))
+    for note in outcome.summary.notes:
+        console.print(f"• {note}", markup=False, highlight=False)
+    evaluated = f"{outcome.evaluated:,} networks evaluated in {outcome.seconds:.0f} s"
+    where = f"report: {outcome.folder.path / 'report.html'}"
+    console.print(f"{evaluated}; {where}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,48 @@
+"""Latency targets as people write them: ``50ms``, ``0.05s``, ``800us``, ``0.8x``."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from mnv3search.errors import TargetError
+
+_MILLISECONDS = {"ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3, "μs": 1e-3}
+_PATTERN = re.compile(
+    r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?))\s*([A-Za-zµμ]*)\s*", re.I
+)
+_EXAMPLES = "write it as 50ms, 0.05s, 800us or 0.8x (times the reference)"
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyTarget:
+    """A target in milliseconds, or relative to a reference network's latency by the same model."""
+
+    value: float
+    relative: bool
+    text: str
+
+    def milliseconds(self, reference_ms: float) -> float:
+        """The target in milliseconds; ``reference_ms`` matters only where the target is relative."""
+        return self.value * reference_ms if self.relative else self.value
+
+
+def parse_target(text: str) -> LatencyTarget:
+    """The target that ``text`` states.
+
+    Raises:
+        TargetError: no number, no unit, or a value that is not positive and finite.
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        raise TargetError(f"target latency {text!r} is not a number with a unit; {_EXAMPLES}")
+    number, unit = float(match[1]), match[2]
+    relative = unit in ("x", "X")
+    if not relative and unit not in _MILLISECONDS:
+        problem = f"has the unit {unit!r}, which is none of ms, s, us, µs, x" if unit else "has no unit"
+        raise TargetError(f"target latency {text!r} {problem}; {_EXAMPLES}")
+    value = number if relative else number * _MILLISECONDS[unit]
+    if not (math.isfinite(value) and value > 0):
+        raise TargetError(f"target latency {text!r} must be a positive, finite number; {_EXAMPLES}")
+    return LatencyTarget(value, relative, text.strip())

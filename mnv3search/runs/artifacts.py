@@ -1,0 +1,61 @@
+"""The files that a finished run leaves, and the JSON by which scripts know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mnv3search.architecture_json import to_mapping
+from mnv3search.files import write_text
+from mnv3search.report.summary import Judged, RunSummary
+from mnv3search.runs.folder import RunFolder
+from mnv3search.runs.records import write_candidates
+
+if TYPE_CHECKING:
+    from mnv3search.runs.pipeline import RunOutcome
+
+
+def judged_mapping(network: Judged) -> dict[str, object]:
+    """The fields that scripts rely on; measured figures and the published top-1 only where there are some."""
+    found: dict[str, object] = {
+        "architecture": to_mapping(network.architecture),
+        "origin": network.origin,
+        "top1": network.top1,
+        "top1_std": network.top1_std,
+        "latency_ms": network.latency_ms,
+        "latency_error_ms": network.latency_error_ms,
+        "madds": network.madds,
+        "parameters": network.parameters,
+    }
+    if network.measured_ms is not None:
+        found |= {"measured_ms": network.measured_ms, "measured_error_ms": network.measured_error_ms}
+    if network.published_top1 is not None:
+        found["published_top1"] = network.published_top1
+    return found
+
+
+def outcome_mapping(outcome: RunOutcome) -> Mapping[str, object]:
+    """What ``--json`` prints."""
+    return {
+        "best": judged_mapping(outcome.summary.best),
+        "reference": judged_mapping(outcome.reference),
+        "target_latency_ms": outcome.summary.target_latency_ms,
+        "feasible": True,
+        "evaluated": outcome.evaluated,
+        "seconds": outcome.seconds,
+        "out": str(outcome.folder.path),
+        "notes": list(outcome.summary.notes),
+    }
+
+
+def write_report(folder: RunFolder, summary: RunSummary) -> None:
+    """Every file for a reader: ``best.json``, the tables, the pictures, the page."""
+    from mnv3search.report.figures import draw_pareto
+    from mnv3search.report.html import render_html
+
+    write_candidates(folder.path / "candidates.csv", summary.candidates)
+    write_candidates(folder.path / "pareto.csv", summary.front, whole=True)
+    context = {"device": summary.device, "device_kind": summary.device_kind, "evaluator": summary.evaluator}
+    folder.write_json("best.json", {**judged_mapping(summary.best), **context})
+    draw_pareto(summary, folder.path / "pareto.png", folder.path / "pareto.svg")
+    write_text(folder.path / "report.html", render_html(summary))

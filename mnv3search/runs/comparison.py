@@ -1,0 +1,114 @@
+"""Runs and networks side by side, judged anew by one device and one evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnv3search.accuracy.registry import load_evaluator
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import load_architecture
+from mnv3search.candidate import Candidate
+from mnv3search.errors import RunError
+from mnv3search.families import parse_network
+from mnv3search.latency.model import LatencyKind
+from mnv3search.report.summary import Judged
+from mnv3search.report.wording import latency_text, published_text, top1_text
+from mnv3search.runs.folder import RunFolder
+from mnv3search.runs.judging import Judge, RememberingEvaluator, published_top1
+from mnv3search.runs.progress import RunProgress
+from mnv3search.runs.records import read_front
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Networks by what named them, all by one device and one evaluator; and the runs' fronts."""
+
+    device: str
+    device_kind: LatencyKind
+    evaluator: str
+    estimated: bool
+    groups: Mapping[str, Sequence[Judged]]
+    fronts: Mapping[str, Sequence[Candidate]]
+
+    @property
+    def x_label(self) -> str:
+        """The latency axis."""
+        return f"Latency on {self.device}, ms ({self.device_kind})"
+
+    @property
+    def y_label(self) -> str:
+        """The accuracy axis."""
+        return f"{'Predicted top-1' if self.estimated else 'Top-1'} by {self.evaluator}, %"
+
+    def table(self) -> Table:
+        """A row a network."""
+        from rich.table import Table
+
+        table = Table("network", title=f"{self.y_label[:-3]}, latency on {self.device} ({self.device_kind})")
+        for column in ("top-1 %", "published top-1 %", "latency ms", "MAdds M", "parameters M"):
+            table.add_column(column, justify="right")
+        for group, networks in self.groups.items():
+            for n in networks:
+                table.add_row(
+                    group, top1_text(n.top1, n.top1_std, estimated=self.estimated), published_text(n.published_top1),
+                    latency_text(n.latency_ms, n.latency_error_ms, self.device_kind), f"{n.madds / 1e6:.1f}",
+                    f"{n.parameters / 1e6:.2f}",
+                )  # fmt: skip
+        return table
+
+
+def compared(subjects: Sequence[str], device: str | None, evaluator: str | None, progress: RunProgress) -> Comparison:
+    """Judge runs (folders) and networks (names or files) alike.
+
+    Args:
+        subjects: as on the command line.
+        device: by name; the first run's, or pixel1, where None.
+        evaluator: by name; the first run's, or prior, where None.
+        progress: told of each subject.
+
+    Raises:
+        RunError: a folder that is not a run.
+        UnknownNameError: a network, device or evaluator that is not known.
+    """
+    runs = {s: RunFolder.open(Path(s)) for s in subjects if Path(s).is_dir()}
+    first = next(iter(runs.values()), None)
+    device = device or (first.settings.device if first else "pixel1")
+    evaluator = evaluator or (first.settings.evaluator if first else "prior")
+    memory = RememberingEvaluator(load_evaluator(evaluator))
+    judge = Judge.of(device, memory)
+    groups: dict[str, list[Judged]] = {}
+    fronts: dict[str, list[Candidate]] = {}
+    progress.stage("judging", len(subjects))
+    for number, subject in enumerate(dict.fromkeys(subjects)):
+        if subject in runs:
+            folder = runs[subject]
+            _check_finished(folder)
+            best = load_architecture(folder.path / "best.json")
+            groups[subject] = [judge.judge(folder.path.name, best, "best")]
+            fronts[subject] = _front(judge, read_front(folder.path / "pareto.csv"))
+        else:
+            groups[subject] = [judge.judge(subject, parse_network(subject), "reference", published_top1(subject))]
+        progress.advance(number + 1, subject)
+    return Comparison(judge.device_name, judge.kind, evaluator, memory.estimated, groups, fronts)
+
+
+def _check_finished(folder: RunFolder) -> None:
+    if not (folder.path / "best.json").exists():
+        kind = folder.settings.kind
+        raise RunError(f"{folder.path} has no result yet; go on with mnv3search {kind} --resume {folder.path}")
+
+
+def _front(judge: Judge, architectures: Sequence[Architecture]) -> list[Candidate]:
+    judged = [judge.judge(str(i), a, "block_search") for i, a in enumerate(architectures)]
+    candidates = [
+        Candidate(n.architecture, n.top1, n.top1_std, n.latency_ms, n.madds, n.parameters, "block_search", i)
+        for i, n in enumerate(judged)
+        if n.top1 is not None
+    ]
+    return sorted(candidates, key=lambda c: c.latency_ms)

@@ -1,0 +1,152 @@
+"""A run's folder: where each file stands, and the manifest that says how it was made and how far it came."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mnv3search.errors import InfeasibleError, RunError
+from mnv3search.files import write_text
+from mnv3search.runs.environment import describe_environment
+from mnv3search.runs.settings import RunSettings
+
+FORMAT = "mnv3search.run"
+VERSION = 1
+MAX_MANIFEST_BYTES = 1_000_000
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Files: ``manifest.json``, ``best.json``, ``candidates.csv``, ``pareto.csv``, ``netadapt.csv``, ``study.log``
+    (Optuna's journal), ``pareto.png``, ``pareto.svg``, ``report.html``.
+    """
+
+    def __init__(self, path: Path, settings: RunSettings, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.settings = settings
+        self.manifest = manifest
+
+    @property
+    def study(self) -> Path:
+        """Optuna's journal file."""
+        return self.path / "study.log"
+
+    @property
+    def steps(self) -> Path:
+        """NetAdapt's steps."""
+        return self.path / "netadapt.csv"
+
+    @classmethod
+    def create(cls, path: Path | None, settings: RunSettings) -> RunFolder:
+        """A new folder: ``path``, or ``runs/<date>-<subject>-<target>`` with a number where that is taken.
+
+        Raises:
+            RunError: ``path`` exists and is not empty, or cannot be made.
+        """
+        if path is None:
+            path = _free_default(settings)
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(
+                f"{path} exists and is not an empty folder; choose another --out, or go on with --resume {path}"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the folder {path}: {error.strerror}") from None
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "status": "running",
+            "settings": settings.to_mapping(),
+            "command": ["mnv3search", *sys.argv[1:]],
+            "environment": describe_environment(),
+            "started": _now(),
+            "seconds": 0.0,
+            "sessions": 1,
+        }
+        folder = cls(path, settings, manifest)
+        folder._save()
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder of an earlier run.
+
+        Raises:
+            RunError: not a run's folder, or its manifest is damaged or of another version.
+        """
+        file = path / "manifest.json"
+        try:
+            if file.stat().st_size > MAX_MANIFEST_BYTES:
+                raise RunError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes, which no run writes")
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            raise RunError(f"{path} is not a run: it has no readable manifest.json") from None
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise RunError(f"{file} is damaged: {error}") from None
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise RunError(f"{path} is not a run: its manifest.json is not of format {FORMAT}")
+        if manifest.get("version") != VERSION:
+            raise RunError(f"{file} has version {manifest.get('version')!r}; this release reads version {VERSION}")
+        return cls(path, RunSettings.from_mapping(manifest.get("settings"), str(file)), manifest)
+
+    def continued(self) -> None:
+        """Note that one more session works on this run."""
+        self.manifest["sessions"] = int(self.manifest.get("sessions", 1)) + 1
+        self.manifest["status"] = "running"
+        self._save()
+
+    @contextmanager
+    def closing_notes(self) -> Iterator[None]:
+        """Note in the manifest how a session ended that did not finish: interrupted, infeasible or failed."""
+        began = time.monotonic()
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.finish("interrupted", time.monotonic() - began)
+            raise
+        except InfeasibleError as error:
+            self.finish(
+                "infeasible", time.monotonic() - began, fastest_ms=error.fastest_ms, slowest_ms=error.slowest_ms
+            )
+            raise
+
+    def finish(self, status: str, seconds: float, **facts: object) -> None:
+        """Note the outcome; ``seconds`` are this session's and are added to those before."""
+        self.manifest.update(facts)
+        self.manifest["status"] = status
+        self.manifest["finished"] = _now()
+        self.manifest["seconds"] = round(float(self.manifest.get("seconds", 0.0)) + seconds, 3)
+        self._save()
+
+    def write_json(self, name: str, content: Mapping[str, object]) -> None:
+        """Write a JSON file of this folder."""
+        write_text(self.path / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+    def _save(self) -> None:
+        self.write_json("manifest.json", self.manifest)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _free_default(settings: RunSettings) -> Path:
+    subject = re.sub(
+        r"[^A-Za-z0-9_.@-]+", "-", Path(settings.subject).stem if "/" in settings.subject else settings.subject
+    )
+    target = re.sub(r"[^A-Za-z0-9_.]+", "", settings.target)
+    base = Path("runs") / f"{datetime.now().astimezone():%Y-%m-%d}-{subject}-{target}"
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path

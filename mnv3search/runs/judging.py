@@ -1,0 +1,132 @@
+"""One judge for a whole run: every network, searched or published, by the same evaluator and latency model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mnv3search.accuracy.evaluator import Evaluation, Evaluator, checked_evaluations, is_cheap
+from mnv3search.architecture import Architecture
+from mnv3search.cost.counts import count
+from mnv3search.cost.units import units
+from mnv3search.errors import DeviceError
+from mnv3search.families import parse_network
+from mnv3search.families.figures import published_figures
+from mnv3search.latency.devices import load_device
+from mnv3search.latency.model import LatencyKind, LatencyModel, Preparable, WholeMeasurer
+from mnv3search.report.summary import Judged
+from mnv3search.runs.progress import RunProgress
+
+PAPER_VERSION = "v5"
+
+
+class RememberingEvaluator:
+    """An evaluator that is never asked twice for one architecture; it knows how many distinct ones were asked."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._known: dict[Architecture, Evaluation] = {}
+        self.cheap = is_cheap(evaluator)
+        self.estimated = bool(getattr(evaluator, "estimated", False))
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        """One evaluation for each architecture, in order."""
+        new = list(dict.fromkeys(a for a in architectures if a not in self._known))
+        if new:
+            self._known.update(zip(new, checked_evaluations(self._evaluator, new), strict=True))
+        return [self._known[a] for a in architectures]
+
+    def remember(self, known: Mapping[Architecture, Evaluation]) -> None:
+        """Answers of an earlier session of the same run."""
+        self._known.update(known)
+
+    @property
+    def distinct(self) -> int:
+        """How many distinct architectures have an answer."""
+        return len(self._known)
+
+
+@dataclass(slots=True)
+class Judge:
+    """Gives networks their figures; ``evaluator`` may be None where only latency is asked."""
+
+    device: LatencyModel
+    device_name: str
+    kind: LatencyKind
+    evaluator: Evaluator | None = None
+    _measured: dict[Architecture, tuple[float, float]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(device_name: str, evaluator: Evaluator | None = None) -> Judge:
+        """A judge by a device's name or path."""
+        device = load_device(device_name)
+        return Judge(device, device.name, device.kind, evaluator)
+
+    def latencies(self, architectures: Sequence[Architecture]) -> list[tuple[float, float | None]]:
+        """(milliseconds, one standard deviation or None where the model states none) of each network."""
+        if isinstance(self.device, Preparable):
+            self.device.prepare(sorted({part for a in architectures for part in units(a)}, key=repr))
+        values = np.asarray(self.device.latency_ms(architectures), dtype=np.float64)
+        error_of = getattr(self.device, "latency_error_ms", None)
+        errors = [None] * len(values) if error_of is None else [float(e) for e in error_of(architectures)]
+        return [(float(ms), error) for ms, error in zip(values, errors, strict=True)]
+
+    def judge(self, name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> Judged:
+        """Every figure of one network."""
+        latency_ms, error_ms = self.latencies([architecture])[0]
+        answer = checked_evaluations(self.evaluator, [architecture])[0] if self.evaluator else None
+        counts = count(architecture)
+        return Judged(
+            name, architecture, answer.top1 if answer else None, answer.top1_std if answer else None, latency_ms,
+            error_ms, counts.madds, counts.parameters, origin, published_top1,
+        )  # fmt: skip
+
+    def measured(self, networks: Sequence[Judged], progress: RunProgress) -> list[Judged]:
+        """The same networks with whole measurements beside them, where the device is this machine."""
+        if not isinstance(self.device, WholeMeasurer) or not networks:
+            return list(networks)
+        progress.stage("timing whole networks, interleaved", len(networks))
+        found = self.device.measure(
+            [n.architecture for n in networks], lambda done, total, what: progress.advance(done, what, total)
+        )
+        return [
+            replace(n, measured_ms=m.latency_ms, measured_error_ms=m.error_ms)
+            for n, m in zip(networks, found, strict=True)
+        ]
+
+
+def published_top1(network: str) -> float | None:
+    """The top-1 that the V3 paper (ICCV version) prints for a network, or else the first source that prints one."""
+    rows = [row for row in published_figures() if row.network == network and row.top1 and "int8" not in row.version]
+    rows.sort(key=lambda row: row.version != PAPER_VERSION)
+    return rows[0].top1 if rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Rows of (name, milliseconds, one standard deviation or None), all by one model."""
+
+    device: str
+    kind: LatencyKind
+    rows: Sequence[tuple[str, float, float | None]]
+
+
+def latencies(names: Sequence[str], device: str, *, whole: bool, progress: RunProgress) -> Latencies:
+    """Latencies of networks as they are named on the command line.
+
+    Raises:
+        DeviceError: ``whole`` on a device that is not this machine.
+    """
+    networks = [parse_network(name) for name in names]
+    judge = Judge.of(device)
+    if not whole:
+        found = judge.latencies(networks)
+        return Latencies(judge.device_name, judge.kind, [(n, *pair) for n, pair in zip(names, found, strict=True)])
+    if not isinstance(judge.device, WholeMeasurer):
+        raise DeviceError(f"--whole times networks on this machine; {device} cannot be timed here, use --device host")
+    progress.stage("timing whole networks, interleaved")
+    timed = judge.device.measure(networks, lambda done, total, what: progress.advance(done, what, total))
+    rows = [(n, m.latency_ms, m.error_ms) for n, m in zip(names, timed, strict=True)]
+    return Latencies(judge.device_name, "measured", rows)

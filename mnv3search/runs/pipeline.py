@@ -1,0 +1,239 @@
+"""The stages of a run: block search above the target, NetAdapt down to it, the winner, the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mnv3search.accuracy.evaluator import Evaluation
+from mnv3search.accuracy.registry import load_evaluator
+from mnv3search.candidate import Candidate, pareto_front
+from mnv3search.errors import InfeasibleError, RunError
+from mnv3search.latency.target import parse_target
+from mnv3search.layer_search import NetAdaptOptions, NetAdaptResult, Step, netadapt
+from mnv3search.report.summary import Judged, RunSummary
+from mnv3search.runs.artifacts import write_report
+from mnv3search.runs.blocks import BlockStage, block_stage
+from mnv3search.runs.folder import RunFolder
+from mnv3search.runs.judging import Judge, RememberingEvaluator, published_top1
+from mnv3search.runs.progress import RunProgress
+from mnv3search.runs.records import read_steps, write_steps
+from mnv3search.runs.references import reference_networks
+from mnv3search.runs.subject import load_network_subject, load_space_subject
+
+if TYPE_CHECKING:
+    from mnv3search.space import SearchSpace
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What a run found.
+
+    Attributes:
+        summary: everything that the report shows.
+        reference: the space's reference network (NetAdapt: the seed) by the same evaluator and latency model.
+        evaluated: distinct architectures given to the evaluator.
+        seconds: of all sessions of the run.
+    """
+
+    summary: RunSummary
+    reference: Judged
+    evaluated: int
+    seconds: float
+    folder: RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What every stage of one run works with."""
+
+    folder: RunFolder
+    judge: Judge
+    evaluator: RememberingEvaluator
+    progress: RunProgress
+    started: float
+
+    @staticmethod
+    def of(folder: RunFolder, progress: RunProgress) -> _Bench:
+        evaluator = RememberingEvaluator(load_evaluator(folder.settings.evaluator))
+        device = folder.path / "device.json"
+        judge = Judge.of(str(device) if device.exists() else folder.settings.device, evaluator)
+        return _Bench(folder, judge, evaluator, progress, time.monotonic())
+
+
+def whole_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
+    """Block search at (1 + slack) · target, NetAdapt on the finalists, the better of these and the best direct one.
+
+    Raises:
+        InfeasibleError: no network of the space meets the target.
+        RunError: files that cannot be written or read.
+    """
+    bench = _Bench.of(folder, progress)
+    space = load_space_subject(folder)
+    reference = _reference(bench, space)
+    target_ms = parse_target(folder.settings.target).milliseconds(reference.latency_ms)
+    stage = block_stage(bench.folder, space, bench.judge, bench.evaluator, target_ms, progress)
+    adapted = _adapt_finalists(bench, stage, target_ms)
+    best, notes = _winner(stage, adapted, target_ms)
+    steps = adapted[best.number].steps if best.origin == "netadapt" else ()
+    seed = adapted[best.number].seed if best.origin == "netadapt" else None
+    if not steps and adapted:
+        seed, steps = adapted[0].seed, adapted[0].steps
+    finalists = [
+        bench.judge.judge(f"finalist {i + 1} after NetAdapt", result.final.architecture, "netadapt")
+        for i, result in enumerate(adapted)
+        if result.reached and result.final.architecture != best.architecture
+    ]
+    return _conclude(bench, stage, space.name, target_ms, best, reference, finalists, seed, steps, notes)
+
+
+def search_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
+    """Block search alone, at the target."""
+    bench = _Bench.of(folder, progress)
+    space = load_space_subject(folder)
+    reference = _reference(bench, space)
+    target_ms = parse_target(folder.settings.target).milliseconds(reference.latency_ms)
+    stage = block_stage(bench.folder, space, bench.judge, bench.evaluator, target_ms, progress)
+    best, notes = _winner(stage, [], target_ms)
+    return _conclude(bench, stage, space.name, target_ms, best, reference, [], None, (), notes)
+
+
+def netadapt_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
+    """NetAdapt alone, from a network to the target."""
+    bench = _Bench.of(folder, progress)
+    architecture = load_network_subject(folder)
+    subject = folder.settings.subject
+    reference = bench.judge.judge(subject, architecture, "reference", published_top1(subject))
+    target_ms = parse_target(folder.settings.target).milliseconds(reference.latency_ms)
+    seed = Candidate(
+        architecture, _known(reference.top1), reference.top1_std, reference.latency_ms, reference.madds,
+        reference.parameters, "reference", 0,
+    )  # fmt: skip
+    result = _adapt(bench, [seed], target_ms)[0]
+    if not result.reached:
+        raise InfeasibleError(target_ms, result.final.latency_ms, reference.latency_ms, exact=False)
+    notes = [] if result.steps else [f"the seed already meets the target: {reference.latency_ms:.2f} ms"]
+    best = replace(result.final, number=0)
+    return _conclude(bench, None, None, target_ms, best, reference, [], seed, result.steps, notes)
+
+
+def _reference(bench: _Bench, space: SearchSpace) -> Judged:
+    published = published_top1(space.reference_name) if space.reference_name else None
+    return bench.judge.judge(space.reference_label, space.reference, "reference", published)
+
+
+def _known(top1: float | None) -> float:
+    if top1 is None:
+        raise RunError("NetAdapt needs an evaluator: it chooses by accuracy")
+    return top1
+
+
+def _options(bench: _Bench) -> NetAdaptOptions:
+    settings = bench.folder.settings
+    return NetAdaptOptions(settings.step_fraction, settings.decay, settings.selection)
+
+
+def _adapt_finalists(bench: _Bench, stage: BlockStage, target_ms: float) -> list[NetAdaptResult]:
+    """NetAdapt from each finalist, best first."""
+    return _adapt(bench, stage.finalists, target_ms)
+
+
+def _adapt(bench: _Bench, seeds: Sequence[Candidate], target_ms: float) -> list[NetAdaptResult]:
+    recorded = read_steps(bench.folder.steps)
+    for steps in recorded.values():
+        bench.evaluator.remember({s.architecture: Evaluation(s.top1, s.top1_std) for s in steps})
+    results = []
+    for index, seed in enumerate(seeds):
+        earlier = recorded.get(index + 1, [])
+        steps = recorded.setdefault(index + 1, [])
+        whole = max(seed.latency_ms - target_ms, 1e-9)
+        bench.progress.stage(f"NetAdapt {index + 1} of {len(seeds)}", 100)
+
+        def keep(step: Step, steps: list[Step] = steps, seed: Candidate = seed, whole: float = whole) -> None:
+            steps.append(step)
+            write_steps(bench.folder.steps, recorded)
+            done = min(100, round(100 * (seed.latency_ms - step.latency_ms) / whole))
+            bench.progress.advance(done, f"{step.latency_ms:.2f} ms  top-1 {step.top1:.2f}  {step.change}")
+
+        result = netadapt(
+            seed.architecture,
+            bench.judge.device,
+            bench.evaluator,
+            target_ms,
+            options=_options(bench),
+            resume=list(earlier),
+            on_step=keep,
+        )
+        results.append(result)
+    write_steps(bench.folder.steps, recorded)
+    return results
+
+
+def _winner(stage: BlockStage, adapted: Sequence[NetAdaptResult], target_ms: float) -> tuple[Candidate, list[str]]:
+    """The best within the target, and what the reader should know of how it won."""
+    direct = stage.direct
+    finals = [replace(r.final, number=i) for i, r in enumerate(adapted) if r.reached]
+    best = max([*([direct] if direct else []), *finals], key=lambda c: c.top1, default=None)
+    if best is None:
+        raise InfeasibleError(
+            target_ms, stage.feasibility.fastest_ms, stage.feasibility.slowest_ms, exact=stage.feasibility.exact
+        )
+    notes = list(stage.notes)
+    adapted_best = max(finals, key=lambda c: c.top1, default=None)
+    if direct and adapted_best:
+        margin = adapted_best.top1 - direct.top1
+        first, second = ("NetAdapt's best", "the best direct candidate") if margin >= 0 else (
+            "the best direct candidate", "NetAdapt's best")  # fmt: skip
+        sure = f"; one deviation is {best.top1_std:.2f}" if best.top1_std is not None else ""
+        notes.insert(0, f"{first} beats {second} within the target by {abs(margin):.2f} points of top-1{sure}")
+    if best.origin == "netadapt":
+        notes.insert(1, f"the winner is finalist {best.number + 1} of the block search, narrowed in "
+                        f"{len(adapted[best.number].steps)} steps")  # fmt: skip
+    return best, notes
+
+
+def _conclude(
+    bench: _Bench,
+    stage: BlockStage | None,
+    space: str | None,
+    target_ms: float,
+    best: Candidate,
+    reference: Judged,
+    finalists: Sequence[Judged],
+    seed: Candidate | None,
+    steps: Sequence[Step],
+    notes: Sequence[str],
+) -> RunOutcome:
+    """Judge and time the winners, write every file, and say what was found."""
+    settings, judge = bench.folder.settings, bench.judge
+    winner = judge.judge("best", best.architecture, best.origin)
+    others = reference_networks(judge, reference, target_ms)
+    timed = judge.measured([winner, reference, *finalists, *others], bench.progress)
+    winner, reference, rest = timed[0], timed[1], timed[2:]
+    candidates = list(stage.candidates) if stage else []
+    seconds = time.monotonic() - bench.started
+    evaluated = bench.evaluator.distinct
+    summary = RunSummary(
+        title=f"{settings.subject} for {target_ms:.4g} ms on {judge.device_name}",
+        space=space,
+        device=judge.device_name,
+        device_kind=judge.kind,
+        evaluator=settings.evaluator,
+        top1_estimated=bench.evaluator.estimated,
+        target_latency_ms=target_ms,
+        best=winner,
+        references=[reference, *rest[len(finalists) :]],
+        finalists=rest[: len(finalists)],
+        candidates=candidates,
+        front=pareto_front([*candidates, best] if best.latency_ms <= target_ms else candidates),
+        seed=seed,
+        steps=steps,
+        notes=notes,
+        manifest=bench.folder.manifest,
+    )
+    bench.progress.stage("writing the report")
+    write_report(bench.folder, summary)
+    bench.folder.finish("finished", seconds, evaluated=evaluated, target_latency_ms=target_ms)
+    return RunOutcome(summary, reference, evaluated, float(bench.folder.manifest["seconds"]), bench.folder)

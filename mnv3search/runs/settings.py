@@ -1,0 +1,83 @@
+"""What a run was asked: every choice that its result depends on, kept in the manifest so that it can continue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+from mnv3search.errors import RunError
+
+RunKind = Literal["run", "search", "netadapt"]
+MAX_TRIALS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """The question of one run.
+
+    Attributes:
+        kind: ``run`` (block search, then NetAdapt), ``search`` or ``netadapt``.
+        subject: the space's name or path, or NetAdapt's network; a copy of it stands in the folder.
+        target: as written, such as ``50ms`` or ``0.8x``.
+        device, evaluator: by name.
+        trials, seed, sampler, objectives, reward_exponent: of the block search.
+        slack: block search aims at (1 + slack) · target.
+        finalists: how many networks NetAdapt takes down to the target.
+        step_fraction, decay, selection: NetAdapt's.
+
+    Raises:
+        RunError: a value out of its range.
+    """
+
+    kind: RunKind
+    subject: str
+    target: str
+    device: str
+    evaluator: str
+    trials: int = 20_000
+    seed: int = 0
+    sampler: str = "auto"
+    objectives: Literal[1, 2] = 1
+    reward_exponent: float = -0.07
+    slack: float = 0.10
+    finalists: int = 3
+    step_fraction: float = 0.01
+    decay: float = 1.0
+    selection: Literal["ratio", "accuracy"] = "ratio"
+
+    def __post_init__(self) -> None:
+        _check_range("trials", self.trials, 1, MAX_TRIALS)
+        _check_range("seed", self.seed, 0, 2**32 - 1)
+        _check_range("objectives", self.objectives, 1, 2)
+        _check_range("slack", self.slack, 0, 10)
+        _check_range("finalists", self.finalists, 0, 100)
+        _check_range("reward exponent", self.reward_exponent, -10, 0)
+
+    def to_mapping(self) -> dict[str, object]:
+        """A plain mapping, as the manifest keeps it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_mapping(mapping: object, where: str) -> RunSettings:
+        """The settings of a manifest.
+
+        Raises:
+            RunError: a missing or unknown key, or a value of the wrong type or range.
+        """
+        known = {f.name: f for f in fields(RunSettings)}
+        if not isinstance(mapping, Mapping) or set(mapping) - set(known):
+            raise RunError(f"{where}: the run's settings must be an object with the keys {', '.join(known)}")
+        for name, value in mapping.items():
+            expected = {"int": int, "float": (int, float), "Literal[1, 2]": int}.get(str(known[name].type), str)
+            if isinstance(value, bool) or not isinstance(value, expected):  # type: ignore[arg-type]
+                raise RunError(f"{where}: setting {name} is {value!r}, which is not {known[name].type}")
+        try:
+            return RunSettings(**mapping)
+        except TypeError as error:
+            raise RunError(f"{where}: incomplete settings: {error}") from None
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise RunError(f"{name} is {value!r}; it must be from {low:g} to {high:g}")

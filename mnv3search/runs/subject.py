@@ -1,0 +1,48 @@
+"""What a run works on: its space or network, copied into the folder so that the run can continue from it alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import dump_architecture, load_architecture
+from mnv3search.errors import DeviceError
+from mnv3search.families import parse_network
+from mnv3search.files import write_text
+from mnv3search.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from mnv3search.space import SearchSpace
+
+MAX_DEVICE_BYTES = 10_000_000
+
+
+def load_space_subject(folder: RunFolder) -> SearchSpace:
+    """The run's space, from the copy in its folder."""
+    from mnv3search.space import load_space, parse_space, space_text
+
+    copy = folder.path / "space.yaml"
+    if not copy.exists():
+        load_space(folder.settings.subject)
+        write_text(copy, space_text(folder.settings.subject))
+    return parse_space(space_text(copy), Path(folder.settings.subject).stem, str(copy))
+
+
+def load_network_subject(folder: RunFolder) -> Architecture:
+    """The run's seed network, from the copy in its folder."""
+    copy = folder.path / "seed.json"
+    if not copy.exists():
+        write_text(copy, dump_architecture(parse_network(folder.settings.subject)))
+    return load_architecture(copy)
+
+
+def copy_device(folder: RunFolder) -> None:
+    """Keep a device profile that the user gave as a file."""
+    device = folder.settings.device
+    if not device.endswith(".json"):
+        return
+    source = Path(device)
+    if source.stat().st_size > MAX_DEVICE_BYTES:
+        raise DeviceError(f"{source} has more than {MAX_DEVICE_BYTES} bytes, which no device profile has")
+    write_text(folder.path / "device.json", source.read_text(encoding="utf-8"))

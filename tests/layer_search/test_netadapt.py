@@ -1,0 +1,174 @@
+"""NetAdapt over toy truths whose best choice can be worked out by hand."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mnv3search.accuracy.evaluator import Evaluation
+from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.cost.counts import count
+from mnv3search.errors import EvaluatorError, InfeasibleError, Mnv3SearchError, TargetError
+from mnv3search.families import published
+from mnv3search.layer_search import NetAdaptOptions, netadapt
+
+LARGE = published("mobilenet_v3_large")
+
+
+class MaddsLatency:
+    """One millisecond for each four million multiply-adds."""
+
+    def latency_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        return np.array([count(a).madds / 4e6 for a in architectures])
+
+
+class WeightedWidths:
+    """Top-1 is 50 plus a weight for each expanded channel, and one for each bottleneck channel."""
+
+    def __init__(self, weights: Sequence[float], bottleneck: float = 0.0) -> None:
+        self.weights = weights
+        self.bottleneck = bottleneck
+        self.asked = 0
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        self.asked += len(architectures)
+        return [Evaluation(self.top1(a), 0.5) for a in architectures]
+
+    def top1(self, a: Architecture) -> float:
+        expanded = sum(w * b.expanded_channels for w, b in zip(self.weights, a.blocks, strict=True))
+        return 50 + expanded + self.bottleneck * (a.stem.out_channels + sum(b.out_channels for b in a.blocks))
+
+
+def two_blocks() -> Architecture:
+    """Two blocks that cost alike: 32 → 64 → 32 at 8×8, after a stem of 32 channels at stride 1."""
+    block = BlockSpec(3, 64, 32)
+    return Architecture(StemSpec(32, stride=1), (block, block), HeadSpec(None), resolution=8, classes=10)
+
+
+def test_it_narrows_the_layer_whose_channels_matter_least() -> None:
+    result = netadapt(two_blocks(), MaddsLatency(), WeightedWidths([0.1, 0.001], bottleneck=1.0), 0.13)
+    assert result.reached
+    assert {s.change.split(":")[0] for s in result.steps} == {"expansion of block 1"}
+    assert result.final.architecture.blocks[0].expanded_channels == 64
+    assert result.final.latency_ms <= 0.13 < result.seed.latency_ms
+
+
+def test_every_step_cuts_at_least_what_it_must_and_the_last_no_more_than_is_missing() -> None:
+    target = 40.0
+    result = netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), target)
+    assert result.steps
+    before = result.seed.latency_ms
+    for step in result.steps:
+        assert step.required_ms <= 0.01 * result.seed.latency_ms + 1e-12
+        assert before - step.latency_ms >= step.required_ms - 1e-9
+        assert step.delta_latency_ms == pytest.approx(step.latency_ms - before)
+        before = step.latency_ms
+    assert [s.number for s in result.steps] == list(range(1, len(result.steps) + 1))
+    assert result.steps[-2].latency_ms > target >= result.final.latency_ms
+    assert result.final.origin == "netadapt"
+    assert result.final.madds == count(result.final.architecture).madds
+
+
+def test_all_widths_stay_multiples_of_eight_and_residuals_hold() -> None:
+    final = netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), 30.0).final.architecture
+    widths = [final.stem.out_channels, *(w for b in final.blocks for w in (b.expanded_channels, b.out_channels))]
+    assert all(w % 8 == 0 for w in widths)
+    assert [i for i, (b, c) in enumerate(zip(final.blocks, final.in_channels(), strict=True)) if b.has_residual(c)] == [
+        i for i, (b, c) in enumerate(zip(LARGE.blocks, LARGE.in_channels(), strict=True)) if b.has_residual(c)
+    ]
+
+
+def test_both_kinds_of_proposal_are_judged() -> None:
+    result = netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), 53.0)
+    # 14 expansions and 6 bottlenecks; each can cut 1 % by itself but for those that are too small to
+    assert 10 <= result.steps[0].proposals <= 20
+    widths_matter = netadapt(LARGE, MaddsLatency(), WeightedWidths([1.0] * 15), 53.0)
+    assert {s.kind for s in widths_matter.steps} == {"bottleneck"}  # narrowing a bottleneck costs no expanded channel
+
+
+def test_the_two_selection_rules_differ_as_their_formulas_say() -> None:
+    class UnevenLatency:
+        """Block 0: 1 ms a channel. Block 1: 3 ms a channel, but nothing until 32 are gone. Bottlenecks: 100 ms each."""
+
+        def latency_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+            return np.array([self.of(a) for a in architectures])
+
+        def of(self, a: Architecture) -> float:
+            gone = 64 - a.blocks[1].expanded_channels
+            bottlenecks = a.stem.out_channels + sum(b.out_channels for b in a.blocks)
+            return 1000 + 100 * bottlenecks + a.blocks[0].expanded_channels - (3 * gone if gone >= 32 else 0)
+
+    seed = two_blocks()
+    start = UnevenLatency().of(seed)
+    truth = WeightedWidths([0.010, 0.005], bottleneck=1.0)
+    # the widest that cut 8 ms: block 0 loses 8 channels: -0.08 points for -8 ms, 0.01 a millisecond;
+    # block 1 loses 32: -0.16 points for -96 ms, 0.0017 a millisecond
+    kept = {
+        rule: netadapt(seed, UnevenLatency(), truth, start - 8, options=NetAdaptOptions(8 / start, selection=rule))
+        for rule in ("ratio", "accuracy")
+    }
+    assert [s.change for s in kept["ratio"].steps] == ["expansion of block 1: 64 → 32"]
+    assert [s.change for s in kept["accuracy"].steps] == ["expansion of block 0: 64 → 56"]
+
+
+def test_decay_shrinks_what_a_step_must_cut() -> None:
+    options = NetAdaptOptions(step_fraction=0.025, decay=0.9)
+    result = netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), 48.0, options=options)
+    asked = [s.required_ms for s in result.steps[:-1]]
+    assert asked == pytest.approx([0.025 * result.seed.latency_ms * 0.9**i for i in range(len(asked))])
+
+
+def test_a_resumed_run_takes_the_same_steps_and_asks_less() -> None:
+    whole_evaluator = WeightedWidths([0.01] * 15)
+    whole = netadapt(LARGE, MaddsLatency(), whole_evaluator, 45.0)
+    rest_evaluator = WeightedWidths([0.01] * 15)
+    rest = netadapt(LARGE, MaddsLatency(), rest_evaluator, 45.0, resume=whole.steps[:7])
+    assert rest.steps == whole.steps
+    assert rest.final == whole.final
+    assert rest_evaluator.asked < whole_evaluator.asked
+
+
+def test_a_seed_within_the_target_needs_no_step() -> None:
+    result = netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), 60.0)
+    assert (result.steps, result.reached, result.final.architecture) == ((), True, LARGE)
+
+
+def test_a_target_below_the_narrowest_network_is_refused_at_once_with_both_figures() -> None:
+    evaluator = WeightedWidths([0.01] * 15)
+    with pytest.raises(InfeasibleError) as caught:
+        netadapt(LARGE, MaddsLatency(), evaluator, 0.5)
+    assert caught.value.fastest_ms > 0.5
+    assert caught.value.slowest_ms == pytest.approx(count(LARGE).madds / 4e6)
+    assert evaluator.asked == 1
+
+
+def test_steps_that_cannot_sum_to_the_cut_are_refused() -> None:
+    with pytest.raises(Mnv3SearchError, match="raise the step or the decay"):
+        netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), 27.0, options=NetAdaptOptions(0.01, 0.5))
+
+
+@pytest.mark.parametrize("target", [0.0, -1.0, float("nan"), float("inf")])
+def test_targets_that_are_none(target: float) -> None:
+    with pytest.raises(TargetError):
+        netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), target)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"step_fraction": 0}, "step fraction"), ({"decay": 1.5}, "decay"), ({"selection": "luck"}, "selection"),
+     ({"divisor": 0}, "divisor")],
+)  # fmt: skip
+def test_options_out_of_range_name_themselves(options: dict[str, Any], word: str) -> None:
+    with pytest.raises(Mnv3SearchError, match=word):
+        NetAdaptOptions(**options)
+
+
+def test_an_evaluator_that_gives_nan_is_named() -> None:
+    class Broken:
+        def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+            return [Evaluation(float("nan")) for _ in architectures]
+
+    with pytest.raises(EvaluatorError, match="Broken"):
+        netadapt(LARGE, MaddsLatency(), Broken(), 40.0)

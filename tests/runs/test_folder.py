@@ -1,0 +1,93 @@
+"""Run folders: made once, opened again, and refused where they are none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mnv3search.errors import InfeasibleError, RunError
+from mnv3search.runs import RunFolder, RunSettings
+
+SETTINGS = RunSettings("run", "mnv3_large", "50ms", "pixel1", "prior", trials=100, seed=3)
+
+
+def test_a_folder_opens_with_the_settings_that_it_was_made_with(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "a", SETTINGS)
+    assert RunFolder.open(tmp_path / "a").settings == SETTINGS
+
+
+def test_the_default_name_has_date_space_and_target_and_never_collides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = RunFolder.create(None, SETTINGS), RunFolder.create(None, SETTINGS)
+    assert first.path.name.endswith("-mnv3_large-50ms")
+    assert second.path.name.endswith("-mnv3_large-50ms-2")
+    assert first.path.parent.name == "runs"
+
+
+def test_a_folder_that_holds_something_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(RunError, match=r"not an empty folder.*--resume"):
+        RunFolder.create(tmp_path, SETTINGS)
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_the_manifest_says_with_what_it_was_made(tmp_path: Path) -> None:
+    manifest = json.loads((RunFolder.create(tmp_path / "a", SETTINGS).path / "manifest.json").read_text())
+    assert manifest["status"] == "running"
+    assert manifest["settings"]["seed"] == 3
+    assert {"numpy", "optuna", "torch"} <= set(manifest["environment"]["versions"])
+    assert manifest["environment"]["cores"] >= 1
+
+
+def test_how_a_session_ended_is_noted(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", SETTINGS)
+    with pytest.raises(KeyboardInterrupt), folder.closing_notes():
+        raise KeyboardInterrupt
+    assert RunFolder.open(tmp_path / "a").manifest["status"] == "interrupted"
+    with pytest.raises(InfeasibleError), folder.closing_notes():
+        raise InfeasibleError(1.0, 2.0, 3.0, exact=True)
+    reopened = RunFolder.open(tmp_path / "a").manifest
+    assert (reopened["status"], reopened["fastest_ms"], reopened["slowest_ms"]) == ("infeasible", 2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": "other"}, "not a run"),
+        ({"version": 99}, "version 99"),
+        ({"settings": None}, "settings"),
+        ({"settings": {"kind": "run"}}, "incomplete"),
+        ({"settings": {**SETTINGS.to_mapping(), "seed": "x"}}, "seed"),
+        ({"settings": {**SETTINGS.to_mapping(), "trials": -1}}, "trials"),
+        ({"settings": {**SETTINGS.to_mapping(), "extra": 1}}, "keys"),
+        ({"settings": {**SETTINGS.to_mapping(), "seed": True}}, "seed"),
+    ],
+)
+def test_a_manifest_that_is_none_is_named(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    folder = RunFolder.create(tmp_path / "a", SETTINGS)
+    (folder.path / "manifest.json").write_text(json.dumps({**folder.manifest, **change}))
+    with pytest.raises(RunError, match=words):
+        RunFolder.open(folder.path)
+
+
+def test_a_folder_without_or_with_a_broken_manifest_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="not a run"):
+        RunFolder.open(tmp_path)
+    with pytest.raises(RunError, match="not a run"):
+        RunFolder.open(tmp_path / "none")
+    (tmp_path / "manifest.json").write_text('{"format": ')
+    with pytest.raises(RunError, match="damaged"):
+        RunFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"trials": 0}, {"slack": -1.0}, {"slack": float("nan")}, {"objectives": 3}, {"seed": -1}]
+)
+def test_settings_out_of_range_name_themselves(change: dict[str, object]) -> None:
+    name = next(iter(change))
+    with pytest.raises(RunError, match=name):
+        RunSettings(**{**SETTINGS.to_mapping(), **change})  # type: ignore[arg-type]
