@@ -1,0 +1,98 @@
+"""From the sum of units to the network: a scale and a boundary term, fitted on networks measured whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mnv3search.architecture import StemSpec
+from mnv3search.cost.units import Unit
+from mnv3search.errors import MeasurementError
+from mnv3search.latency.measure import FloatArray
+
+MIN_NETWORKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """``latency = scale · Σ unit − boundary · Σ elements``, all non-negative.
+
+    A unit that is timed alone reads its input from cold memory and, in some runtimes, re-orders it into the runtime's
+    own layout; inside a network the layer before has left it warm and in order. So what a unit takes alone is too much
+    by a share of the elements that enter it.
+
+    Attributes:
+        scale: milliseconds in a network for one of units alone.
+        boundary_ms: milliseconds for each element that enters a unit.
+        relative_std: of whole networks, each predicted by a fit without it (leave-one-out), as a share.
+        networks: how many were fitted.
+    """
+
+    scale: float
+    boundary_ms: float
+    relative_std: float
+    networks: int
+    _covariance: tuple[tuple[float, ...], ...]
+    _mean_leverage: float
+
+    def price(self, unit_ms: FloatArray, elements: FloatArray) -> FloatArray:
+        """Milliseconds of units inside a network, at least 0."""
+        return np.maximum(self.scale * unit_ms - self.boundary_ms * elements, 0.0)
+
+    def relative_error(self, sums_ms: FloatArray, elements: FloatArray, latency_ms: FloatArray) -> FloatArray:
+        """One standard deviation as a share of ``latency_ms``, growing away from the networks of the fit."""
+        rows = _rows(sums_ms, elements, latency_ms)[:, : len(self._covariance)]
+        leverage = np.einsum("ij,jk,ik->i", rows, np.array(self._covariance), rows)
+        error: FloatArray = self.relative_std * np.sqrt((1 + leverage) / (1 + self._mean_leverage))
+        return error
+
+
+def entering_elements(parts: Sequence[Unit]) -> FloatArray:
+    """Elements of each unit's input where another unit made it, shape (n,); 0 for a stem, which reads the image."""
+    return np.array(
+        [0 if isinstance(u.spec, StemSpec) else u.in_channels * u.in_size**2 for u in parts], dtype=np.float64
+    )
+
+
+def fit(sums_ms: FloatArray, elements: FloatArray, measured_ms: FloatArray) -> Calibration:
+    """Least squares on relative errors.
+
+    Args:
+        sums_ms: of the units of each network, timed alone; shape (n,).
+        elements: sums of the elements entering those units, shape (n,).
+        measured_ms: of the networks, timed whole, shape (n,).
+
+    Raises:
+        MeasurementError: fewer than :data:`MIN_NETWORKS` networks, or times that no such model fits.
+    """
+    if len(measured_ms) < MIN_NETWORKS:
+        raise MeasurementError(
+            f"{len(measured_ms)} whole networks cannot calibrate a latency table; measure at least {MIN_NETWORKS}"
+        )
+    rows = _rows(sums_ms, elements, measured_ms)
+    coefficients, covariance = _solve(rows)
+    if coefficients[0] <= 0 or coefficients[1] < 0:  # no boundary to be seen: the scale alone
+        rows = rows[:, :1]
+        coefficients, covariance = _solve(rows)
+    if coefficients[0] <= 0:
+        raise MeasurementError("the units' times do not add up to the networks'; measure again on a quieter machine")
+    leverage = np.einsum("ij,jk,ik->i", rows, covariance, rows)
+    held_out = (rows @ coefficients - 1) / np.maximum(1 - leverage, 0.05)
+    boundary = float(coefficients[1]) if len(coefficients) > 1 else 0.0
+    return Calibration(
+        float(coefficients[0]), boundary, float(np.sqrt(np.mean(held_out**2))), len(measured_ms),
+        tuple(map(tuple, covariance.tolist())), float(leverage.mean()),
+    )  # fmt: skip
+
+
+def _rows(sums_ms: FloatArray, elements: FloatArray, latency_ms: FloatArray) -> FloatArray:
+    return np.stack([sums_ms / latency_ms, -elements / latency_ms], axis=1)
+
+
+def _solve(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Coefficients that bring every row to 1, and (XᵀX)⁻¹, columns first brought to one size."""
+    size = np.linalg.norm(rows, axis=0)
+    inverse = np.linalg.pinv((rows / size).T @ (rows / size)) / np.outer(size, size)
+    return inverse @ rows.T @ np.ones(len(rows)), inverse

@@ -1,0 +1,38 @@
+"""What a measurement's machine is, as far as times depend on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """CPU model as the system names it, logical cores, and instruction set (``x86_64``, ``aarch64`` …)."""
+
+    cpu: str
+    cores: int
+    arch: str
+
+    def __str__(self) -> str:
+        """One short phrase: ``AMD EPYC 7763, 8 cores, x86_64``."""
+        return f"{self.cpu}, {self.cores} cores, {self.arch}"
+
+
+def this_machine(cpuinfo: Path = CPUINFO) -> Fingerprint:
+    """The fingerprint of the machine that this process runs on."""
+    return Fingerprint(_cpu_model(cpuinfo), os.cpu_count() or 1, platform.machine())
+
+
+def _cpu_model(cpuinfo: Path) -> str:
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux: the platform's own answer has to do
+        lines = []
+    fields = [line.partition(":") for line in lines]
+    named = [value.strip() for name, _, value in fields if name.strip() in {"model name", "Hardware", "Model"}]
+    return next((model for model in named if model), "") or platform.processor() or platform.machine()

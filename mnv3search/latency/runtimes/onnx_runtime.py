@@ -1,0 +1,58 @@
+"""onnxruntime on the CPU: graphs in memory, sequential execution, no spinning threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mnv3search.architecture import Architecture
+from mnv3search.errors import MeasurementError, MissingDependencyError
+from mnv3search.graph import INPUT_NAME, OUTPUT_NAME, network_graph, unit_graph
+from mnv3search.latency.runtimes.base import CallSession, Session, Subject
+
+
+class OnnxRuntime:
+    """Times graphs in onnxruntime's CPU provider.
+
+    Args:
+        threads: intra-operator threads, at least 1.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, threads: int = 1) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise MissingDependencyError("onnxruntime", "measuring this machine") from None
+        self._ort: Any = onnxruntime
+        self.version: str = onnxruntime.__version__
+        self.threads = threads
+
+    def prepare(self, subject: Subject) -> Session:
+        """A session with its input and output bound, so that a call moves no memory of its own."""
+        graph = network_graph(subject) if isinstance(subject, Architecture) else unit_graph(subject)
+        try:
+            session = self._ort.InferenceSession(graph, self._options(), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises classes of its own that share only Exception
+            raise MeasurementError(f"onnxruntime {self.version} refuses the graph of {subject}: {error}") from None
+        binding = session.io_binding()
+        image = np.random.default_rng(1).standard_normal(session.get_inputs()[0].shape, dtype=np.float32)
+        logits = np.zeros(session.get_outputs()[0].shape, dtype=np.float32)
+        binding.bind_ortvalue_input(INPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(image))
+        binding.bind_ortvalue_output(OUTPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(logits))
+        return CallSession(lambda: session.run_with_iobinding(binding))
+
+    def _options(self) -> Any:
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = self._ort.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        # idle threads that spin take the cores from whatever is timed next
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return options

@@ -1,0 +1,109 @@
+"""A sitting: subjects become sessions, a bounded number at a time, and their rounds go into a table as they come."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from mnv3search.architecture import Architecture
+from mnv3search.latency.measure import MeasuringPlan, Round, rounds, slot_of
+from mnv3search.latency.model import Progress
+from mnv3search.latency.runtimes.base import Runtime, Session, Subject
+from mnv3search.latency.table import LatencyTable
+
+MAX_SESSIONS = 400  # in memory at once; a session holds a few megabytes
+SAVE_SECONDS = 5.0
+
+_Key = TypeVar("_Key")
+
+
+class Steps:
+    """Counts steps of a known total and tells a progress callback."""
+
+    def __init__(self, total: int, what: str, progress: Progress | None) -> None:
+        self._total, self._what, self._progress, self._done = total, what, progress, 0
+
+    def add(self, steps: int) -> None:
+        """So many more are done."""
+        self._done = min(self._done + steps, self._total)
+        if self._progress is not None:
+            self._progress(self._done, self._total, self._what)
+
+
+def measure_into(
+    table: LatencyTable,
+    subjects: Mapping[str, Subject],
+    reference: Architecture,
+    runtime: Runtime,
+    plan: MeasuringPlan,
+    save: Callable[[], None],
+    progress: Progress | None = None,
+) -> None:
+    """Measure ``subjects`` by their keys into ``table``; ``save`` is called now and then, and whatever happens.
+
+    Raises:
+        MeasurementError: time ran out, or a session failed; what was measured is in the table.
+    """
+    batches = batched(subjects, MAX_SESSIONS)
+    steps = Steps(len(subjects) * (1 + plan.rounds), f"measuring {len(subjects)} layers on {runtime.name}", progress)
+    warm = runtime.prepare(reference)
+    try:
+        for batch in batches:
+            _measure_batch(table, batch, warm, runtime, plan, save, steps)
+    finally:
+        save()
+
+
+def _measure_batch(
+    table: LatencyTable,
+    batch: Mapping[str, Subject],
+    reference: Session,
+    runtime: Runtime,
+    plan: MeasuringPlan,
+    save: Callable[[], None],
+    steps: Steps,
+) -> None:
+    sessions = prepared(list(batch.values()), runtime, steps)
+    networks = [key for key, subject in batch.items() if isinstance(subject, Architecture)]
+    slots = dict(zip(batch, slot_of(len(batch), plan.slot_size).tolist(), strict=True))
+    runs = table.start_sitting(slots, networks)
+    lacking = max(plan.rounds - table.rounds_of(key) for key in batch)  # fewer where an interrupted sitting goes on
+    saved = time.monotonic()
+    for found in rounds(sessions, reference, replace(plan, rounds=max(1, lacking))):
+        table.add_round(runs, found)
+        steps.add(len(batch))
+        if time.monotonic() - saved > SAVE_SECONDS:
+            save()
+            saved = time.monotonic()
+
+
+def prepared(subjects: list[Subject], runtime: Runtime, steps: Steps) -> list[Session]:
+    """A session for each subject, in order."""
+    sessions = []
+    for subject in subjects:
+        sessions.append(runtime.prepare(subject))
+        steps.add(1)
+    return sessions
+
+
+def batched(subjects: Mapping[_Key, Subject], limit: int) -> list[dict[_Key, Subject]]:
+    """The subjects in batches of nearly equal size, none above ``limit``."""
+    items = list(subjects.items())
+    size = math.ceil(len(items) / max(1, math.ceil(len(items) / limit))) if items else 1
+    return [dict(items[first : first + size]) for first in range(0, len(items), size)]
+
+
+def whole_rounds(
+    architectures: list[Architecture], reference: Architecture, runtime: Runtime, plan: MeasuringPlan, steps: Steps
+) -> list[Round]:
+    """Rounds of whole networks against the reference, not kept in any table."""
+    warm = runtime.prepare(reference)
+    sessions = prepared(list(architectures), runtime, steps)
+    found = []
+    for one in rounds(sessions, warm, plan):
+        found.append(one)
+        steps.add(len(architectures))
+    return found

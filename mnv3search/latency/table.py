@@ -1,0 +1,260 @@
+"""The latency table: every repeat that was measured, on disk as JSON, of one machine, runtime, version and threads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnv3search.errors import DeviceError, RunError
+from mnv3search.files import write_text
+from mnv3search.latency.fingerprint import Fingerprint
+from mnv3search.latency.measure import FloatArray, Round, Timing, at_level, pace, summarise
+
+FORMAT = "mnv3search.latency_table"
+VERSION = 1
+MAX_FILE_BYTES = 500_000_000
+DIGITS = 5  # of a time in milliseconds: 10 ns
+CACHE_VARIABLE = "MNV3SEARCH_CACHE"
+
+
+@dataclass(frozen=True, slots=True)
+class TableKey:
+    """What all times of one table have in common; ``reference`` is the canonical text of the reference network."""
+
+    device: Fingerprint
+    runtime: str
+    runtime_version: str
+    threads: int
+    reference: str
+
+    @property
+    def file_name(self) -> str:
+        """A file name that differs wherever the key does."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
+        readable = re.sub(r"[^A-Za-z0-9.]+", "_", f"{self.runtime}-{self.runtime_version}")
+        return f"{readable}-{self.threads}t-{digest}.json"
+
+
+def default_cache_dir() -> Path:
+    """``$MNV3SEARCH_CACHE``, else the user's cache folder for this program (``$XDG_CACHE_HOME`` or ``~/.cache``)."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "mnv3search"
+
+
+def table_path(key: TableKey, cache_dir: Path | None = None) -> Path:
+    """Where the table of ``key`` lies."""
+    return (default_cache_dir() if cache_dir is None else cache_dir) / "latency" / key.file_name
+
+
+@dataclass(slots=True)
+class Run:
+    """The repeats of one entry in one sitting, with the slot in which it took its turn; milliseconds, in order."""
+
+    sitting: int
+    slot: int
+    ms: list[float] = field(default_factory=list)
+
+
+class LatencyTable:
+    """Repeats by entry (a unit's or a network's canonical text), in sittings that share a reference network.
+
+    Every time is given at one level: that of the reference in the table's first sitting. So later sittings add
+    entries without moving those that are there.
+    """
+
+    def __init__(self, key: TableKey) -> None:
+        self.key = key
+        self._sittings: list[list[list[float]]] = []
+        self._units: dict[str, list[Run]] = {}
+        self._networks: dict[str, list[Run]] = {}
+        self._paces: dict[int, FloatArray] = {}
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Keys of the whole networks."""
+        return tuple(self._networks)
+
+    def __len__(self) -> int:
+        """How many entries there are, units and networks."""
+        return len(self._units) + len(self._networks)
+
+    def rounds_of(self, entry: str) -> int:
+        """How many repeats an entry has; 0 where it is unknown."""
+        return sum(len(run.ms) for run in self._runs(entry))
+
+    def _runs(self, entry: str) -> list[Run]:
+        return self._units.get(entry) or self._networks.get(entry) or []
+
+    def start_sitting(self, slots: Mapping[str, int], networks: Iterable[str] = ()) -> list[Run]:
+        """Begin a round-robin over entries at these slots; ``networks`` says which are whole networks.
+
+        Returns:
+            The runs to which :meth:`add_round` adds, in the order of ``slots``.
+        """
+        whole = set(networks)
+        self._sittings.append([])
+        runs = []
+        for entry, slot in slots.items():
+            run = Run(len(self._sittings) - 1, slot)
+            (self._networks if entry in whole else self._units).setdefault(entry, []).append(run)
+            runs.append(run)
+        return runs
+
+    def add_round(self, runs: Sequence[Run], times: Round) -> None:
+        """Add one round of the last sitting."""
+        for run, ms in zip(runs, times.ms.tolist(), strict=True):
+            run.ms.append(round(ms, DIGITS))
+        self._sittings[-1].append([round(ms, DIGITS) for ms in times.reference_ms.tolist()])
+        self._paces.pop(len(self._sittings) - 1, None)
+
+    @property
+    def level_ms(self) -> float:
+        """Median milliseconds of the reference network in the first sitting.
+
+        Raises:
+            DeviceError: nothing has been measured.
+        """
+        return float(np.median(self._first_readings()))
+
+    def _first_readings(self) -> FloatArray:
+        for sitting in self._sittings:
+            if sitting:
+                return np.array(sitting)
+        raise DeviceError("the latency table is empty; measure its units first")
+
+    def timing(self, entry: str) -> Timing:
+        """Median, minimum and error of an entry, at the table's level.
+
+        The minimum is scaled by the reference's minima, as the median by its pace.
+
+        Raises:
+            DeviceError: the entry has not been measured.
+        """
+        runs = [run for run in self._runs(entry) if run.ms]
+        if not runs:
+            raise DeviceError(f"the latency table has no time of {entry}; measure it first")
+        level, least_level = self.level_ms, float(self._first_readings().min())
+        times, minima = [], []
+        for run in runs:
+            readings = np.array(self._sittings[run.sitting])
+            times.append(at_level(np.array(run.ms), self._pace(run.sitting)[: len(run.ms), run.slot], level))
+            minima.append(min(run.ms) * least_level / float(readings.min()))
+        return summarise(np.concatenate(times), min(minima))
+
+    def _pace(self, sitting: int) -> FloatArray:
+        if sitting not in self._paces:
+            self._paces[sitting] = pace(np.array(self._sittings[sitting]))
+        return self._paces[sitting]
+
+    def save(self, path: Path) -> None:
+        """Write the table, atomically.
+
+        Raises:
+            DeviceError: the file cannot be written.
+        """
+        content = {
+            "format": FORMAT, "version": VERSION, "key": asdict(self.key),
+            "sittings": self._sittings, "units": _to_json(self._units), "networks": _to_json(self._networks),
+        }  # fmt: skip
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(content, separators=(",", ":")))
+        except (OSError, RunError) as error:
+            raise DeviceError(
+                f"cannot write the latency table: {error}; {CACHE_VARIABLE} names another folder"
+            ) from None
+
+    @classmethod
+    def load(cls, path: Path, key: TableKey) -> LatencyTable:
+        """The table at ``path``, or an empty one where there is none.
+
+        Raises:
+            DeviceError: the file is damaged, of another version, or of another machine, runtime or reference network.
+        """
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise DeviceError(f"latency table {path} has over {MAX_FILE_BYTES} bytes; delete it to measure again")
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return cls(key)
+        except (OSError, UnicodeDecodeError) as error:
+            raise DeviceError(f"cannot read the latency table {path}: {error}") from None
+        table = cls(key)
+        table._fill(_checked_content(text, path, key), path)
+        return table
+
+    def _fill(self, content: Mapping[str, Any], path: Path) -> None:
+        try:
+            self._sittings = [_checked_sitting(sitting) for sitting in content["sittings"]]
+            for entries, name in ((self._units, "units"), (self._networks, "networks")):
+                for entry, runs in content[name].items():
+                    entries[entry] = [self._checked_run(run) for run in runs]
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise DeviceError(f"latency table {path} is damaged ({error}); delete it to measure again") from None
+
+    def _checked_run(self, content: Mapping[str, Any]) -> Run:
+        run = Run(content["sitting"], content["slot"], _checked_times(content["ms"]))
+        if run.sitting < 0 or run.slot < 0 or len(run.ms) > len(self._sittings[run.sitting]):
+            raise ValueError("a run has more rounds than its sitting")
+        if run.ms and run.slot >= len(self._sittings[run.sitting][0]):
+            raise ValueError("a run names a slot that its sitting does not have")
+        return run
+
+
+def _to_json(entries: Mapping[str, list[Run]]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        entry: [asdict(run) for run in runs if run.ms] for entry, runs in entries.items() if any(r.ms for r in runs)
+    }
+
+
+def _checked_content(text: str, path: Path, key: TableKey) -> Mapping[str, Any]:
+    remedy = "delete it to measure again"
+    try:
+        content = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DeviceError(f"latency table {path} is cut short or not JSON ({error}); {remedy}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DeviceError(f"{path} is not a latency table of this program; {remedy}")
+    if content.get("version") != VERSION:
+        raise DeviceError(
+            f"latency table {path} has version {content.get('version')!r}; this release reads {VERSION}; {remedy}"
+        )
+    found, wanted = content.get("key"), asdict(key)
+    if found != wanted:
+        named = [n for n in wanted if not isinstance(found, dict) or found.get(n) != wanted[n]]
+        here = ", ".join(f"{n} {_short(wanted[n])}" for n in named)
+        raise DeviceError(f"latency table {path} was measured elsewhere or otherwise: here it is {here}; {remedy}")
+    return content
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def _checked_sitting(sitting: Sequence[Sequence[object]]) -> list[list[float]]:
+    checked = [_checked_times(readings) for readings in sitting]
+    if len({len(readings) for readings in checked}) > 1 or not all(checked):
+        raise ValueError("the rounds of a sitting differ in their readings of the reference")
+    return checked
+
+
+def _checked_times(times: Sequence[object]) -> list[float]:
+    checked = []
+    for ms in times:
+        if isinstance(ms, bool) or not isinstance(ms, (int, float)) or not (math.isfinite(ms) and ms > 0):
+            raise ValueError(f"{ms!r} is not a time in milliseconds above 0")
+        checked.append(float(ms))
+    return checked
