@@ -170,15 +170,20 @@ class EvolutionSampler:
         self, start: Rows, belief: Belief, timing: Belief | None, budget: float, rng: np.random.Generator, rounds: int
     ) -> Rows:
         """A population after ``rounds`` of selection under ``belief``, best first."""
-        pool = start
+        pool = _distinct(start)
+        times = self._times(pool, timing)
         for number in range(rounds + 1):
             if number:
-                pool = np.concatenate([pool, self._variation.children(pool, POPULATION, rng)])
-            pool = _distinct(pool)
-            worth = self._worth(belief.mean(pool), self._times(pool, timing), budget)
-            order = np.argsort(-worth, kind="stable")[:POPULATION]
-            kept = order[worth[order] > -np.inf]
-            pool = pool[kept] if len(kept) else self._fastest[None, :]
+                children = self._variation.children(pool, POPULATION, rng)
+                times = np.concatenate([times, self._times(children, timing)])
+                pool = np.concatenate([pool, children])
+            worth = self._worth(belief.mean(pool), times, budget)
+            order = np.argsort(-worth, kind="stable")
+            order = order[_first_places(pool[order])][:POPULATION]
+            order = order[worth[order] > -np.inf]
+            if not len(order):
+                return np.asarray(self._fastest)[None, :]
+            pool, times = pool[order], times[order]
         return pool
 
     def _fill(self, rng: np.random.Generator, count: int) -> Rows:
@@ -197,10 +202,14 @@ class EvolutionSampler:
         return rows[[i for i, row in enumerate(rows) if row.tobytes() not in self._seen]]
 
 
-def _distinct(rows: Rows) -> Rows:
-    """Each row once, in order of first appearance."""
-    rows = np.ascontiguousarray(rows, dtype=np.int64)
+def _first_places(rows: Rows) -> list[int]:
+    """Where each distinct row appears first, in order."""
     first: dict[bytes, int] = {}
-    for i, row in enumerate(rows):
+    for i, row in enumerate(np.ascontiguousarray(rows, dtype=np.int64)):
         first.setdefault(row.tobytes(), i)
-    return rows[list(first.values())]
+    return list(first.values())
+
+
+def _distinct(rows: Rows) -> Rows:
+    """Each row once, in order of first appearance, in one integer type so that equal rows have equal bytes."""
+    return np.ascontiguousarray(rows, dtype=np.int64)[_first_places(rows)]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from optuna.storages.journal import BaseJournalBackend
 
 _LINE_START = b'{"op_code"'
+# A search keeps its own record of what it appends: parsing a trial's parameters back would cost as much as saving it.
+_NOT_READ_AGAIN = frozenset({"distributions", "params"})
 
 
 def open_journal(path: Path) -> StudyJournal:
@@ -57,10 +59,9 @@ class StudyJournal:
         return unread
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Hold ``logs`` until the next flush."""
-        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
-        self._pending += lines
-        self._unread += [json.loads(line) for line in lines]
+        """Hold ``logs`` until the next flush; Optuna reads them back without the parameters of trials."""
+        self._pending += [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        self._unread += [{key: log[key] for key in log.keys() - _NOT_READ_AGAIN} for log in logs]
 
     def flush(self) -> None:
         """Put everything held on disk.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Rows = NDArray[np.integer[Any]]
 
 _CROSSOVER_SHARE = 0.6
-_EXPECTED_CHANGES = (1.0, 2.0, 4.0)
+_EXPECTED_CHANGES = np.array([1.0, 2.0, 4.0])
 
 
 class Variation:
@@ -23,17 +23,27 @@ class Variation:
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
-        self._sizes = [len(parameter.choices) for parameter in space.parameters]
-        self.combinations = math.prod(self._sizes)
+        self._sizes = np.array([len(parameter.choices) for parameter in space.parameters], dtype=np.int64)
+        self.combinations = math.prod(self._sizes.tolist())
 
     def children(self, parents: Rows, count: int, rng: np.random.Generator) -> Rows:
-        """``count`` children of ``parents`` (best first, which are chosen more often); shape (count, P)."""
-        first, second = (parents[_tournament(len(parents), count, rng)] for _ in range(2))
-        crossed = self._space.crossover(first, second, rng)
-        crossed = np.where(rng.random((count, 1)) < _CROSSOVER_SHARE, crossed, first)
-        rates = [min(1.0, changes / max(1, len(self._sizes))) for changes in _EXPECTED_CHANGES]
-        parts = np.array_split(crossed, len(rates))
-        return np.concatenate([self._space.mutate(part, rng, rate) for part, rate in zip(parts, rates, strict=True)])
+        """``count`` children of ``parents`` (best first, which are chosen more often); shape (count, P).
+
+        Crossover takes a parameter from the parent that uses it; what neither uses is drawn anew, so that a block that
+        mutation brings back is not always the same. One pass over the population: the space's own operators make rows
+        canonical after each step, which would be most of the search's time.
+        """
+        used = self._space.tables.used(parents)
+        first, second = (_tournament(len(parents), count, rng) for _ in range(2))
+        a, b, in_a, in_b = parents[first], parents[second], used[first], used[second]
+        swap = (rng.random(a.shape) < 0.5) & (rng.random((count, 1)) < _CROSSOVER_SHARE)
+        crossed = np.where(np.where(in_a & in_b, swap, swap & in_b | ~in_a), b, a)
+        drawn = (rng.random(a.shape) * self._sizes).astype(np.int64)
+        crossed = np.where(in_a | in_b, crossed, drawn)
+        rate = rng.choice(_EXPECTED_CHANGES, size=(count, 1)) / max(1, len(self._sizes))
+        shift = 1 + (rng.random(a.shape) * (self._sizes - 1)).astype(np.int64)
+        mutated = np.where(rng.random(a.shape) < rate, (crossed + shift) % self._sizes, crossed)
+        return self._space.canonical(mutated)
 
     def towards(self, rows: Rows, goal: Rows, shares: NDArray[np.float64], rng: np.random.Generator) -> Rows:
         """``rows`` with a share (n,) of their columns taken from ``goal`` (P,)."""
@@ -42,7 +52,7 @@ class Variation:
     def neighbours(self, row: Rows) -> Rows:
         """Every row that differs from ``row`` in one parameter before it is made canonical."""
         changed = []
-        for column, size in enumerate(self._sizes):
+        for column, size in enumerate(self._sizes.tolist()):
             for choice in range(size):
                 if choice != row[column]:
                     other = row.copy()
@@ -52,7 +62,7 @@ class Variation:
 
     def every_row(self) -> Rows:
         """All canonical rows; for spaces of few combinations only."""
-        rows = np.array(list(product(*(range(size) for size in self._sizes))), dtype=np.int64)
+        rows = np.array(list(product(*(range(size) for size in self._sizes.tolist()))), dtype=np.int64)
         return np.unique(self._space.canonical(rows.reshape(-1, len(self._sizes))), axis=0)
 
 
