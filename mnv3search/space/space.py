@@ -69,6 +69,10 @@ class SearchSpace:
     def _matcher(self) -> Matcher:
         return Matcher(self.tables)
 
+    @cached_property
+    def _indices_of_choices(self) -> tuple[Mapping[tuple[bool, object], int], ...]:
+        return tuple({_key(value): i for i, value in enumerate(p.choices)} for p in self.parameters)
+
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """What may be chosen, in the order of a row's columns."""
@@ -196,7 +200,7 @@ class SearchSpace:
             column = self.tables.names.get(name)
             if column is None:
                 raise UnknownNameError(f"parameter of space {self.name}", str(name), self.tables.names)
-            row[column] = _index_of(self.parameters[column], value)
+            row[column] = _index_of(self.parameters[column], self._indices_of_choices[column], value)
         used = self.tables.used(row.reshape(1, -1))[0]
         missing = [p.name for p, needed in zip(self.parameters, used, strict=True) if needed and p.name not in choices]
         if missing:
@@ -246,7 +250,8 @@ class SearchSpace:
         """
         if self._local.size > MAX_ENUMERATED:
             raise SpaceError(
-                f"space {self.name} has {self._local.size:.3g} rows; at most {MAX_ENUMERATED:,} are enumerated: sample it"
+                f"space {self.name} has {self._local.size:.3g} rows; "
+                f"at most {MAX_ENUMERATED:,} are enumerated: sample it"
             )
         return self._enumerated()
 
@@ -272,8 +277,14 @@ class SearchSpace:
         return count_rows(self.tables, self._rows(indices))
 
 
-def _index_of(parameter: Parameter, value: object) -> int:
-    for index, choice in enumerate(parameter.choices):
-        if isinstance(choice, (bool, np.bool_)) == isinstance(value, (bool, np.bool_)) and choice == value:
-            return index
-    raise SpaceError(f"{parameter.name} is {value!r}; it must be one of {', '.join(map(str, parameter.choices))}")
+def _key(value: object) -> tuple[bool, object]:
+    """What tells choices apart: by value, but true is not 1."""
+    return isinstance(value, (bool, np.bool_)), value
+
+
+def _index_of(parameter: Parameter, known: Mapping[tuple[bool, object], int], value: object) -> int:
+    try:
+        return known[_key(value)]
+    except (KeyError, TypeError):
+        valid = ", ".join(str(c).lower() if isinstance(c, bool) else str(c) for c in parameter.choices)
+        raise SpaceError(f"{parameter.name} is {value!r}; it must be one of {valid}") from None
