@@ -150,8 +150,8 @@ def _accuracy_doubt(summary: RunSummary, reference: Judged | None) -> list[str]:
     else:
         share, verdict = f"{times:.1f} times", "clear, as far as predictions go"
     return [
-        f"The difference of {gain:.1f} points is {share} its standard deviation ({deviation:.1f}, if the two errors are "
-        f"independent): {verdict}."
+        f"The difference of {gain:.1f} points is {share} its standard deviation ({deviation:.1f}, if the two errors "
+        f"are independent): {verdict}."
     ]
 
 

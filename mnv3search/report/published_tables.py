@@ -1,0 +1,202 @@
+"""The published tables with this project's exact counts beside them: what agrees, what does not, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal
+
+from mnv3search.cost.counts import count
+from mnv3search.families import parse_network
+from mnv3search.families.figures import PublishedFigure, published_figures
+from mnv3search.report.wording import NO_FIGURE
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+Agreement = Literal["equal", "last_digit", "differs"]
+SIGNS: dict[Agreement, str] = {"equal": "=", "last_digit": "≈", "differs": "≠"}
+LEGEND = "here: counted exactly; = as printed, ≈ within the last printed digit, ≠ beyond it; – not printed or not built"
+HEADINGS = (
+    "network", "top-1 %\nprinted", "MAdds\nM", "MAdds\nhere", "params\nM", "params\nhere",
+    "Pixel\n1, ms", "2,\nms", "3,\nms", "see",
+)  # fmt: skip
+VERSIONS = {
+    "v1": "first preprint, May 2019",
+    "v5": "ICCV version, November 2019",
+    "v5-int8": "quantised to int8",
+    "v5-unoptimised": "without the optimised h-swish kernel",
+    "zoo": "MobileNetV2",
+    "zoo-v1": "MobileNetV1",
+    "once-for-all": "specialised subnets, fine-tuned",
+    "timm": "trained otherwise than in the papers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRow:
+    """One printed row and our counts of the same network.
+
+    Attributes:
+        figure: what the source prints.
+        madds, parameters: exact counts; None where the network cannot be built.
+    """
+
+    figure: PublishedFigure
+    madds: int | None
+    parameters: int | None
+
+    @property
+    def madds_agreement(self) -> Agreement | None:
+        """How our MAdds stand to the printed ones; None where either is missing."""
+        return agreement(self.figure.madds_m, self.madds)
+
+    @property
+    def parameters_agreement(self) -> Agreement | None:
+        """How our parameters stand to the printed ones; None where either is missing."""
+        return agreement(self.figure.parameters_m, self.parameters, least_decimals=1)
+
+    @property
+    def reason(self) -> str:
+        """The figure's note without our own counts, which stand in a column."""
+        return re.sub(r"(MAdds|parameters): [0-9.]+ M here; ", r"\1: ", self.figure.note)
+
+    def to_mapping(self) -> dict[str, object]:
+        """Everything of the row, as JSON can hold it."""
+        return {
+            **asdict(self.figure),
+            "network": self.figure.network or None,
+            "madds": self.madds,
+            "parameters": self.parameters,
+            "madds_agreement": self.madds_agreement,
+            "parameters_agreement": self.parameters_agreement,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """The rows of one source and version: figures within it are comparable with one another."""
+
+    source: str
+    version: str
+    rows: tuple[PublishedRow, ...]
+
+    @property
+    def title(self) -> str:
+        """Source and version in words."""
+        return f"{self.source} ({VERSIONS.get(self.version, self.version)})"
+
+    @property
+    def summary(self) -> str:
+        """How many printed counts are reproduced."""
+        found = [a for r in self.rows for a in (r.madds_agreement, r.parameters_agreement) if a is not None]
+        missing = sum(row.madds is None for row in self.rows)
+        parts = [f"{len(self.rows)} rows"]
+        if found:
+            parts.append(f"{sum(a != 'differs' for a in found)} of {len(found)} printed counts reproduced")
+        parts += [f"{missing} network{'s' if missing > 1 else ''} not built"] if missing else []
+        return ", ".join(parts)
+
+    def to_mapping(self) -> dict[str, object]:
+        """The table as JSON can hold it."""
+        return {
+            "title": self.title,
+            "source": self.source,
+            "version": self.version,
+            "summary": self.summary,
+            "rows": [row.to_mapping() for row in self.rows],
+        }
+
+    def to_rich(self) -> RenderableType:
+        """The table for a terminal, its notes numbered below it."""
+        from rich.console import Group
+        from rich.text import Text
+
+        notes = list(dict.fromkeys(row.reason for row in self.rows if row.reason))
+        cells = [_cells(row, notes) for row in self.rows]
+        kept = [i for i in range(len(HEADINGS)) if any(str(line[i]).strip(f"{NO_FIGURE} ") for line in cells)]
+        table = _rich_table(self.title, [HEADINGS[i] for i in kept])
+        for line in cells:
+            table.add_row(*(line[i] for i in kept))
+        lines = [Text(f"{self.summary}. {LEGEND}.", style="dim")]
+        lines += [Text(f"{number:>2}  {note}", style="dim") for number, note in enumerate(notes, 1)]
+        return Group(table, *lines, Text())
+
+
+def published_tables() -> tuple[PublishedTable, ...]:
+    """Every published table, in the order in which the figures are kept, counted afresh."""
+    found = published_figures()
+    keys = list(dict.fromkeys((figure.source, figure.version) for figure in found))
+    ordered = sorted(found, key=lambda figure: keys.index((figure.source, figure.version)))
+    return tuple(
+        PublishedTable(source, version, tuple(_row(figure) for figure in members))
+        for (source, version), members in groupby(ordered, key=lambda figure: (figure.source, figure.version))
+    )
+
+
+def agreement(printed_m: float | None, counted: int | None, least_decimals: int = 0) -> Agreement | None:
+    """How an exact count stands to a figure printed in millions.
+
+    Args:
+        printed_m: in millions, as printed.
+        counted: the exact count.
+        least_decimals: decimals that the source prints at least, where trailing zeros are lost.
+
+    Returns:
+        ``equal`` where rounding gives the printed figure, ``last_digit`` where truncating or rounding up does,
+        ``differs`` otherwise, None where either figure is missing.
+    """
+    if printed_m is None or counted is None:
+        return None
+    decimals = max(least_decimals, len(f"{printed_m:.6f}".rstrip("0").partition(".")[2]))
+    unit = 10.0**-decimals
+    away = abs(counted / 1e6 - printed_m)
+    if away <= 0.5 * unit * (1 + 1e-9):
+        return "equal"
+    return "last_digit" if away < unit else "differs"
+
+
+def _row(figure: PublishedFigure) -> PublishedRow:
+    if not figure.network:
+        return PublishedRow(figure, None, None)
+    counts = count(parse_network(figure.network))
+    return PublishedRow(figure, counts.madds, counts.parameters)
+
+
+def _rich_table(title: str, headings: Iterable[str]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)  # fmt: skip
+    for heading in headings:
+        is_label = heading == HEADINGS[0]
+        table.add_column(heading, justify="left" if is_label else "right", no_wrap=not is_label)
+    return table
+
+
+def _cells(row: PublishedRow, notes: list[str]) -> list[Text]:
+    from rich.text import Text
+
+    figure = row.figure
+    words = [figure.label, _printed(figure.top1, 1), _printed(figure.madds_m)]
+    words += [_counted(row.madds, row.madds_agreement, 1), _printed(figure.parameters_m, 1)]
+    words += [_counted(row.parameters, row.parameters_agreement, 2)]
+    words += [_printed(latency, 1) for latency in (figure.pixel1_ms, figure.pixel2_ms, figure.pixel3_ms)]
+    words += [str(notes.index(row.reason) + 1) if row.reason else ""]
+    return [Text(word, style="yellow" if SIGNS["differs"] in word else "") for word in words]
+
+
+def _printed(value: float | None, least_decimals: int = 0) -> str:
+    if value is None:
+        return NO_FIGURE
+    text = f"{value:.6f}".rstrip("0").rstrip(".")
+    return text if len(text.partition(".")[2]) >= least_decimals else f"{value:.{least_decimals}f}"
+
+
+def _counted(value: int | None, agrees: Agreement | None, decimals: int) -> str:
+    return NO_FIGURE if value is None else f"{value / 1e6:.{decimals}f} {SIGNS[agrees] if agrees else ' '}"
