@@ -43,9 +43,9 @@ HOMES = {
     "matplotlib": ("report",),
 }
 HEAVY = {"torch", "torchvision", "matplotlib", "onnx", "onnxruntime", "pandas", "scipy", "optuna", "fvcore"}
-# A torch module has to name nn.Module when it is defined, so these import torch at the top and are themselves
-# imported in functions only.
-DEFINE_MODULES = ("network", "latency.runtimes.torch")
+# An nn.Module has to name its base when it is defined, so these import torch at the top and are themselves imported in
+# functions only.
+DEFINE_MODULES = ("network",)
 
 
 class Import(NamedTuple):
