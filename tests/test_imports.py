@@ -177,3 +177,10 @@ def test_help_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize("words", [("spaces",), ("devices",), ("tables",), ("count", "mobilenet_v3_large")])
 def test_light_commands_start_without_torch(words: tuple[str, ...]) -> None:
     assert loaded_by(command(*words)) & {"torch", "torchvision"} == set()
+
+
+@pytest.mark.slow
+def test_search_with_the_prior_needs_no_torch(tmp_path: Path) -> None:
+    words = ("--space", "mnv3_small", "--target-latency", "15ms", "--trials", "64", "--out", str(tmp_path / "found"))
+    assert loaded_by(command("search", *words)) & {"torch", "torchvision"} == set()
+    assert (tmp_path / "found" / "best.json").is_file()
