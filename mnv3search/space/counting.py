@@ -122,11 +122,9 @@ class LocalCounter:
         stage = weights.stage
         for out, depth in product(range(len(stage.choices.out_channels)), range(len(stage.depths))):
             for codes in self._codes(weights, entering, out, depth):
-                view = row.reshape(1, -1)
-                stage.out.write(view, np.array([out]))
-                stage.depth.write(view, np.array([depth]))
-                for axes, code in zip(stage.slots, codes, strict=False):
-                    axes.write(view, np.array([code]))
+                for axes, code in ((stage.out, out), (stage.depth, depth), *zip(stage.slots, codes, strict=False)):
+                    for column, index in axes.values(code):
+                        row[column] = index
                 yield from self._rows(row, number + 1, out)
 
     def _codes(self, weights: StageWeights, entering: int, out: int, depth: int) -> Iterator[tuple[int, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from mnv3search.space.tables import Rows, SpaceTables
 from mnv3search.space.variation import crossed, mutated
 
 MAX_ENUMERATED = 1_000_000
+ENUMERATED_AT_ONCE = 2048
 MIN_ACCEPTED_SHARE = 0.2
 
 
@@ -113,16 +115,16 @@ class SearchSpace:
         rows = self.tables.locally_canonical(self._rows(indices))
         if self._automaton is None:
             return rows
-        for line in np.flatnonzero(self._may_have_twins(rows)).tolist():
-            first = self._matcher.row(self._blocks(self.tables.unit_ids(rows[line : line + 1])[0].tolist()))
+        ids = self.tables.unit_ids(rows)
+        for line in np.flatnonzero(self._may_have_twins(rows, ids)).tolist():
+            first = self._matcher.row(self._blocks(ids[line].tolist()))
             assert first is not None  # a row's own blocks are in the space
             rows[line] = first
         return rows
 
-    def _may_have_twins(self, rows: Rows) -> NDArray[np.bool_]:
+    def _may_have_twins(self, rows: Rows, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Rows that leave a block out, or whose neighbouring stages join at one width; only these can have equals."""
         found = np.zeros(len(rows), dtype=np.bool_)
-        ids = self.tables.unit_ids(rows)
         entering = np.zeros(len(rows), dtype=np.int64)
         place = 1
         for number, stage in enumerate(self.tables.stages):
@@ -256,9 +258,10 @@ class SearchSpace:
         return self._enumerated()
 
     def _enumerated(self) -> Iterator[Architecture]:
-        for row in self._local.rows():
-            if self._automaton is None or (self.canonical(row.reshape(1, -1))[0] == row).all():
-                yield self.architecture(row)
+        local = self._local.rows()
+        while chunk := list(islice(local, ENUMERATED_AT_ONCE)):
+            rows = np.stack(chunk)
+            yield from self.architectures(rows[(self.canonical(rows) == rows).all(axis=1)])
 
     def mutate(self, indices: NDArray[np.integer], rng: np.random.Generator, rate: float) -> Rows:
         """Rows whose parameters each changed with probability ``rate``; blocks that appear are drawn anew."""
