@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mnv3search.report.summary import RunSummary
+from mnv3search.report.wording import headline, latency_text, millions, signed, top1_text, with_error, x_label, y_label
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (75.64, 0.48, "75.6 ±0.5 pred."),
+        (75.64, 0.012, "75.64 ±0.01 pred."),
+        (75.64, None, "75.6 ±? pred."),
+        (None, 0.5, "–"),
+        (float("nan"), 0.5, "–"),
+        (75.64, float("inf"), "75.6 ±? pred."),
+    ],
+)
+def test_a_prediction_carries_its_mark_and_its_error(value: float | None, error: float | None, text: str) -> None:
+    assert top1_text(value, error, estimated=True) == text
+
+
+def test_figures_that_are_no_predictions_carry_no_mark() -> None:
+    assert top1_text(75.64, None, estimated=False) == "75.6"
+    assert with_error(1.0, 0.0) == "1.0 ±0.0"
+
+
+@pytest.mark.parametrize(("kind", "mark"), [("estimated", "est."), ("table", "table"), ("measured", "meas.")])
+def test_latencies_are_marked_by_kind(kind: str, mark: str) -> None:
+    assert latency_text(50.04, 1.92, kind) == f"50.0 ±1.9 {mark}"  # type: ignore[arg-type]
+    assert latency_text(5.004, 0.192, kind, "ms") == f"5.00 ±0.19 ms {mark}"  # type: ignore[arg-type]
+
+
+def test_signs_are_true_minuses_and_zero_has_none() -> None:
+    assert [signed(0.123), signed(-0.123), signed(-0.001)] == ["+0.12", "−0.12", "+0.00"]
+    assert millions(216_589_760) == "216.6"
+
+
+def test_headline_compares_with_the_reference_by_the_same_means(summary: RunSummary) -> None:
+    best = replace(summary.best, top1=76.0, top1_std=0.3, latency_ms=49.0, latency_error_ms=1.5)
+    reference = replace(summary.references[0], top1=75.0, top1_std=0.4, latency_ms=51.0, latency_error_ms=1.6)
+    said = dict(headline(replace(summary, best=best, references=[reference])))
+    assert said["Asked"].endswith("takes at most 50 ms on pixel1")
+    assert "76.0 ±0.3 % pred. at 49.0 ±1.5 ms est." in said["Found"]
+    assert said["Against"].startswith("1.0 points above mobilenet_v3_large and 2.0 ms faster")
+    assert "75.2" not in said["Against"], "the published top-1 is no measure of a prediction"
+    # hypot(0.3, 0.4) = 0.5
+    assert "2.0 times its standard deviation (0.5" in said["How sure"]
+    assert "may lie above the target" in said["How sure"]
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict"), [(0.3, "cannot be told apart"), (-0.7, "likely, not certain"), (1.6, "clear")]
+)
+def test_headline_says_how_sure_it_is(summary: RunSummary, gain: float, verdict: str) -> None:
+    reference = replace(summary.references[0], top1=75.0, top1_std=0.4)
+    best = replace(summary.best, top1=75.0 + gain, top1_std=0.3, latency_ms=30.0, latency_error_ms=1.0)
+    sure = dict(headline(replace(summary, best=best, references=[reference])))["How sure"]
+    assert verdict in sure
+    assert "above the target" not in sure, "20 ms of room at an error of 1 ms"
+
+
+def test_headline_without_references_errors_or_top1(summary: RunSummary) -> None:
+    best = replace(summary.best, top1=None, top1_std=None, latency_error_ms=None)
+    said = dict(headline(replace(summary, best=best, references=[], space=None)))
+    assert set(said) == {"Asked", "Found"}
+    assert "±?" in said["Found"]
+
+
+def test_axis_labels_have_units_and_kinds(summary: RunSummary) -> None:
+    assert x_label(summary).startswith("Latency on pixel1, ms (estimated ±")
+    assert y_label(summary) == "Predicted ImageNet top-1, %"
+    plain = replace(summary, top1_estimated=False, evaluator="MyEvaluator", device_kind="measured")
+    assert y_label(plain) == "Top-1 by MyEvaluator, %"
+    assert "measured whole" in x_label(plain)
