@@ -11,8 +11,9 @@ from mnv3search.block_search import search
 from mnv3search.block_search.feasibility import Feasibility, assess
 from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.candidate import Candidate
+from mnv3search.runs.evaluations import RememberingEvaluator
 from mnv3search.runs.folder import RunFolder
-from mnv3search.runs.judging import Judge, RememberingEvaluator
+from mnv3search.runs.judging import Judge
 from mnv3search.runs.progress import RunProgress
 
 if TYPE_CHECKING:

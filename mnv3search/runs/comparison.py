@@ -16,8 +16,9 @@ from mnv3search.families import parse_network
 from mnv3search.latency.model import LatencyKind
 from mnv3search.report.summary import Judged
 from mnv3search.report.wording import latency_text, published_text, top1_text
+from mnv3search.runs.evaluations import RememberingEvaluator
 from mnv3search.runs.folder import RunFolder
-from mnv3search.runs.judging import Judge, RememberingEvaluator, published_top1
+from mnv3search.runs.judging import Judge, published_top1
 from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.records import read_front
 

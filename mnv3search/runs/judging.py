@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mnv3search.accuracy.evaluator import Evaluation, Evaluator, checked_evaluations, is_cheap
+from mnv3search.accuracy.evaluator import Evaluator, checked_evaluations
 from mnv3search.architecture import Architecture
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
@@ -20,32 +20,6 @@ from mnv3search.report.summary import Judged
 from mnv3search.runs.progress import RunProgress
 
 PAPER_VERSION = "v5"
-
-
-class RememberingEvaluator:
-    """An evaluator that is never asked twice for one architecture; it knows how many distinct ones were asked."""
-
-    def __init__(self, evaluator: Evaluator) -> None:
-        self._evaluator = evaluator
-        self._known: dict[Architecture, Evaluation] = {}
-        self.cheap = is_cheap(evaluator)
-        self.estimated = bool(getattr(evaluator, "estimated", False))
-
-    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """One evaluation for each architecture, in order."""
-        new = list(dict.fromkeys(a for a in architectures if a not in self._known))
-        if new:
-            self._known.update(zip(new, checked_evaluations(self._evaluator, new), strict=True))
-        return [self._known[a] for a in architectures]
-
-    def remember(self, known: Mapping[Architecture, Evaluation]) -> None:
-        """Answers of an earlier session of the same run."""
-        self._known.update(known)
-
-    @property
-    def distinct(self) -> int:
-        """How many distinct architectures have an answer."""
-        return len(self._known)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.candidate import Candidate, pareto_front
 from mnv3search.errors import InfeasibleError, RunError
@@ -16,8 +15,9 @@ from mnv3search.layer_search import NetAdaptOptions, NetAdaptResult, Step, netad
 from mnv3search.report.summary import Judged, RunSummary
 from mnv3search.runs.artifacts import write_report
 from mnv3search.runs.blocks import BlockStage, block_stage
+from mnv3search.runs.evaluations import LoggingEvaluator, RememberingEvaluator
 from mnv3search.runs.folder import RunFolder
-from mnv3search.runs.judging import Judge, RememberingEvaluator, published_top1
+from mnv3search.runs.judging import Judge, published_top1
 from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.records import read_steps, write_steps
 from mnv3search.runs.references import reference_networks
@@ -51,16 +51,18 @@ class _Bench:
 
     folder: RunFolder
     judge: Judge
-    evaluator: RememberingEvaluator
+    memory: RememberingEvaluator
+    logged: LoggingEvaluator
     progress: RunProgress
     started: float
 
     @staticmethod
     def of(folder: RunFolder, progress: RunProgress) -> _Bench:
-        evaluator = RememberingEvaluator(load_evaluator(folder.settings.evaluator))
+        memory = RememberingEvaluator(load_evaluator(folder.settings.evaluator))
+        logged = LoggingEvaluator(memory, folder.path / "evaluations.jsonl")
         device = folder.path / "device.json"
-        judge = Judge.of(str(device) if device.exists() else folder.settings.device, evaluator)
-        return _Bench(folder, judge, evaluator, progress, time.monotonic())
+        judge = Judge.of(str(device) if device.exists() else folder.settings.device, logged)
+        return _Bench(folder, judge, memory, logged, progress, time.monotonic())
 
 
 def whole_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
@@ -74,7 +76,7 @@ def whole_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
     space = load_space_subject(folder)
     reference = _reference(bench, space)
     target_ms = parse_target(folder.settings.target).milliseconds(reference.latency_ms)
-    stage = block_stage(bench.folder, space, bench.judge, bench.evaluator, target_ms, progress)
+    stage = block_stage(bench.folder, space, bench.judge, bench.memory, target_ms, progress)
     adapted = _adapt_finalists(bench, stage, target_ms)
     best, notes = _winner(stage, adapted, target_ms)
     steps = adapted[best.number].steps if best.origin == "netadapt" else ()
@@ -95,7 +97,7 @@ def search_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
     space = load_space_subject(folder)
     reference = _reference(bench, space)
     target_ms = parse_target(folder.settings.target).milliseconds(reference.latency_ms)
-    stage = block_stage(bench.folder, space, bench.judge, bench.evaluator, target_ms, progress)
+    stage = block_stage(bench.folder, space, bench.judge, bench.memory, target_ms, progress)
     best, notes = _winner(stage, [], target_ms)
     return _conclude(bench, stage, space.name, target_ms, best, reference, [], None, (), notes)
 
@@ -142,8 +144,6 @@ def _adapt_finalists(bench: _Bench, stage: BlockStage, target_ms: float) -> list
 
 def _adapt(bench: _Bench, seeds: Sequence[Candidate], target_ms: float) -> list[NetAdaptResult]:
     recorded = read_steps(bench.folder.steps)
-    for steps in recorded.values():
-        bench.evaluator.remember({s.architecture: Evaluation(s.top1, s.top1_std) for s in steps})
     results = []
     for index, seed in enumerate(seeds):
         earlier = recorded.get(index + 1, [])
@@ -160,7 +160,7 @@ def _adapt(bench: _Bench, seeds: Sequence[Candidate], target_ms: float) -> list[
         result = netadapt(
             seed.architecture,
             bench.judge.device,
-            bench.evaluator,
+            bench.logged,
             target_ms,
             options=_options(bench),
             resume=list(earlier),
@@ -214,14 +214,14 @@ def _conclude(
     winner, reference, rest = timed[0], timed[1], timed[2:]
     candidates = list(stage.candidates) if stage else []
     seconds = time.monotonic() - bench.started
-    evaluated = bench.evaluator.distinct
+    evaluated = bench.memory.distinct
     summary = RunSummary(
         title=f"{settings.subject} for {target_ms:.4g} ms on {judge.device_name}",
         space=space,
         device=judge.device_name,
         device_kind=judge.kind,
         evaluator=settings.evaluator,
-        top1_estimated=bench.evaluator.estimated,
+        top1_estimated=bench.memory.estimated,
         target_latency_ms=target_ms,
         best=winner,
         references=[reference, *rest[len(finalists) :]],

@@ -1,0 +1,112 @@
+"""Evaluations of a run: none is asked for twice, and none that was finished is lost.
+
+Those of the block search stand in its study; all others (NetAdapt's proposals, the references) are appended to
+``evaluations.jsonl``, one JSON object a line, as soon as they are there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mnv3search.accuracy.evaluator import Evaluation, Evaluator, checked_evaluations, is_cheap
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import from_mapping, to_mapping
+from mnv3search.errors import ArchitectureError, RunError
+
+MAX_LOG_BYTES = 512_000_000
+
+
+class RememberingEvaluator:
+    """An evaluator that is never asked twice for one architecture; it knows how many distinct ones were asked."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._known: dict[Architecture, Evaluation] = {}
+        self.cheap = is_cheap(evaluator)
+        self.estimated = bool(getattr(evaluator, "estimated", False))
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        """One evaluation for each architecture, in order."""
+        new = list(dict.fromkeys(a for a in architectures if a not in self._known))
+        if new:
+            self._known.update(zip(new, checked_evaluations(self._evaluator, new), strict=True))
+        return [self._known[a] for a in architectures]
+
+    def remember(self, known: Mapping[Architecture, Evaluation]) -> None:
+        """Answers of an earlier session of the same run."""
+        self._known.update(known)
+
+    @property
+    def distinct(self) -> int:
+        """How many distinct architectures have an answer."""
+        return len(self._known)
+
+
+class LoggingEvaluator:
+    """Appends each new answer to a file, and starts from what the file holds.
+
+    Raises:
+        RunError: the file cannot be read or written, or a line other than the last is damaged.
+    """
+
+    def __init__(self, memory: RememberingEvaluator, log: Path) -> None:
+        self._memory = memory
+        self._log = log
+        self._logged = dict(_read_log(log))
+        self.estimated = memory.estimated
+        memory.remember(self._logged)
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        """One evaluation for each architecture, in order; new ones are on disk when this returns."""
+        answers = self._memory.evaluate(architectures)
+        new = {a: e for a, e in zip(architectures, answers, strict=True) if a not in self._logged}
+        if new:
+            self._append(new)
+            self._logged.update(new)
+        return answers
+
+    def _append(self, new: Mapping[Architecture, Evaluation]) -> None:
+        lines = [
+            json.dumps({"top1": e.top1, "top1_std": e.top1_std, "architecture": to_mapping(a)}, separators=(",", ":"))
+            for a, e in new.items()
+        ]
+        try:
+            with self._log.open("ab") as stream:
+                stream.write(("\n".join(lines) + "\n").encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self._log}: {error.strerror}; what was written before is intact: "
+                "free some space, then resume"
+            ) from None
+
+
+def _read_log(log: Path) -> list[tuple[Architecture, Evaluation]]:
+    if not log.exists():
+        return []
+    if log.stat().st_size > MAX_LOG_BYTES:
+        raise RunError(f"{log} has more than {MAX_LOG_BYTES} bytes, which no run writes")
+    content = log.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.truncate(log, len(whole))  # a line cut short by a kill: its evaluation was not finished
+    found = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            found.append(_parse(line))
+        except (ValueError, TypeError, KeyError, RecursionError, ArchitectureError) as error:
+            raise RunError(f"{log}:{number}: a damaged evaluation: {error}") from None
+    return found
+
+
+def _parse(line: bytes) -> tuple[Architecture, Evaluation]:
+    entry = json.loads(line)
+    top1, std = float(entry["top1"]), entry["top1_std"]
+    if not math.isfinite(top1):
+        raise ValueError(f"top1 is {top1}")
+    return from_mapping(entry["architecture"]), Evaluation(top1, None if std is None else float(std))

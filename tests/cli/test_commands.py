@@ -1,0 +1,95 @@
+"""What the commands print, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnv3search.cli import COMMANDS
+
+Invoke = Callable[..., Any]
+
+
+def test_help_names_every_command_and_the_main_job(invoke: Invoke) -> None:
+    outcome = invoke("--help")
+    assert outcome.code == 0
+    assert all(command in outcome.out for command in COMMANDS)
+    assert "mnv3search run --space mnv3_large --target-latency 50ms" in outcome.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(invoke: Invoke, command: str) -> None:
+    outcome = invoke(command, "--help")
+    assert outcome.code == 0
+    assert f"mnv3search {command}" in outcome.out.split("Examples:")[1]
+
+
+def test_count_json(invoke: Invoke) -> None:
+    outcome = invoke("count", "mobilenet_v3_large", "mobilenet_v2@0.75/192", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    large, other = json.loads(outcome.out)["networks"]
+    assert (large["name"], large["madds"], large["parameters"]) == ("mobilenet_v3_large", 216_589_760, 5_483_032)
+    assert other["name"] == "mobilenet_v2@0.75/192"
+    for network in (large, other):
+        for figure in ("madds", "parameters", "activations"):
+            assert network[figure] == sum(layer[figure] for layer in network["layers"])
+        assert network["peak_memory_bytes"] > 0
+        assert all({"name", "kind"} <= set(layer) for layer in network["layers"])
+
+
+def test_count_shows_layers_and_totals(invoke: Invoke) -> None:
+    outcome = invoke("count", "mobilenet_v3_small", "--layers")
+    assert "56,510,400" in outcome.out
+    assert "blocks.3.squeeze_excite.reduce" in outcome.out
+
+
+@pytest.mark.slow
+def test_count_check_agrees_with_fvcore(invoke: Invoke) -> None:
+    outcome = invoke("count", "mobilenet_v3_small", "--check")
+    assert outcome.code == 0
+    assert "the same 56,510,400" in outcome.err
+
+
+def test_latency_json(invoke: Invoke) -> None:
+    outcome = invoke("latency", "mobilenet_v3_large", "mobilenet_v3_small", "--device", "pixel1", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads(outcome.out)
+    assert (found["device"], found["kind"]) == ("pixel1", "estimated")
+    large, small = found["networks"]
+    assert large["latency_ms"] == pytest.approx(51.2, rel=0.05)
+    assert small["latency_ms"] == pytest.approx(15.8, rel=0.08)
+    assert 0 < small["error_ms"] < large["error_ms"]
+
+
+def test_spaces_and_devices_as_json_and_as_tables(invoke: Invoke) -> None:
+    spaces = {s["name"]: s for s in json.loads(invoke("spaces", "--json").out)["spaces"]}
+    assert set(spaces) == {"mnv3_large", "mnv3_small", "mnv2", "mnasnet", "ofa_mbv3", "mnasnet_anb", "mnv3_small_32"}
+    assert spaces["mnv3_small_32"]["evaluator"] is None
+    devices = {d["name"]: d["kind"] for d in json.loads(invoke("devices", "--json").out)["devices"]}
+    assert devices["pixel1"] == "estimated"
+    assert "host" in devices
+    assert "mnv3_large" in invoke("spaces").out
+    assert "pixel2" in invoke("devices").out
+    assert "stage" in invoke("spaces", "mnv3_large").out
+
+
+def test_tables_set_our_counts_beside_the_papers(invoke: Invoke) -> None:
+    shown = invoke("tables").out
+    assert "MobileNetV3-Large" in shown
+    assert "216.6" in shown
+    assert json.loads(invoke("tables", "--json").out)["tables"]
+
+
+def test_compare_judges_all_alike_and_draws(invoke: Invoke, tmp_path: Path) -> None:
+    outcome = invoke("compare", "mobilenet_v3_large", "mobilenet_v2", "--device", "pixel2", "--out", "both", "--json")
+    assert outcome.code == 0
+    found = json.loads(outcome.out)
+    assert found["device"] == "pixel2"
+    assert [n["name"] for n in found["networks"]] == ["mobilenet_v3_large", "mobilenet_v2"]
+    assert (tmp_path / "both.png").stat().st_size > 10_000
+    assert "pixel2" in (tmp_path / "both.svg").read_text()
+    assert "published" in invoke("compare", "mobilenet_v3_large", "--out", "one").out

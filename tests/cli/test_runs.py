@@ -1,0 +1,159 @@
+"""The main job and its parts, end to end, with a small budget."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnv3search.architecture_json import from_mapping, load_architecture
+from mnv3search.cost.counts import count
+from mnv3search.latency.devices import load_device
+
+Invoke = Callable[..., Any]
+RUN = ("run", "--space", "mnv3_large", "--target-latency", "50ms", "--trials", "300")
+FILES = {
+    "manifest.json", "best.json", "candidates.csv", "pareto.csv", "netadapt.csv", "study.log", "pareto.png",
+    "pareto.svg", "report.html", "space.yaml", "evaluations.jsonl",
+}  # fmt: skip
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def created_trials(run: Path) -> int:
+    return (run / "study.log").read_bytes().count(b'"op_code":4')
+
+
+def test_the_main_job(invoke: Invoke, tmp_path: Path) -> None:
+    outcome = invoke(*RUN, "--out", "r", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads(outcome.out)
+    best, reference = found["best"], found["reference"]
+    assert found["feasible"] is True
+    assert found["target_latency_ms"] == 50
+    architecture = from_mapping(best["architecture"])
+    assert best["latency_ms"] == pytest.approx(float(load_device("pixel1").latency_ms([architecture])[0]))
+    assert best["latency_ms"] <= 50
+    assert (best["madds"], best["parameters"]) == (count(architecture).madds, count(architecture).parameters)
+    assert best["origin"] in {"block_search", "netadapt"}
+    assert reference["origin"] == "reference"
+    assert reference["published_top1"] == 75.2
+    assert reference["top1"] != 75.2
+    assert min(best["top1_std"], best["latency_error_ms"]) > 0
+    assert found["evaluated"] >= 300
+    assert {p.name for p in (tmp_path / "r").iterdir()} == FILES
+    assert load_architecture(tmp_path / "r" / "best.json") == architecture
+    steps = rows(tmp_path / "r" / "netadapt.csv")
+    assert {s["finalist"] for s in steps} == {"1", "2", "3"}
+    assert {s["kind"] for s in steps} <= {"expansion", "bottleneck"}
+    candidates = rows(tmp_path / "r" / "candidates.csv")
+    assert len(candidates) == 300
+    assert max(float(c["latency_ms"]) for c in candidates) <= 55.0 + 1e-9
+    assert json.loads((tmp_path / "r" / "manifest.json").read_text())["status"] == "finished"
+
+
+def test_the_same_seed_gives_the_same_result_and_another_seed_another(invoke: Invoke) -> None:
+    def best(out: str, seed: int) -> Any:
+        found = json.loads(invoke(*RUN, "--out", out, "--seed", str(seed), "--json").out)["best"]
+        return found
+
+    assert best("a", 1) == best("b", 1)
+    assert best("c", 2) != best("a2", 1)
+
+
+def test_the_final_table_marks_what_is_estimated(invoke: Invoke) -> None:
+    outcome = invoke(*RUN, "--out", "r")
+    assert outcome.code == 0
+    assert "est." in outcome.out
+    assert "pred." in outcome.out
+    assert "published" in outcome.out
+    assert "r/report.html" in outcome.out
+    assert "block search" in outcome.err
+
+
+def test_resuming_a_finished_run_evaluates_nothing_again_and_says_the_same(invoke: Invoke, tmp_path: Path) -> None:
+    first = json.loads(invoke(*RUN, "--out", "r", "--json").out)
+    log = (tmp_path / "r" / "evaluations.jsonl").read_bytes()
+    trials = created_trials(tmp_path / "r")
+    again = json.loads(invoke("run", "--resume", "r", "--json").out)
+    assert again["best"] == first["best"]
+    assert again["evaluated"] == first["evaluated"]
+    assert created_trials(tmp_path / "r") == trials
+    assert (tmp_path / "r" / "evaluations.jsonl").read_bytes() == log
+    assert json.loads((tmp_path / "r" / "manifest.json").read_text())["sessions"] == 2
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_to_the_same_result(invoke: Invoke, tmp_path: Path) -> None:
+    arguments = ("run", "--space", "mnv3_large", "--target-latency", "50ms", "--trials", "1500")
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "mnv3search", *arguments, "--out", "r"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )  # fmt: skip
+    study = tmp_path / "r" / "study.log"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not study.exists() or study.stat().st_size < 700_000):
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(30)
+    before = study.stat().st_size
+    assert not (tmp_path / "r" / "best.json").exists()
+    resumed = json.loads(invoke("run", "--resume", "r", "--json").out)
+    whole = json.loads(invoke(*arguments, "--out", "whole", "--json").out)
+    assert study.stat().st_size > before
+    assert resumed["best"] == whole["best"]
+    assert resumed["evaluated"] == whole["evaluated"]
+
+
+def test_search_alone_stays_within_the_target(invoke: Invoke, tmp_path: Path) -> None:
+    found = json.loads(
+        invoke(
+            "search", "--space", "mnv3_small", "--target-latency", "0.9x", "--trials", "200", "--out", "s", "--json"
+        ).out
+    )
+    assert found["best"]["origin"] == "block_search"
+    assert found["target_latency_ms"] == pytest.approx(0.9 * found["reference"]["latency_ms"])
+    assert all(float(c["latency_ms"]) <= found["target_latency_ms"] for c in rows(tmp_path / "s" / "candidates.csv"))
+    assert not (tmp_path / "s" / "netadapt.csv").exists()
+
+
+def test_netadapt_alone_narrows_a_published_network(invoke: Invoke, tmp_path: Path) -> None:
+    found = json.loads(invoke("netadapt", "mobilenet_v3_large", "--target-latency", "0.9x", "--out", "n", "--json").out)
+    assert found["best"]["origin"] == "netadapt"
+    assert found["reference"]["published_top1"] == 75.2
+    assert found["best"]["latency_ms"] <= 0.9 * found["reference"]["latency_ms"]
+    assert found["best"]["top1"] <= found["reference"]["top1"] + 0.2
+    assert len(rows(tmp_path / "n" / "netadapt.csv")) >= 5
+    again = json.loads(invoke("netadapt", "--resume", "n", "--json").out)
+    assert again["best"] == found["best"]
+    assert invoke("run", "--resume", "n").code == 2
+
+
+def test_a_run_can_be_compared_with_networks(invoke: Invoke) -> None:
+    invoke("netadapt", "mobilenet_v3_small", "--target-latency", "0.95x", "--out", "n", "--json")
+    found = json.loads(invoke("compare", "n", "mobilenet_v3_small", "--json").out)
+    run, seed = found["networks"]
+    assert run["latency_ms"] <= 0.95 * seed["latency_ms"]
+    assert (run["group"], seed["published_top1"]) == ("n", 67.4)
+
+
+def test_a_target_that_never_binds_is_said(invoke: Invoke) -> None:
+    found = json.loads(
+        invoke(
+            "search", "--space", "mnv3_small", "--target-latency", "5s", "--trials", "50", "--out", "s", "--json"
+        ).out
+    )
+    assert any("never binds" in note for note in found["notes"])
