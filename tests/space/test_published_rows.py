@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from mnv3search.space import CountBatch, SearchSpace, load_space
 
-pytestmark = pytest.mark.skipif("MNV3SEARCH_DATA" not in os.environ, reason="MNV3SEARCH_DATA is not set")
 
-
-def _rows(name: str) -> Iterator[dict[str, str]]:
-    path = Path(os.environ["MNV3SEARCH_DATA"]) / name
-    if not path.is_file():
-        pytest.skip(f"{name} is not in MNV3SEARCH_DATA")
+def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
-        yield from csv.DictReader(file)
+        return list(csv.DictReader(file))
 
 
 def _check(space: SearchSpace, choices: list[dict[str, object]]) -> CountBatch:
@@ -36,8 +28,8 @@ def _check(space: SearchSpace, choices: list[dict[str, object]]) -> CountBatch:
     return space.count_batch(indices)
 
 
-def test_once_for_all_rows_have_the_published_parameters_and_macs() -> None:
-    space, rows = load_space("ofa_mbv3"), list(_rows("ofa_mbv3_subnets_imagenet.csv"))
+def test_once_for_all_rows_have_the_published_parameters_and_macs(data_dir: Path) -> None:
+    space, rows = load_space("ofa_mbv3"), _rows(data_dir / "ofa_mbv3_subnets_imagenet.csv")
     decoded = []
     for row in rows:
         choices: dict[str, object] = {}
@@ -54,8 +46,8 @@ def test_once_for_all_rows_have_the_published_parameters_and_macs() -> None:
     assert counts.madds.tolist() == [int(row["macs"]) for row in rows]
 
 
-def test_accel_nasbench_rows_have_the_published_parameters() -> None:
-    space, rows = load_space("mnasnet_anb"), list(_rows("accel_nasbench_mnasnet_imagenet.csv"))
+def test_accel_nasbench_rows_have_the_published_parameters(data_dir: Path) -> None:
+    space, rows = load_space("mnasnet_anb"), _rows(data_dir / "accel_nasbench_mnasnet_imagenet.csv")
     decoded = []
     for row in rows:
         choices: dict[str, object] = {}

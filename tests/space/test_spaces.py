@@ -113,7 +113,7 @@ def test_encoding_v3_large_by_hand() -> None:
 
 
 @given(name=st.sampled_from(NAMES), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_round_trips_of_samples(name: str, seed: int) -> None:
     space = _space(name)
     rows = space.sample_indices(3, np.random.default_rng(seed))
@@ -126,7 +126,7 @@ def test_round_trips_of_samples(name: str, seed: int) -> None:
 
 
 @given(name=st.sampled_from(NAMES), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_row_of_indices_is_a_network_and_has_one_canonical_row(name: str, data: st.DataObject) -> None:
     space = _space(name)
     row = np.array([[data.draw(st.integers(0, len(p.choices) - 1)) for p in space.parameters]])
@@ -137,7 +137,7 @@ def test_any_row_of_indices_is_a_network_and_has_one_canonical_row(name: str, da
 
 
 @given(name=st.sampled_from(NAMES), seed=st.integers(0, 2**32 - 1), rate=st.floats(0, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_mutation_and_crossover_stay_in_the_space(name: str, seed: int, rate: float) -> None:
     space, rng = _space(name), np.random.default_rng(seed)
     a, b = space.sample_indices(4, rng), space.sample_indices(4, rng)
@@ -201,6 +201,14 @@ def test_extremes_bound_every_sample(space: SearchSpace) -> None:
 def test_sampling_is_seeded(space: SearchSpace) -> None:
     assert space.sample(5, seed=9) == space.sample(5, seed=9)
     assert space.sample(5, seed=9) != space.sample(5, seed=10)
+
+
+def test_no_samples_are_no_rows(space: SearchSpace) -> None:
+    rng = np.random.default_rng(0)
+    rows = space.sample_indices(0, rng)
+    assert rows.shape == (0, len(space.parameters))
+    assert space.architectures(rows) == []
+    assert len(space.mutate(rows, rng, 0.5)) == len(space.count_batch(rows).madds) == 0
 
 
 def test_sampled_depths_follow_the_number_of_networks() -> None:

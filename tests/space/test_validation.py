@@ -9,7 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from mnv3search.errors import SpaceError, UnknownNameError
-from mnv3search.space import load_space, parse_space, space_names, space_schema
+from mnv3search.space import load_space, parse_space, space_names, space_schema, space_text
 
 GOOD = """\
 format: mnv3search.space/1
@@ -189,3 +189,15 @@ def test_a_file_takes_its_name_from_the_path(tmp_path: Path) -> None:
     for given in (path, str(path)):
         space = load_space(given)
         assert (space.name, space.description, space.device, space.evaluator) == ("mine", "mine", "pixel1", "prior")
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_a_kept_copy_of_a_space_is_the_space(name: str) -> None:
+    assert parse_space(space_text(name), name) == load_space(name)
+
+
+def test_stages_that_overlap_in_too_many_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnv3search.space.counting.MAX_AUTOMATON_STATES", 1)
+    joining = "  - {out_channels: 24, depth: [1, 2], block: {kernel_size: [3, 5], expansion_ratio: 6}}\nhead:"
+    message = _message(GOOD.replace("head:", joining))
+    assert message.startswith("s.yaml:5: stages: neighbouring stages of this space overlap in too many ways")
