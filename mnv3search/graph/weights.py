@@ -39,7 +39,7 @@ def conv_padding(layer: Layer, padding: str) -> SpatialPadding:
 
 
 def unit_weights(unit: Unit, seed: int = 0) -> Weights:
-    """Weights of one unit by name: ``expansion.weight``, ``expansion.bias``, ``squeeze_excite.reduce.bias`` …, by layer.
+    """Weights of a unit by name: ``expansion.weight``, ``expansion.bias``, ``squeeze_excite.reduce.bias`` …, in order.
 
     Convolutions are (out, in / groups, kernel, kernel), linear layers (out, in); all float32.
     """

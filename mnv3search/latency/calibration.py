@@ -13,6 +13,7 @@ from mnv3search.errors import MeasurementError
 from mnv3search.latency.measure import FloatArray
 
 MIN_NETWORKS = 5
+MIN_FREEDOM = 0.05  # 1 - leverage, at least: a network that alone fixes a coefficient says nothing held out
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class Calibration:
 
     def relative_error(self, sums_ms: FloatArray, elements: FloatArray, latency_ms: FloatArray) -> FloatArray:
         """One standard deviation as a share of ``latency_ms``, growing away from the networks of the fit."""
-        rows = _rows(sums_ms, elements, latency_ms)[:, : len(self._covariance)]
-        leverage = np.einsum("ij,jk,ik->i", rows, np.array(self._covariance), rows)
+        # a boundary term that could not be seen is still not known to be 0, so both columns count
+        leverage = _leverage(_rows(sums_ms, elements, latency_ms), np.array(self._covariance))
         error: FloatArray = self.relative_std * np.sqrt((1 + leverage) / (1 + self._mean_leverage))
         return error
 
@@ -74,21 +75,27 @@ def fit(sums_ms: FloatArray, elements: FloatArray, measured_ms: FloatArray) -> C
     rows = _rows(sums_ms, elements, measured_ms)
     coefficients, covariance = _solve(rows)
     if coefficients[0] <= 0 or coefficients[1] < 0:  # no boundary to be seen: the scale alone
-        rows = rows[:, :1]
-        coefficients, covariance = _solve(rows)
-    if coefficients[0] <= 0:
+        (scale,), alone = _solve(rows[:, :1])
+        boundary, leverage = 0.0, _leverage(rows[:, :1], alone)
+    else:
+        scale, boundary = coefficients
+        leverage = _leverage(rows, covariance)
+    if scale <= 0:
         raise MeasurementError("the units' times do not add up to the networks'; measure again on a quieter machine")
-    leverage = np.einsum("ij,jk,ik->i", rows, covariance, rows)
-    held_out = (rows @ coefficients - 1) / np.maximum(1 - leverage, 0.05)
-    boundary = float(coefficients[1]) if len(coefficients) > 1 else 0.0
+    held_out = (rows @ (scale, boundary) - 1) / np.maximum(1 - leverage, MIN_FREEDOM)
     return Calibration(
-        float(coefficients[0]), boundary, float(np.sqrt(np.mean(held_out**2))), len(measured_ms),
-        tuple(map(tuple, covariance.tolist())), float(leverage.mean()),
+        float(scale), float(boundary), float(np.sqrt(np.mean(held_out**2))), len(measured_ms),
+        tuple(map(tuple, covariance.tolist())), float(_leverage(rows, covariance).mean()),
     )  # fmt: skip
 
 
 def _rows(sums_ms: FloatArray, elements: FloatArray, latency_ms: FloatArray) -> FloatArray:
     return np.stack([sums_ms / latency_ms, -elements / latency_ms], axis=1)
+
+
+def _leverage(rows: FloatArray, covariance: FloatArray) -> FloatArray:
+    found: FloatArray = np.einsum("ij,jk,ik->i", rows, covariance, rows)
+    return found
 
 
 def _solve(rows: FloatArray) -> tuple[FloatArray, FloatArray]:

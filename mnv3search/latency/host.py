@@ -69,6 +69,8 @@ class HostDevice:
         reference: the network that runs in every round; V3-Large where not given.
         statistic: of whole networks, to which the table is calibrated: ``median``, what a call takes as the machine
             was while measuring, or ``minimum``, what it takes undisturbed, which holds better from day to day.
+        calibrate_on: whole networks for the calibration; where none are given, networks assembled from a space's units,
+            or published ones.
 
     Raises:
         UnknownNameError: no such runtime.
@@ -86,11 +88,13 @@ class HostDevice:
         plan: MeasuringPlan | None = None,
         reference: Architecture | None = None,
         statistic: Statistic = "median",
+        calibrate_on: Sequence[Architecture] = (),
     ) -> None:
         self.runtime = load_runtime(runtime, threads) if isinstance(runtime, str) else runtime
         default = (self.runtime.name, self.runtime.threads) == (DEFAULT_RUNTIME, 1)
         self.name = "host" if default else f"host:{self.runtime.name}"
         self.statistic = statistic
+        self.calibrate_on = tuple(calibrate_on)
         self.plan = plan or MeasuringPlan()
         self.reference = reference or published(REFERENCE)
         key = TableKey(
@@ -122,6 +126,8 @@ class HostDevice:
 
     def _calibrating(self, parts: Sequence[Unit], unknown: int) -> list[Architecture]:
         """The networks that are to be measured with so many unknown units of ``parts``."""
+        if self.calibrate_on:
+            return list(self.calibrate_on)
         assembled = assembled_networks(parts, CALIBRATION_NETWORKS) if unknown >= SPACE_UNITS else []
         if len(assembled) >= MIN_NETWORKS:
             return assembled

@@ -109,7 +109,7 @@ def rounds(
         elapsed = clock() - start
         if done >= plan.rounds and elapsed >= plan.min_seconds:
             return
-        if done < plan.rounds and elapsed > plan.max_seconds:
+        if 0 < done < plan.rounds and elapsed > plan.max_seconds:
             raise MeasurementError(
                 f"only {done} of {plan.rounds} rounds were measured within {plan.max_seconds:g} s; they are kept: "
                 f"run it again to go on, or measure fewer networks"

@@ -1,0 +1,207 @@
+"""The latency table keeps every repeat, and refuses what it cannot trust."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from mnv3search.architecture import BlockSpec, HeadSpec
+from mnv3search.cost.units import units
+from mnv3search.errors import DeviceError
+from mnv3search.families import published
+from mnv3search.latency.fingerprint import Fingerprint, this_machine
+from mnv3search.latency.keys import network_key, network_of_key, unit_key
+from mnv3search.latency.measure import Round
+from mnv3search.latency.table import LatencyTable, TableKey, default_cache_dir, table_path
+from strategies import architectures
+
+KEY = TableKey(Fingerprint("A CPU", 4, "x86_64"), "onnxruntime", "1.0", 1, "reference")
+
+
+def filled(readings: list[list[float]], times: dict[str, list[float]], networks: tuple[str, ...] = ()) -> LatencyTable:
+    table = LatencyTable(KEY)
+    add_sitting(table, readings, times, networks)
+    return table
+
+
+def add_sitting(
+    table: LatencyTable, readings: list[list[float]], times: dict[str, list[float]], networks: tuple[str, ...] = ()
+) -> None:
+    runs = table.start_sitting(dict.fromkeys(times, 0), networks)
+    for index, reading in enumerate(readings):
+        table.add_round(runs, Round(np.array([ms[index] for ms in times.values()]), np.array(reading)))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    table = filled([[10.0], [11.0], [10.0]], {"a": [1.0, 1.1, 1.0], "net": [9.0, 9.9, 9.0]}, ("net",))
+    path = tmp_path / "new" / "table.json"
+    table.save(path)
+    again = LatencyTable.load(path, KEY)
+    assert again.networks == ("net",)
+    assert len(again) == 2
+    assert again.timing("a") == table.timing("a")
+    assert again.timing("net") == table.timing("net")
+    assert again.level_ms == 10.0
+    assert [p.name for p in path.parent.iterdir()] == ["table.json"]
+
+
+def test_times_are_at_the_level_of_the_first_sitting() -> None:
+    table = filled([[10.0]] * 5, {"a": [1.0] * 5})
+    add_sitting(table, [[20.0]] * 5, {"b": [1.0] * 5})  # the machine at half its pace
+    assert table.timing("a").median_ms == pytest.approx(1.0)
+    assert table.timing("b").median_ms == pytest.approx(0.5)
+    assert table.timing("b").minimum_ms == pytest.approx(0.5)
+    assert table.level_ms == 10.0
+
+
+def test_a_second_sitting_adds_to_an_entry() -> None:
+    table = filled([[10.0]] * 3, {"a": [1.0, 1.2, 1.1]})
+    add_sitting(table, [[10.0]] * 2, {"a": [1.3, 1.4]})
+    assert table.rounds_of("a") == 5
+    assert table.timing("a").median_ms == pytest.approx(1.2)
+    assert table.timing("a").minimum_ms == pytest.approx(1.0)
+    assert table.rounds_of("b") == 0
+
+
+def test_unknown_entries_and_empty_tables_are_said() -> None:
+    with pytest.raises(DeviceError, match="no time of b; measure it"):
+        filled([[10.0]], {"a": [1.0]}).timing("b")
+    with pytest.raises(DeviceError, match="empty"):
+        _ = LatencyTable(KEY).level_ms
+
+
+def test_entries_without_a_round_are_not_written(tmp_path: Path) -> None:
+    table = filled([[10.0]], {"a": [1.0]})
+    table.start_sitting({"b": 0})
+    table.save(tmp_path / "t.json")
+    again = LatencyTable.load(tmp_path / "t.json", KEY)
+    assert len(again) == 1
+    assert again.timing("a").median_ms == 1.0
+
+
+def test_no_file_is_an_empty_table(tmp_path: Path) -> None:
+    assert len(LatencyTable.load(tmp_path / "none.json", KEY)) == 0
+
+
+def set_at(*where: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        target: Any = content
+        for step in where[:-1]:
+            target = target[step]
+        target[where[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (set_at("version", value=99), "version 99; this release reads 1"),
+        (set_at("format", value="other"), "not a latency table"),
+        (set_at("key", "device", "cpu", value="B CPU"), "measured elsewhere.*A CPU"),
+        (set_at("key", "runtime_version", value="2.0"), 'runtime_version "1.0"'),
+        (set_at("key", "threads", value=2), "threads 1"),
+        (set_at("key", value=None), "measured elsewhere"),
+        (set_at("units", "a", 0, "ms", 0, value=-1.0), "-1.0 is not a time"),
+        (set_at("units", "a", 0, "ms", 0, value="1"), "'1' is not a time"),
+        (set_at("units", "a", 0, "ms", 0, value=float("nan")), "nan is not a time"),
+        (set_at("units", "a", 0, "ms", value=[1.0] * 9), "more rounds than its sitting"),
+        (set_at("units", "a", 0, "slot", value=3), "slot"),
+        (set_at("units", "a", 0, "sitting", value=5), "damaged"),
+        (set_at("units", "a", value=7), "damaged"),
+        (set_at("sittings", value=[[[10.0], [10.0, 1.0]]]), "damaged"),
+        (set_at("sittings", value=None), "damaged"),
+    ],
+)
+def test_damaged_tables_are_refused_in_one_line(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    path = tmp_path / "table.json"
+    filled([[10.0], [10.0]], {"a": [1.0, 1.0]}).save(path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DeviceError, match=said) as caught:
+        LatencyTable.load(path, KEY)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_truncated_tables_are_refused_wherever_they_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    filled([[10.0], [10.0]], {"a": [1.0, 1.0]}).save(path)
+    text = path.read_text()
+    for length in range(0, len(text) - 1, 7):
+        path.write_text(text[:length])
+        with pytest.raises(DeviceError, match="cut short or not JSON"):
+            LatencyTable.load(path, KEY)
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeviceError, match=r"cannot write the latency table.*MNV3SEARCH_CACHE"):
+        filled([[10.0]], {"a": [1.0]}).save(tmp_path / "file" / "table.json")
+
+
+def test_where_tables_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MNV3SEARCH_CACHE", str(tmp_path / "chosen"))
+    assert default_cache_dir() == tmp_path / "chosen"
+    monkeypatch.delenv("MNV3SEARCH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert table_path(KEY) == tmp_path / "xdg" / "mnv3search" / "latency" / KEY.file_name
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_cache_dir() == Path.home() / ".cache" / "mnv3search"
+    assert table_path(KEY, tmp_path).parent == tmp_path / "latency"
+
+
+def test_file_names_differ_wherever_the_key_does() -> None:
+    others = [
+        replace(KEY, device=replace(KEY.device, cpu="B")),
+        replace(KEY, device=replace(KEY.device, cores=8)),
+        replace(KEY, device=replace(KEY.device, arch="aarch64")),
+        replace(KEY, runtime="torch"),
+        replace(KEY, runtime_version="1.1"),
+        replace(KEY, threads=2),
+        replace(KEY, reference="other"),
+    ]
+    assert len({key.file_name for key in (KEY, *others)}) == 8
+    assert "/" not in replace(KEY, runtime_version="1/../2 β").file_name
+
+
+def test_fingerprint_of_this_machine(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n\nprocessor\t: 1\nmodel name\t: Some CPU\n")
+    assert this_machine(cpuinfo).cpu == "Some CPU @ 2 GHz"
+    assert this_machine(tmp_path / "none").cpu
+    assert this_machine().cores >= 1
+    assert this_machine() == this_machine()
+
+
+def test_unit_keys_leave_out_what_no_time_depends_on() -> None:
+    v3 = units(published("mobilenet_v3_large"))
+    head, block = v3[-1], v3[4]
+    assert isinstance(head.spec, HeadSpec)
+    assert unit_key(head) == unit_key(head._replace(spec=replace(head.spec, dropout=0.5, linear_std=0.1)))
+    assert isinstance(block.spec, BlockSpec)
+    se = block.spec.squeeze_excite
+    assert se is not None
+    other = replace(se, ratio=0.5, divisor=4, relative_to="output")
+    assert unit_key(block) == unit_key(block._replace(spec=replace(block.spec, squeeze_excite=other)))
+    narrower = replace(se, squeeze_channels=8)
+    assert unit_key(block) != unit_key(block._replace(spec=replace(block.spec, squeeze_excite=narrower)))
+    assert unit_key(block) != unit_key(block._replace(in_size=block.in_size + 1))
+    assert unit_key(head) != unit_key(head._replace(classes=10))
+    assert len({unit_key(unit) for unit in v3}) == len(set(v3))
+
+
+@settings(max_examples=40)
+@given(architectures())
+def test_network_keys_read_back(architecture: Any) -> None:
+    assert network_of_key(network_key(architecture)) == architecture
