@@ -206,13 +206,13 @@ class Automaton:
         known = self._counts.get(states)
         if known is not None:
             return known
+        options, ends = self.options(states)
+        found = int(ends) + sum(self.count(target) for _, target in options)
         if len(self._counts) >= MAX_AUTOMATON_STATES:
             raise SpaceError(
                 "neighbouring stages of this space overlap in too many ways to count its networks; give stages of "
                 "stride 1 widths that the stage before does not have"
             )
-        options, ends = self.options(states)
-        found = int(ends) + sum(self.count(target) for _, target in options)
         self._counts[states] = found
         return found
 
