@@ -154,7 +154,7 @@ def _draw_search(axes: Axes, shown: Picture) -> None:
     if shown.front:
         axes.plot(
             [c.latency_ms for c in shown.front], [c.top1 for c in shown.front], color=FRONT, lw=2, marker="o", ms=3.2,
-            zorder=3, label="block search's Pareto front",
+            zorder=3, label="Pareto front",
         )  # fmt: skip
     if len(shown.trajectory) > 1:
         x, y = zip(*shown.trajectory, strict=True)
@@ -206,11 +206,7 @@ def _place_names(
     figure: Figure, axes: Axes, names: Sequence[_Name], lines: Sequence[Any], dots: Sequence[tuple[float, float]]
 ) -> None:
     """Write ``names`` beside their marks, the last first, off one another, the lines, the error bars and the dots."""
-    if handles := axes.get_legend_handles_labels()[0]:
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8.5, frameon=False
-        )
-    figure.draw_without_rendering()
+    _write_legend(figure, axes)
     figure.set_layout_engine("none")  # the axes must not move once labels are placed
     renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     ordered = list(reversed(names))
@@ -230,6 +226,22 @@ def _place_names(
     for text, box, label in zip(texts, boxes, labels, strict=True):
         text.set_position((box.x0 * SCALE, box.y0 * SCALE))
         _leader(axes, box, label)
+
+
+def _write_legend(figure: Figure, axes: Axes) -> None:
+    """Below the axes, where it hides nothing, in as many columns as the width allows; lays the figure out."""
+    handles = axes.get_legend_handles_labels()[0]
+    for columns in (4, 3, 2, 1):
+        if not handles:
+            break
+        legend = figure.legend(
+            handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), fontsize=8.5, frameon=False
+        )
+        figure.draw_without_rendering()
+        if legend.get_window_extent().width <= figure.bbox.width or columns == 1:
+            return
+        legend.remove()
+    figure.draw_without_rendering()
 
 
 def _to_pixels(axes: Axes, x: float, y: float) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -32,11 +33,13 @@ from mnv3search.report.wording import (
 )
 
 TEMPLATE = "template.html"
+BOOKKEEPING = frozenset({"format", "version", "status", "files"})
 FILES: Mapping[str, str] = {
     "best.json": "the best network, read by every command that takes a network",
     "candidates.csv": "every network that the block search judged",
     "pareto.csv": "the Pareto front",
     "netadapt.csv": "NetAdapt's steps",
+    "study.log": "the block search as an Optuna journal, which optuna-dashboard opens",
     "manifest.json": "how it was made",
     "pareto.png": "the picture",
     "pareto.svg": "the picture, as vectors",
@@ -60,7 +63,7 @@ def render_html(summary: RunSummary) -> str:
         "caption": escape(final_caption(summary)).replace("\n", "<br>"),
         "steps": _steps_section(summary),
         "manifest": _manifest(summary.manifest),
-        "files": _files(summary.manifest.get("files", FILES)),
+        "files": _files(summary.manifest.get("files", _written(summary))),
         "data": _safe_json(points.data()),
     }
     template = (files("mnv3search.report") / TEMPLATE).read_text(encoding="utf-8")
@@ -76,7 +79,7 @@ def _safe_json(content: object) -> str:
 
 def _legend(summary: RunSummary, shown: Picture) -> str:
     entries = [("best", "the best (bars: ±1 standard deviation)")]
-    entries += [("front", "block search's Pareto front")] if shown.front else []
+    entries += [("front", "Pareto front")] if shown.front else []
     entries += [("path", "NetAdapt, step by step")] if len(shown.trajectory) > 1 else []
     entries += [("finalist", "the other finalists")] if shown.finalists else []
     entries += [("reference", "published networks, by the same evaluator")] if shown.references else []
@@ -154,11 +157,25 @@ def _figures(summary: RunSummary, network: Candidate | Step) -> tuple[str, str, 
 def _manifest(content: object) -> str:
     """Nested mappings as nested lists of terms."""
     if isinstance(content, Mapping):
-        entries = ((str(key), _manifest(value)) for key, value in content.items() if key != "files")
+        shown = {key: value for key, value in content.items() if key not in BOOKKEEPING}
+        entries = (
+            (str(key), _command(value) if key == "command" else _manifest(value)) for key, value in shown.items()
+        )
         return f"<dl>{''.join(f'<dt>{escape(key)}</dt><dd>{value}</dd>' for key, value in entries)}</dl>"
     if isinstance(content, (list, tuple)):
         return escape(", ".join(str(value) for value in content))
     return escape(f"{content:.4g}" if isinstance(content, float) else str(content))
+
+
+def _command(words: object) -> str:
+    return escape(shlex.join(map(str, words))) if isinstance(words, (list, tuple)) else _manifest(words)
+
+
+def _written(summary: RunSummary) -> Mapping[str, str]:
+    """The files that a run of this kind leaves."""
+    searched = {"candidates.csv", "study.log"} if not summary.candidates else set()
+    absent = searched | ({"netadapt.csv"} if not summary.steps else set())
+    return {name: words for name, words in FILES.items() if name not in absent}
 
 
 def _files(content: object) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ANGLES = tuple(math.radians(a) for a in (0, 180, 45, -45, 135, -135, 90, -90, 20, -20, 160, -160, 70, -70, 110, -110))
-_DISTANCES = (8.0, 16.0, 28.0, 44.0, 64.0, 90.0, 120.0)
+_DISTANCES = (10.0, 16.0, 28.0, 44.0, 64.0, 90.0, 120.0)
 _OUTSIDE, _COVERS_LABEL = 1e6, 1e5
 
 

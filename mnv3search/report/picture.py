@@ -21,7 +21,7 @@ class Picture:
 
     Attributes:
         candidates: what is drawn as dots beside the front; every one, or an even selection in order of evaluation.
-        front: the block search's Pareto front, fastest first, all of it where ``MAX_SHOWN`` allows.
+        front: the run's Pareto front, fastest first, all of it where ``MAX_SHOWN`` allows.
         trajectory: NetAdapt's path from its seed to its end: (latency in ms, top-1 in percent).
         best, finalists, references: those that have a top-1.
         x, y: the axes' ranges, in ms and percent.
@@ -74,8 +74,8 @@ def shown_candidates(
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
     """The front and the others that a picture shows, at most ``limit`` in all; the others evenly, as evaluated."""
     kept = tuple(front[i] for i in _evenly(len(front), limit))
-    on_front = {candidate.number for candidate in front}
-    rest = [candidate for candidate in candidates if candidate.number not in on_front]
+    on_front = {candidate.architecture for candidate in front}
+    rest = [candidate for candidate in candidates if candidate.architecture not in on_front]
     return kept, tuple(rest[i] for i in _evenly(len(rest), limit - len(kept)))
 
 

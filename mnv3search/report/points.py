@@ -63,8 +63,8 @@ def plotted_points(summary: RunSummary, shown: Picture) -> Points:
     for css, members in (("dot", shown.candidates), ("front", shown.front)):
         for c in members:
             if axes.shows(c.latency_ms, c.top1):
-                name = f"{'on the Pareto front, ' if css == 'front' else ''}trial {c.number}"
-                _add_plain(summary, points, axes, css, name, c)
+                name = f"trial {c.number}" if c.origin == "block_search" else f"by {ORIGIN_WORDS[c.origin]}"
+                _add_plain(summary, points, axes, css, f"{name}, on the front" if css == "front" else name, c)
     for step in summary.steps:
         _add_plain(summary, points, axes, "step", f"NetAdapt, step {step.number}: {step.change}", step)
     for judged in shown.references:

@@ -60,12 +60,13 @@ class Axes:
 def scatter_svg(shown: Picture, marks: Sequence[Mark], x_label: str, y_label: str) -> str:
     """The whole picture. A mark's index in ``marks`` is its ``data-i``."""
     axes = Axes(shown.x, shown.y)
-    front = [axes.at(c.latency_ms, c.top1) for c in shown.front if axes.shows(c.latency_ms, c.top1)]
+    front = [axes.at(c.latency_ms, c.top1) for c in shown.front]
     path = [axes.at(*point) for point in shown.trajectory]
     target_x, _ = axes.at(shown.target_latency_ms, shown.y[0])
     parts = [
         f'<svg id="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" aria-label="{escape(y_label)} over '
         f'{escape(x_label)}">',
+        f'<clipPath id="frame"><rect x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}"/></clipPath>',
         *_grid(axes, x_label, y_label),
         *(_dot(i, mark) for i, mark in enumerate(marks) if mark.css == "dot"),
         f'<line class="target" x1="{target_x}" x2="{target_x}" y1="{TOP}" y2="{BOTTOM}"/>',
@@ -100,7 +101,7 @@ def _grid(axes: Axes, x_label: str, y_label: str) -> Iterable[str]:
 def _polyline(css: str, points: Sequence[tuple[float, float]]) -> str:
     if len(points) < 2:
         return ""
-    return f'<polyline class="{css}" points="{" ".join(f"{x},{y}" for x, y in points)}"/>'
+    return f'<polyline class="{css}" clip-path="url(#frame)" points="{" ".join(f"{x},{y}" for x, y in points)}"/>'
 
 
 def _dot(index: int, mark: Mark) -> str:

@@ -31,6 +31,8 @@ def test_files_are_a_png_and_an_svg_and_nothing_else(drawn: Path) -> None:
     pixels = image.imread(drawn / "pareto.png")
     assert pixels.shape[:2] == (900, 1350)
     assert pixels.std() > 0.01, "the picture is not blank"
+    edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
+    assert all((edge == 1).all() for edge in edges), "nothing is cut off at an edge"
     assert ET.fromstring((drawn / "pareto.svg").read_text()).tag.endswith("svg")
     assert sorted(p.name for p in drawn.iterdir()) == ["pareto.png", "pareto.svg"]
 
@@ -105,7 +107,7 @@ def test_thinning_keeps_the_front_and_the_limit(summary: RunSummary) -> None:
     front, rest = shown_candidates(summary.candidates, summary.front, limit=100)
     assert list(front) == list(summary.front)
     assert len(front) + len(rest) == 100
-    assert not {c.number for c in front} & {c.number for c in rest}
+    assert not {c.architecture for c in front} & {c.architecture for c in rest}
     few, none = shown_candidates(summary.candidates, summary.front, limit=3)
     assert (len(few), none) == (3, ())
     assert few[0] == summary.front[0]
