@@ -55,6 +55,16 @@ def _check_number(owner: str, name: str, value: object, low: float, high: float)
         raise ArchitectureError(f"{owner}.{name} is {value!r}; it must be a number from {low:g} to {high:g}")
 
 
+def _check_bool(owner: str, name: str, value: object) -> None:
+    if value is not True and value is not False:
+        raise ArchitectureError(f"{owner}.{name} is {value!r}; it must be true or false")
+
+
+def _check_part(owner: str, name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise ArchitectureError(f"{owner}.{name} is {value!r}; it must be a {kind.__name__}")
+
+
 @dataclass(frozen=True, slots=True)
 class SqueezeExciteSpec:
     """Global pool → 1×1 convolution → activation → 1×1 convolution → gate → scale.
@@ -85,6 +95,8 @@ class SqueezeExciteSpec:
         _check_choice("SqueezeExciteSpec", "gate", self.gate, get_args(Gate))
         _check_choice("SqueezeExciteSpec", "position", self.position, ("depthwise", "projection"))
         _check_choice("SqueezeExciteSpec", "relative_to", self.relative_to, ("input", "expanded", "output"))
+        _check_bool("SqueezeExciteSpec", "use_norm", self.use_norm)
+        _check_bool("SqueezeExciteSpec", "use_bias", self.use_bias)
         _check_number("SqueezeExciteSpec", "ratio", self.ratio, 1e-6, 64)
         _check_int("SqueezeExciteSpec", "divisor", self.divisor, 1, 256)
 
@@ -132,6 +144,9 @@ class BlockSpec:
         _check_choice("BlockSpec", "activation", self.activation, get_args(Activation))
         _check_choice("BlockSpec", "expansion", self.expansion, get_args(Expansion))
         _check_choice("BlockSpec", "shortcut", self.shortcut, get_args(Shortcut))
+        _check_bool("BlockSpec", "linear_bottleneck", self.linear_bottleneck)
+        if self.squeeze_excite is not None:
+            _check_part("BlockSpec", "squeeze_excite", self.squeeze_excite, SqueezeExciteSpec)
 
     def has_expansion(self, in_channels: int) -> bool:
         """Whether a 1×1 expansion convolution stands before the depthwise one."""
@@ -206,8 +221,12 @@ class HeadSpec:
             if value is not None:
                 _check_int("HeadSpec", name, value, 1, MAX_CHANNELS)
         _check_choice("HeadSpec", "activation", self.activation, get_args(Activation))
+        _check_bool("HeadSpec", "hidden_norm", self.hidden_norm)
+        _check_bool("HeadSpec", "hidden_bias", self.hidden_bias)
         _check_number("HeadSpec", "dropout", self.dropout, 0, 0.999)
         _check_number("HeadSpec", "linear_std", self.linear_std, 1e-9, 10)
+        if self.squeeze_excite is not None:
+            _check_part("HeadSpec", "squeeze_excite", self.squeeze_excite, SqueezeExciteSpec)
         if self.squeeze_excite is not None and self.feature_channels is None:
             raise ArchitectureError(
                 "HeadSpec.squeeze_excite needs feature_channels: it acts on that convolution's output"
@@ -240,13 +259,19 @@ class Architecture:
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
+        _check_part("Architecture", "stem", self.stem, StemSpec)
+        _check_part("Architecture", "head", self.head, HeadSpec)
+        _check_part("Architecture", "blocks", self.blocks, tuple)
         _check_int("Architecture", "resolution", self.resolution, 1, MAX_RESOLUTION)
         _check_int("Architecture", "classes", self.classes, 1, 10_000_000)
         _check_choice("Architecture", "padding", self.padding, get_args(Padding))
+        _check_bool("Architecture", "conv_bias", self.conv_bias)
         _check_number("Architecture", "norm_eps", self.norm_eps, 0, 1)
         _check_number("Architecture", "norm_momentum", self.norm_momentum, 0, 1)
         if not 1 <= len(self.blocks) <= MAX_BLOCKS:
             raise ArchitectureError(f"an architecture has 1 to {MAX_BLOCKS} blocks, not {len(self.blocks)}")
+        for index, block in enumerate(self.blocks):
+            _check_part("Architecture", f"blocks[{index}]", block, BlockSpec)
         for index, (block, in_channels) in enumerate(zip(self.blocks, self.in_channels(), strict=True)):
             if block.expansion == "depthwise" and block.expanded_channels % in_channels:
                 raise ArchitectureError(

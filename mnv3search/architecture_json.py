@@ -88,7 +88,7 @@ def parse_architecture(text: str, where: str = "architecture") -> Architecture:
     """The architecture of a JSON text; ``where`` names it in errors."""
     try:
         content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArchitectureError(f"{where} is not JSON: {error}") from None
     if not isinstance(content, dict) or "architecture" not in content:
         raise ArchitectureError(f"{where} has no 'architecture'; it must be a {FORMAT} file or a run's best.json")

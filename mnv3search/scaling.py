@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -27,7 +26,8 @@ def scale_width(architecture: Architecture, width_mult: float, rule: WidthRule =
     Raises:
         ArchitectureError: ``width_mult`` is not a number in (0, 16].
     """
-    if not (math.isfinite(width_mult) and 0 < width_mult <= MAX_WIDTH_MULT):
+    is_number = isinstance(width_mult, (int, float)) and not isinstance(width_mult, bool)
+    if not (is_number and 0 < width_mult <= MAX_WIDTH_MULT):  # false for NaN
         raise ArchitectureError(
             f"width multiplier {width_mult!r} is not a number above 0 and at most {MAX_WIDTH_MULT:g}"
         )
@@ -39,19 +39,19 @@ def scale_width(architecture: Architecture, width_mult: float, rule: WidthRule =
 def _scale_blocks(
     architecture: Architecture, stem_channels: int, scale: Callable[[BlockSpec, int, int], tuple[int, int]]
 ) -> tuple[BlockSpec, ...]:
-    """Blocks with widths from ``scale(block, old_in, new_in) -> (expanded, out)``."""
+    """Blocks with widths from ``scale(block, old_in, new_in) -> (expanded, out)``; a depth multiplier stays."""
     blocks = []
     channels = stem_channels
     for block, in_channels in zip(architecture.blocks, architecture.in_channels(), strict=True):
         expanded, out = scale(block, in_channels, channels)
+        if block.expansion == "depthwise":
+            expanded = channels * (block.expanded_channels // in_channels)
         blocks.append(block.resized(channels, expanded, out))
         channels = out
     return tuple(blocks)
 
 
 def _expanded_by_ratio(block: BlockSpec, old_in: int, new_in: int) -> int:
-    if block.expansion == "depthwise":
-        return new_in * (block.expanded_channels // old_in)
     return make_divisible(new_in * block.expanded_channels / old_in)
 
 
