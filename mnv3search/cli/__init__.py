@@ -64,6 +64,10 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has gone: nothing is left to say, and no one to say it to
         code = 0
+    except OSError as error:  # a full disk, a folder that went away, no permission
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{where}{error.strerror or error}; what was written before is intact: mend that, then resume")
+        code = EXIT_BAD_INPUT
     sys.exit(code if isinstance(code, int) else 0)
 
 

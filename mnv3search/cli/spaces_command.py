@@ -45,7 +45,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     table = Table("space", "networks", "reference", "device", "evaluator", "what it is", title="Search spaces")
     for space in spaces:
         evaluator = space.evaluator or "none: give --evaluator"
-        table.add_row(space.name, f"{space.size:.3g}", space.reference_name or "its own", space.device, evaluator,
+        table.add_row(space.name, f"{space.size:.3g}", space.reference_label, space.device, evaluator,
                       space.description)  # fmt: skip
     console.print(table)
     for space in spaces if names else ():

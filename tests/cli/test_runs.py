@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -95,27 +96,69 @@ def test_resuming_a_finished_run_evaluates_nothing_again_and_says_the_same(invok
     assert json.loads((tmp_path / "r" / "manifest.json").read_text())["sessions"] == 2
 
 
-@pytest.mark.slow
-def test_a_killed_run_continues_to_the_same_result(invoke: Invoke, tmp_path: Path) -> None:
-    arguments = ("run", "--space", "mnv3_large", "--target-latency", "50ms", "--trials", "1500")
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "mnv3search", *arguments, "--out", "r"],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+LONG = ("run", "--space", "mnv3_large", "--target-latency", "50ms", "--trials", "1500")
+
+
+def started(folder: Path, **options: Any) -> subprocess.Popen[str]:
+    """A run in a process of its own, in ``folder``/r."""
+    root = str(Path(__file__).resolve().parents[2])
+    return subprocess.Popen(
+        [sys.executable, "-m", "mnv3search", *LONG, "--out", "r"], cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}, **options,
     )  # fmt: skip
-    study = tmp_path / "r" / "study.log"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and (not study.exists() or study.stat().st_size < 700_000):
+
+
+def wait_for(file: Path, size: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not file.exists() or file.stat().st_size < size):
         time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait(30)
-    before = study.stat().st_size
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the long run finds when nothing stops it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    out, _ = started(folder).communicate(timeout=300)
+    assert "report" in out
+    return json.loads((folder / "r" / "best.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_continues_to_the_same_result(
+    invoke: Invoke, tmp_path: Path, undisturbed: Any, stop: signal.Signals
+) -> None:
+    process = started(tmp_path)
+    wait_for(tmp_path / "r" / "study.log", 1_000_000)
+    process.send_signal(stop)
+    _, err = process.communicate(timeout=60)
+    if stop == signal.SIGINT:
+        assert process.returncode == 130
+        assert "--resume" in err.splitlines()[-1]
+        assert "Traceback" not in err
+    kept = created_trials(tmp_path / "r")
+    assert 0 < kept < 1500
     assert not (tmp_path / "r" / "best.json").exists()
-    resumed = json.loads(invoke("run", "--resume", "r", "--json").out)
-    whole = json.loads(invoke(*arguments, "--out", "whole", "--json").out)
-    assert study.stat().st_size > before
-    assert resumed["best"] == whole["best"]
-    assert resumed["evaluated"] == whole["evaluated"]
+    assert invoke("run", "--resume", "r", "--json").code == 0
+    assert created_trials(tmp_path / "r") > kept
+    assert json.loads((tmp_path / "r" / "best.json").read_text()) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_run_continues_after_it(
+    invoke: Invoke, tmp_path: Path, undisturbed: Any
+) -> None:
+    def small_disk() -> None:  # files above this size fail to grow, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+
+    process = started(tmp_path, preexec_fn=small_disk)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "Traceback" not in err
+    assert len([line for line in err.splitlines() if line.startswith("error:")]) == 1
+    assert created_trials(tmp_path / "r") > 0
+    assert invoke("run", "--resume", "r", "--json").code == 0
+    assert json.loads((tmp_path / "r" / "best.json").read_text()) == undisturbed
 
 
 def test_search_alone_stays_within_the_target(invoke: Invoke, tmp_path: Path) -> None:
