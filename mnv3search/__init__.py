@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from mnv3search.layer_search import NetAdaptOptions as NetAdaptOptions
     from mnv3search.layer_search import NetAdaptResult as NetAdaptResult
     from mnv3search.layer_search import netadapt as netadapt
-    from mnv3search.network import build_network as build_network
+    from mnv3search.network.build import build_network as build_network
     from mnv3search.space import SearchSpace as SearchSpace
     from mnv3search.space import load_space as load_space
 
@@ -67,7 +67,7 @@ _HOMES = {
     "SearchSpace": "space",
     "SqueezeExciteSpec": "architecture",
     "StemSpec": "architecture",
-    "build_network": "network",
+    "build_network": "network.build",
     "count": "cost.counts",
     "dump_architecture": "architecture_json",
     "load_architecture": "architecture_json",
