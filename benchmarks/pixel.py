@@ -1,7 +1,7 @@
 """Re-fit the Pixel profiles to the published latencies and report every held-out error, each by itself.
 
     python benchmarks/pixel.py            print, and write results/<date>-pixel
-    python benchmarks/pixel.py --write    also regenerate mnv3search/latency/devices/*.json
+    python benchmarks/pixel.py --write    also regenerate mnv3search/latency/profiles/*.json
 
 Needs no data beside the package's own published.csv. A roofline's error is found here too; where MNV3SEARCH_DATA holds
 the i7-8700K table of block latencies, it is compared with that as well.
@@ -38,7 +38,7 @@ from mnv3search.latency.devices import FORMAT, VERSION
 from mnv3search.latency.features import FEATURES
 from mnv3search.latency.fit import PARAMETERS, Fit, design
 
-PROFILES = ROOT / "mnv3search" / "latency" / "devices"
+PROFILES = ROOT / "mnv3search" / "latency" / "profiles"
 GOALS = {("v5", "mobilenet_v3"): 3.2, ("v1", "mobilenet_v3"): 3.7, ("zoo", "mobilenet_v2"): 4.5}
 SCHEMES = {"leave_one_out": one_out, "leave_one_network_out": network_out, "leave_one_family_out": family_out}
 ERROR_NOTE = (

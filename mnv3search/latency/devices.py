@@ -77,7 +77,7 @@ def load_device(name_or_path: str) -> Device:
 
 
 def _profile(name: str) -> Any:
-    return files("mnv3search.latency") / "devices" / f"{name}.json"
+    return files("mnv3search.latency") / "profiles" / f"{name}.json"
 
 
 def _profile_summary(name: str) -> str:

@@ -232,7 +232,7 @@ def widest_within(
 
 def _latencies(latency: LatencyModel, architectures: Sequence[Architecture]) -> list[float]:
     if isinstance(latency, Preparable):
-        latency.prepare(sorted({part for a in architectures for part in units(a)}, key=repr))
+        latency.prepare(list(dict.fromkeys(part for a in architectures for part in units(a))))
     return [float(value) for value in np.asarray(latency.latency_ms(architectures))]
 
 

@@ -53,7 +53,7 @@ def block_stage(
     """
     settings = folder.settings
     progress.stage("bounding the space's latency")
-    rows = RowLatency(space, judge.device, lambda done, total, what: progress.advance(done, what, total))
+    rows = RowLatency(space, judge.device, judge.told)
     feasibility = assess(space, rows, settings.seed)
     feasibility.require(target_ms)
     adapts = settings.kind == "run" and settings.finalists > 0

@@ -82,7 +82,7 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
     device = device or (first.settings.device if first else "pixel1")
     evaluator = evaluator or (first.settings.evaluator if first else "prior")
     memory = RememberingEvaluator(load_evaluator(evaluator))
-    judge = Judge.of(device, memory)
+    judge = Judge.of(device, memory, progress)
     groups: dict[str, list[Judged]] = {}
     fronts: dict[str, list[Candidate]] = {}
     progress.stage("judging", len(subjects))

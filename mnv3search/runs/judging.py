@@ -17,7 +17,7 @@ from mnv3search.families.figures import published_figures
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.model import LatencyKind, LatencyModel, Preparable, WholeMeasurer
 from mnv3search.report.summary import Judged
-from mnv3search.runs.progress import RunProgress
+from mnv3search.runs.progress import RunProgress, SilentProgress
 
 PAPER_VERSION = "v5"
 
@@ -30,18 +30,23 @@ class Judge:
     device_name: str
     kind: LatencyKind
     evaluator: Evaluator | None = None
-    _measured: dict[Architecture, tuple[float, float]] = field(default_factory=dict)
+    progress: RunProgress = field(default_factory=SilentProgress)
 
     @staticmethod
-    def of(device_name: str, evaluator: Evaluator | None = None) -> Judge:
+    def of(device_name: str, evaluator: Evaluator | None, progress: RunProgress) -> Judge:
         """A judge by a device's name or path."""
         device = load_device(device_name)
-        return Judge(device, device.name, device.kind, evaluator)
+        return Judge(device, device.name, device.kind, evaluator, progress)
+
+    def told(self, done: int, total: int, what: str) -> None:
+        """What a device reports while it measures."""
+        self.progress.advance(done, what, total)
 
     def latencies(self, architectures: Sequence[Architecture]) -> list[tuple[float, float | None]]:
         """(milliseconds, one standard deviation or None where the model states none) of each network."""
         if isinstance(self.device, Preparable):
-            self.device.prepare(sorted({part for a in architectures for part in units(a)}, key=repr))
+            parts = dict.fromkeys(part for a in architectures for part in units(a))
+            self.device.prepare(list(parts), self.told)
         values = np.asarray(self.device.latency_ms(architectures), dtype=np.float64)
         error_of = getattr(self.device, "latency_error_ms", None)
         errors = [None] * len(values) if error_of is None else [float(e) for e in error_of(architectures)]
@@ -57,14 +62,12 @@ class Judge:
             error_ms, counts.madds, counts.parameters, origin, published_top1,
         )  # fmt: skip
 
-    def measured(self, networks: Sequence[Judged], progress: RunProgress) -> list[Judged]:
+    def measured(self, networks: Sequence[Judged]) -> list[Judged]:
         """The same networks with whole measurements beside them, where the device is this machine."""
         if not isinstance(self.device, WholeMeasurer) or not networks:
             return list(networks)
-        progress.stage("timing whole networks, interleaved", len(networks))
-        found = self.device.measure(
-            [n.architecture for n in networks], lambda done, total, what: progress.advance(done, what, total)
-        )
+        self.progress.stage("timing whole networks, interleaved")
+        found = self.device.measure([n.architecture for n in networks], self.told)
         return [
             replace(n, measured_ms=m.latency_ms, measured_error_ms=m.error_ms)
             for n, m in zip(networks, found, strict=True)
@@ -94,13 +97,14 @@ def latencies(names: Sequence[str], device: str, *, whole: bool, progress: RunPr
         DeviceError: ``whole`` on a device that is not this machine.
     """
     networks = [parse_network(name) for name in names]
-    judge = Judge.of(device)
+    judge = Judge.of(device, None, progress)
     if not whole:
+        progress.stage("pricing networks")
         found = judge.latencies(networks)
         return Latencies(judge.device_name, judge.kind, [(n, *pair) for n, pair in zip(names, found, strict=True)])
     if not isinstance(judge.device, WholeMeasurer):
         raise DeviceError(f"--whole times networks on this machine; {device} cannot be timed here, use --device host")
     progress.stage("timing whole networks, interleaved")
-    timed = judge.device.measure(networks, lambda done, total, what: progress.advance(done, what, total))
+    timed = judge.device.measure(networks, judge.told)
     rows = [(n, m.latency_ms, m.error_ms) for n, m in zip(names, timed, strict=True)]
     return Latencies(judge.device_name, "measured", rows)

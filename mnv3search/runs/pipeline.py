@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mnv3search.accuracy.registry import load_evaluator
@@ -22,6 +22,7 @@ from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.records import read_steps, write_steps
 from mnv3search.runs.references import reference_networks
 from mnv3search.runs.subject import load_network_subject, load_space_subject
+from mnv3search.runs.winner import choose_winner
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
@@ -61,7 +62,7 @@ class _Bench:
         memory = RememberingEvaluator(load_evaluator(folder.settings.evaluator))
         logged = LoggingEvaluator(memory, folder.path / "evaluations.jsonl")
         device = folder.path / "device.json"
-        judge = Judge.of(str(device) if device.exists() else folder.settings.device, logged)
+        judge = Judge.of(str(device) if device.exists() else folder.settings.device, logged, progress)
         return _Bench(folder, judge, memory, logged, progress, time.monotonic())
 
 
@@ -77,18 +78,15 @@ def whole_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
     reference = _reference(bench, space)
     target_ms = parse_target(folder.settings.target).milliseconds(reference.latency_ms)
     stage = block_stage(bench.folder, space, bench.judge, bench.memory, target_ms, progress)
-    adapted = _adapt_finalists(bench, stage, target_ms)
-    best, notes = _winner(stage, adapted, target_ms)
-    steps = adapted[best.number].steps if best.origin == "netadapt" else ()
-    seed = adapted[best.number].seed if best.origin == "netadapt" else None
-    if not steps and adapted:
-        seed, steps = adapted[0].seed, adapted[0].steps
+    adapted = _adapt(bench, stage.finalists, target_ms)
+    best, notes = choose_winner(stage, adapted, target_ms)
+    shown = adapted[best.number] if best.origin == "netadapt" else next(iter(adapted), None)
     finalists = [
         bench.judge.judge(f"finalist {i + 1} after NetAdapt", result.final.architecture, "netadapt")
         for i, result in enumerate(adapted)
         if result.reached and result.final.architecture != best.architecture
     ]
-    return _conclude(bench, stage, space.name, target_ms, best, reference, finalists, seed, steps, notes)
+    return _conclude(bench, _Found(target_ms, reference, best, notes, stage, shown, finalists))
 
 
 def search_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
@@ -98,8 +96,8 @@ def search_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
     reference = _reference(bench, space)
     target_ms = parse_target(folder.settings.target).milliseconds(reference.latency_ms)
     stage = block_stage(bench.folder, space, bench.judge, bench.memory, target_ms, progress)
-    best, notes = _winner(stage, [], target_ms)
-    return _conclude(bench, stage, space.name, target_ms, best, reference, [], None, (), notes)
+    best, notes = choose_winner(stage, [], target_ms)
+    return _conclude(bench, _Found(target_ms, reference, best, notes, stage))
 
 
 def netadapt_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
@@ -117,8 +115,7 @@ def netadapt_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
     if not result.reached:
         raise InfeasibleError(target_ms, result.final.latency_ms, reference.latency_ms, exact=False)
     notes = [] if result.steps else [f"the seed already meets the target: {reference.latency_ms:.2f} ms"]
-    best = replace(result.final, number=0)
-    return _conclude(bench, None, None, target_ms, best, reference, [], seed, result.steps, notes)
+    return _conclude(bench, _Found(target_ms, reference, result.final, notes, adapted=result))
 
 
 def _reference(bench: _Bench, space: SearchSpace) -> Judged:
@@ -135,11 +132,6 @@ def _known(top1: float | None) -> float:
 def _options(bench: _Bench) -> NetAdaptOptions:
     settings = bench.folder.settings
     return NetAdaptOptions(settings.step_fraction, settings.decay, settings.selection)
-
-
-def _adapt_finalists(bench: _Bench, stage: BlockStage, target_ms: float) -> list[NetAdaptResult]:
-    """NetAdapt from each finalist, best first."""
-    return _adapt(bench, stage.finalists, target_ms)
 
 
 def _adapt(bench: _Bench, seeds: Sequence[Candidate], target_ms: float) -> list[NetAdaptResult]:
@@ -171,69 +163,56 @@ def _adapt(bench: _Bench, seeds: Sequence[Candidate], target_ms: float) -> list[
     return results
 
 
-def _winner(stage: BlockStage, adapted: Sequence[NetAdaptResult], target_ms: float) -> tuple[Candidate, list[str]]:
-    """The best within the target, and what the reader should know of how it won."""
-    direct = stage.direct
-    finals = [replace(r.final, number=i) for i, r in enumerate(adapted) if r.reached]
-    best = max([*([direct] if direct else []), *finals], key=lambda c: c.top1, default=None)
-    if best is None:
-        raise InfeasibleError(
-            target_ms, stage.feasibility.fastest_ms, stage.feasibility.slowest_ms, exact=stage.feasibility.exact
-        )
-    notes = list(stage.notes)
-    adapted_best = max(finals, key=lambda c: c.top1, default=None)
-    if direct and adapted_best:
-        margin = adapted_best.top1 - direct.top1
-        first, second = ("NetAdapt's best", "the best direct candidate") if margin >= 0 else (
-            "the best direct candidate", "NetAdapt's best")  # fmt: skip
-        sure = f"; one deviation is {best.top1_std:.2f}" if best.top1_std is not None else ""
-        notes.insert(0, f"{first} beats {second} within the target by {abs(margin):.2f} points of top-1{sure}")
-    if best.origin == "netadapt":
-        notes.insert(1, f"the winner is finalist {best.number + 1} of the block search, narrowed in "
-                        f"{len(adapted[best.number].steps)} steps")  # fmt: skip
-    return best, notes
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the stages of a run found; ``adapted`` is the NetAdapt whose steps the report shows."""
+
+    target_ms: float
+    reference: Judged
+    best: Candidate
+    notes: Sequence[str]
+    stage: BlockStage | None = None
+    adapted: NetAdaptResult | None = None
+    finalists: Sequence[Judged] = ()
 
 
-def _conclude(
-    bench: _Bench,
-    stage: BlockStage | None,
-    space: str | None,
-    target_ms: float,
-    best: Candidate,
-    reference: Judged,
-    finalists: Sequence[Judged],
-    seed: Candidate | None,
-    steps: Sequence[Step],
-    notes: Sequence[str],
-) -> RunOutcome:
+def _conclude(bench: _Bench, found: _Found) -> RunOutcome:
     """Judge and time the winners, write every file, and say what was found."""
-    settings, judge = bench.folder.settings, bench.judge
-    winner = judge.judge("best", best.architecture, best.origin)
-    others = reference_networks(judge, reference, target_ms)
-    timed = judge.measured([winner, reference, *finalists, *others], bench.progress)
-    winner, reference, rest = timed[0], timed[1], timed[2:]
-    candidates = list(stage.candidates) if stage else []
-    seconds = time.monotonic() - bench.started
+    judge = bench.judge
+    winner = judge.judge("best", found.best.architecture, found.best.origin)
+    others = reference_networks(judge, found.reference, found.target_ms)
+    winner, reference, *rest = judge.measured([winner, found.reference, *found.finalists, *others])
+    finalists, references = rest[: len(found.finalists)], [reference, *rest[len(found.finalists) :]]
+    summary = _summary(bench, found, winner, references, finalists)
+    bench.progress.stage("writing the report")
+    write_report(bench.folder, summary)
     evaluated = bench.memory.distinct
-    summary = RunSummary(
-        title=f"{settings.subject} for {target_ms:.4g} ms on {judge.device_name}",
-        space=space,
+    bench.folder.finish(
+        "finished", time.monotonic() - bench.started, evaluated=evaluated, target_latency_ms=found.target_ms
+    )
+    return RunOutcome(summary, reference, evaluated, float(bench.folder.manifest["seconds"]), bench.folder)
+
+
+def _summary(
+    bench: _Bench, found: _Found, winner: Judged, references: Sequence[Judged], finalists: Sequence[Judged]
+) -> RunSummary:
+    settings, judge = bench.folder.settings, bench.judge
+    candidates = list(found.stage.candidates) if found.stage else []
+    return RunSummary(
+        title=f"{settings.subject} for {found.target_ms:.4g} ms on {judge.device_name}",
+        space=None if settings.kind == "netadapt" else settings.subject,
         device=judge.device_name,
         device_kind=judge.kind,
         evaluator=settings.evaluator,
         top1_estimated=bench.memory.estimated,
-        target_latency_ms=target_ms,
+        target_latency_ms=found.target_ms,
         best=winner,
-        references=[reference, *rest[len(finalists) :]],
-        finalists=rest[: len(finalists)],
+        references=references,
+        finalists=finalists,
         candidates=candidates,
-        front=pareto_front([*candidates, best] if best.latency_ms <= target_ms else candidates),
-        seed=seed,
-        steps=steps,
-        notes=notes,
+        front=pareto_front([*candidates, found.best]),
+        seed=found.adapted.seed if found.adapted else None,
+        steps=found.adapted.steps if found.adapted else (),
+        notes=found.notes,
         manifest=bench.folder.manifest,
     )
-    bench.progress.stage("writing the report")
-    write_report(bench.folder, summary)
-    bench.folder.finish("finished", seconds, evaluated=evaluated, target_latency_ms=target_ms)
-    return RunOutcome(summary, reference, evaluated, float(bench.folder.manifest["seconds"]), bench.folder)

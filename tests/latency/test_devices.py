@@ -16,7 +16,7 @@ from mnv3search.latency.estimate import EstimatedDevice
 from mnv3search.latency.roofline import RooflineDevice
 
 LARGE = published("mobilenet_v3_large")
-PIXEL1 = (files("mnv3search.latency") / "devices" / "pixel1.json").read_text(encoding="utf-8")
+PIXEL1 = (files("mnv3search.latency") / "profiles" / "pixel1.json").read_text(encoding="utf-8")
 ROOFLINE = {
     "format": "mnv3search.device",
     "version": 1,

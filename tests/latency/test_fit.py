@@ -150,7 +150,7 @@ def test_published_differences_come_out_within_three_percent(device: str) -> Non
 
 @pytest.mark.parametrize("device", FITTED_DEVICES)
 def test_shipped_profile_is_this_fit(device: str) -> None:
-    profile = json.loads((files("mnv3search.latency") / "devices" / f"{device}.json").read_text(encoding="utf-8"))
+    profile = json.loads((files("mnv3search.latency") / "profiles" / f"{device}.json").read_text(encoding="utf-8"))
     found = fit_device(device)
     shipped = [profile["coefficients"][name] for name in PARAMETERS]
     assert found.coefficients == pytest.approx(shipped, abs=5e-3, rel=5e-3)
@@ -161,7 +161,7 @@ def test_shipped_profile_is_this_fit(device: str) -> None:
 @pytest.mark.slow
 def test_held_out_errors_reach_the_goals_and_are_those_in_the_profile() -> None:
     near, far = held_out("pixel1", one_out), held_out("pixel1", family_out)
-    profile = json.loads((files("mnv3search.latency") / "devices" / "pixel1.json").read_text(encoding="utf-8"))
+    profile = json.loads((files("mnv3search.latency") / "profiles" / "pixel1.json").read_text(encoding="utf-8"))
     for scheme, found in (("leave_one_out", near), ("leave_one_family_out", far)):
         for line, shipped in zip(error_table(found), profile["held_out"][scheme], strict=True):
             assert (line["campaign"], line["family"], line["rows"]) == (
