@@ -10,7 +10,7 @@ import numpy as np
 
 from mnv3search.candidate import Candidate
 from mnv3search.files import write_atomic
-from mnv3search.report.labels import Box, Label, along, nearest_point, place_labels
+from mnv3search.report.labels import LEADER_FROM, Box, Label, along, nearest_point, place_labels
 from mnv3search.report.picture import Picture, picture
 from mnv3search.report.summary import Judged, RunSummary
 from mnv3search.report.wording import LATENCY_WORDS, latency_text, top1_text, x_label, y_label
@@ -18,6 +18,7 @@ from mnv3search.report.wording import LATENCY_WORDS, latency_text, top1_text, x_
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 SIZE_INCHES = (9.0, 6.0)
 DPI = 150
@@ -86,7 +87,7 @@ def draw_comparison(
         x_label: the latency axis, with its unit and kind.
         y_label: the accuracy axis, with its unit.
         title: above the plot.
-        fronts: a run's Pareto front, drawn as a line in its group's colour.
+        fronts: a run's Pareto front by its group, drawn as a line in the group's colour.
         target_latency_ms: a dashed vertical line.
 
     Returns:
@@ -106,7 +107,8 @@ def draw_comparison(
         front = (fronts or {}).get(group, ())
         if front:
             lines.append([(c.latency_ms, c.top1) for c in front])
-            axes.plot(*zip(*lines[-1], strict=True), color=colour, lw=1.2, alpha=0.6, zorder=2)
+            axes.plot(*zip(*lines[-1], strict=True), color=colour, lw=1.2, alpha=0.6, zorder=2,
+                      label=f"{_short(group)}: Pareto front")  # fmt: skip
         _error_bars(axes, drawn, colour)
         x, y = [j.latency_ms for j in drawn], [j.top1 or 0.0 for j in drawn]
         axes.scatter(x, y, marker=marker, s=60, color=colour, ec="white", lw=0.8, zorder=4, label=_short(group))
@@ -210,11 +212,7 @@ def _place_names(
     figure.set_layout_engine("none")  # the axes must not move once labels are placed
     renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     ordered = list(reversed(names))
-    texts = [
-        axes.text(0, 0, name.text, fontsize=9, color=name.colour, weight="bold" if name.bold else "normal", zorder=7,
-                  ha="left", va="bottom", linespacing=1.25, transform=None, parse_math=False)
-        for name in ordered
-    ]  # fmt: skip
+    texts = [_text(axes, name) for name in ordered]
     labels = []
     for name, text in zip(ordered, texts, strict=True):
         size, (x, y) = text.get_window_extent(renderer), _to_pixels(axes, name.x, name.y)
@@ -226,6 +224,15 @@ def _place_names(
     for text, box, label in zip(texts, boxes, labels, strict=True):
         text.set_position((box.x0 * SCALE, box.y0 * SCALE))
         _leader(axes, box, label)
+
+
+def _text(axes: Axes, name: _Name) -> Text:
+    """A name at the origin, in pixels, still to be placed; its ground keeps it readable over a line."""
+    return axes.text(
+        0, 0, name.text, fontsize=9, color=name.colour, weight="bold" if name.bold else "normal", zorder=7, ha="left",
+        va="bottom", linespacing=1.25, transform=None, parse_math=False,
+        bbox={"fc": "white", "lw": 0, "alpha": 0.7, "pad": 0.4},
+    )  # fmt: skip
 
 
 def _write_legend(figure: Figure, axes: Axes) -> None:
@@ -261,7 +268,7 @@ def _bars(axes: Axes, names: Sequence[_Name]) -> list[list[tuple[float, float]]]
 
 def _leader(axes: Axes, box: Box, label: Label) -> None:
     end = nearest_point(box, label.x, label.y)
-    if abs(end[0] - label.x) + abs(end[1] - label.y) > 18:
+    if abs(end[0] - label.x) + abs(end[1] - label.y) > LEADER_FROM:
         inverse = axes.transData.inverted()
         (x0, y0), (x1, y1) = (inverse.transform((px * SCALE, py * SCALE)) for px, py in ((label.x, label.y), end))
         axes.plot([x0, x1], [y0, y1], color="#8c959f", lw=0.6, zorder=3.7, scalex=False, scaley=False)

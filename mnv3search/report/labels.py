@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 _ANGLES = tuple(math.radians(a) for a in (0, 180, 45, -45, 135, -135, 90, -90, 20, -20, 160, -160, 70, -70, 110, -110))
 _DISTANCES = (10.0, 16.0, 28.0, 44.0, 64.0, 90.0, 120.0)
+LEADER_FROM = 18.0
 _OUTSIDE, _COVERS_LABEL = 1e6, 1e5
 
 
@@ -87,7 +88,9 @@ def _cost(box: Box, label: Label, obstacles: NDArray[np.float64], bounds: Box, p
     padded = Box(box.x0 - pad, box.y0 - pad, box.x1 + pad, box.y1 + pad)
     cost += sum(_COVERS_LABEL + padded.overlap(other) for other in placed if padded.overlap(other))
     near_x, near_y = nearest_point(box, label.x, label.y)
-    return cost + 0.8 * math.hypot(near_x - label.x, near_y - label.y)
+    away = math.hypot(near_x - label.x, near_y - label.y)
+    # a label that needs a leader line is worse than one that touches a line or two
+    return cost + 0.8 * away + 1.2 * max(0.0, away - LEADER_FROM)
 
 
 def nearest_point(box: Box, x: float, y: float) -> tuple[float, float]:

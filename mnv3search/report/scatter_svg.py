@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from mnv3search.report.labels import Box, Label, along, nearest_point, place_labels
+from mnv3search.report.labels import LEADER_FROM, Box, Label, along, nearest_point, place_labels
 from mnv3search.report.picture import Picture, ticks
 from mnv3search.report.summary import Judged
 
@@ -137,7 +137,7 @@ def _names(
     boxes = place_labels(labels, np.concatenate(obstacles), Box(LEFT + 2, TOP, RIGHT, BOTTOM))
     for mark, box in zip(named, boxes, strict=False):
         end_x, end_y = nearest_point(box, mark.x, mark.y)
-        if abs(end_x - mark.x) + abs(end_y - mark.y) > 18:
+        if abs(end_x - mark.x) + abs(end_y - mark.y) > LEADER_FROM:
             yield f'<line class="leader" x1="{mark.x}" y1="{mark.y}" x2="{end_x:.1f}" y2="{end_y:.1f}"/>'
         yield from _lines(mark.named, box, f"name {mark.css}-name")
     yield from _lines(target, boxes[-1], "name target-name")

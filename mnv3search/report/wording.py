@@ -151,7 +151,19 @@ def _accuracy_doubt(summary: RunSummary, reference: Judged | None) -> list[str]:
         share, verdict = f"{times:.1f} times", "clear, as far as predictions go"
     return [
         f"The difference of {gain:.1f} points is {share} its standard deviation ({deviation:.1f}, if the two errors "
-        f"are independent): {verdict}."
+        f"are independent): {verdict}.",
+        *_selection_doubt(summary),
+    ]
+
+
+def _selection_doubt(summary: RunSummary) -> list[str]:
+    """The best of many predictions is biased upwards, and no single prediction's error contains that."""
+    picked_from = len(summary.candidates)
+    if not summary.top1_estimated or picked_from < 2:
+        return []
+    return [
+        f"The best was picked as the highest of {picked_from:,} predictions, so it is more likely over- than "
+        "underestimated."
     ]
 
 

@@ -89,7 +89,19 @@ def test_comparison_draws_groups_and_names_what_it_leaves_out(summary: RunSummar
     )  # fmt: skip
     assert missing == ["no figures"]
     text = _svg_text(tmp_path / "c.svg")
-    assert all(words in text for words in (x, y, "runs/today", "published", "finalist 2", "mnasnet_a1", "target 50 ms"))
+    assert all(
+        words in text
+        for words in (
+            x,
+            y,
+            "runs/today",
+            "runs/today: Pareto front",
+            "published",
+            "finalist 2",
+            "mnasnet_a1",
+            "target 50 ms",
+        )
+    )
     assert "no figures" not in text
 
 

@@ -50,6 +50,9 @@ def test_headline_compares_with_the_reference_by_the_same_means(summary: RunSumm
     # hypot(0.3, 0.4) = 0.5
     assert "2.0 times its standard deviation (0.5" in said["How sure"]
     assert "may lie above the target" in said["How sure"]
+    assert "highest of 400 predictions" in said["How sure"]
+    trained = replace(summary, top1_estimated=False, best=best, references=[reference])
+    assert "highest of" not in dict(headline(trained))["How sure"]
 
 
 @pytest.mark.parametrize(
