@@ -171,7 +171,8 @@ def main() -> None:
         "Multiply-adds of convolutions and linear layers at batch 1, compared to the integer; times are medians over "
         f"the architectures. Goals: one architecture in {GOAL_US:.0f} µs, {ROWS:,} of a space in {GOAL_SECONDS:.0f} s. "
         "New: none of its units was ever counted; known: all were. First: a space just loaded, every choice still to "
-        f"be priced. One by one: {STREAM:,} random architectures of the space, nothing counted before the first; the median.\n\n"
+        f"be priced. One by one: {STREAM:,} random architectures of the space, nothing counted before the "
+        "first; the median.\n\n"
         f"{page}\n"
     )
     folder = write_results("counts", {"fvcore": groups, "batches": batches}, readme, [args.seed])

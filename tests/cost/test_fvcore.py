@@ -16,7 +16,7 @@ SAMPLES_PER_SPACE = 10
 
 
 @pytest.mark.parametrize(
-    "name", [*sorted(NETWORKS), "mobilenet_v3_large@0.75", "mobilenet_v3_large@0.75:torchvision", "mobilenet_v2@1.4/96"]
+    "name", [*sorted(NETWORKS), "mobilenet_v3_large@0.75", "mobilenet_v3_small@0.75", "mobilenet_v2@1.4/96"]
 )
 def test_published_networks(name: str) -> None:
     architecture = parse_network(name)
