@@ -31,7 +31,8 @@ _SUMS = ("blocks", "entry_ratio", "ratio", "late_ratio", "entry_kernel", "kernel
 _KINDS = ("blocks", "entry_ratio", "ratio", "late_ratio", "entry_kernel", "kernel", "late_kernel", "entry_se", "se",
           "width", "log_madds", "log_parameters")  # fmt: skip
 _GLOBALS = ("log_madds", "log_parameters", "resolution", "stem_width", "feature_width", "hidden", "swish_early",
-            "swish_middle", "swish_late", "swish_ends", "separable", "residual", "depth")  # fmt: skip
+            "swish_middle", "swish_late", "swish_ends", "separable", "residual", "depth",
+            "inverse_resolution", "inverse_root_madds", "inverse_root_both", "inverse_root_parameters")  # fmt: skip
 FEATURE_NAMES = tuple(f"{kind}{place}" for kind in _KINDS for place in PLACES) + _GLOBALS
 KIND_OF_FEATURE = tuple(kind for kind in _KINDS for _ in PLACES) + tuple(f"net_{name}" for name in _GLOBALS)
 
@@ -165,8 +166,8 @@ def _place_sums(rows: FloatArray, starts: NDArray[np.intp]) -> FloatArray:
         [np.ones(len(rows)), entry * ratio, rest * ratio, late * ratio, entry * kernel, rest * kernel, late * kernel,
          entry * se, rest * se, *rows[:, 6:].T], axis=1
     )  # fmt: skip
-    second = np.where(level >= PLACES.index("/16a"), stage, 0.0)[:, None]
     run = np.flatnonzero(new_level)  # a level's blocks stand together
+    second = np.where(level >= PLACES.index("/16a"), stage, 0.0)[:, None]
     network, place = np.cumsum(first)[run] - 1, level[run]
     sums = np.zeros((len(starts), len(PLACES), values.shape[1]))
     sums[network, place] = np.add.reduceat(values * (1.0 - second), run, axis=0)
@@ -201,7 +202,9 @@ def features(architectures: Sequence[Architecture]) -> FloatArray:
     swish = column["swish"]
     zones = [_share(swish[:, z].sum(axis=1), blocks[:, z].sum(axis=1)) for z in (slice(0, 3), slice(3, 4), slice(4, 7))]
     madds, parameters = column["madds"].sum(axis=1) + ends[:, 0], column["parameters"].sum(axis=1) + ends[:, 1]
+    coarse, starved = 2.0 ** -ends[:, 2], np.sqrt(220 / madds)
     whole = [np.log2(madds / 220), np.log2(parameters / 400), *ends[:, 2:6].T, *zones, ends[:, 6],
              _share(column["separable"].sum(axis=1), depth), _share(column["residual"].sum(axis=1), depth),
-             np.log2(depth / 16)]  # fmt: skip
+             np.log2(depth / 16), coarse - 1.0, starved - 1.0, coarse * starved - 1.0,
+             np.sqrt(400 / parameters) - 1.0]  # fmt: skip
     return np.concatenate([*places, np.stack(whole, axis=1)], axis=1)

@@ -1,0 +1,182 @@
+"""Fit the ImageNet prior again and say how well it predicts what it has not seen.
+
+Run ``MNV3SEARCH_DATA=… OMP_NUM_THREADS=1 python -m benchmarks.prior``; ``--write`` also replaces the shipped
+coefficients. Both tables are predicted by 5-fold cross-validation grouped by effective network, hyper-parameters and
+inducing points chosen anew in each fold; the published networks one at a time (hyper-parameters chosen with all of
+them) and a family at a time (hyper-parameters without it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._results import ROOT, command, write_results
+from benchmarks.prior_changes import changes as make_changes
+from benchmarks.prior_data import family, grid_features, load_rows, other_recipes, published_top1
+from benchmarks.prior_heldout import (
+    HeldOut,
+    cross_validated,
+    fitted,
+    leave_family_out,
+    leave_one_out,
+    leave_others_scale,
+    madds_alone,
+    scale_from,
+)
+from benchmarks.prior_report import OWN_RECIPES, Figures, page
+from benchmarks.row_data import data_folder, ofa_rows
+from mnv3search.accuracy.prior import FORMAT, VERSION, ImagenetPrior
+from mnv3search.accuracy.prior_features import FEATURE_NAMES, features
+from mnv3search.accuracy.prior_fit import Posterior, published_head
+from mnv3search.accuracy.prior_rows import PUBLISHED, Rows
+from mnv3search.families import parse_network
+
+SHIPPED = ROOT / "mnv3search" / "accuracy" / "imagenet_prior.json"
+
+
+def provenance(rows: Rows, seed: int) -> dict[str, object]:
+    """Where the coefficients come from."""
+    import sys
+    from importlib import metadata
+
+    count = [int((rows.source == source).sum()) for source in range(3)]
+    return {
+        "sources": [
+            {"name": "once-for-all MobileNetV3 w1.0 subnets", "origin": "IntelLabs/DyNAS-T", "licence": "Apache-2.0",
+             "rows": count[0]},
+            {"name": "Accel-NASBench MnasNet space", "origin": "afzalxo/Accel-NASBench", "licence": "Apache-2.0",
+             "rows": count[1]},
+            {"name": "figures of the papers' own recipes (families/published.csv)",
+             "origin": "arXiv:1905.02244; tensorflow/models", "licence": "facts", "rows": count[2]},
+        ],
+        "holds": "coefficients, and inducing points that are centroids in feature space; no row of any source",
+        "command": command(sys.orig_argv),
+        "seed": seed,
+        "date": datetime.now(tz=UTC).date().isoformat(),
+        "versions": {package: metadata.version(package) for package in ("numpy", "scipy")},
+    }  # fmt: skip
+
+
+def write_shipped(posterior: Posterior, scale: float, rows: Rows, seed: int) -> None:
+    """Replace the shipped coefficients."""
+    data: dict[str, object] = {
+        "format": FORMAT, "version": VERSION, "provenance": provenance(rows, seed), "features": list(FEATURE_NAMES),
+    }  # fmt: skip
+    data |= published_head(posterior, scale)
+    part = SHIPPED.with_name(SHIPPED.name + ".part")
+    part.write_text(json.dumps(data, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(SHIPPED)
+
+
+def outside(posterior: Posterior, scale: float) -> list[dict[str, object]]:
+    """Networks trained by other recipes, predicted on the papers' scale."""
+    found = []
+    for label, network, top1 in other_recipes():
+        raw = features([parse_network(network)])
+        mean, std = posterior.predict(raw, np.array([PUBLISHED]))
+        found.append({
+            "label": label, "network": network, "top1_by_its_recipe": top1, "predicted": round(float(mean[0]), 2),
+            "std": round(scale * float(std[0]), 2),
+        })  # fmt: skip
+    return found
+
+
+def timing(folder: Path) -> dict[str, float]:
+    """Milliseconds of the shipped prior, feature extraction included: the median of 20 calls."""
+    architectures = list(dict.fromkeys(row.architecture for row in ofa_rows(folder)))[:1000]
+    prior = ImagenetPrior()
+    prior.evaluate(architectures[:1])
+    start = time.perf_counter()
+    prior.evaluate(architectures)
+    found = {"batch_1000_first_ms": round((time.perf_counter() - start) * 1e3, 1)}
+    for name, batch in (("one_ms", architectures[:1]), ("batch_1000_ms", architectures)):
+        seconds = []
+        for _ in range(20):
+            start = time.perf_counter()
+            prior.evaluate(batch)
+            seconds.append(time.perf_counter() - start)
+        found[name] = round(float(np.median(seconds)) * 1e3, 3)
+    return found
+
+
+def _families_out(
+    rows: Rows, families: list[str], scale: float, arguments: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    grid, changes = grid_features(), make_changes(seed=arguments.seed)
+    found = {}
+    for name in sorted(set(families)):
+        held = leave_family_out(rows, families, name, grid, changes, arguments.seed)
+        found[name] = held.scaled(scale).summary()
+        print(f"  without {name} done", flush=True)
+    return found
+
+
+def _list(held: HeldOut) -> list[dict[str, object]]:
+    return [
+        {"network": str(n), "published": round(float(t), 2), "predicted": round(float(p), 2), "std": round(float(s), 2)}
+        for n, t, p, s in zip(held.rows.group, held.rows.top1, held.top1, held.std, strict=True)
+    ]
+
+
+def main() -> None:
+    """Fit, hold out, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="replace the coefficients that ship")
+    parser.add_argument("--quick", action="store_true", help="fit and leave one out alone, keep no results")
+    arguments = parser.parse_args()
+    folder = data_folder()
+    if folder is None:
+        raise SystemExit("MNV3SEARCH_DATA names no folder; set it to the folder of the accuracy tables")
+    start = time.perf_counter()
+    rows, grid, changes = load_rows(folder), grid_features(), make_changes(seed=arguments.seed)
+    posterior = fitted(rows, grid, changes, arguments.seed)
+    fit_seconds = time.perf_counter() - start
+    print(f"fitted to {len(rows)} rows in {fit_seconds:.0f} s; {int(posterior.binding.sum())} changes bind", flush=True)
+    families = [family(network) for network in published_top1()]
+    own = np.array([name in OWN_RECIPES for name in families])
+    alone = leave_one_out(posterior, rows)
+    scale = max(1.0, scale_from(alone.select(own)))
+    left_out = alone.select(own).scaled(leave_others_scale(alone.select(own)))
+    print({"deviation scale": round(scale, 3)} | left_out.summary(), flush=True)
+    if arguments.write:
+        write_shipped(posterior, scale, rows, arguments.seed)
+    if arguments.quick:
+        return
+    held, _ = cross_validated(rows, grid, changes, arguments.seed)
+    figures = Figures(
+        once_for_all=held.select(held.rows.source == 0).summary(),
+        accel_nasbench=held.select(held.rows.source == 1).summary(),
+        published=left_out.summary(),
+        mobilenet_v1=alone.select(~own).scaled(scale).summary(),
+        by_family={
+            name: left_out.select(np.array(families)[own] == name).summary() for name in sorted(OWN_RECIPES)
+        },
+        family_out=_families_out(rows, families, scale, arguments),
+        madds_alone=madds_alone(rows, FEATURE_NAMES.index("log_madds"), arguments.seed),
+        outside=outside(posterior, scale),
+        left_out=_list(left_out),
+        shipped=_list(HeldOut(left_out.rows, *_shipped(list(left_out.rows.group)))),
+        timing=timing(folder),
+        std_scale=scale,
+        seconds=round(time.perf_counter() - start, 1),
+        file_bytes=SHIPPED.stat().st_size,
+    )  # fmt: skip
+    text = page(figures)
+    print(text)
+    write_results("prior", figures.numbers(), text, [arguments.seed])
+
+
+def _shipped(networks: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    answers = ImagenetPrior().evaluate([parse_network(str(network)) for network in networks])
+    return np.array([a.top1 for a in answers]), np.array([a.top1_std or 0.0 for a in answers])
+
+
+if __name__ == "__main__":
+    main()
