@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.block_search.additive_model import AdditiveModel, Belief
+from mnv3search.block_search.budgeted_optimum import BudgetedOptimum
 from mnv3search.block_search.objective import Objective
+from mnv3search.block_search.place_effects import AccuracyBelief, AccuracyModel
 from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.block_search.study import Outcome
 from mnv3search.block_search.variation import Variation
@@ -28,17 +30,18 @@ BATCH = 64
 FIRST_GENERATIONS = 2
 ELITES = 48
 POPULATION = 256
-ROUNDS = 4
+ROUNDS = 3
+FILLINGS = 40
 SMALL_SPACE = 4096
-_BY_MEAN, _BY_DRAW = 32, 20
+_BY_MEAN, _BY_DRAW, _FILLED_BY_MEAN, _FILLED_BY_DRAW = 26, 12, 8, 6
 
 
 class EvolutionSampler:
     """Asks for batches of rows that it expects to be accurate within the budget.
 
-    A generation is made of rows that are best under the model's mean, rows that are best under draws of it, to explore,
-    and plain children of the best networks seen. All are bred by crossover and mutation from one population, and kept
-    where their latency (exact, or itself modelled where units have no prices) is within the budget.
+    A generation is made of rows bred under the model's mean, rows bred under a draw of it (to explore), rows that fill
+    the budget best under either, and plain children of the best networks seen. All are kept where their latency (exact,
+    or itself modelled where units have no prices) is within the budget.
     """
 
     name = "evolution"
@@ -58,13 +61,15 @@ class EvolutionSampler:
         self._space, self._latencies, self._objective, self._seed = space, latencies, objective, seed
         self._variation = Variation(space)
         self._first, self._fastest, self._fastest_ms = first, first[-1], fastest_ms
-        self._accuracy, self._timing = AdditiveModel(sizes), AdditiveModel(sizes)
+        self._accuracy, self._timing = AccuracyModel(space, sizes), AdditiveModel(sizes)
         self._rows: list[Rows] = []
         self._top1: list[float] = []
         self._ms: list[float] = []
         self._seen: set[bytes] = set()
         self._population = first[-1:]
         self._generation = 0
+        prices = latencies.unit_prices
+        self._knapsack = None if prices is None else BudgetedOptimum(space, *prices)
 
     def ask(self) -> Rows:
         """Up to 64 canonical rows never asked before, shape (n, P); none where the search can find no more."""
@@ -149,15 +154,31 @@ class EvolutionSampler:
         timing = None if self._latencies.exact else self._timing.fit()
         elites = self._elites(budget)
         start = np.concatenate([elites, self._population])
-        population = self._evolved(start, belief, timing, budget, rng, ROUNDS)
-        self._population = population
-        asked = [self._unseen(population)[:_BY_MEAN]]
-        for _ in range(2):
-            drawn = self._evolved(population, belief.draw(rng), timing, budget, rng, ROUNDS // 2)
-            asked.append(self._unseen(drawn)[: _BY_DRAW // 2])
+        population = self._population = self._evolved(start, belief, timing, budget, rng, ROUNDS)
+        drawn = belief.draw(rng)
+        explored = self._evolved(population, drawn, timing, budget, rng, ROUNDS)
+        asked = population[:0]
+        for rows, count in (
+            (population, _BY_MEAN),
+            (explored, _BY_DRAW),
+            (self._filled(belief, timing, budget, rng), _FILLED_BY_MEAN),
+            (self._filled(drawn, timing, budget, rng), _FILLED_BY_DRAW),
+        ):
+            new = self._unseen(np.concatenate([asked, rows]))[len(asked) :]
+            asked = np.concatenate([asked, new[:count]])
         children = self._variation.children(elites, 2 * BATCH, rng)
         children = children[self._times(children, timing) <= budget]
-        return self._unseen(np.concatenate([*asked, children]))
+        return self._unseen(np.concatenate([asked, children]))
+
+    def _filled(self, belief: AccuracyBelief, timing: Belief | None, budget: float, rng: np.random.Generator) -> Rows:
+        """Rows that fill the budget best under ``belief``, best first; none without priced units or a budget.
+
+        They get a share of a batch only: far from what was seen a belief is wrong most where it is highest.
+        """
+        if self._knapsack is None or not np.isfinite(budget):
+            return self._population[:0]
+        rows = self._knapsack.rows(belief, budget, FILLINGS)
+        return self._evolved(rows, belief, timing, budget, rng, 1)
 
     def _elites(self, budget: float) -> Rows:
         """The best seen within the budget, best first."""
@@ -167,7 +188,13 @@ class EvolutionSampler:
         return np.stack(chosen) if chosen else self._fastest[None, :]
 
     def _evolved(
-        self, start: Rows, belief: Belief, timing: Belief | None, budget: float, rng: np.random.Generator, rounds: int
+        self,
+        start: Rows,
+        belief: AccuracyBelief,
+        timing: Belief | None,
+        budget: float,
+        rng: np.random.Generator,
+        rounds: int,
     ) -> Rows:
         """A population after ``rounds`` of selection under ``belief``, best first."""
         pool = _distinct(start)

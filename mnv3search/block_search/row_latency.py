@@ -42,6 +42,11 @@ class RowLatency:
         """Whether units are priced, so that bounds are exact and rows cost next to nothing."""
         return self._priced is not None
 
+    @property
+    def unit_prices(self) -> tuple[NDArray[np.float64], float] | None:
+        """Milliseconds of the space's units with a last 0 for no unit, and the fixed part; None without prices."""
+        return None if self._priced is None else (np.append(self._priced.prices, 0.0), self._fixed_ms)
+
     def of_rows(self, rows: Rows) -> NDArray[np.float64]:
         """Milliseconds of canonical ``rows`` (n, P); shape (n,).
 
