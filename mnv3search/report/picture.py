@@ -53,7 +53,8 @@ class Picture:
 
 def picture(summary: RunSummary, limit: int = MAX_SHOWN) -> Picture:
     """Choose what is drawn of ``summary``: at most ``limit`` networks of the block search, the front first."""
-    front, rest = shown_candidates(summary.candidates, summary.front, limit)
+    # without a block search there is no front: the best alone is no line
+    front, rest = shown_candidates(summary.candidates, summary.front if summary.candidates else (), limit)
     trajectory = tuple((step.latency_ms, step.top1) for step in summary.steps)
     if summary.seed is not None:
         trajectory = ((summary.seed.latency_ms, summary.seed.top1), *trajectory)

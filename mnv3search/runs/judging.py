@@ -52,6 +52,11 @@ class Judge:
         errors = [None] * len(values) if error_of is None else [float(e) for e in error_of(architectures)]
         return [(float(ms), error) for ms, error in zip(values, errors, strict=True)]
 
+    def errors_ms(self, architectures: Sequence[Architecture]) -> dict[Architecture, float]:
+        """One standard deviation of each network's latency, where the model states any."""
+        found = zip(architectures, self.latencies(architectures), strict=True) if architectures else ()
+        return {architecture: error for architecture, (_, error) in found if error is not None}
+
     def judge(self, name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> Judged:
         """Every figure of one network."""
         latency_ms, error_ms = self.latencies([architecture])[0]

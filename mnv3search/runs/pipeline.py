@@ -12,6 +12,7 @@ from mnv3search.candidate import Candidate, pareto_front
 from mnv3search.errors import InfeasibleError, RunError
 from mnv3search.latency.target import parse_target
 from mnv3search.layer_search import NetAdaptOptions, NetAdaptResult, Step, netadapt
+from mnv3search.report.picture import shown_candidates
 from mnv3search.report.summary import Judged, RunSummary
 from mnv3search.runs.artifacts import write_report
 from mnv3search.runs.blocks import BlockStage, block_stage
@@ -198,6 +199,10 @@ def _summary(
 ) -> RunSummary:
     settings, judge = bench.folder.settings, bench.judge
     candidates = list(found.stage.candidates) if found.stage else []
+    front = pareto_front([*candidates, found.best])
+    seed, steps = (found.adapted.seed, found.adapted.steps) if found.adapted else (None, ())
+    shown = [candidate.architecture for group in shown_candidates(candidates, front) for candidate in group]
+    shown += [step.architecture for step in steps] + ([seed.architecture] if seed else [])
     return RunSummary(
         title=f"{settings.subject} for {found.target_ms:.4g} ms on {judge.device_name}",
         space=None if settings.kind == "netadapt" else settings.subject,
@@ -210,9 +215,10 @@ def _summary(
         references=references,
         finalists=finalists,
         candidates=candidates,
-        front=pareto_front([*candidates, found.best]),
-        seed=found.adapted.seed if found.adapted else None,
-        steps=found.adapted.steps if found.adapted else (),
+        front=front,
+        seed=seed,
+        steps=steps,
         notes=found.notes,
         manifest=bench.folder.manifest,
+        latency_errors_ms=judge.errors_ms(shown),
     )
