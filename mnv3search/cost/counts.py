@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.layers import Layer, learned_counts, unit_layers, unit_rows
+from mnv3search.cost.layers import Layer, summed, unit_layers, unit_rows
 from mnv3search.cost.units import Unit, unit_names, units
 
 BYTES_PER_ELEMENT = 4
@@ -54,15 +54,7 @@ class Counts:
 @lru_cache(maxsize=1 << 17)
 def unit_cost(unit: Unit) -> UnitCost:
     """The cost of one unit; equal units are priced once."""
-    madds = parameters = activations = peak = 0
-    for row in unit_rows(unit):
-        more_madds, more_parameters, more_activations = learned_counts(row)
-        madds += more_madds
-        parameters += more_parameters
-        activations += more_activations
-        if row[-1] > peak:  # noqa: PLR1730  (a call to max costs more than the rest of the loop)
-            peak = row[-1]
-    return UnitCost(madds, parameters, activations, peak)
+    return UnitCost(*summed(unit_rows(unit)))
 
 
 def total_cost(parts: Iterable[Unit]) -> UnitCost:

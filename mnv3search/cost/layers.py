@@ -11,6 +11,7 @@ Conventions:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from mnv3search.architecture import BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec, out_size
@@ -45,31 +46,36 @@ class Layer(NamedTuple):
     @property
     def madds(self) -> int:
         """Multiply-adds at batch 1."""
-        return learned_counts(self)[0]
+        return summed((self,))[0]
 
     @property
     def parameters(self) -> int:
         """Weights, bias, and the norm's scale and shift."""
-        return learned_counts(self)[1]
+        return summed((self,))[1]
 
     @property
     def activations(self) -> int:
         """Elements of the output of a convolution or linear layer; 0 for anything else."""
-        return learned_counts(self)[2]
+        return summed((self,))[2]
 
 
 LayerRow = tuple[str, LayerKind, int, int, int, int, int, int, int, bool, bool, str, int]
 """A :class:`Layer` as a plain tuple, made in a fifth of the time: a search prices thousands of new units."""
 
 
-def learned_counts(row: LayerRow) -> tuple[int, int, int]:
-    """Multiply-adds, parameters and activations of one layer."""
-    _, _, in_channels, out_channels, kernel_size, _, groups, _, size, bias, norm, _, _ = row
-    if not kernel_size:
-        return 0, 0, 0
-    kernel = kernel_size * kernel_size * (in_channels // groups)
-    elements = out_channels * size * size
-    return kernel * elements, (kernel + bias + 2 * norm) * out_channels, elements
+def summed(rows: Iterable[LayerRow]) -> tuple[int, int, int, int]:
+    """Multiply-adds, parameters and activations of all layers together, and the most elements alive in any."""
+    madds = parameters = activations = peak = 0
+    for _, _, in_channels, out_channels, kernel_size, _, groups, _, size, bias, norm, _, live in rows:
+        if live > peak:  # noqa: PLR1730  (a call to max costs as much as the rest of the loop)
+            peak = live
+        if kernel_size:
+            kernel = kernel_size * kernel_size * (in_channels // groups)
+            elements = out_channels * size * size
+            madds += kernel * elements
+            parameters += (kernel + bias + 2 * norm) * out_channels
+            activations += elements
+    return madds, parameters, activations, peak
 
 
 def unit_layers(unit: Unit) -> list[Layer]:
