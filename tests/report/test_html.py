@@ -165,6 +165,23 @@ def test_a_large_run_stays_small(make: Callable[..., RunSummary], summary: RunSu
     assert "10,000 networks judged (2,000 drawn" in html
 
 
+def test_a_layer_search_alone_shows_no_front_and_no_study(summary: RunSummary) -> None:
+    alone = replace(summary, space=None, candidates=[], front=summary.front[-1:], finalists=[])
+    html = render_html(alone)
+    assert _data(_Page(html))["front"] == []
+    for words in ("networks judged", '<li class="front">', "study.log", "candidates.csv"):
+        assert words not in html
+    assert "NetAdapt, step by step</li>" in html
+    assert "narrowed until it takes at most 50 ms" in html
+    assert "study.log" in render_html(summary)
+
+
+def test_a_command_reads_as_it_was_typed(summary: RunSummary) -> None:
+    html = render_html(replace(summary, manifest={"command": ["mnv3search", "run", "--out", "my runs"], "status": "x"}))
+    assert "mnv3search run --out &#x27;my runs&#x27;" in html
+    assert "<dt>status</dt>" not in html
+
+
 def test_a_run_without_steps_errors_or_references(summary: RunSummary) -> None:
     best = replace(summary.best, top1_std=None, latency_error_ms=None)
     bare = replace(
