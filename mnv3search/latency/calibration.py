@@ -29,12 +29,14 @@ class Calibration:
         boundary_ms: milliseconds for each element that enters a unit.
         relative_std: of whole networks, each predicted by a fit without it (leave-one-out), as a share.
         networks: how many were fitted.
+        usual_to_minimum: the reported time (a median) for a minimum of 1; part of both coefficients already.
     """
 
     scale: float
     boundary_ms: float
     relative_std: float
     networks: int
+    usual_to_minimum: float
     _covariance: tuple[tuple[float, ...], ...]
     _mean_leverage: float
 
@@ -45,7 +47,8 @@ class Calibration:
     def relative_error(self, sums_ms: FloatArray, elements: FloatArray, latency_ms: FloatArray) -> FloatArray:
         """One standard deviation as a share of ``latency_ms``, growing away from the networks of the fit."""
         # a boundary term that could not be seen is still not known to be 0, so both columns count
-        leverage = _leverage(_rows(sums_ms, elements, latency_ms), np.array(self._covariance))
+        rows = _rows(sums_ms, elements, latency_ms / self.usual_to_minimum)
+        leverage = _leverage(rows, np.array(self._covariance))
         error: FloatArray = self.relative_std * np.sqrt((1 + leverage) / (1 + self._mean_leverage))
         return error
 
@@ -57,36 +60,47 @@ def entering_elements(parts: Sequence[Unit]) -> FloatArray:
     )
 
 
-def fit(sums_ms: FloatArray, elements: FloatArray, measured_ms: FloatArray) -> Calibration:
-    """Least squares on relative errors.
+def fit(
+    sums_ms: FloatArray, elements: FloatArray, minimum_ms: FloatArray, reported_ms: FloatArray | None = None
+) -> Calibration:
+    """Least squares on relative errors of the networks' minima, then one factor from these to what is reported.
+
+    Minima are least disturbed by what else a machine does, so they tell networks apart; how much slower a usual call
+    is than the fastest is about the same for all of them.
 
     Args:
         sums_ms: of the units of each network, timed alone; shape (n,).
         elements: sums of the elements entering those units, shape (n,).
-        measured_ms: of the networks, timed whole, shape (n,).
+        minimum_ms: of the networks, timed whole, shape (n,).
+        reported_ms: the times to predict (medians), shape (n,); the minima where not given.
 
     Raises:
         MeasurementError: fewer than :data:`MIN_NETWORKS` networks, or times that no such model fits.
     """
-    if len(measured_ms) < MIN_NETWORKS:
+    if len(minimum_ms) < MIN_NETWORKS:
         raise MeasurementError(
-            f"{len(measured_ms)} whole networks cannot calibrate a latency table; measure at least {MIN_NETWORKS}"
+            f"{len(minimum_ms)} whole networks cannot calibrate a latency table; measure at least {MIN_NETWORKS}"
         )
-    rows = _rows(sums_ms, elements, measured_ms)
-    coefficients, covariance = _solve(rows)
-    if coefficients[0] <= 0 or coefficients[1] < 0:  # no boundary to be seen: the scale alone
-        (scale,), alone = _solve(rows[:, :1])
-        boundary, leverage = 0.0, _leverage(rows[:, :1], alone)
-    else:
-        scale, boundary = coefficients
-        leverage = _leverage(rows, covariance)
-    if scale <= 0:
-        raise MeasurementError("the units' times do not add up to the networks'; measure again on a quieter machine")
-    held_out = (rows @ (scale, boundary) - 1) / np.maximum(1 - leverage, MIN_FREEDOM)
+    rows = _rows(sums_ms, elements, minimum_ms)
+    _, covariance = _solve(rows)
+    coefficients, leverage = _constrained(rows)
+    ratio = np.ones(len(rows)) if reported_ms is None else reported_ms / minimum_ms
+    factor = float(np.median(ratio))
+    without_itself = 1 + (rows @ coefficients - 1) / np.maximum(1 - leverage, MIN_FREEDOM)
+    held_out = without_itself * factor / ratio - 1
     return Calibration(
-        float(scale), float(boundary), float(np.sqrt(np.mean(held_out**2))), len(measured_ms),
-        tuple(map(tuple, covariance.tolist())), float(_leverage(rows, covariance).mean()),
+        factor * float(coefficients[0]), factor * float(coefficients[1]), float(np.sqrt(np.mean(held_out**2))),
+        len(rows), factor, tuple(map(tuple, covariance.tolist())), float(_leverage(rows, covariance).mean()),
     )  # fmt: skip
+
+
+def _constrained(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Scale and boundary, neither below 0, and each row's leverage on them."""
+    coefficients, covariance = _solve(rows)
+    if coefficients[0] > 0 and coefficients[1] >= 0:
+        return coefficients, _leverage(rows, covariance)
+    (scale,), alone = _solve(rows[:, :1])  # no boundary to be seen: the scale alone
+    return np.array([scale, 0.0]), _leverage(rows[:, :1], alone)
 
 
 def _rows(sums_ms: FloatArray, elements: FloatArray, latency_ms: FloatArray) -> FloatArray:

@@ -155,16 +155,15 @@ class HostDevice:
             if len(self._whole_networks()) < MIN_NETWORKS:
                 self.prepare([])
             rows = [self._calibration_row(key) for key in self._whole_networks()]
-            sums, elements, measured = np.array(rows, dtype=np.float64).reshape(-1, 3).T
-            self._calibration = fit(sums, elements, measured)
+            sums, elements, minimum, median = np.array(rows, dtype=np.float64).reshape(-1, 4).T
+            self._calibration = fit(sums, elements, minimum, median if self.statistic == "median" else None)
         return self._calibration
 
-    def _calibration_row(self, key: str) -> tuple[float, float, float]:
+    def _calibration_row(self, key: str) -> tuple[float, float, float, float]:
         parts = units(network_of_key(key))
         alone, _ = self._unit_times(parts)
         timing = self.table.timing(key)
-        whole = timing.median_ms if self.statistic == "median" else timing.minimum_ms
-        return float(alone.sum()), float(entering_elements(parts).sum()), whole
+        return float(alone.sum()), float(entering_elements(parts).sum()), timing.minimum_ms, timing.median_ms
 
     def _unit_times(self, parts: Sequence[Unit]) -> tuple[FloatArray, FloatArray]:
         """Milliseconds of units alone (their minima) and the errors of these, shape (n,) each."""

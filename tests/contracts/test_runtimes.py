@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError, MissingDependencyError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.latency.runtimes import RUNTIMES, Runtime, Session, Subject, load_runtime
+from mnv3search.latency.runtimes.base import clock_of
 
 PACKAGES = {"onnxruntime": ("onnxruntime", "onnx"), "torch": ("torch",)}
 
@@ -43,6 +45,23 @@ def test_states_name_version_and_threads(runtime: Runtime) -> None:
     assert runtime.version
     assert runtime.threads == 1
     assert load_runtime(runtime.name, threads=2).threads == 2
+
+
+def test_at_one_thread_the_whole_call_runs_in_the_calling_thread(runtime: Runtime) -> None:
+    """Only then is that thread's CPU time the time of the call."""
+    session = runtime.prepare(published("mobilenet_v3_small", resolution=96))
+    for _ in range(3):
+        session.time_once()
+    process, thread = time.process_time(), time.thread_time()
+    for _ in range(20):
+        session.time_once()
+    thread, process = time.thread_time() - thread, time.process_time() - process
+    assert process <= 1.2 * thread + 1e-3
+
+
+def test_clocks() -> None:
+    assert clock_of(1) is time.thread_time
+    assert clock_of(2) is time.perf_counter
 
 
 @pytest.mark.parametrize("architecture", [TINY, published("mobilenet_v3_small", resolution=32)], ids=["tiny", "small"])

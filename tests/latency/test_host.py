@@ -283,6 +283,17 @@ def test_held_out_error_is_that_of_refitting_without_each_network() -> None:
     assert fit(sums, elements, measured).relative_std == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-6)
 
 
+def test_medians_are_predicted_by_one_factor_over_the_minima() -> None:
+    sums, elements = np.array([1.0, 2.0, 3.0, 4.0, 2.5]), np.array([5.0, 1.0, 4.0, 2.0, 3.0])
+    minimum = 0.8 * sums - 0.01 * elements
+    found = fit(sums, elements, minimum, minimum * np.array([1.1, 1.1, 1.1, 1.1, 1.21]))
+    assert found.usual_to_minimum == pytest.approx(1.1)
+    assert found.scale == pytest.approx(0.88)
+    assert found.boundary_ms == pytest.approx(0.011)
+    # the last network is predicted 1.1 / 1.21 of what it takes, the others exactly
+    assert found.relative_std == pytest.approx((1 - 1.1 / 1.21) / np.sqrt(5))
+
+
 @pytest.mark.parametrize("name", ["onnxruntime", "torch"])
 def test_real_networks_are_measured_priced_and_kept(tmp_path: Path, name: str) -> None:
     pytest.importorskip(name)

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit
 
+MAX_RESOLUTION = 1e-6  # seconds: a hundredth of the smallest block
 Subject = Unit | Architecture
 """What can be timed: one unit of a network, or a whole network; batch 1, float32."""
 
@@ -52,14 +53,26 @@ class Runtime(Protocol):
         ...
 
 
+def clock_of(threads: int) -> Callable[[], float]:
+    """The clock of a runtime that works in so many threads, in seconds.
+
+    At one thread, in the caller's, it is that thread's CPU time: what a call takes when nothing else wants the core. A
+    call that the system sets aside for another program's sake is otherwise counted several times too long. At more
+    threads, and where the CPU time is coarse (Windows), it is the wall's.
+    """
+    fine = time.get_clock_info("thread_time").resolution <= MAX_RESOLUTION
+    return time.thread_time if threads == 1 and fine else time.perf_counter
+
+
 @dataclass(frozen=True, slots=True)
 class CallSession:
-    """A session around a function without arguments, timed by ``time.perf_counter``."""
+    """A session around a function without arguments, timed by ``clock``."""
 
     call: Callable[[], object]
+    clock: Callable[[], float] = time.perf_counter
 
     def time_once(self) -> float:
         """Seconds of one call."""
-        start = time.perf_counter()
+        start = self.clock()
         self.call()
-        return time.perf_counter() - start
+        return self.clock() - start

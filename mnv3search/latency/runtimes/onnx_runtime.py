@@ -9,7 +9,7 @@ import numpy as np
 from mnv3search.architecture import Architecture
 from mnv3search.errors import MeasurementError, MissingDependencyError
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME, network_graph, unit_graph
-from mnv3search.latency.runtimes.base import CallSession, Session, Subject
+from mnv3search.latency.runtimes.base import CallSession, Session, Subject, clock_of
 
 
 class OnnxRuntime:
@@ -45,7 +45,7 @@ class OnnxRuntime:
         logits = np.zeros(session.get_outputs()[0].shape, dtype=np.float32)
         binding.bind_ortvalue_input(INPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(image))
         binding.bind_ortvalue_output(OUTPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(logits))
-        return CallSession(lambda: session.run_with_iobinding(binding))
+        return CallSession(lambda: session.run_with_iobinding(binding), clock_of(self.threads))
 
     def _options(self) -> Any:
         options = self._ort.SessionOptions()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec
 from mnv3search.cost.units import Unit
 from mnv3search.errors import MissingDependencyError
-from mnv3search.latency.runtimes.base import CallSession, Session, Subject
+from mnv3search.latency.runtimes.base import CallSession, Session, Subject, clock_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +56,7 @@ class TorchEager:
             with torch.inference_mode():
                 module(image)
 
-        return CallSession(call)
+        return CallSession(call, clock_of(self.threads))
 
 
 def _input_of(subject: Subject) -> tuple[int, int]:
