@@ -124,22 +124,23 @@ def _list(held: HeldOut) -> list[dict[str, object]]:
     ]
 
 
-def main() -> None:
-    """Fit, hold out, print, keep."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="replace the coefficients that ship")
     parser.add_argument("--quick", action="store_true", help="fit and leave one out alone, keep no results")
-    arguments = parser.parse_args()
-    folder = data_folder()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Fit, hold out, print, keep."""
+    arguments, folder, start = _arguments(), data_folder(), time.perf_counter()
     if folder is None:
         raise SystemExit("MNV3SEARCH_DATA names no folder; set it to the folder of the accuracy tables")
-    start = time.perf_counter()
     rows, grid, changes = load_rows(folder), grid_features(), make_changes(seed=arguments.seed)
     posterior = fitted(rows, grid, changes, arguments.seed)
-    fit_seconds = time.perf_counter() - start
-    print(f"fitted to {len(rows)} rows in {fit_seconds:.0f} s; {int(posterior.binding.sum())} changes bind", flush=True)
-    families = [family(network) for network in published_top1()]
+    print(f"fitted to {len(rows)} rows in {time.perf_counter() - start:.0f} s", flush=True)
+    families = np.array([family(network) for network in published_top1()])
     own = np.array([name in OWN_RECIPES for name in families])
     alone = leave_one_out(posterior, rows)
     scale = max(1.0, scale_from(alone.select(own)))
@@ -149,16 +150,14 @@ def main() -> None:
         write_shipped(posterior, scale, rows, arguments.seed)
     if arguments.quick:
         return
-    held, _ = cross_validated(rows, grid, changes, arguments.seed)
+    held = cross_validated(rows, grid, changes, arguments.seed)
     figures = Figures(
         once_for_all=held.select(held.rows.source == 0).summary(),
         accel_nasbench=held.select(held.rows.source == 1).summary(),
         published=left_out.summary(),
         mobilenet_v1=alone.select(~own).scaled(scale).summary(),
-        by_family={
-            name: left_out.select(np.array(families)[own] == name).summary() for name in sorted(OWN_RECIPES)
-        },
-        family_out=_families_out(rows, families, scale, arguments),
+        by_family={name: left_out.select(families[own] == name).summary() for name in sorted(OWN_RECIPES)},
+        family_out=_families_out(rows, families.tolist(), scale, arguments),
         madds_alone=madds_alone(rows, FEATURE_NAMES.index("log_madds"), arguments.seed),
         outside=outside(posterior, scale),
         left_out=_list(left_out),
@@ -167,10 +166,9 @@ def main() -> None:
         std_scale=scale,
         seconds=round(time.perf_counter() - start, 1),
         file_bytes=SHIPPED.stat().st_size,
-    )  # fmt: skip
-    text = page(figures)
-    print(text)
-    write_results("prior", figures.numbers(), text, [arguments.seed])
+    )
+    print(page(figures))
+    write_results("prior", figures.numbers(), page(figures), [arguments.seed])
 
 
 def _shipped(networks: list[str]) -> tuple[np.ndarray, np.ndarray]:

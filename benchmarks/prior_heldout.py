@@ -87,7 +87,7 @@ def scale_from(held: HeldOut) -> float:
     return float(np.sqrt(np.quantile(ratio, ONE_DEVIATION) * np.quantile(ratio, TWO_DEVIATIONS) / 2))
 
 
-def cross_validated(rows: Rows, grid: FloatArray, changes: Changes, seed: int) -> tuple[HeldOut, NDArray[np.intp]]:
+def cross_validated(rows: Rows, grid: FloatArray, changes: Changes, seed: int) -> HeldOut:
     """Both tables by 5 folds, everything chosen anew in each; deviations scaled by the other folds' errors."""
     fold = fold_of_rows(rows, seed)
     top1, std = np.zeros(len(rows)), np.zeros(len(rows))
@@ -103,7 +103,7 @@ def cross_validated(rows: Rows, grid: FloatArray, changes: Changes, seed: int) -
             others = (rows.source == source) & (fold != k)
             scale[(rows.source == source) & (fold == k)] = scale_from(raw.select(others))
     tables = fold >= 0
-    return raw.scaled(scale).select(tables), fold[tables]
+    return raw.scaled(scale).select(tables)
 
 
 def leave_one_out(posterior: Posterior, rows: Rows) -> HeldOut:

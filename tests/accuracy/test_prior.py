@@ -2,17 +2,190 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import math
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
 
-from mnv3search.accuracy.prior import ImagenetPrior
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from benchmarks.prior_changes import residual_groups, with_bottleneck, with_expanded
+from mnv3search.accuracy.prior import PRIOR_FILE, ImagenetPrior
+from mnv3search.architecture import Architecture, SqueezeExciteSpec, make_divisible
+from mnv3search.errors import EvaluatorError
 from mnv3search.families import parse_network
+from strategies import architectures
+
+SHIPPED = files("mnv3search.accuracy") / PRIOR_FILE
+SEEDS = ("mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v2", "mnasnet_a1")
+
+
+def top1(*architectures: Architecture) -> np.ndarray:
+    return np.array([answer.top1 for answer in ImagenetPrior().evaluate(architectures)])
+
+
+def std(*networks: str) -> list[float]:
+    answers = ImagenetPrior().evaluate([parse_network(network) for network in networks])
+    return [answer.top1_std or 0.0 for answer in answers]
 
 
 @pytest.mark.parametrize(
-    ("network", "top1"),
-    [("mobilenet_v3_large", 75.2), ("mobilenet_v3_small", 67.4), ("mobilenet_v2", 72.0), ("mnasnet_a1", 75.2)],
+    ("network", "published_top1"),
+    [
+        ("mobilenet_v3_large", 75.2), ("mobilenet_v3_small", 67.4), ("mobilenet_v2", 72.0), ("mnasnet_a1", 75.2),
+        ("mobilenet_v3_large@0.75", 73.3), ("mobilenet_v3_large/160", 71.7), ("mobilenet_v2@0.5/128", 57.7),
+        ("mobilenet_v3_large_minimalistic", 72.3),
+    ],
+)  # fmt: skip
+def test_published_networks_come_out_near_their_figures(network: str, published_top1: float) -> None:
+    (answer,) = ImagenetPrior().evaluate([parse_network(network)])
+    assert answer.top1 == pytest.approx(published_top1, abs=0.6)
+    assert answer.top1_std is not None
+    assert abs(answer.top1 - published_top1) < 2 * answer.top1_std
+
+
+@pytest.mark.parametrize(
+    ("variant", "difference"),
+    [("mobilenet_v3_large_relu", -0.7), ("mobilenet_v3_large_hswish16", 0.2), ("mobilenet_v3_large_hswish112", -0.2)],
 )
-def test_the_references_come_out_near_their_published_figures(network, top1):
-    (evaluation,) = ImagenetPrior().evaluate([parse_network(network)])
-    assert evaluation.top1 == pytest.approx(top1, abs=0.5)
-    assert 0.1 < evaluation.top1_std < 1.0
+def test_activations_do_what_table_5_says(variant: str, difference: float) -> None:
+    large, other = top1(parse_network("mobilenet_v3_large"), parse_network(variant))
+    assert other - large == pytest.approx(difference, abs=0.2)
+    assert math.copysign(1, other - large) == math.copysign(1, difference)
+
+
+def test_the_deviation_is_at_least_an_activation_s_effect() -> None:
+    assert min(std("mobilenet_v3_large_hswish16", "mobilenet_v3_large_hswish112")) > 0.2
+    relu = parse_network("mobilenet_v3_large_reduced_tail").map_blocks(lambda b: replace(b, activation="relu"))
+    assert (ImagenetPrior().evaluate([relu])[0].top1_std or 0) > 0.7
+
+
+def test_the_deviation_grows_away_from_the_data() -> None:
+    near, farther, farthest = std("mobilenet_v3_large", "mobilenet_v3_large@2", "mobilenet_v3_large@4/512")
+    assert near < farther < farthest
+    assert std("mobilenet_v3_large/224")[0] < std("mobilenet_v3_large/48")[0]
+    assert std("mnasnet_a1")[0] < std("efficientnet_b0")[0]
+
+
+def _shrinking_expansions(seed: Architecture) -> list[list[Architecture]]:
+    """For every block with an expansion: the seed, then that expansion 8 channels smaller each time, to a third."""
+    walks = []
+    for index, (block, channels) in enumerate(zip(seed.blocks, seed.in_channels(), strict=True)):
+        if block.has_expansion(channels):
+            widths = range(block.expanded_channels, max(channels, block.expanded_channels // 3), -8)
+            walks.append([with_expanded(seed, index, width) for width in widths])
+    return walks
+
+
+def _shrinking_bottlenecks(seed: Architecture) -> list[list[Architecture]]:
+    walks = []
+    for group in residual_groups(seed):
+        widest = seed.blocks[group[0]].out_channels
+        walks.append([with_bottleneck(seed, group, width) for width in range(widest, max(7, widest // 2), -8)])
+    return walks
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_shrinking_never_raises_top1_noticeably_and_never_jumps(seed: str) -> None:
+    architecture = parse_network(seed)
+    for walk in (*_shrinking_expansions(architecture), *_shrinking_bottlenecks(architecture)):
+        path = top1(*walk)
+        assert path.max() - path[0] < 0.05
+        assert np.abs(np.diff(path)).max(initial=0) < 1.0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_expansions_act_smoothly(seed: str) -> None:
+    for walk in _shrinking_expansions(parse_network(seed)):
+        assert np.abs(np.diff(top1(*walk))).max(initial=0) < 0.2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_squeeze_excite_and_larger_kernels_help_on_the_whole(seed: str) -> None:
+    base = parse_network(seed)
+    plain = base.map_blocks(lambda b: replace(b, squeeze_excite=None))
+    squeezed = base.map_blocks(
+        lambda b: replace(b, squeeze_excite=SqueezeExciteSpec(make_divisible(b.expanded_channels / 4)))
+    )
+    small = base.map_blocks(lambda b: replace(b, kernel_size=3))
+    large = base.map_blocks(lambda b: replace(b, kernel_size=5))
+    without, with_se, kernel_3, kernel_5 = top1(plain, squeezed, small, large)
+    assert 0.5 < with_se - without < 6
+    assert 0.2 < kernel_5 - kernel_3 < 6
+
+
+def test_wider_and_finer_is_better() -> None:
+    widths = top1(*(parse_network(f"mobilenet_v3_large@{width}") for width in (0.35, 0.5, 0.75, 1.0, 1.25)))
+    sizes = top1(*(parse_network(f"mobilenet_v3_small/{size}") for size in (96, 128, 160, 192, 224, 256)))
+    assert (np.diff(widths) > 0.5).all()
+    assert (np.diff(sizes) > 0.5).all()
+
+
+@settings(max_examples=30)
+@given(architectures())
+def test_any_architecture_gets_a_percentage(architecture: Architecture) -> None:
+    (answer,) = ImagenetPrior().evaluate([architecture])
+    assert 0 < answer.top1 < 100
+    assert answer.top1_std is not None
+    assert 0 < answer.top1_std < math.inf
+
+
+def test_names_of_layers_conventions_and_order_of_asking_do_not_matter() -> None:
+    networks = [parse_network(name) for name in (*SEEDS, "mobilenet_v1@0.5/160")] * 3
+    together = top1(*networks)
+    assert together == pytest.approx(np.array([top1(network)[0] for network in networks]), abs=2e-6)
+
+
+def test_the_file_is_small_and_says_where_it_comes_from() -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    provenance = json.loads(text)["provenance"]
+    assert len(text.encode()) <= 1_000_000
+    assert [source["licence"] for source in provenance["sources"]] == ["Apache-2.0", "Apache-2.0", "facts"]
+    assert [source["rows"] for source in provenance["sources"]] == [1625, 4081, 65]
+    assert "benchmarks" in provenance["command"]
+    assert {"date", "versions", "seed"} <= provenance.keys()
+
+
+def _altered(tmp_path: Path, **changes: object) -> ImagenetPrior:
+    data = json.loads(SHIPPED.read_text(encoding="utf-8")) | changes
+    path = tmp_path / "prior.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return ImagenetPrior(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"version": 99}, "version 99.*reads 1"),
+        ({"format": "other"}, "format must be"),
+        ({"features": ["depth"]}, "other features"),
+        ({"weights": [1.0]}, "'weights' as finite numbers"),
+        ({"offset": math.inf}, "'offset' as finite numbers"),
+        ({"offset": None}, "offset"),
+        ({"inducing": 3}, "wrong form"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    with pytest.raises(EvaluatorError, match=says):
+        _altered(tmp_path, **changes).evaluate([parse_network("mobilenet_v2")])
+
+
+def test_a_truncated_or_missing_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "prior.json"
+    path.write_text(SHIPPED.read_text(encoding="utf-8")[:5000], encoding="utf-8")
+    with pytest.raises(EvaluatorError, match=r"not valid JSON.*restore"):
+        ImagenetPrior(path).evaluate([parse_network("mobilenet_v2")])
+    with pytest.raises(EvaluatorError, match="cannot be read"):
+        ImagenetPrior(tmp_path / "none.json").evaluate([parse_network("mobilenet_v2")])
+
+
+def test_a_field_that_is_gone_is_named(tmp_path: Path) -> None:
+    data = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    del data["noise_variance"]
+    path = tmp_path / "prior.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(EvaluatorError, match="noise_variance"):
+        ImagenetPrior(path).evaluate([parse_network("mobilenet_v2")])

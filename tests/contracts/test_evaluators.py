@@ -1,0 +1,100 @@
+"""What every accuracy evaluator must keep to; one joins by being added to ``EVALUATORS``.
+
+A package with an evaluator of its own subclasses :class:`EvaluatorContract` and overrides the fixture ``evaluator``
+(and ``networks``, where it cannot answer for ImageNet networks).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from mnv3search.accuracy.evaluator import Evaluation, Evaluator, checked_evaluations, is_cheap
+from mnv3search.accuracy.prior import ImagenetPrior
+from mnv3search.architecture import Architecture
+from mnv3search.cost.counts import count
+from mnv3search.errors import EvaluatorError
+from mnv3search.families import published
+
+
+class MaddsEvaluator:
+    """The least that is an evaluator: a score from counts, with no deviation."""
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        """Base-10 logarithm of MAdds."""
+        return [Evaluation(math.log10(count(architecture).madds)) for architecture in architectures]
+
+
+EVALUATORS: dict[str, Callable[[], Evaluator]] = {"prior": ImagenetPrior, "minimal": MaddsEvaluator}
+
+
+class EvaluatorContract:
+    """The tests; ``evaluator`` gives the one under test and ``networks`` what it is asked about."""
+
+    @pytest.fixture(params=EVALUATORS)
+    def evaluator(self, request: pytest.FixtureRequest) -> Evaluator:
+        return EVALUATORS[request.param]()
+
+    @pytest.fixture
+    def networks(self) -> tuple[Architecture, ...]:
+        return (
+            published("mobilenet_v3_large"),
+            published("mobilenet_v3_small", 0.5, 96),
+            published("mobilenet_v2"),
+            published("mobilenet_v3_large_xiaolai"),
+        )
+
+    def test_is_one(self, evaluator: Evaluator) -> None:
+        assert isinstance(evaluator, Evaluator)
+
+    def test_one_finite_evaluation_for_each_network(
+        self, evaluator: Evaluator, networks: tuple[Architecture, ...]
+    ) -> None:
+        answers = checked_evaluations(evaluator, networks)
+        assert len(answers) == len(networks)
+        assert all(isinstance(answer, Evaluation) and math.isfinite(answer.top1) for answer in answers)
+
+    def test_a_deviation_is_positive_or_unknown(self, evaluator: Evaluator, networks: tuple[Architecture, ...]) -> None:
+        deviations = [answer.top1_std for answer in evaluator.evaluate(networks)]
+        assert all(std is None or 0 < std < math.inf for std in deviations)
+
+    def test_keeps_the_order(self, evaluator: Evaluator, networks: tuple[Architecture, ...]) -> None:
+        forward, backward = evaluator.evaluate(networks), evaluator.evaluate(networks[::-1])
+        assert [a.top1 for a in forward] == pytest.approx([a.top1 for a in backward][::-1], abs=1e-5)
+
+    def test_the_batch_does_not_matter(self, evaluator: Evaluator, networks: tuple[Architecture, ...]) -> None:
+        together = [answer.top1 for answer in evaluator.evaluate(networks)]
+        assert [evaluator.evaluate([network])[0].top1 for network in networks] == pytest.approx(together, abs=1e-5)
+
+    def test_same_question_same_answer(self, evaluator: Evaluator, networks: tuple[Architecture, ...]) -> None:
+        assert list(evaluator.evaluate(networks)) == list(evaluator.evaluate(list(networks)))
+
+    def test_nothing_asked_nothing_answered(self, evaluator: Evaluator) -> None:
+        assert list(evaluator.evaluate([])) == []
+
+    def test_a_cheap_one_says_so_by_a_bool(self, evaluator: Evaluator) -> None:
+        assert getattr(evaluator, "cheap", False) in {True, False}
+        assert is_cheap(evaluator) == bool(getattr(evaluator, "cheap", False))
+
+
+class TestEvaluators(EvaluatorContract):
+    pass
+
+
+class _Broken:
+    def __init__(self, answers: list[Evaluation]) -> None:
+        self.answers = answers
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        return self.answers
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [([], "0 evaluations for 1"), ([Evaluation(math.nan)], "not finite"), ([Evaluation(math.inf)], "not finite")],
+)
+def test_an_unusable_answer_is_refused_by_name(answers: list[Evaluation], says: str) -> None:
+    with pytest.raises(EvaluatorError, match=f"_Broken gave .*{says}"):
+        checked_evaluations(_Broken(answers), [published("mobilenet_v2")])
