@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,16 +196,22 @@ class HostDevice:
         return dict(zip(parts, self.unit_latency_ms(parts).tolist(), strict=True))
 
     def latency_error_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
-        """One standard deviation, shape (n,): the calibration's on networks left out, and the units' own noise."""
+        """One standard deviation, shape (n,).
+
+        It joins the calibration's on networks left out (growing away from these), the noise of the network's own
+        units, and how much the machine's pace varied between the moments of the measurement.
+        """
         latency = self.latency_ms(architectures)
         calibration = self.calibration
+        pace_error = self.table.level_error if architectures else 0.0
         found = []
         for architecture, ms in zip(architectures, latency, strict=True):
             parts = units(architecture)
             alone, errors = self._unit_times(parts)
             sums, elements = alone.sum(keepdims=True), entering_elements(parts).sum(keepdims=True)
             model = float(calibration.relative_error(sums, elements, np.array([ms]))[0]) * ms
-            found.append(float(np.hypot(model, calibration.scale * np.linalg.norm(errors))))
+            noise = calibration.scale * float(np.linalg.norm(errors))
+            found.append(math.hypot(model, noise, pace_error * ms))
         return np.array(found, dtype=np.float64)
 
     def measure(self, architectures: Sequence[Architecture], progress: Progress | None = None) -> list[MeasuredLatency]:

@@ -180,5 +180,10 @@ def median_error(ms: FloatArray, deviation: float) -> float:
     by_repeats = MEDIAN_EFFICIENCY * deviation / math.sqrt(len(ms))
     if len(ms) < 2 * MOMENTS:
         return by_repeats
-    moments = [np.median(part) for part in np.array_split(ms, MOMENTS)]
-    return max(by_repeats, float(np.std(moments, ddof=1)) / math.sqrt(MOMENTS))
+    return max(by_repeats, moment_deviation(ms) / math.sqrt(MOMENTS))
+
+
+def moment_deviation(ms: FloatArray) -> float:
+    """Standard deviation of the medians of :data:`MOMENTS` contiguous parts: how far one moment is from another."""
+    parts = np.array_split(ms, min(MOMENTS, len(ms)))
+    return float(np.std([np.median(part) for part in parts], ddof=1)) if len(parts) > 1 else 0.0

@@ -17,7 +17,7 @@ import numpy as np
 from mnv3search.errors import DeviceError, RunError
 from mnv3search.files import write_text
 from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.measure import FloatArray, Round, Timing, at_level, pace, summarise
+from mnv3search.latency.measure import FloatArray, Round, Timing, at_level, moment_deviation, pace, summarise
 
 FORMAT = "mnv3search.latency_table"
 VERSION = 1
@@ -127,6 +127,11 @@ class LatencyTable:
             DeviceError: nothing has been measured.
         """
         return float(np.median(self._first_readings()))
+
+    @property
+    def level_error(self) -> float:
+        """How far the machine's pace at another moment is from the level: one standard deviation, as a share."""
+        return moment_deviation(self._first_readings().reshape(-1)) / self.level_ms
 
     def _first_readings(self) -> FloatArray:
         for sitting in self._sittings:

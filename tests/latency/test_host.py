@@ -299,7 +299,7 @@ def test_real_networks_are_measured_priced_and_kept(tmp_path: Path, name: str) -
     pytest.importorskip(name)
     calibrating, some = tiny(5), tiny(2, seed=4)
     device = HostDevice(
-        load_runtime(name), cache_dir=tmp_path, plan=replace(QUICK, rounds=10), reference=tiny(1)[0],
+        load_runtime(name), cache_dir=tmp_path, plan=replace(QUICK, rounds=6), reference=tiny(1)[0],
         calibrate_on=calibrating,
     )  # fmt: skip
     priced = device.latency_ms(some)
@@ -311,7 +311,7 @@ def test_real_networks_are_measured_priced_and_kept(tmp_path: Path, name: str) -
     assert (device.latency_error_ms(some) > 0).all()
     before = device.path.read_bytes()
     again = HostDevice(
-        load_runtime(name), cache_dir=tmp_path, plan=replace(QUICK, rounds=10), reference=tiny(1)[0],
+        load_runtime(name), cache_dir=tmp_path, plan=replace(QUICK, rounds=6), reference=tiny(1)[0],
         calibrate_on=calibrating,
     )  # fmt: skip
     np.testing.assert_allclose(again.latency_ms(some), priced, rtol=1e-12)

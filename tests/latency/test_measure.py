@@ -17,6 +17,7 @@ from mnv3search.latency.measure import (
     MeasuringPlan,
     at_level,
     median_error,
+    moment_deviation,
     pace,
     rounds,
     slot_of,
@@ -83,6 +84,12 @@ def test_moments_that_differ_widen_the_error() -> None:
     steady = 1 + 0.01 * rng.standard_normal(64)
     wandering = steady + np.repeat([0, 0.1, 0, 0.1, 0, 0.1, 0, 0.1], 8)
     assert median_error(wandering, 0.01) > 5 * median_error(steady, 0.01)
+
+
+def test_deviation_of_moments_by_hand() -> None:
+    # eight parts of two: medians 1 and 3, four times each; variance 8/7
+    assert moment_deviation(np.repeat([1.0, 3.0] * 4, 2)) == pytest.approx(np.sqrt(8 / 7))
+    assert moment_deviation(np.array([5.0])) == 0
 
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=60), st.floats(0.5, 2))

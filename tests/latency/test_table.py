@@ -70,6 +70,13 @@ def test_a_second_sitting_adds_to_an_entry() -> None:
     assert table.rounds_of("b") == 0
 
 
+def test_level_error_is_how_the_pace_varies() -> None:
+    assert filled([[10.0]] * 16, {"a": [1.0] * 16}).level_error == 0
+    wandering = filled([[10.0]] * 8 + [[12.0]] * 8, {"a": [1.0] * 16})
+    # moments 10 and 12, four each, at a level of 11
+    assert wandering.level_error == pytest.approx(np.sqrt(8 / 7) / 11)
+
+
 def test_unknown_entries_and_empty_tables_are_said() -> None:
     with pytest.raises(DeviceError, match="no time of b; measure it"):
         filled([[10.0]], {"a": [1.0]}).timing("b")
