@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,7 @@ DEFAULT_RUNTIME = "onnxruntime"
 REFERENCE = "mobilenet_v3_large"
 SPACE_UNITS = 100  # from so many unknown units on, the table is calibrated anew on networks made of them
 CALIBRATION_NETWORKS = 12
+UNIT_SECONDS = 1.5  # least duration of a sitting of units: a layer search asks for a few new ones in every step
 FALLBACK_NETWORKS = (
     "mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v3_large_minimalistic", "mobilenet_v2", "mnasnet_a1",
     "mnasnet_small", "mobilenet_v3_small_minimalistic", "mobilenet_v3_large_reduced_tail",
@@ -114,6 +116,8 @@ class HostDevice:
             DeviceError: the table cannot be written.
         """
         unknown = [u for u in dict.fromkeys(parts) if u not in self._alone and not self._is_measured(unit_key(u))]
+        if not unknown and self._calibration is not None:
+            return
         networks = self._calibrating(parts, len(unknown))
         subjects: dict[str, Subject] = {network_key(a): a for a in networks}
         subjects |= {unit_key(unit): unit for a in networks for unit in units(a)}
@@ -136,14 +140,18 @@ class HostDevice:
         return [] if enough else [published(name) for name in FALLBACK_NETWORKS]
 
     def _whole_networks(self) -> list[str]:
-        return [key for key in self.table.networks if self._is_measured(key)]
+        """Networks measured to the end, their units as well (an interrupted measurement may have only the former)."""
+        return [
+            key
+            for key in self.table.networks
+            if self._is_measured(key) and all(self._is_measured(unit_key(u)) for u in units(network_of_key(key)))
+        ]
 
     def _measure(self, subjects: dict[str, Subject], progress: Progress | None) -> None:
         self._calibration = None
-        self._alone.clear()
-        measure_into(
-            self.table, subjects, self.reference, self.runtime, self.plan, lambda: self.table.save(self.path), progress
-        )
+        plan = replace(self.plan, min_seconds=min(self.plan.min_seconds, UNIT_SECONDS))
+        save = partial(self.table.save, self.path)
+        measure_into(self.table, subjects, self.reference, self.runtime, plan, save, progress)
 
     @property
     def calibration(self) -> Calibration:

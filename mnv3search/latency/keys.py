@@ -38,6 +38,7 @@ def network_key(architecture: Architecture) -> str:
     return _canonical(to_mapping(architecture))
 
 
+@lru_cache(maxsize=1 << 10)
 def network_of_key(key: str) -> Architecture:
     """The network of a :func:`network_key`.
 

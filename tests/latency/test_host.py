@@ -158,6 +158,18 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path: Path, sto
     assert runtime.calls == whole.calls - kept * calls_a_round
 
 
+def test_networks_whose_units_are_missing_calibrate_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnv3search.latency.sitting.MAX_SESSIONS", 40)
+    some = variants(12)
+    stopped = KnownRuntime(stop_after=3_000)  # in the second of the batches; the networks stand in the first
+    with pytest.raises(KeyboardInterrupt):
+        known_device(stopped, tmp_path).prepare(parts_of(some))
+    device = known_device(KnownRuntime(), tmp_path)
+    assert sum(device.table.rounds_of(key) == 40 for key in device.table.networks) == 12
+    alone = published("mobilenet_v3_small", resolution=32)
+    assert device.latency_ms([alone])[0] == pytest.approx(sum(true_ms(unit) for unit in units(alone)), rel=0.05)
+
+
 def test_too_slow_a_measurement_keeps_its_rounds(tmp_path: Path) -> None:
     some = variants(2)
     device = known_device(KnownRuntime(), tmp_path, replace(QUICK, max_seconds=0.0))
