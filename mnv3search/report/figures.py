@@ -104,14 +104,9 @@ def draw_comparison(
         colour, marker = GROUP_COLOURS[index % len(GROUP_COLOURS)], GROUP_MARKERS[index % len(GROUP_MARKERS)]
         drawn = [j for j in members if j.top1 is not None]
         missing += [j.name for j in members if j.top1 is None]
-        front = (fronts or {}).get(group, ())
-        if front:
+        if front := (fronts or {}).get(group, ()):
             lines.append([(c.latency_ms, c.top1) for c in front])
-            axes.plot(*zip(*lines[-1], strict=True), color=colour, lw=1.2, alpha=0.6, zorder=2,
-                      label=f"{_short(group)}: Pareto front")  # fmt: skip
-        _error_bars(axes, drawn, colour)
-        x, y = [j.latency_ms for j in drawn], [j.top1 or 0.0 for j in drawn]
-        axes.scatter(x, y, marker=marker, s=60, color=colour, ec="white", lw=0.8, zorder=4, label=_short(group))
+        _draw_group(axes, _short(group), drawn, front, colour, marker)
         names += [_name(j, _short(j.name), colour) for j in drawn]
     if target_latency_ms is not None:
         _draw_target(axes, target_latency_ms)
@@ -119,6 +114,17 @@ def draw_comparison(
     _place_names(figure, axes, names, lines, [])
     _save(figure, png, svg)
     return missing
+
+
+def _draw_group(
+    axes: Axes, group: str, members: Sequence[Judged], front: Sequence[Candidate], colour: str, marker: str
+) -> None:
+    if front:
+        x, y = [c.latency_ms for c in front], [c.top1 for c in front]
+        axes.plot(x, y, color=colour, lw=1.2, alpha=0.6, zorder=2, label=f"{group}: Pareto front")
+    _error_bars(axes, members, colour)
+    x, y = [j.latency_ms for j in members], [j.top1 or 0.0 for j in members]
+    axes.scatter(x, y, marker=marker, s=60, color=colour, ec="white", lw=0.8, zorder=4, label=group)
 
 
 def comparison_labels(summary: RunSummary) -> tuple[str, str]:
