@@ -32,9 +32,11 @@ class Site:
 
     def describe(self, new_channels: int) -> str:
         """Such as ``expansion of block 4: 240 → 200`` or ``bottleneck of blocks 3–5: 40 → 32``."""
-        first, last = self.members[0], self.members[-1]
-        where = "the stem" if first == last == STEM else f"block {last}" if first == last else ""
-        where = where or (f"the stem and blocks 0–{last}" if first == STEM else f"blocks {first}–{last}")
+        parts = ["the stem"] if self.members[0] == STEM else []
+        blocks = [member for member in self.members if member != STEM]
+        if blocks:
+            parts.append(f"block {blocks[0]}" if len(blocks) == 1 else f"blocks {blocks[0]}–{blocks[-1]}")
+        where = " and ".join(parts)
         return f"{self.kind} of {where}: {self.channels} → {new_channels}"
 
     def widths(self, divisor: int) -> tuple[int, ...]:

@@ -124,8 +124,12 @@ class RunFolder:
         self.manifest.update(facts)
         self.manifest["status"] = status
         self.manifest["finished"] = _now()
-        self.manifest["seconds"] = round(float(self.manifest.get("seconds", 0.0)) + seconds, 3)
+        self.manifest["seconds"] = self.seconds_with(seconds)
         self._save()
+
+    def seconds_with(self, seconds: float) -> float:
+        """The seconds of all sessions, this one's ``seconds`` included."""
+        return round(float(self.manifest.get("seconds", 0.0)) + seconds, 3)
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file of this folder."""

@@ -187,10 +187,8 @@ def _conclude(bench: _Bench, found: _Found) -> RunOutcome:
     summary = _summary(bench, found, winner, references, finalists)
     bench.progress.stage("writing the report")
     write_report(bench.folder, summary)
-    evaluated = bench.memory.distinct
-    bench.folder.finish(
-        "finished", time.monotonic() - bench.started, evaluated=evaluated, target_latency_ms=found.target_ms
-    )
+    evaluated, seconds = bench.memory.distinct, time.monotonic() - bench.started
+    bench.folder.finish("finished", seconds, evaluated=evaluated, target_latency_ms=found.target_ms)
     return RunOutcome(summary, reference, evaluated, float(bench.folder.manifest["seconds"]), bench.folder)
 
 
@@ -219,6 +217,6 @@ def _summary(
         seed=seed,
         steps=steps,
         notes=found.notes,
-        manifest=bench.folder.manifest,
+        manifest=bench.folder.manifest | {"seconds": bench.folder.seconds_with(time.monotonic() - bench.started)},
         latency_errors_ms=judge.errors_ms(shown),
     )

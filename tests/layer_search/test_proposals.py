@@ -118,5 +118,5 @@ def test_widths_are_multiples_of_the_divisor_below_the_present_one() -> None:
 def test_changes_are_described_in_words() -> None:
     assert Site("expansion", (4,), 240).describe(200) == "expansion of block 4: 240 → 200"
     assert Site("bottleneck", (3, 4, 5), 40).describe(32) == "bottleneck of blocks 3–5: 40 → 32"
-    assert Site("bottleneck", (-1, 0), 16).describe(8) == "bottleneck of the stem and blocks 0–0: 16 → 8"
+    assert Site("bottleneck", (-1, 0), 16).describe(8) == "bottleneck of the stem and block 0: 16 → 8"
     assert Site("bottleneck", (-1,), 32).describe(24) == "bottleneck of the stem: 32 → 24"
