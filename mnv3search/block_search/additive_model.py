@@ -22,12 +22,14 @@ class Belief:
         offsets: where each column's effects begin, shape (P,).
         intercept, effects: the mean; effects have shape (F,).
         spread: (F, F), maps standard normal draws to deviations of the effects.
+        share: how often each choice was seen, shape (F,): the mean value over what was seen is the same in every draw.
     """
 
     offsets: NDArray[np.int64]
     intercept: float
     effects: Floats
     spread: Floats
+    share: Floats
 
     def mean(self, rows: Rows) -> Floats:
         """Expected values of ``rows`` (n, P); shape (n,)."""
@@ -35,8 +37,9 @@ class Belief:
 
     def draw(self, rng: np.random.Generator) -> Belief:
         """One sample of the posterior, itself a belief."""
-        effects = self.effects + self.spread @ rng.standard_normal(len(self.effects))
-        return Belief(self.offsets, self.intercept, effects, self.spread)
+        deviation = self.spread @ rng.standard_normal(len(self.effects))
+        intercept = self.intercept - float(deviation @ self.share)
+        return Belief(self.offsets, intercept, self.effects + deviation, self.spread, self.share)
 
     def _sum(self, effects: Floats, rows: Rows) -> Floats:
         return np.asarray(self.intercept + effects[rows + self.offsets].sum(axis=1), dtype=np.float64)
@@ -80,7 +83,7 @@ class AdditiveModel:
         effects = vectors @ (moment / (values + lam))
         noise = max(variation - float((moment**2 / (values + lam)).sum()), 1e-12 * variation) / self.count
         spread = vectors * np.sqrt(noise / (values + lam))
-        return Belief(self._offsets, mean - float(effects @ share), effects, spread)
+        return Belief(self._offsets, mean - float(effects @ share), effects, spread, share)
 
     def _evidence(self, lam: float, values: Floats, moment: Floats, variation: float) -> float:
         rest = max(variation - float((moment**2 / (values + lam)).sum()), 1e-12 * variation)

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import importlib
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from search_fakes import CostlyEvaluator, EffectEvaluator, OpaqueLatency, UnitLatency, small_space
+
+from mnv3search.accuracy.evaluator import Evaluation
+from mnv3search.architecture import Architecture
+from mnv3search.block_search import SearchProgress, search
+from mnv3search.errors import EvaluatorError, InfeasibleError, Mnv3SearchError, TargetError, UnknownNameError
+
+LARGE, BLOCKS = small_space("large"), small_space("blocks")
+TARGET_MS = 24.0
+
+
+def _random_top1(count: int, seed: int) -> list[float]:
+    """Sorted top-1 of the first ``count`` random networks within the target."""
+    within = [a for a in LARGE.sample(20 * count, seed) if UnitLatency().latency_ms([a])[0] <= TARGET_MS]
+    return sorted(EffectEvaluator.top1(a) for a in within[:count])
+
+
+def test_auto_is_far_better_than_random_on_the_same_number_of_evaluations() -> None:
+    for seed in range(3):
+        auto = search(LARGE, UnitLatency(), EffectEvaluator(), TARGET_MS, 300, seed)
+        random = _random_top1(300, seed)
+        assert len(random) == 300
+        assert auto.sampler == "evolution"
+        assert auto.best.top1 > random[-1] + 0.25 * (random[-1] - random[150])
+
+
+@pytest.mark.parametrize("name", ["blocks", "widths", "stage choices"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_auto_finds_the_true_optimum_of_a_small_space(name: str, share: float) -> None:
+    space = small_space(name)
+    every = list(space.enumerate())
+    times = UnitLatency().latency_ms(every)
+    target = float(times.min() + share * (times.max() - times.min()))
+    truth = max(EffectEvaluator.top1(a) for a, ms in zip(every, times, strict=True) if ms <= target)
+    found = search(space, UnitLatency(), EffectEvaluator(), target, 320)
+    assert found.best.top1 == pytest.approx(truth, abs=1e-9)
+
+
+def test_auto_stops_when_everything_within_the_target_is_known() -> None:
+    space = small_space("widths")
+    times = UnitLatency().latency_ms(list(space.enumerate()))
+    target = float(sorted(times)[len(times) // 2])
+    found = search(space, UnitLatency(), EffectEvaluator(), target, 10_000)
+    assert found.evaluated == (times <= target).sum()
+    assert (found.refused, found.duplicates) == (0, 0)
+
+
+def test_auto_learns_latencies_of_whole_networks() -> None:
+    found = search(LARGE, OpaqueLatency(), EffectEvaluator(), TARGET_MS, 300)
+    exact = search(LARGE, UnitLatency(), EffectEvaluator(), TARGET_MS, 300)
+    assert found.best.top1 > 0.5 * (_random_top1(300, 0)[-1] + exact.best.top1)
+
+
+class _Stopping(EffectEvaluator):
+    """Fails as a killed process would: in the middle of a search."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._after = after
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        if len(self.seen) + len(architectures) > self._after:
+            raise KeyboardInterrupt
+        return super().evaluate(architectures)
+
+
+_Stopping.__name__ = "EffectEvaluator"  # a study is known by its evaluator's name
+
+
+@pytest.mark.parametrize("latency", [UnitLatency, OpaqueLatency])
+def test_a_killed_auto_search_resumes_to_the_same_result(tmp_path: Path, latency: type[UnitLatency]) -> None:
+    whole = search(LARGE, latency(), EffectEvaluator(), TARGET_MS, 400, 5, start=[])
+    storage = tmp_path / "study.log"
+    with pytest.raises(KeyboardInterrupt):
+        search(LARGE, latency(), _Stopping(200), TARGET_MS, 400, 5, storage=storage)
+    storage.write_bytes(storage.read_bytes()[:-700])  # and the last line is torn
+    saved = storage.read_bytes().count(b'"evaluated"')
+    rest = EffectEvaluator()
+    resumed = search(LARGE, latency(), rest, TARGET_MS, 400, 5, storage=storage)
+    assert 128 <= saved < 200
+    assert len(rest.seen) == 400 - saved
+    assert resumed.candidates == whole.candidates
+    assert resumed.best == whole.best
+    assert (resumed.refused, resumed.duplicates) == (whole.refused, whole.duplicates)
+    again = EffectEvaluator()
+    assert search(LARGE, latency(), again, TARGET_MS, 400, 5, storage=storage).candidates == whole.candidates
+    assert again.seen == []
+
+
+def test_a_costly_evaluation_is_saved_as_soon_as_it_is_known(tmp_path: Path) -> None:
+    storage = tmp_path / "study.log"
+    counts: list[int] = []
+
+    class Watching(CostlyEvaluator):
+        def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+            counts.append(storage.read_bytes().count(b'"evaluated"'))
+            return super().evaluate(architectures)
+
+    search(LARGE, UnitLatency(), Watching(), TARGET_MS, 6, sampler="evolution", storage=storage)
+    assert counts == [0, 1, 2, 3, 4, 5]
+
+
+def test_auto_for_costly_evaluators_is_gp_or_tpe() -> None:
+    pytest.importorskip("torch")
+    assert search(BLOCKS, UnitLatency(), CostlyEvaluator(), 1e6, 3).sampler == "gp"
+    assert search(LARGE, UnitLatency(), CostlyEvaluator(), TARGET_MS, 3).sampler == "tpe"
+
+
+def test_starts_come_first_where_they_may_be_evaluated() -> None:
+    inside = [a for a in LARGE.sample(400, 1) if UnitLatency().latency_ms([a])[0] <= TARGET_MS][:2]
+    assert len(inside) == 2
+    slow = [a for a in LARGE.sample(40, 1) if UnitLatency().latency_ms([a])[0] > TARGET_MS][:1]
+    outside = BLOCKS.sample(1, 0)
+    for sampler in ("auto", "tpe"):
+        evaluator = EffectEvaluator()
+        search(LARGE, UnitLatency(), evaluator, TARGET_MS, 5, sampler=sampler, start=[*outside, *slow, *inside])
+        assert evaluator.seen[:2] == inside
+
+
+def test_progress_counts_up_to_the_trials() -> None:
+    reports: list[SearchProgress] = []
+    found = search(LARGE, UnitLatency(), EffectEvaluator(), TARGET_MS, 150, progress=reports.append)
+    assert [report.done for report in reports] == [64, 128, 150]
+    assert all(report.trials == 150 for report in reports)
+    assert reports[-1].best_top1 == found.best.top1
+    assert reports[-1].best_latency_ms == found.best.latency_ms
+
+
+def test_an_infeasible_target_is_refused_before_anything_is_evaluated() -> None:
+    evaluator = EffectEvaluator()
+    with pytest.raises(InfeasibleError) as caught:
+        search(LARGE, UnitLatency(), evaluator, 1.5, 10)
+    assert caught.value.exact
+    assert evaluator.seen == []
+
+
+def test_a_target_that_only_the_fastest_meets_gives_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("mnv3search.block_search.search"), "IDLE_ASKS", 20)
+    fastest = search(LARGE, UnitLatency(), EffectEvaluator(), 1e6, 1).feasibility
+    for sampler in ("auto", "nsga2"):
+        found = search(LARGE, UnitLatency(), EffectEvaluator(), fastest.fastest_ms, 5, sampler=sampler)
+        assert found.best.architecture == fastest.fastest
+
+
+def test_a_target_that_never_binds_is_said() -> None:
+    assert not search(LARGE, UnitLatency(), EffectEvaluator(), 1e6, 5).binding
+    assert search(LARGE, UnitLatency(), EffectEvaluator(), TARGET_MS, 5).binding
+
+
+class _Answering:
+    def __init__(self, *answers: float) -> None:
+        self._answers = answers
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        return [Evaluation(answer) for answer in self._answers]
+
+
+@pytest.mark.parametrize("answers", [(math.nan,), (math.inf,), (), (70.0, 71.0)])
+def test_an_unusable_answer_is_an_error(answers: tuple[float, ...]) -> None:
+    with pytest.raises(EvaluatorError, match="_Answering"):
+        search(LARGE, UnitLatency(), _Answering(*answers), TARGET_MS, 3, sampler="random")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"target_latency_ms": 0.0}, TargetError),
+        ({"target_latency_ms": math.nan}, TargetError),
+        ({"sampler": "tpo"}, UnknownNameError),
+        ({"trials": 0}, Mnv3SearchError),
+        ({"objectives": 3}, Mnv3SearchError),
+        ({"reward_exponent": 0.1}, Mnv3SearchError),
+    ],
+)
+def test_bad_settings_are_named(options: dict[str, object], error: type[Exception]) -> None:
+    settings = {"target_latency_ms": TARGET_MS, **options}
+    with pytest.raises(error, match=next(iter(options)).replace("target_latency_ms", "latency")):
+        search(LARGE, UnitLatency(), EffectEvaluator(), **settings)  # type: ignore[arg-type]
+
+
+def test_a_search_that_saves_nothing_starts_without_optuna() -> None:
+    program = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from search_fakes import *\nfrom mnv3search.block_search import search\n"
+        "search(small_space('blocks'), UnitLatency(), EffectEvaluator(), 1e6, 70)\n"
+        "sys.exit(bool({'optuna', 'torch', 'scipy'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0

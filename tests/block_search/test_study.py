@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from search_fakes import EffectEvaluator, UnitLatency, small_space
+
+from mnv3search.block_search import search
+from mnv3search.block_search.objective import Objective
+from mnv3search.block_search.study import Outcome, ParameterCodec, StudyIdentity, StudyLedger
+from mnv3search.errors import RunError
+
+OBJECTIVE = Objective(30.0)
+SPACE = small_space("blocks")
+IDENTITY = StudyIdentity.of(SPACE, EffectEvaluator(), "evolution", 0, OBJECTIVE)
+
+
+def _outcomes() -> list[Outcome]:
+    rows = SPACE.canonical(np.random.default_rng(0).integers(0, 2, (3, len(SPACE.parameters))))
+    return [
+        Outcome(rows[0], "evaluated", 20.0, 70.0, 0.5, OBJECTIVE.values(70.0, 20.0)),
+        Outcome(rows[1], "refused", 40.0, None, None, OBJECTIVE.values(70.0, 40.0)),
+        Outcome(rows[2], "evaluated", 25.0, 71.0, None, OBJECTIVE.values(71.0, 25.0), {}, {"sampler:note": 3}),
+    ]
+
+
+def _saved(path: Path) -> None:
+    ledger = StudyLedger(path, SPACE, OBJECTIVE, IDENTITY)
+    ledger.append(_outcomes())
+    ledger.close()
+
+
+def test_rows_and_optunas_parameters_round_trip() -> None:
+    codec = ParameterCodec(SPACE)
+    for row in SPACE.sample_indices(30, np.random.default_rng(1)):
+        params = codec.params(row)
+        assert (codec.row(params) == row).all()
+        assert SPACE.decode(params) == SPACE.architecture(row)
+
+
+def test_parameters_of_another_space_are_refused() -> None:
+    codec = ParameterCodec(SPACE)
+    params = codec.params(SPACE.sample_indices(1, np.random.default_rng(1))[0])
+    with pytest.raises(RunError, match=r"kernel_size = 9"):
+        codec.row({**params, "stage1.block1.kernel_size": 9})
+
+
+def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
+    _saved(tmp_path / "study.log")
+    ledger = StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY)
+    for found, saved in zip(ledger.outcomes(), _outcomes(), strict=True):
+        assert (found.row == saved.row).all()
+        assert (found.status, found.latency_ms, found.top1, found.top1_std, found.values) == (
+            saved.status, saved.latency_ms, saved.top1, saved.top1_std, saved.values,
+        )  # fmt: skip
+        assert dict(found.system_attrs) == dict(saved.system_attrs)
+    ledger.close()
+
+
+def test_optuna_opens_the_file_by_itself(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    _saved(tmp_path / "study.log")
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
+    study = optuna.load_study(study_name=SPACE.name, storage=optuna.storages.JournalStorage(backend))
+    assert [trial.values for trial in study.trials] == [list(outcome.values) for outcome in _outcomes()]
+    assert [trial.constraints["over_target_ms"] for trial in study.trials] == [-10.0, 10.0, -5.0]
+    assert study.best_trial.number == 0  # 70 · (2/3)^-0.07 = 72.0 beats 71 · (5/6)^-0.07 = 71.9
+    assert study.best_trial.params == ParameterCodec(SPACE).params(_outcomes()[0].row)
+    assert study.metric_names == ["reward"]
+
+
+def test_the_dashboard_shows_the_study(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    dashboard = pytest.importorskip("optuna_dashboard")
+    _saved(tmp_path / "study.log")
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
+    app = dashboard.wsgi(optuna.storages.JournalStorage(backend))
+    answered: list[str] = []
+    environ = {
+        "REQUEST_METHOD": "GET", "PATH_INFO": "/api/studies/0", "SERVER_NAME": "localhost", "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http", "wsgi.errors": sys.stderr, "QUERY_STRING": "after=0",
+    }  # fmt: skip
+    body = b"".join(app(environ, lambda status, *headers: answered.append(status)))
+    assert answered == ["200 OK"]
+    assert b"stage1.block1.kernel_size" in body
+    assert b"constraints" in body
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("evaluator", "Other"), ("seed", 1), ("target_latency_ms", 31.0), ("sampler", "tpe"), ("parameters", "0")],
+)
+def test_a_study_of_another_search_is_refused_by_name(tmp_path: Path, name: str, value: object) -> None:
+    _saved(tmp_path / "study.log")
+    before = (tmp_path / "study.log").read_bytes()
+    with pytest.raises(RunError, match=name):
+        StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, replace(IDENTITY, **{name: value}))  # type: ignore[arg-type]
+    assert (tmp_path / "study.log").read_bytes() == before
+    StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY).close()  # the lock was let go
+
+
+def test_a_study_of_another_space_or_program_is_refused(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    _saved(tmp_path / "study.log")
+    with pytest.raises(RunError, match="study of blocks"):
+        search(small_space("widths"), UnitLatency(), EffectEvaluator(), 1e6, storage=tmp_path / "study.log")
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "other.log"))
+    foreign = optuna.create_study(storage=optuna.storages.JournalStorage(backend), study_name=SPACE.name)
+    foreign.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(RunError, match="another program"):
+        StudyLedger(tmp_path / "other.log", SPACE, OBJECTIVE, IDENTITY)
+
+
+def test_entries_that_make_no_sense_are_damage(tmp_path: Path) -> None:
+    (tmp_path / "study.log").write_bytes(b'{"op_code":99,"worker_id":"w"}\n')
+    with pytest.raises(RunError, match="damaged"):
+        StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY)
