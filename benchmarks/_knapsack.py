@@ -125,23 +125,9 @@ def optimum(space: SearchSpace, surrogate: AdditiveSurrogate, latency: UnitLaten
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     options = place_options(space)
-    stages = space.tables.stages
     milliseconds = [latency.unit_latency_ms(p.units) for p in options]
-    sizes = [len(p.units) for p in options]
-    depth_start = sum(sizes)
-    depths = [stage.depths.tolist() for stage in stages]
-    count = depth_start + sum(map(len, depths))
-    links, ones = np.zeros((len(options), count)), np.zeros((len(stages), count))
-    column = depth_start
-    for s, values in enumerate(depths):
-        for depth in values:
-            ones[s, column] = 1
-            for line, p in enumerate(options):
-                if p.place[0] == s and p.place[1] < depth:
-                    links[line, column] = -1
-            column += 1
-    for line, (start, size) in enumerate(zip(np.cumsum([0, *sizes[:-1]]), sizes, strict=True)):
-        links[line, start : start + size] = 1
+    links, ones = _constraints(space, options)
+    depth_start, count = sum(len(p.units) for p in options), links.shape[1]
     cost = np.concatenate([*milliseconds, np.zeros(count - depth_start)])
     gain = np.concatenate([*surrogate.effects, np.zeros(count - depth_start)])
     ends = units(space.architecture(np.zeros(len(space.parameters), dtype=np.int64)))
@@ -168,3 +154,20 @@ def optimum(space: SearchSpace, surrogate: AdditiveSurrogate, latency: UnitLaten
         latency_ms=rest + float(cost[chosen].sum()),
         blocks=blocks,
     )
+
+
+def _constraints(space: SearchSpace, options: Sequence[PlaceOptions]) -> tuple[Floats, Floats]:
+    """Rows that must sum to 0 (a place is filled as its stage's depth says) and to 1 (a stage has one depth)."""
+    stages = space.tables.stages
+    sizes = [len(p.units) for p in options]
+    depths = [(s, depth) for s, stage in enumerate(stages) for depth in stage.depths.tolist()]
+    start = sum(sizes)
+    links, ones = np.zeros((len(options), start + len(depths))), np.zeros((len(stages), start + len(depths)))
+    for column, (s, depth) in enumerate(depths, start=start):
+        ones[s, column] = 1
+        for line, p in enumerate(options):
+            if p.place[0] == s and p.place[1] < depth:
+                links[line, column] = -1
+    for line, (first, size) in enumerate(zip(np.cumsum([0, *sizes[:-1]]), sizes, strict=True)):
+        links[line, first : first + size] = 1
+    return links, ones

@@ -112,8 +112,9 @@ def _readme(
 
 Space `mnv3_large`, device `pixel1` (estimated), budget {args.target_ms:g} ms. The surrogate has an effect for each
 whole block at each place, fitted to {SAMPLES:,} answers of the ImageNet prior (RMSE {rmse:.3f} points on networks that
-it was not fitted to). Its optimum, proven by HiGHS, is {best.value:.4f} at {best.latency_ms:.3f} ms (bound {best.bound:.4f}).
-Gaps are in points of the surrogate's top-1, after {args.seconds:g} s of wall time or {args.trials:,} networks each.
+it was not fitted to). Its optimum, proven by HiGHS, is {best.value:.4f} at {best.latency_ms:.3f} ms (bound
+{best.bound:.4f}). Gaps are in points of the surrogate's top-1, after {args.seconds:g} s of wall time or
+{args.trials:,} networks each.
 
 {gaps}
 

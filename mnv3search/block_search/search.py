@@ -139,6 +139,10 @@ def search(
         _Loop(space, judge, chosen, objective, trials, began, time_limit_s, progress).run()
         if len(judge.candidates) == 0:
             judge.judge(first[-1:], 1)
+    return _result(judge, objective, feasibility, name, began)
+
+
+def _result(judge: Judge, objective: Objective, feasibility: Feasibility, sampler: str, began: float) -> SearchResult:
     candidates = tuple(sorted(judge.candidates, key=lambda candidate: candidate.number))
     return SearchResult(
         candidates=candidates,
@@ -149,7 +153,7 @@ def search(
         duplicates=judge.duplicates,
         feasibility=feasibility,
         binding=feasibility.binds(objective.target_latency_ms),
-        sampler=name,
+        sampler=sampler,
         seconds=time.perf_counter() - began,
     )
 
