@@ -1,27 +1,35 @@
-"""What the prior is told beforehand: pairs of networks of which the second is not the worse one.
+"""What the prior is told beforehand: pairs of networks of which the second is not, or not much, the worse one.
 
-The networks are the published ones and random variants of them; no row of any table is among them.
+The networks are the published ones, random ones of the search spaces, and those that a search presses out of a first
+fit; no row of any table is among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from mnv3search.accuracy.prior_features import features
-from mnv3search.accuracy.prior_fit import Changes
+from mnv3search.accuracy.prior_features import FloatArray, features
+from mnv3search.accuracy.prior_fit import Changes, Posterior
+from mnv3search.accuracy.prior_rows import PUBLISHED
 from mnv3search.architecture import Activation, Architecture, BlockSpec, SqueezeExciteSpec, make_divisible
+from mnv3search.cost.counts import count
 from mnv3search.families import parse_network
+from mnv3search.layer_search import narrow, sites
+from mnv3search.space import load_space
 
 BASES = (
     "mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v2", "mnasnet_a1", "mnasnet_b1", "mobilenet_v3_large@0.75",
     "mobilenet_v3_large@1.25", "mobilenet_v2@0.5", "mobilenet_v3_small@0.75", "mobilenet_v3_large_minimalistic",
 )  # fmt: skip
-RATIOS = (2, 2.5, 3, 4, 6)
+SPACES = ("mnv3_large", "mnv3_small", "mnasnet", "mnv2", "ofa_mbv3")
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "hard_swish")
+ABOVE_LARGE = 1.0
+"""Points that a network may be better than V3-Large of its MAdds: the best once-for-all rows are by about as much."""
 
 
 class Change(NamedTuple):
@@ -37,94 +45,30 @@ def _with_block(architecture: Architecture, index: int, block: BlockSpec) -> Arc
     return replace(architecture, blocks=(*architecture.blocks[:index], block, *architecture.blocks[index + 1 :]))
 
 
-def with_expanded(architecture: Architecture, index: int, expanded: int) -> Architecture:
-    """The network with ``expanded`` channels in block ``index``, its squeeze-excite following."""
-    in_channels = list(architecture.in_channels())[index]
-    block = architecture.blocks[index]
-    return _with_block(architecture, index, block.resized(in_channels, expanded, block.out_channels))
-
-
-def residual_groups(architecture: Architecture) -> list[list[int]]:
-    """Blocks whose outputs are added to one another, in order."""
-    found: list[list[int]] = []
-    for index, (block, channels) in enumerate(zip(architecture.blocks, architecture.in_channels(), strict=True)):
-        if found and block.has_residual(channels):
-            found[-1].append(index)
-        else:
-            found.append([index])
-    return found
-
-
-def with_bottleneck(architecture: Architecture, group: list[int], out: int) -> Architecture:
-    """The network with ``out`` output channels in all blocks of ``group``."""
-    blocks: list[BlockSpec] = []
-    channels = architecture.stem.out_channels
-    for index, block in enumerate(architecture.blocks):
-        width = out if index in group else block.out_channels
-        blocks.append(block.resized(channels, block.expanded_channels, width))
-        channels = width
-    return replace(architecture, blocks=tuple(blocks))
-
-
 def _squeeze(block: BlockSpec) -> SqueezeExciteSpec:
     return SqueezeExciteSpec(make_divisible(block.expanded_channels / 4))
 
 
-def _varied_block(block: BlockSpec, in_channels: int, rng: np.random.Generator) -> BlockSpec:
-    if rng.random() < 0.5:
-        block = replace(block, kernel_size=int(rng.choice([3, 5, 7])))
-    if block.has_expansion(in_channels):
-        block = replace(block, expanded_channels=make_divisible(in_channels * float(rng.choice(RATIOS))))
-    lot = rng.random()
-    if lot < 0.5:
-        block = replace(block, squeeze_excite=_squeeze(block) if lot < 0.3 else None)
-    if rng.random() < 0.3:
-        block = replace(block, activation=ACTIVATIONS[int(rng.integers(2))])
-    return block
-
-
-def varied(architecture: Architecture, rng: np.random.Generator) -> Architecture:
-    """The network with half of its blocks changed at random, and some left out or repeated."""
-    blocks: list[BlockSpec] = []
-    channels = architecture.stem.out_channels
-    for block in architecture.blocks:
-        new = _varied_block(block, channels, rng) if rng.random() < 0.5 else block
-        new = new.resized(channels, new.expanded_channels, new.out_channels)
-        lot = rng.random() if new.has_residual(channels) else 0.5
-        blocks += [] if lot < 0.12 else [new, new] if lot > 0.9 else [new]
-        channels = new.out_channels
-    return replace(architecture, blocks=tuple(blocks))
-
-
-def _expansions(a: Architecture, rng: np.random.Generator) -> Iterator[Change]:
-    can = [
-        i for i, (b, c) in enumerate(zip(a.blocks, a.in_channels(), strict=True))
-        if b.has_expansion(c) and b.expanded_channels >= 32
-    ]  # fmt: skip
-    for index in rng.permutation(can)[:3]:
-        expanded = a.blocks[index].expanded_channels
-        smaller = make_divisible(expanded * float(rng.uniform(0.4, 0.85)))
-        if smaller < expanded:
-            octaves = float(np.log2(expanded / smaller))
-            yield Change(with_expanded(a, int(index), smaller), a, 0.03 * octaves, 0.03)
-
-
-def _bottlenecks(a: Architecture, rng: np.random.Generator) -> Iterator[Change]:
-    groups = residual_groups(a)
-    for at in rng.permutation(len(groups))[:2]:
-        group, out = groups[at], a.blocks[groups[at][0]].out_channels
-        before = a.blocks[groups[at - 1][0]].out_channels if at else out
-        if a.blocks[group[0]].stride == 1 and before < out:  # a stage that merges with the one before it
-            for low in range(before - 8, before + 24, 8):
-                if low >= 8 and low + 8 <= out:
-                    yield Change(with_bottleneck(a, group, low), with_bottleneck(a, group, low + 8), 0.01, 0.02)
-        smaller = make_divisible(out * float(rng.uniform(0.5, 0.9)))
-        if smaller < out:
-            octaves = float(np.log2(out / smaller))
-            yield Change(with_bottleneck(a, group, smaller), a, 0.1 * octaves, 0.05)
+def _narrowings(a: Architecture, rng: np.random.Generator, most: int) -> Iterator[Change]:
+    """By 8 channels, which must not help, and by up to half, which must cost something."""
+    found = [site for site in sites(a) if site.widths(8)]
+    for at in rng.permutation(len(found))[:most]:
+        site = found[at]
+        widths = site.widths(8)
+        yield Change(narrow(a, site, widths[0]), a, 0.003, 0.02)
+        much = next((w for w in widths if w <= site.channels * float(rng.uniform(0.5, 0.85))), widths[0])
+        octaves = float(np.log2(site.channels / much))
+        least, std = (0.03, 0.03) if site.kind == "expansion" else (0.06, 0.05)
+        yield Change(narrow(a, site, much), a, least * octaves, std)
+        if site.kind == "bottleneck" and site.members[0] >= 0 and a.blocks[site.members[0]].stride == 1:
+            before = list(a.in_channels())[site.members[0]]  # where the stage merges with the one before it
+            for width in range(before - 8, before + 24, 8):
+                if width >= 8 and width + 8 <= site.channels:
+                    yield Change(narrow(a, site, width), narrow(a, site, width + 8), 0.003, 0.01)
 
 
 def _choices(a: Architecture, rng: np.random.Generator) -> Iterator[Change]:
+    """A larger kernel, a squeeze-excite, h-swish, one block more."""
     kernel = int(rng.choice([3, 5]))
     i, j, k = (int(rng.integers(len(a.blocks))) for _ in range(3))
     small, large = (replace(a.blocks[i], kernel_size=size) for size in (kernel, kernel + 2))
@@ -139,19 +83,62 @@ def _choices(a: Architecture, rng: np.random.Generator) -> Iterator[Change]:
         yield Change(replace(a, blocks=a.blocks[:gone] + a.blocks[gone + 1 :]), a, 0.0, 0.1)
 
 
-def changes(networks: int = 300, seed: int = 0) -> Changes:
-    """Changes of the published networks and of random variants of them."""
+@lru_cache(maxsize=1)
+def _large_by_madds() -> tuple[FloatArray, tuple[Architecture, ...]]:
+    """V3-Large at many widths, and its MAdds."""
+    networks = tuple(parse_network(f"mobilenet_v3_large@{width:.2f}") for width in np.arange(0.3, 2.0, 0.05))
+    return np.array([count(network).madds for network in networks], dtype=np.float64), networks
+
+
+def equal_large(a: Architecture) -> Architecture:
+    """V3-Large at the width whose MAdds come nearest to the network's."""
+    madds, networks = _large_by_madds()
+    return networks[int(np.abs(np.log(madds / count(a.with_resolution(224)).madds)).argmin())]
+
+
+def _ceiling(a: Architecture) -> Change:
+    return Change(a, equal_large(a).with_resolution(a.resolution), -ABOVE_LARGE, 0.15)
+
+
+def _of_network(a: Architecture, rng: np.random.Generator) -> Iterator[Change]:
+    yield from _narrowings(a, rng, 4)
+    yield from _choices(a, rng)
+    yield _ceiling(a)
+
+
+def starting_changes(seed: int, each: int = 70) -> list[Change]:
+    """Changes of the published networks and of random networks of every space."""
     rng = np.random.default_rng(seed)
-    bases = [parse_network(name) for name in BASES]
+    networks = [parse_network(name) for name in BASES] * 3
+    for name in SPACES:
+        networks += load_space(name).sample(each, seed + 1000)
+    return [change for network in networks for change in _of_network(network, rng)]
+
+
+def pressed_changes(posterior: Posterior, seed: int, keep: int = 40) -> list[Change]:
+    """Changes of the networks that an evolution finds best for their MAdds by ``posterior``."""
+    rng = np.random.default_rng(seed)
     found: list[Change] = []
-    for index in range(networks):
-        base = bases[index % len(bases)]
-        architecture = base if index < len(bases) else varied(base, rng)
-        for kind in (_expansions, _bottlenecks, _choices):
-            found += kind(architecture, rng)
-    return Changes(
-        features([change.before for change in found]),
-        features([change.after for change in found]),
-        np.array([change.gain for change in found]),
-        np.array([change.std for change in found]),
-    )
+    for name in SPACES:
+        space = load_space(name)
+        rows = space.sample_indices(300, rng)
+        for _ in range(10):
+            children = space.mutate(np.concatenate([rows[:80]] * 3), rng, 0.08)
+            rows = np.concatenate([rows[:80], children, space.crossover(rows[:80], rows[rng.permutation(80)], rng)])
+            rows = rows[np.argsort(-_excess(posterior, space.architectures(rows)))]
+        for network in dict.fromkeys(space.architectures(rows[:keep])):
+            found += [*_narrowings(network, rng, 3), _ceiling(network)]
+    return found
+
+
+def _excess(posterior: Posterior, networks: Sequence[Architecture]) -> FloatArray:
+    """How much better each network is predicted than V3-Large of its MAdds, points."""
+    own = posterior.predict(features(networks), np.full(len(networks), PUBLISHED))[0]
+    large = features([equal_large(network) for network in networks])
+    return own - posterior.predict(large, np.full(len(networks), PUBLISHED))[0]
+
+
+def as_changes(found: Iterable[Change]) -> Changes:
+    """The changes as features."""
+    before, after, gain, std = zip(*found, strict=True)
+    return Changes(features(before), features(after), np.array(gain), np.array(std))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mnv3search.accuracy.prior_features import FloatArray
 from mnv3search.accuracy.prior_fit import Changes, Posterior, fit, make_basis
 from mnv3search.accuracy.prior_hyperparameters import choose_hyperparameters
+from mnv3search.accuracy.prior_kernel import widened
 from mnv3search.accuracy.prior_rows import PUBLISHED, Rows
 
 INDUCING = (80, 90, 90)
@@ -39,6 +40,10 @@ class HeldOut:
     def scaled(self, scale: FloatArray | float) -> HeldOut:
         """The same with the deviations times ``scale``."""
         return HeldOut(self.rows, self.top1, self.std * scale)
+
+    def widened(self, noise_variance: float, far_scale: float) -> HeldOut:
+        """The same with the deviations widened far from the data, as the shipped prior does."""
+        return HeldOut(self.rows, self.top1, np.sqrt(widened(self.std**2, noise_variance, far_scale)))
 
     def summary(self) -> dict[str, float]:
         """RMSE, mean and largest error in points, Kendall's tau, and coverage by one and two deviations."""
@@ -118,9 +123,9 @@ def leave_one_out(posterior: Posterior, rows: Rows) -> HeldOut:
 
 
 def leave_others_scale(held: HeldOut) -> FloatArray:
-    """For each row the factor that the other rows' errors give, at least 1; shape (n,)."""
+    """For each row the factor that the other rows' errors give; shape (n,)."""
     index = np.arange(len(held.top1))
-    return np.array([max(1.0, scale_from(held.select(index != i))) for i in index])
+    return np.array([scale_from(held.select(index != i)) for i in index])
 
 
 def leave_family_out(
@@ -134,6 +139,20 @@ def leave_family_out(
     out[np.flatnonzero(rows.source == PUBLISHED)] = np.array([f == name for f in families])
     posterior = fitted(rows[~out], grid, changes, seed)
     return HeldOut(rows[out], *posterior.predict(rows.raw[out], rows.source[out]))
+
+
+def far_scale_from(families: Sequence[HeldOut], noise_variance: float) -> float:
+    """The widening by which the squared errors of families left out are what is stated, each family counting once."""
+
+    def excess(scale: float) -> float:
+        wide = [held.widened(noise_variance, scale) for held in families]
+        return float(np.mean([np.mean((held.error / held.std) ** 2) for held in wide])) - 1.0
+
+    low, high = 1.0, 5.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return high
 
 
 def madds_alone(rows: Rows, feature: int, seed: int) -> dict[str, dict[str, float]]:

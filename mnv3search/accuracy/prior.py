@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray, features
-from mnv3search.accuracy.prior_kernel import Basis
+from mnv3search.accuracy.prior_kernel import Basis, widened
 from mnv3search.architecture import Architecture
 from mnv3search.errors import EvaluatorError
 
@@ -39,10 +40,11 @@ class PriorCoefficients:
         whitener: of ``basis``, computed once (m, m).
         offset: top-1 at the origin, percent.
         weights: posterior mean of the coefficients of [1, linear (d), bend (m)].
-        covariance_factor: lower Cholesky factor of their posterior covariance (1 + d + m, 1 + d + m).
+        covariance_factor: lower Cholesky factor of their posterior covariance (1 + d + m, 1 + d + m), float32.
         bend_variance: prior variance of the bend, points²; counts where the inducing points do not reach.
         noise_variance: of a published figure, points².
-        std_scale: factor on the standard deviation, from held-out figures.
+        far_scale: factor on the deviation far from the published networks, from families left out.
+        std_scale: factor on every deviation, from networks left out.
         provenance: sources, licences, row counts, versions, command, date.
     """
 
@@ -50,9 +52,10 @@ class PriorCoefficients:
     whitener: FloatArray
     offset: float
     weights: FloatArray
-    covariance_factor: FloatArray
+    covariance_factor: NDArray[np.float32]
     bend_variance: float
     noise_variance: float
+    far_scale: float
     std_scale: float
     provenance: Mapping[str, Any]
 
@@ -60,9 +63,10 @@ class PriorCoefficients:
         """Top-1 and its standard deviation in points, for raw features (n, d); shapes (n,)."""
         linear, bend = self.basis.coordinates(raw, self.whitener)
         design = np.concatenate([np.ones((len(raw), 1)), linear, bend], axis=1)
-        spread = design @ self.covariance_factor
-        unreached = self.bend_variance * np.maximum(1.0 - (bend * bend).sum(axis=1), 0.0)
-        variance = (spread * spread).sum(axis=1) + unreached + self.noise_variance
+        spread = design.astype(np.float32) @ self.covariance_factor  # single precision suffices for a deviation
+        unreached = self.bend_variance * np.maximum(1.0 - np.einsum("nm,nm->n", bend, bend), 0.0)
+        variance = np.einsum("ns,ns->n", spread, spread).astype(np.float64) + unreached + self.noise_variance
+        variance = widened(variance, self.noise_variance, self.far_scale)
         return self.offset + design @ self.weights, self.std_scale * np.sqrt(variance)
 
 
@@ -159,12 +163,13 @@ def _assembled(data: Mapping[str, Any]) -> PriorCoefficients:
     )
     basis = Basis(center, scale, relevance, linear, _numbers(data, "inducing", (m, d)))
     size = 1 + d + m
-    factor = np.zeros((size, size))
+    factor = np.zeros((size, size), dtype=np.float32)
     factor[np.tril_indices(size)] = _numbers(data, "covariance_factor", (size * (size + 1) // 2,))
-    offset, bend, noise, scale_of_std = (
-        float(_numbers(data, key, ())) for key in ("offset", "bend_variance", "noise_variance", "std_scale")
+    offset, bend, noise, far, scale_of_std = (
+        float(_numbers(data, key, ()))
+        for key in ("offset", "bend_variance", "noise_variance", "far_scale", "std_scale")
     )
     weights = _numbers(data, "weights", (size,))
     return PriorCoefficients(
-        basis, basis.whitener(), offset, weights, factor, bend, noise, scale_of_std, data["provenance"]
+        basis, basis.whitener(), offset, weights, factor, bend, noise, far, scale_of_std, data["provenance"]
     )

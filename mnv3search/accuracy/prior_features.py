@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,18 +117,21 @@ class _BlockTable:
         return found
 
     def gather(self, index: list[int]) -> FloatArray:
-        """The rows, shape (len(index), 12)."""
-        if len(self._array) != len(self._rows):
-            self._array = np.array(self._rows)
-        return self._array[np.array(index, dtype=np.intp)]
+        """The numbers of the rows, shape (12, len(index))."""
+        if self._array.shape[1] != len(self._rows):
+            self._array = np.ascontiguousarray(np.array(self._rows).T)
+        return np.take(self._array, np.array(index, dtype=np.intp), axis=1)
 
     def trim(self) -> None:
         """Forget everything once there is too much of it."""
         if len(self._rows) > _MAX_ROWS:
-            self.__init__()  # type: ignore[misc]
+            self._index.clear()
+            self._rows.clear()
+            self._array = np.empty((0, 0))
 
 
 _TABLE = _BlockTable()
+_TABLE_LOCK = Lock()
 
 
 def _ends(architecture: Architecture) -> tuple[float, ...]:
@@ -149,31 +153,32 @@ def _restarting_cumsum(values: FloatArray, restart: NDArray[np.bool_]) -> FloatA
 
 
 def _place_sums(rows: FloatArray, starts: NDArray[np.intp]) -> FloatArray:
-    """Sums over the blocks at each place; shape (networks, places, len(_SUMS))."""
-    level = rows[:, 0].astype(np.intp)
-    first = np.zeros(len(rows), dtype=bool)
+    """Sums over the blocks at each place; ``rows`` (12, blocks); shape (len(_SUMS), networks, places)."""
+    level = rows[0].astype(np.intp)
+    first = np.zeros(len(level), dtype=bool)
     first[starts] = True
     new_level = first.copy()
     new_level[1:] |= level[1:] != level[:-1]
-    new_stage = np.where(new_level, 0.0, rows[:, 1])
+    new_stage = np.where(new_level, 0.0, rows[1])
     stage = np.minimum(_restarting_cumsum(new_stage, new_level), 1.0)
-    entry = np.where(first, 1.0, rows[:, 2])
+    entry = np.where(first, 1.0, rows[2])
     rest = 1.0 - entry
     so_far = _restarting_cumsum(np.where(new_level, 0.0, rest), new_level)
     late = rest * np.maximum(so_far - _restarting_cumsum(new_stage * so_far, new_level), 0.0)
-    ratio, kernel, se = rows[:, 3], rows[:, 4], rows[:, 5]
+    ratio, kernel, se = rows[3:6]
     values = np.stack(
-        [np.ones(len(rows)), entry * ratio, rest * ratio, late * ratio, entry * kernel, rest * kernel, late * kernel,
-         entry * se, rest * se, *rows[:, 6:].T], axis=1
+        [np.ones(len(level)), entry * ratio, rest * ratio, late * ratio, entry * kernel, rest * kernel, late * kernel,
+         entry * se, rest * se, *rows[6:]]
     )  # fmt: skip
     run = np.flatnonzero(new_level)  # a level's blocks stand together
-    second = np.where(level >= PLACES.index("/16a"), stage, 0.0)[:, None]
     network, place = np.cumsum(first)[run] - 1, level[run]
-    sums = np.zeros((len(starts), len(PLACES), values.shape[1]))
-    sums[network, place] = np.add.reduceat(values * (1.0 - second), run, axis=0)
-    in_second = np.add.reduceat(values * second, run, axis=0)
+    total = np.add.reduceat(values, run, axis=1)
+    values *= stage
+    in_second = np.add.reduceat(values, run, axis=1)
+    sums = np.zeros((len(values), len(starts), len(PLACES)))
     divided = place >= PLACES.index("/16a")
-    sums[network[divided], place[divided] + 1] = in_second[divided]
+    sums[:, network, place] = total - np.where(divided, in_second, 0.0)
+    sums[:, network[divided], place[divided] + 1] = in_second[:, divided]
     return sums
 
 
@@ -183,15 +188,16 @@ def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
 
 def features(architectures: Sequence[Architecture]) -> FloatArray:
     """The structural features, shape (n, len(FEATURE_NAMES)); logarithms are to base 2."""
-    _TABLE.trim()
     index: list[int] = []
     starts = []
-    for architecture in architectures:
-        starts.append(len(index))
-        index += _TABLE.index(architecture)
+    with _TABLE_LOCK:
+        _TABLE.trim()
+        for architecture in architectures:
+            starts.append(len(index))
+            index += _TABLE.index(architecture)
+        rows = _TABLE.gather(index)
     ends = np.array([_ends(architecture) for architecture in architectures])
-    sums = _place_sums(_TABLE.gather(index), np.array(starts, dtype=np.intp))
-    column = {name: sums[:, :, i] for i, name in enumerate(_SUMS)}
+    column = dict(zip(_SUMS, _place_sums(rows, np.array(starts, dtype=np.intp)), strict=True))
     blocks = column["blocks"]
     occupied = np.minimum(blocks, 1.0)
     places = [column[kind] for kind in _KINDS[:9]]

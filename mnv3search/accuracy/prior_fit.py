@@ -175,7 +175,7 @@ def _solved(
     return Posterior(frame, precision, target, factor, change, changes, binding, mean)
 
 
-def published_head(posterior: Posterior, std_scale: float) -> dict[str, object]:
+def published_head(posterior: Posterior, far_scale: float, std_scale: float) -> dict[str, object]:
     """The coefficients that the published scale needs, as the shipped JSON's fields, rounded to ship."""
     h, basis = posterior.frame.hyperparameters, posterior.frame.basis
     d, m = len(basis.center), len(basis.inducing)
@@ -199,5 +199,6 @@ def published_head(posterior: Posterior, std_scale: float) -> dict[str, object]:
         "covariance_factor": [float(f"{c:.4g}") for c in np.round(factor, 6)[np.tril_indices(size)]],
         "bend_variance": round(float((h.bend_factor[PUBLISHED] ** 2).sum()), 6),
         "noise_variance": round(float(np.exp(2 * h.log_noise[PUBLISHED])), 6),
+        "far_scale": round(far_scale, 4),
         "std_scale": round(std_scale, 4),
     }

@@ -23,6 +23,16 @@ def squared_distances(left: FloatArray, right: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(squares - 2.0 * left @ right.T, 0.0), dtype=np.float64)
 
 
+def widened(variance: FloatArray, noise_variance: float, far_scale: float) -> FloatArray:
+    """A predictive variance (points²) with what is not noise widened, up to ``far_scale``² where it is above a point².
+
+    Near published networks the process knows how wrong it is; a whole family left out shows that far from them it is
+    too sure.
+    """
+    own = np.maximum(variance - noise_variance, 0.0)
+    return np.asarray(noise_variance + own * (1.0 + (far_scale**2 - 1.0) * own / (own + 1.0)), dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class Basis:
     """Features of a network as the process's coordinates.

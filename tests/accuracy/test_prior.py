@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from benchmarks.prior_changes import residual_groups, with_bottleneck, with_expanded
 from mnv3search.accuracy.prior import PRIOR_FILE, ImagenetPrior
 from mnv3search.architecture import Architecture, SqueezeExciteSpec, make_divisible
 from mnv3search.errors import EvaluatorError
 from mnv3search.families import parse_network
+from mnv3search.layer_search import narrow, sites
 from strategies import architectures
 
 SHIPPED = files("mnv3search.accuracy") / PRIOR_FILE
@@ -70,28 +70,19 @@ def test_the_deviation_grows_away_from_the_data() -> None:
     assert std("mnasnet_a1")[0] < std("efficientnet_b0")[0]
 
 
-def _shrinking_expansions(seed: Architecture) -> list[list[Architecture]]:
-    """For every block with an expansion: the seed, then that expansion 8 channels smaller each time, to a third."""
-    walks = []
-    for index, (block, channels) in enumerate(zip(seed.blocks, seed.in_channels(), strict=True)):
-        if block.has_expansion(channels):
-            widths = range(block.expanded_channels, max(channels, block.expanded_channels // 3), -8)
-            walks.append([with_expanded(seed, index, width) for width in widths])
-    return walks
-
-
-def _shrinking_bottlenecks(seed: Architecture) -> list[list[Architecture]]:
-    walks = []
-    for group in residual_groups(seed):
-        widest = seed.blocks[group[0]].out_channels
-        walks.append([with_bottleneck(seed, group, width) for width in range(widest, max(7, widest // 2), -8)])
-    return walks
+def _walks(seed: Architecture, kind: str) -> list[list[Architecture]]:
+    """For every site: the seed, then that site 8 channels narrower each time, to a third."""
+    return [
+        [seed, *(narrow(seed, site, width) for width in site.widths(8) if width >= site.channels // 3)]
+        for site in sites(seed)
+        if site.kind == kind
+    ]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_shrinking_never_raises_top1_noticeably_and_never_jumps(seed: str) -> None:
     architecture = parse_network(seed)
-    for walk in (*_shrinking_expansions(architecture), *_shrinking_bottlenecks(architecture)):
+    for walk in (*_walks(architecture, "expansion"), *_walks(architecture, "bottleneck")):
         path = top1(*walk)
         assert path.max() - path[0] < 0.05
         assert np.abs(np.diff(path)).max(initial=0) < 1.0
@@ -99,7 +90,7 @@ def test_shrinking_never_raises_top1_noticeably_and_never_jumps(seed: str) -> No
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_expansions_act_smoothly(seed: str) -> None:
-    for walk in _shrinking_expansions(parse_network(seed)):
+    for walk in _walks(parse_network(seed), "expansion"):
         assert np.abs(np.diff(top1(*walk))).max(initial=0) < 0.2
 
 

@@ -13,7 +13,7 @@ from mnv3search.accuracy.prior import FORMAT, VERSION, coefficients_from_json
 from mnv3search.accuracy.prior_features import FEATURE_NAMES
 from mnv3search.accuracy.prior_fit import Changes, Posterior, centroids, fit, make_basis, published_head
 from mnv3search.accuracy.prior_hyperparameters import Hyperparameters, choose_hyperparameters, initial_hyperparameters
-from mnv3search.accuracy.prior_kernel import Basis, squared_distances
+from mnv3search.accuracy.prior_kernel import Basis, squared_distances, widened
 from mnv3search.accuracy.prior_rows import OFFSET_VARIANCE, PUBLISHED, Rows
 
 D = len(FEATURE_NAMES)
@@ -140,7 +140,7 @@ def test_what_ships_answers_as_the_posterior_does() -> None:
     posterior = fit(rows, h, basis)
     text = json.dumps(
         {"format": FORMAT, "version": VERSION, "provenance": {}, "features": list(FEATURE_NAMES)}
-        | published_head(posterior, 1.25)
+        | published_head(posterior, 1.0, 1.25)
     )
     coefficients = coefficients_from_json(text, "made up")
     new = made_up_rows(20, seed=3)
@@ -148,6 +148,15 @@ def test_what_ships_answers_as_the_posterior_does() -> None:
     expected, expected_std = posterior.predict(new.raw, np.full(20, PUBLISHED))
     assert mean == pytest.approx(expected, abs=1e-3)
     assert std == pytest.approx(1.25 * expected_std, rel=1e-2)
+
+
+def test_far_from_the_data_the_deviation_is_widened_and_the_noise_is_not() -> None:
+    variance = np.array([0.04, 0.05, 1.04, 100.04])
+    wide = widened(variance, 0.04, 2.0)
+    assert wide[0] == pytest.approx(0.04)
+    assert wide[2] == pytest.approx(0.04 + 1 * (1 + 3 / 2))
+    assert wide[3] == pytest.approx(0.04 + 400, rel=0.01)
+    assert widened(variance, 0.04, 1.0) == pytest.approx(variance)
 
 
 def test_no_centroid_is_a_point() -> None:
