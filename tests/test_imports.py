@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mnv3search"
 # Each line may import from the lines above it, and a part from itself.
 ORDER = (
     ("errors",),
-    ("architecture", "files"),
+    ("architecture", "files", "threads"),
     ("architecture_json", "scaling"),
     ("families", "cost"),
     ("space",),

@@ -19,6 +19,7 @@ from mnv3search.block_search.place_effects import AccuracyBelief, AccuracyModel
 from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.block_search.study import Outcome
 from mnv3search.block_search.variation import Variation
+from mnv3search.threads import on_one_blas_thread
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
@@ -71,6 +72,7 @@ class EvolutionSampler:
         prices = latencies.unit_prices
         self._knapsack = None if prices is None else BudgetedOptimum(space, *prices)
 
+    @on_one_blas_thread
     def ask(self) -> Rows:
         """Up to 64 canonical rows never asked before, shape (n, P); none where the search can find no more."""
         rng = np.random.default_rng([self._seed, 1, self._generation])
@@ -84,6 +86,7 @@ class EvolutionSampler:
         self._generation += 1
         return asked
 
+    @on_one_blas_thread
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Learn what became of the rows of the last :meth:`ask`."""
         if not outcomes:

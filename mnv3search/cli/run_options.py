@@ -29,11 +29,11 @@ resume_option: Decorator = click.option(
     "--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with an interrupted run, by itself."
 )
 trials_option: Decorator = click.option(
-    "--trials", type=int, default=20_000, show_default=True, help="Networks that the block search judges."
+    "--trials", type=int, default=5_000, show_default=True, help="Networks that the block search judges."
 )
 seed_option: Decorator = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same result.")
 sampler_option: Decorator = click.option(
-    "--sampler", default="auto", show_default=True, help="auto, tpe, nsga2, gp or random."
+    "--sampler", default="auto", show_default=True, help="auto, evolution, tpe, nsga2, gp or random."
 )
 objectives_option: Decorator = click.option(
     "--objectives", type=int, default=1, show_default=True, help="1: the paper's reward; 2: top-1 and latency."
@@ -67,6 +67,7 @@ def carry_out(
 ) -> None:
     """Make or open the folder, run the stage, and show what it found."""
     from mnv3search.errors import RunError
+    from mnv3search.files import held
     from mnv3search.runs import RunFolder
     from mnv3search.runs.subject import copy_device
 
@@ -78,11 +79,13 @@ def carry_out(
             raise RunError(
                 f"{resume} is a {folder.settings.kind}; go on with mnv3search {folder.settings.kind} --resume"
             )
-        folder.continued()
     else:
         folder = RunFolder.create(out, settings())
-        copy_device(folder)
-    with ProgressLine(quiet=as_json) as progress, folder.closing_notes():
+    with held(folder.path), ProgressLine(quiet=as_json) as progress, folder.closing_notes():
+        if resume is not None:
+            folder.continued()
+        else:
+            copy_device(folder)
         outcome = stage(folder, progress)
     show(outcome, as_json=as_json)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
-from mnv3search.errors import RunError
+from mnv3search.block_search.samplers import SAMPLERS
+from mnv3search.errors import RunError, UnknownNameError
+from mnv3search.layer_search import NetAdaptOptions
 
 RunKind = Literal["run", "search", "netadapt"]
 MAX_TRIALS = 10_000_000
@@ -27,7 +29,9 @@ class RunSettings:
         step_fraction, decay, selection: NetAdapt's.
 
     Raises:
-        RunError: a value out of its range.
+        RunError: a value out of its range, or steps of NetAdapt that cannot sum to the slack.
+        UnknownNameError: no such sampler.
+        Mnv3SearchError: a NetAdapt option out of its range.
     """
 
     kind: RunKind
@@ -35,7 +39,7 @@ class RunSettings:
     target: str
     device: str
     evaluator: str
-    trials: int = 20_000
+    trials: int = 5_000
     seed: int = 0
     sampler: str = "auto"
     objectives: Literal[1, 2] = 1
@@ -47,12 +51,23 @@ class RunSettings:
     selection: Literal["ratio", "accuracy"] = "ratio"
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(RunKind):
+            raise RunError(f"kind is {self.kind!r}; it must be one of {', '.join(get_args(RunKind))}")
         _check_range("trials", self.trials, 1, MAX_TRIALS)
         _check_range("seed", self.seed, 0, 2**32 - 1)
         _check_range("objectives", self.objectives, 1, 2)
         _check_range("slack", self.slack, 0, 10)
         _check_range("finalists", self.finalists, 0, 100)
         _check_range("reward exponent", self.reward_exponent, -10, 0)
+        if self.sampler not in SAMPLERS:
+            raise UnknownNameError("sampler", self.sampler, SAMPLERS)
+        options = self.netadapt_options()
+        if self.kind == "run" and self.finalists > 0:
+            _check_reach(options, self.slack)
+
+    def netadapt_options(self) -> NetAdaptOptions:
+        """How NetAdapt steps in this run."""
+        return NetAdaptOptions(self.step_fraction, self.decay, self.selection)
 
     def to_mapping(self) -> dict[str, object]:
         """A plain mapping, as the manifest keeps it."""
@@ -76,6 +91,16 @@ class RunSettings:
             return RunSettings(**mapping)
         except TypeError as error:
             raise RunError(f"{where}: incomplete settings: {error}") from None
+
+
+def _check_reach(options: NetAdaptOptions, slack: float) -> None:
+    """Said before the block search: NetAdapt would say it only after."""
+    share = slack / (1 + slack)
+    if options.reach < share:
+        raise RunError(
+            f"steps of {options.step_fraction:g} with decay {options.decay:g} sum to {options.reach:.3g} of a "
+            f"network's latency, but slack {slack:g} asks for {share:.3g}; raise the step or the decay, or lower the slack"
+        )
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
