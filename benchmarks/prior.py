@@ -134,7 +134,7 @@ def _families_summary(out: dict[str, HeldOut], noise: float, scale: float) -> di
     """What is stated of each family, the widening taken from the other families alone."""
     found = {}
     for name, held in out.items():
-        far = far_scale_from([other for key, other in out.items() if key != name], noise)
+        far = far_scale_from([out[other] for other in OWN_RECIPES if other != name], noise)
         found[name] = held.widened(noise, far).scaled(scale).summary()
     return found
 
@@ -166,7 +166,7 @@ def main() -> None:
     own = np.array([name in OWN_RECIPES for name in families])
     noise = float(np.exp(2 * posterior.frame.hyperparameters.log_noise[PUBLISHED]))
     out = _families_out(rows, families, changes, grid, arguments.seed)
-    far = far_scale_from(list(out.values()), noise)
+    far = far_scale_from([out[name] for name in OWN_RECIPES], noise)
     alone = leave_one_out(posterior, rows).widened(noise, far)
     scale = scale_from(alone.select(own))
     left_out = alone.select(own).scaled(leave_others_scale(alone.select(own)))

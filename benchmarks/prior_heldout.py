@@ -142,11 +142,11 @@ def leave_family_out(
 
 
 def far_scale_from(families: Sequence[HeldOut], noise_variance: float) -> float:
-    """The widening by which the squared errors of families left out are what is stated, each family counting once."""
+    """The widening by which the squared errors of families left out are what is stated, each row counting once."""
 
     def excess(scale: float) -> float:
         wide = [held.widened(noise_variance, scale) for held in families]
-        return float(np.mean([np.mean((held.error / held.std) ** 2) for held in wide])) - 1.0
+        return float(np.mean(np.concatenate([(held.error / held.std) ** 2 for held in wide]))) - 1.0
 
     low, high = 1.0, 5.0
     for _ in range(40):
