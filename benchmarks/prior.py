@@ -163,7 +163,7 @@ def main() -> None:
     posterior, changes = _pressed(rows, grid, arguments.seed)
     print(f"{len(rows)} rows; {posterior.binding.sum()} of {len(changes.gain)} changes bind", flush=True)
     families = np.array([family(network) for network in published_top1()])
-    own = np.array([name in OWN_RECIPES for name in families])
+    own = np.isin(families, list(OWN_RECIPES))
     noise = float(np.exp(2 * posterior.frame.hyperparameters.log_noise[PUBLISHED]))
     out = _families_out(rows, families, changes, grid, arguments.seed)
     far = far_scale_from([out[name] for name in OWN_RECIPES], noise)
@@ -193,8 +193,7 @@ def main() -> None:
         seconds=round(time.perf_counter() - start, 1),
         file_bytes=SHIPPED.stat().st_size,
     )
-    print(page(figures))
-    write_results("prior", figures.numbers(), page(figures), [arguments.seed])
+    print(write_results("prior", figures.numbers(), page(figures), [arguments.seed]), page(figures), sep="\n\n")
 
 
 def _shipped(networks: list[str]) -> tuple[FloatArray, FloatArray]:

@@ -23,6 +23,7 @@ from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray, featur
 from mnv3search.accuracy.prior_kernel import Basis, widened
 from mnv3search.architecture import Architecture
 from mnv3search.errors import EvaluatorError
+from mnv3search.threads import on_one_blas_thread
 
 FORMAT = "mnv3search-imagenet-prior"
 VERSION = 1
@@ -93,6 +94,7 @@ class ImagenetPrior:
         """
         return _shipped() if self._path is None else _at(self._path)
 
+    @on_one_blas_thread
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """Predicted top-1 and deviation of each architecture, in order; both rounded to 1e-6 points."""
         coefficients = self.coefficients

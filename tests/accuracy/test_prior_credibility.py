@@ -2,8 +2,8 @@
 
 The best of the 1,625 once-for-all rows at 210–230 M MAdds has 75.96 %, and at 400 M 77.3 %: no network of V3-Large's
 cost (75.2 %) can be believed to reach 78 %. A mean that promises that is extrapolating where a search will always look.
-Beliefs mend it: no narrowing of the stem, of a bottleneck or of an expansion raises top-1, from any network of a space, and no
-network beats the MobileNetV3-Large of its own MAdds (by width multiplier) by more than about a point.
+Beliefs mend it: no narrowing of the stem, of a bottleneck or of an expansion raises top-1, from any network of a space,
+and no network beats the MobileNetV3-Large of its own MAdds (by width multiplier) by more than about a point.
 """
 
 from __future__ import annotations
