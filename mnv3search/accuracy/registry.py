@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 
 from mnv3search.accuracy.evaluator import Evaluator
-from mnv3search.errors import EvaluatorError, UnknownNameError
+from mnv3search.errors import EvaluatorError, Mnv3SearchError, UnknownNameError
 
 ENTRY_POINT_GROUP = "mnv3search.evaluators"
 
@@ -35,14 +35,22 @@ def load_evaluator(name: str) -> Evaluator:
 
     Raises:
         UnknownNameError: no such evaluator.
-        EvaluatorError: what an installed package registers is no evaluator.
+        EvaluatorError: what an installed package registers cannot be made, or is no evaluator.
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]()
     found = entry_points(group=ENTRY_POINT_GROUP, name=name)
     if not found:
         raise UnknownNameError("evaluator", name, evaluator_names())
-    evaluator = next(iter(found)).load()()
+    try:
+        evaluator = next(iter(found)).load()()
+    except Mnv3SearchError:
+        raise
+    except Exception as error:
+        raise EvaluatorError(
+            f"evaluator {name!r} of an installed package cannot be made ({type(error).__name__}: {error}); "
+            "mend or reinstall that package"
+        ) from error
     if not isinstance(evaluator, Evaluator):
         raise EvaluatorError(f"evaluator {name!r} of an installed package has no evaluate(architectures)")
     return evaluator
