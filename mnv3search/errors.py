@@ -53,19 +53,22 @@ class TargetError(Mnv3SearchError, ValueError):
 
 
 class InfeasibleError(Mnv3SearchError):
-    """No network of the space can meet the target.
+    """No network of the space, or none that NetAdapt can make of its seed, can meet the target.
 
     Attributes:
         target_latency_ms, fastest_ms, slowest_ms: milliseconds by the run's latency model.
         exact: whether the two bounds are exact or the extremes of a sample.
     """
 
-    def __init__(self, target_latency_ms: float, fastest_ms: float, slowest_ms: float, *, exact: bool) -> None:
+    def __init__(
+        self, target_latency_ms: float, fastest_ms: float, slowest_ms: float, *, exact: bool, narrowing: bool = False
+    ) -> None:
         bound = "" if exact else " (of a sample)"
+        what, smaller = ("narrowing of this network", "network") if narrowing else ("network of this space", "space")
         super().__init__(
-            f"no network of this space meets {target_latency_ms:g} ms: "
+            f"no {what} meets {target_latency_ms:g} ms: "
             f"the fastest{bound} takes {fastest_ms:.2f} ms, the slowest {slowest_ms:.2f} ms; "
-            f"set a target above {fastest_ms:.2f} ms or choose a smaller space"
+            f"set a target above {fastest_ms:.2f} ms or choose a smaller {smaller}"
         )
         self.target_latency_ms = target_latency_ms
         self.fastest_ms = fastest_ms

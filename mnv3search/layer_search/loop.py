@@ -16,7 +16,7 @@ from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, Origin
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
-from mnv3search.errors import InfeasibleError, Mnv3SearchError, TargetError
+from mnv3search.errors import DeviceError, InfeasibleError, Mnv3SearchError, TargetError
 from mnv3search.latency.model import LatencyModel, Preparable
 from mnv3search.layer_search.proposals import Site, narrow, narrowest, sites
 from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule
@@ -97,6 +97,11 @@ class NetAdaptOptions:
         if not 1 <= self.divisor <= 1024:
             raise Mnv3SearchError(f"divisor {self.divisor!r} must be from 1 to 1024")
 
+    @property
+    def reach(self) -> float:
+        """What endless steps sum to, as a share of the seed's latency."""
+        return math.inf if self.decay == 1 else self.step_fraction / (1 - self.decay)
+
     def required_ms(self, seed_latency_ms: float, done: int) -> float:
         """The cut that step ``done`` + 1 must make, in milliseconds."""
         return self.step_fraction * seed_latency_ms * self.decay**done
@@ -129,6 +134,7 @@ def netadapt(
     Raises:
         TargetError: the target is not a positive, finite number.
         InfeasibleError: even the narrowest network is above the target.
+        DeviceError: a latency that is not positive and finite, or not one for each network.
         Mnv3SearchError: δ decays so fast that its steps cannot sum to the cut that is needed.
     """
     if not (math.isfinite(target_latency_ms) and target_latency_ms > 0):
@@ -233,7 +239,14 @@ def widest_within(
 def _latencies(latency: LatencyModel, architectures: Sequence[Architecture]) -> list[float]:
     if isinstance(latency, Preparable):
         latency.prepare(list(dict.fromkeys(part for a in architectures for part in units(a))))
-    return [float(value) for value in np.asarray(latency.latency_ms(architectures))]
+    found = np.asarray(latency.latency_ms(architectures), dtype=np.float64)
+    name = type(latency).__name__
+    if found.shape != (len(architectures),):
+        raise DeviceError(f"{name} gave latencies of shape {found.shape} for {len(architectures)} networks")
+    for value in found:
+        if not (math.isfinite(value) and value > 0):
+            raise DeviceError(f"{name} gave a latency of {value} ms; it must be finite and above 0")
+    return [float(value) for value in found]
 
 
 def _judge(
@@ -253,11 +266,10 @@ def _check_reachable(seed: Candidate, latency: LatencyModel, target_ms: float, o
         return
     least = _latencies(latency, [narrowest(seed.architecture, options.divisor)])[0]
     if least > target_ms:
-        raise InfeasibleError(target_ms, least, seed.latency_ms, exact=True)
-    if options.decay < 1:
-        reach = options.required_ms(seed.latency_ms, 0) / (1 - options.decay)
-        if reach < missing:
-            raise Mnv3SearchError(
-                f"steps of {options.step_fraction:g} of the seed's latency with decay {options.decay:g} sum to "
-                f"{reach:.2f} ms, but {missing:.2f} ms must go; raise the step or the decay"
-            )
+        raise InfeasibleError(target_ms, least, seed.latency_ms, exact=True, narrowing=True)
+    reach_ms = options.reach * seed.latency_ms
+    if reach_ms < missing:
+        raise Mnv3SearchError(
+            f"steps of {options.step_fraction:g} of the seed's latency with decay {options.decay:g} sum to "
+            f"{reach_ms:.2f} ms, but {missing:.2f} ms must go; raise the step or the decay"
+        )

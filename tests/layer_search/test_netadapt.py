@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost.counts import count
-from mnv3search.errors import EvaluatorError, InfeasibleError, Mnv3SearchError, TargetError
+from mnv3search.errors import DeviceError, EvaluatorError, InfeasibleError, Mnv3SearchError, TargetError
 from mnv3search.families import published
 from mnv3search.layer_search import NetAdaptOptions, netadapt
 
@@ -172,3 +172,13 @@ def test_an_evaluator_that_gives_nan_is_named() -> None:
 
     with pytest.raises(EvaluatorError, match="Broken"):
         netadapt(LARGE, MaddsLatency(), Broken(), 40.0)
+
+
+@pytest.mark.parametrize("answer", [[float("nan")], [-1.0], [0.0], [1.0, 2.0]])
+def test_a_latency_model_that_gives_no_latency_is_named(answer: list[float]) -> None:
+    class Broken:
+        def latency_ms(self, architectures: Sequence[Architecture]) -> list[float]:
+            return answer
+
+    with pytest.raises(DeviceError, match="Broken gave"):
+        netadapt(LARGE, Broken(), WeightedWidths([0.01] * 15), 40.0)  # type: ignore[arg-type]
