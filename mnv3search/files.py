@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mnv3search.errors import RunError
@@ -46,3 +47,26 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(stream.fileno())
 
     write_atomic(path, write)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process alone; the lock is the operating system's and ends with the process.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such lock on this system
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another process works on {folder}; wait for it, or choose another folder") from None
+        yield
+    finally:
+        os.close(handle)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mnv3search.errors import RunError
-from mnv3search.files import write_atomic, write_text
+from mnv3search.files import held, write_atomic, write_text
 
 
 def test_text_replaces_what_was_there(tmp_path: Path) -> None:
@@ -49,3 +49,10 @@ def test_an_interruption_leaves_the_old_content(tmp_path: Path) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="nowhere"):
         write_text(tmp_path / "nowhere" / "a.txt", "x")
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(RunError, match="another process works on"), held(tmp_path):
+        pass
+    with held(tmp_path):
+        assert not list(tmp_path.iterdir())

@@ -79,7 +79,7 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
     """
     runs = {s: RunFolder.open(Path(s)) for s in subjects if Path(s).is_dir()}
     first = next(iter(runs.values()), None)
-    device = device or (first.settings.device if first else "pixel1")
+    device = device or (first.device if first else "pixel1")
     evaluator = evaluator or (first.settings.evaluator if first else "prior")
     memory = RememberingEvaluator(load_evaluator(evaluator))
     judge = Judge.of(device, memory, progress)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mnv3search.errors import InfeasibleError, RunError
+from mnv3search.errors import InfeasibleError, Mnv3SearchError, RunError
 from mnv3search.files import write_text
 from mnv3search.runs.environment import describe_environment
 from mnv3search.runs.settings import RunSettings
@@ -43,6 +44,16 @@ class RunFolder:
     def steps(self) -> Path:
         """NetAdapt's steps."""
         return self.path / "netadapt.csv"
+
+    @property
+    def device_copy(self) -> Path:
+        """Where a device profile stands that the user gave as a file."""
+        return self.path / "device.json"
+
+    @property
+    def device(self) -> str:
+        """The run's device by name, or the path of its copied profile, which moves with the folder."""
+        return str(self.device_copy) if self.device_copy.exists() else self.settings.device
 
     @classmethod
     def create(cls, path: Path | None, settings: RunSettings) -> RunFolder:
@@ -96,6 +107,9 @@ class RunFolder:
             raise RunError(f"{path} is not a run: its manifest.json is not of format {FORMAT}")
         if manifest.get("version") != VERSION:
             raise RunError(f"{file} has version {manifest.get('version')!r}; this release reads version {VERSION}")
+        seconds, sessions = manifest.get("seconds", 0.0), manifest.get("sessions", 1)
+        if type(seconds) not in (int, float) or type(sessions) is not int or not 0 <= seconds < math.inf:
+            raise RunError(f"{file} is damaged: seconds is {seconds!r} and sessions {sessions!r}, which no run writes")
         return cls(path, RunSettings.from_mapping(manifest.get("settings"), str(file)), manifest)
 
     def continued(self) -> None:
@@ -117,6 +131,10 @@ class RunFolder:
             self.finish(
                 "infeasible", time.monotonic() - began, fastest_ms=error.fastest_ms, slowest_ms=error.slowest_ms
             )
+            raise
+        except Mnv3SearchError:
+            with suppress(RunError):  # a full disk takes no note either, and the first error says more
+                self.finish("failed", time.monotonic() - began)
             raise
 
     def finish(self, status: str, seconds: float, **facts: object) -> None:

@@ -11,7 +11,7 @@ from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.candidate import Candidate, pareto_front
 from mnv3search.errors import InfeasibleError, RunError
 from mnv3search.latency.target import parse_target
-from mnv3search.layer_search import NetAdaptOptions, NetAdaptResult, Step, netadapt
+from mnv3search.layer_search import NetAdaptResult, Step, netadapt
 from mnv3search.report.picture import shown_candidates
 from mnv3search.report.summary import Judged, RunSummary
 from mnv3search.runs.artifacts import write_report
@@ -62,8 +62,7 @@ class _Bench:
     def of(folder: RunFolder, progress: RunProgress) -> _Bench:
         memory = RememberingEvaluator(load_evaluator(folder.settings.evaluator))
         logged = LoggingEvaluator(memory, folder.path / "evaluations.jsonl")
-        device = folder.path / "device.json"
-        judge = Judge.of(str(device) if device.exists() else folder.settings.device, logged, progress)
+        judge = Judge.of(folder.device, logged, progress)
         return _Bench(folder, judge, memory, logged, progress, time.monotonic())
 
 
@@ -79,7 +78,7 @@ def whole_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
     reference = _reference(bench, space)
     target_ms = parse_target(folder.settings.target).milliseconds(reference.latency_ms)
     stage = block_stage(bench.folder, space, bench.judge, bench.memory, target_ms, progress)
-    adapted = _adapt(bench, stage.finalists, target_ms)
+    adapted = _adapt(bench, stage.finalists, target_ms, may_fall_short=True)
     best, notes = choose_winner(stage, adapted, target_ms)
     shown = adapted[best.number] if best.origin == "netadapt" else next(iter(adapted), None)
     finalists = [
@@ -114,7 +113,7 @@ def netadapt_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
     )  # fmt: skip
     result = _adapt(bench, [seed], target_ms)[0]
     if not result.reached:
-        raise InfeasibleError(target_ms, result.final.latency_ms, reference.latency_ms, exact=False)
+        raise InfeasibleError(target_ms, result.final.latency_ms, reference.latency_ms, exact=False, narrowing=True)
     notes = [] if result.steps else [f"the seed already meets the target: {reference.latency_ms:.2f} ms"]
     return _conclude(bench, _Found(target_ms, reference, result.final, notes, adapted=result))
 
@@ -130,12 +129,10 @@ def _known(top1: float | None) -> float:
     return top1
 
 
-def _options(bench: _Bench) -> NetAdaptOptions:
-    settings = bench.folder.settings
-    return NetAdaptOptions(settings.step_fraction, settings.decay, settings.selection)
-
-
-def _adapt(bench: _Bench, seeds: Sequence[Candidate], target_ms: float) -> list[NetAdaptResult]:
+def _adapt(
+    bench: _Bench, seeds: Sequence[Candidate], target_ms: float, *, may_fall_short: bool = False
+) -> list[NetAdaptResult]:
+    """NetAdapt on each of ``seeds``; one that cannot reach the target ends the run unless it ``may_fall_short``."""
     recorded = read_steps(bench.folder.steps)
     results = []
     for index, seed in enumerate(seeds):
@@ -150,15 +147,15 @@ def _adapt(bench: _Bench, seeds: Sequence[Candidate], target_ms: float) -> list[
             done = min(100, round(100 * (seed.latency_ms - step.latency_ms) / whole))
             bench.progress.advance(done, f"{step.latency_ms:.2f} ms  top-1 {step.top1:.2f}  {step.change}")
 
-        result = netadapt(
-            seed.architecture,
-            bench.judge.device,
-            bench.logged,
-            target_ms,
-            options=_options(bench),
-            resume=list(earlier),
-            on_step=keep,
-        )
+        try:
+            result = netadapt(
+                seed.architecture, bench.judge.device, bench.logged, target_ms,
+                options=bench.folder.settings.netadapt_options(), resume=list(earlier), on_step=keep,
+            )  # fmt: skip
+        except InfeasibleError:
+            if not may_fall_short:
+                raise
+            result = NetAdaptResult(seed, (), seed, reached=False, evaluated=0)
         results.append(result)
     write_steps(bench.folder.steps, recorded)
     return results

@@ -99,7 +99,8 @@ def _check_reach(options: NetAdaptOptions, slack: float) -> None:
     if options.reach < share:
         raise RunError(
             f"steps of {options.step_fraction:g} with decay {options.decay:g} sum to {options.reach:.3g} of a "
-            f"network's latency, but slack {slack:g} asks for {share:.3g}; raise the step or the decay, or lower the slack"
+            f"network's latency, but slack {slack:g} asks for {share:.3g}; raise the step or the decay, "
+            "or lower the slack"
         )
 
 

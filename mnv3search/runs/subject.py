@@ -45,4 +45,4 @@ def copy_device(folder: RunFolder) -> None:
     source = Path(device)
     if source.stat().st_size > MAX_DEVICE_BYTES:
         raise DeviceError(f"{source} has more than {MAX_DEVICE_BYTES} bytes, which no device profile has")
-    write_text(folder.path / "device.json", source.read_text(encoding="utf-8"))
+    write_text(folder.device_copy, source.read_text(encoding="utf-8"))

@@ -30,12 +30,17 @@ def choose_winner(
         raise InfeasibleError(target_ms, bounds.fastest_ms, bounds.slowest_ms, exact=bounds.exact)
     notes = list(stage.notes)
     if stage.direct and narrowed:
-        names = ["NetAdapt's best", "the best direct candidate"]
-        margin = narrowed.top1 - stage.direct.top1
-        first, second = names if margin > 0 else names[::-1]
-        sure = f"; one deviation is {best.top1_std:.2f}" if best.top1_std is not None else ""
-        notes.append(f"{first} beats {second} within the target by {abs(margin):.2f} points of top-1{sure}")
+        notes.append(_margin(narrowed.top1 - stage.direct.top1, best.top1_std))
     if best.origin == "netadapt":
         steps = len(adapted[best.number].steps)
         notes.append(f"the winner is finalist {best.number + 1} of the block search, narrowed in {steps} steps")
     return best, notes
+
+
+def _margin(margin: float, top1_std: float | None) -> str:
+    if margin == 0:
+        return "NetAdapt found nothing better within the target than the best direct candidate"
+    names = ["NetAdapt's best", "the best direct candidate"]
+    first, second = names if margin > 0 else names[::-1]
+    sure = f"; one deviation is {top1_std:.2f}" if top1_std is not None else ""
+    return f"{first} beats {second} within the target by {abs(margin):.2f} points of top-1{sure}"

@@ -138,3 +138,23 @@ def test_a_file_in_the_way_of_the_folder(invoke: Invoke, tmp_path: Path) -> None
     (tmp_path / "taken").write_text("")
     refused(invoke(*RUN, "--out", "taken"), "taken")
     refused(invoke(*RUN, "--out", "taken/below"), "taken/below")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--sampler", "tep"), "tpe"),
+        (("--step", "0"), "step fraction"),
+        (("--decay", "2"), "decay"),
+        (("--step", "0.005", "--decay", "0.9"), "raise the step or the decay"),
+    ],
+)
+def test_options_are_refused_before_there_is_a_folder(
+    invoke: Invoke, tmp_path: Path, options: tuple[str, ...], word: str
+) -> None:
+    refused(invoke(*RUN, "--out", "r", *options), word)
+    assert not (tmp_path / "r").exists()
+
+
+def test_what_netadapt_cannot_reach_is_said_of_its_network(invoke: Invoke) -> None:
+    refused(invoke("netadapt", "mobilenet_v2", "--target-latency", "0.1ms"), "narrowing of this network", "fastest")

@@ -18,6 +18,7 @@ import pytest
 
 from mnv3search.architecture_json import from_mapping, load_architecture
 from mnv3search.cost.counts import count
+from mnv3search.files import held
 from mnv3search.latency.devices import load_device
 
 Invoke = Callable[..., Any]
@@ -191,6 +192,53 @@ def test_a_run_can_be_compared_with_networks(invoke: Invoke) -> None:
     run, seed = found["networks"]
     assert run["latency_ms"] <= 0.95 * seed["latency_ms"]
     assert (run["group"], seed["published_top1"]) == ("n", 67.4)
+
+
+TINY = """
+format: mnv3search.space/1
+description: two networks of the least widths and one of twice as many channels
+defaults: {reference: mobilenet_v3_small, device: pixel1, evaluator: prior}
+stem: {out_channels: 8, kernel_size: 3, stride: 2, activation: relu}
+stages:
+  - out_channels: [8, 16]
+    stride: 2
+    block: {kernel_size: [3, 7], expansion_ratio: 1, activation: relu}
+head: {feature_channels: 64, hidden_channels: null, activation: relu}
+"""
+
+
+def test_a_finalist_that_cannot_be_narrowed_enough_takes_nothing_from_the_run(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    bounds = json.loads(invoke("run", "--space", "tiny.yaml", "--target-latency", "1us", "--out", "b", "--json").out)
+    target = f"{1.0001 * bounds['fastest_ms']}ms"
+    found = json.loads(
+        invoke("run", "--space", "tiny.yaml", "--target-latency", target, "--slack", "10", "--out", "r", "--json").out
+    )
+    assert found["feasible"] is True
+    assert found["best"]["origin"] == "block_search"
+    assert found["best"]["latency_ms"] == pytest.approx(bounds["fastest_ms"])
+
+
+def test_a_run_with_a_device_file_is_compared_wherever_it_is(invoke: Invoke, tmp_path: Path) -> None:
+    profile = {"format": "mnv3search.device", "version": 1, "kind": "roofline", "name": "board", "gmadds_per_s": 10,
+               "gbytes_per_s": 5}  # fmt: skip
+    (tmp_path / "board.json").write_text(json.dumps(profile))
+    out = ("netadapt", "mobilenet_v3_small", "--target-latency", "0.95x", "--device", "board.json", "--out", "n")
+    assert invoke(*out, "--json").code == 0
+    (tmp_path / "board.json").unlink()
+    (tmp_path / "n").rename(tmp_path / "móved n")
+    assert invoke("netadapt", "--resume", "móved n", "--json").code == 0
+    assert json.loads(invoke("compare", "móved n", "--json").out)["device"] == "board"
+
+
+def test_a_run_that_another_process_works_on_is_left_alone(invoke: Invoke, tmp_path: Path) -> None:
+    invoke("netadapt", "mobilenet_v3_small", "--target-latency", "0.95x", "--out", "n", "--json")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "n").iterdir()}
+    with held(tmp_path / "n"):
+        outcome = invoke("netadapt", "--resume", "n")
+    assert outcome.code == 2
+    assert "another process" in outcome.err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "n").iterdir()} == before
 
 
 def test_a_target_that_never_binds_is_said(invoke: Invoke) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mnv3search.errors import InfeasibleError, RunError
+from mnv3search.errors import EvaluatorError, InfeasibleError, RunError
 from mnv3search.runs import RunFolder, RunSettings
 
 SETTINGS = RunSettings("run", "mnv3_large", "50ms", "pixel1", "prior", trials=100, seed=3)
@@ -52,6 +52,24 @@ def test_how_a_session_ended_is_noted(tmp_path: Path) -> None:
         raise InfeasibleError(1.0, 2.0, 3.0, exact=True)
     reopened = RunFolder.open(tmp_path / "a").manifest
     assert (reopened["status"], reopened["fastest_ms"], reopened["slowest_ms"]) == ("infeasible", 2.0, 3.0)
+    with pytest.raises(EvaluatorError), folder.closing_notes():
+        raise EvaluatorError("gave nan")
+    assert RunFolder.open(tmp_path / "a").manifest["status"] == "failed"
+
+
+def test_a_note_that_cannot_be_written_hides_no_error(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", SETTINGS)
+    (folder.path / "manifest.json").unlink()
+    folder.path.rmdir()
+    with pytest.raises(EvaluatorError, match="gave nan"), folder.closing_notes():
+        raise EvaluatorError("gave nan")
+
+
+def test_a_copied_device_goes_before_the_name_that_it_had(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", SETTINGS)
+    assert folder.device == "pixel1"
+    folder.device_copy.write_text("{}")
+    assert folder.device == str(tmp_path / "a" / "device.json")
 
 
 @pytest.mark.parametrize(
@@ -65,6 +83,9 @@ def test_how_a_session_ended_is_noted(tmp_path: Path) -> None:
         ({"settings": {**SETTINGS.to_mapping(), "trials": -1}}, "trials"),
         ({"settings": {**SETTINGS.to_mapping(), "extra": 1}}, "keys"),
         ({"settings": {**SETTINGS.to_mapping(), "seed": True}}, "seed"),
+        ({"settings": {**SETTINGS.to_mapping(), "kind": "walk"}}, "walk"),
+        ({"seconds": "long"}, "seconds is 'long'"),
+        ({"sessions": None}, "sessions None"),
     ],
 )
 def test_a_manifest_that_is_none_is_named(tmp_path: Path, change: dict[str, object], words: str) -> None:

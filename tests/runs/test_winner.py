@@ -51,3 +51,8 @@ def test_what_did_not_reach_the_target_cannot_win() -> None:
     with pytest.raises(InfeasibleError):
         choose_winner(stage(None), [adapted(75.0, reached=False)], 50.0)
     assert choose_winner(stage(None), [adapted(75.0)], 50.0)[0].origin == "netadapt"
+
+
+def test_a_draw_is_said_as_one() -> None:
+    _, notes = choose_winner(stage(candidate(74.0, "block_search")), [adapted(74.0)], 50.0)
+    assert notes == ["NetAdapt found nothing better within the target than the best direct candidate"]
