@@ -28,10 +28,12 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; what was written before is intact: "
-            "free some space or choose another folder, then resume"
-        ) from None
+        remedy = (
+            f"make the folder {path.parent} first"
+            if isinstance(error, FileNotFoundError)
+            else "what was written before is intact: free some space or choose another folder, then resume"
+        )
+        raise RunError(f"cannot write {path}: {error.strerror or error}; {remedy}") from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnv3search.cli import run_options as opt
-from mnv3search.cli.output import json_option
 
 if TYPE_CHECKING:
     from mnv3search.runs import RunSettings
@@ -23,12 +22,8 @@ if TYPE_CHECKING:
 @opt.target_option
 @click.option("--device", default="pixel1", show_default=True, help="See mnv3search devices.")
 @click.option("--evaluator", default="prior", show_default=True, help="Accuracy evaluator.")
-@opt.step_option
-@opt.decay_option
-@opt.selection_option
-@opt.out_option
-@opt.resume_option
-@json_option
+@opt.netadapt_options
+@opt.folder_options
 def command(network: str | None, out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
     """NetAdapt alone: narrow a network to a target.
 
@@ -44,7 +39,6 @@ def _settings(network: str | None, options: dict[str, Any]) -> RunSettings:
     from mnv3search.families import parse_network
     from mnv3search.latency.devices import load_device
     from mnv3search.latency.target import parse_target
-    from mnv3search.layer_search import NetAdaptOptions
     from mnv3search.runs import RunSettings
 
     target = options.pop("target_latency")
@@ -52,7 +46,6 @@ def _settings(network: str | None, options: dict[str, Any]) -> RunSettings:
         raise click.UsageError("give a NETWORK and --target-latency, or --resume DIR")
     parse_target(target)
     parse_network(network)
-    NetAdaptOptions(options["step_fraction"], options["decay"], options["selection"])
     load_device(options["device"])
     load_evaluator(options["evaluator"])
     return RunSettings(kind="netadapt", subject=network, target=target, **options)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from mnv3search.cli import run_options as opt
-from mnv3search.cli.output import json_option
 
 if TYPE_CHECKING:
     from mnv3search.runs import RunSettings
@@ -20,23 +19,11 @@ if TYPE_CHECKING:
     "mnv3search run --space mnv3_small --target-latency 0.8x --device host  |  "
     "mnv3search run --resume runs/2026-01-31-mnv3_large-50ms",
 )
-@click.option("--space", help="See mnv3search spaces; a name or a YAML file.")
-@opt.target_option
-@opt.device_option
-@opt.evaluator_option
-@opt.trials_option
-@opt.seed_option
-@opt.sampler_option
-@opt.objectives_option
-@opt.exponent_option
+@opt.space_options
 @click.option("--slack", type=float, default=0.10, show_default=True, help="Search at (1 + slack) times the target.")
 @click.option("--finalists", type=int, default=3, show_default=True, help="Networks that NetAdapt takes to the target.")
-@opt.step_option
-@opt.decay_option
-@opt.selection_option
-@opt.out_option
-@opt.resume_option
-@json_option
+@opt.netadapt_options
+@opt.folder_options
 def command(out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
     """The main job: block search, then NetAdapt.
 

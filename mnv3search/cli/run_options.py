@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnv3search.cli.output import print_json, stdout_console
+from mnv3search.cli.output import json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ trials_option: Decorator = click.option(
 )
 seed_option: Decorator = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same result.")
 sampler_option: Decorator = click.option(
-    "--sampler", default="auto", show_default=True, help="auto, evolution, tpe, nsga2, gp or random."
+    "--sampler", default="auto", show_default=True,
+    help="auto, evolution, tpe, nsga2, gp or random; resumed, only evolution repeats an undisturbed run exactly.",
 )
 objectives_option: Decorator = click.option(
     "--objectives", type=int, default=1, show_default=True, help="1: the paper's reward; 2: top-1 and latency."
@@ -52,6 +53,32 @@ selection_option: Decorator = click.option(
     "--selection", type=click.Choice(["ratio", "accuracy"]), default="ratio", show_default=True,
     help="Keep the largest ΔAcc/|ΔLat|, or the most accurate proposal.",
 )  # fmt: skip
+
+
+def _together(*options: Decorator) -> Decorator:
+    """One decorator for several options, shown in this order."""
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+space_options = _together(
+    click.option("--space", help="See mnv3search spaces; a name or a YAML file."),
+    target_option,
+    device_option,
+    evaluator_option,
+    trials_option,
+    seed_option,
+    sampler_option,
+    objectives_option,
+    exponent_option,
+)
+netadapt_options = _together(step_option, decay_option, selection_option)
+folder_options = _together(out_option, resume_option, json_option)
 
 Stage = Callable[["RunFolder", "RunProgress"], "RunOutcome"]
 
@@ -98,10 +125,12 @@ def show(outcome: RunOutcome, *, as_json: bool) -> None:
         print_json(outcome_mapping(outcome))
         return
     from mnv3search.report.console import final_table
+    from mnv3search.report.wording import headline
 
     console = stdout_console()
     console.print(final_table(outcome.summary))
-    for note in outcome.summary.notes:
+    said = [f"{sentence.label}: {sentence.text}" for sentence in headline(outcome.summary)[2:]]
+    for note in [*said, *outcome.summary.notes]:
         console.print(f"• {note}", markup=False, highlight=False)
     evaluated = f"{outcome.evaluated:,} networks evaluated in {outcome.seconds:.0f} s"
     where = f"report: {outcome.folder.path / 'report.html'}"

@@ -12,7 +12,7 @@ from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.records import write_candidates
 
 if TYPE_CHECKING:
-    from mnv3search.runs.pipeline import RunOutcome
+    from mnv3search.runs.outcome import RunOutcome
 
 
 def judged_mapping(network: Judged) -> dict[str, object]:

@@ -11,7 +11,7 @@ from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import load_architecture
 from mnv3search.candidate import Candidate
-from mnv3search.errors import RunError
+from mnv3search.errors import RunError, UnknownNameError
 from mnv3search.families import parse_network
 from mnv3search.latency.model import LatencyKind
 from mnv3search.report.summary import Judged
@@ -94,9 +94,18 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
             groups[subject] = [judge.judge(folder.path.name, best, "best")]
             fronts[subject] = _front(judge, read_front(folder.path / "pareto.csv"))
         else:
-            groups[subject] = [judge.judge(subject, parse_network(subject), "reference", published_top1(subject))]
+            groups[subject] = [judge.judge(subject, _network(subject), "reference", published_top1(subject))]
         progress.advance(number + 1, subject)
     return Comparison(judge.device_name, judge.kind, evaluator, memory.estimated, groups, fronts)
+
+
+def _network(subject: str) -> Architecture:
+    try:
+        return parse_network(subject)
+    except UnknownNameError:
+        if "/" not in subject.rstrip("0123456789").rstrip("/"):
+            raise
+        raise RunError(f"{subject} is neither a run's folder nor a network; no such folder exists") from None
 
 
 def _check_finished(folder: RunFolder) -> None:

@@ -26,6 +26,7 @@ class RememberingEvaluator:
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self._known: dict[Architecture, Evaluation] = {}
+        self.name = str(getattr(evaluator, "name", type(evaluator).__name__))
         self.cheap = is_cheap(evaluator)
         self.estimated = bool(getattr(evaluator, "estimated", False))
 

@@ -16,9 +16,11 @@ from mnv3search.report.picture import shown_candidates
 from mnv3search.report.summary import Judged, RunSummary
 from mnv3search.runs.artifacts import write_report
 from mnv3search.runs.blocks import BlockStage, block_stage
+from mnv3search.runs.doubts import doubts
 from mnv3search.runs.evaluations import LoggingEvaluator, RememberingEvaluator
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.judging import Judge, published_top1
+from mnv3search.runs.outcome import RunOutcome
 from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.records import read_steps, write_steps
 from mnv3search.runs.references import reference_networks
@@ -27,24 +29,6 @@ from mnv3search.runs.winner import choose_winner
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
-    """What a run found.
-
-    Attributes:
-        summary: everything that the report shows.
-        reference: the space's reference network (NetAdapt: the seed) by the same evaluator and latency model.
-        evaluated: distinct architectures given to the evaluator.
-        seconds: of all sessions of the run.
-    """
-
-    summary: RunSummary
-    reference: Judged
-    evaluated: int
-    seconds: float
-    folder: RunFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +197,7 @@ def _summary(
         front=front,
         seed=seed,
         steps=steps,
-        notes=found.notes,
+        notes=[*found.notes, *doubts(settings.evaluator, winner)],
         manifest=bench.folder.manifest | {"seconds": bench.folder.seconds_with(time.monotonic() - bench.started)},
         latency_errors_ms=judge.errors_ms(shown),
     )

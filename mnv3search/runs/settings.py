@@ -106,4 +106,4 @@ def _check_reach(options: NetAdaptOptions, slack: float) -> None:
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise RunError(f"{name} is {value!r}; it must be from {low:g} to {high:g}")
+        raise RunError(f"{name} is {value!r}; it must be from {low:.12g} to {high:.12g}")

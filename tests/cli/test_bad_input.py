@@ -57,6 +57,8 @@ def refused(outcome: Any, *words: str) -> None:
         (("run", "--resume", "nowhere"), ("nowhere", "not a run")),
         (("run", "--resume", "nowhere", "--out", "there"), ("--out",)),
         (("compare", "nowhere"), ("nowhere",)),
+        (("compare", "runs/nowhere"), ("runs/nowhere", "no such folder")),
+        (("compare", "mobilenet_v2", "--out", "nowhere/x"), ("make the folder nowhere",)),
         (("spaces", "my.yaml"), ("my.yaml",)),
         (("fly",), ("fly",)),
         (("run", "--spice", "x"), ("--spice",)),

@@ -1,0 +1,24 @@
+"""What a reader must know before believing a figure, beside its stated error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mnv3search.report.summary import Judged
+
+PRIOR = "prior"
+IMAGENET_CLASSES = 1000
+SMALLEST_KNOWN_RESOLUTION, LARGEST_KNOWN_RESOLUTION = 96, 256
+
+
+def doubts(evaluator: str, best: Judged) -> Sequence[str]:
+    """Sentences on a prior that is asked of networks unlike those that it was fitted to."""
+    architecture = best.architecture
+    known = SMALLEST_KNOWN_RESOLUTION <= architecture.resolution <= LARGEST_KNOWN_RESOLUTION
+    if evaluator != PRIOR or (architecture.classes == IMAGENET_CLASSES and known):
+        return ()
+    return (
+        f"the prior was fitted to ImageNet networks of {IMAGENET_CLASSES} classes at {SMALLEST_KNOWN_RESOLUTION} to "
+        f"{LARGEST_KNOWN_RESOLUTION} px: for {architecture.classes} classes at {architecture.resolution} px its top-1 "
+        "is no accuracy, at best an order",
+    )

@@ -1,0 +1,31 @@
+"""Figures that mean little are said to."""
+
+from __future__ import annotations
+
+from mnv3search.architecture import Architecture
+from mnv3search.families import published
+from mnv3search.report.summary import Judged
+from mnv3search.runs.doubts import doubts
+
+
+def judged(architecture: Architecture) -> Judged:
+    return Judged("best", architecture, 70.0, 1.0, 10.0, None, 1, 2, "netadapt")
+
+
+SMALL = published("mobilenet_v3_small")
+
+
+def test_the_prior_on_imagenet_networks_needs_no_word() -> None:
+    assert not doubts("prior", judged(SMALL))
+    assert not doubts("prior", judged(SMALL.with_resolution(96)))
+
+
+def test_the_prior_on_other_classes_or_sizes_is_said_to_be_no_accuracy() -> None:
+    (said,) = doubts("prior", judged(SMALL.with_resolution(32).with_classes(10)))
+    assert "10 classes at 32 px" in said
+    assert doubts("prior", judged(SMALL.with_classes(100)))
+    assert doubts("prior", judged(SMALL.with_resolution(512)))
+
+
+def test_a_users_own_evaluator_answers_for_itself() -> None:
+    assert not doubts("mine", judged(SMALL.with_classes(10)))
