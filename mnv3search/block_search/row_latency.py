@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.errors import DeviceError
-from mnv3search.latency.model import LatencyModel, Preparable, UnitLatencyModel
+from mnv3search.errors import DeviceError, SpaceError
+from mnv3search.latency.model import (
+    LatencyModel,
+    Preparable,
+    UnitLatencyModel,
+    checked_latencies,
+    checked_milliseconds,
+)
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
 
 Rows = NDArray[np.integer[Any]]
 PrepareProgress = Callable[[int, int, str], None]
+
+
+def check_space_and_model(space: SearchSpace, model: LatencyModel) -> None:
+    """Pass where ``space`` is a search space and ``model`` a latency model.
+
+    Raises:
+        SpaceError, DeviceError: it is something else, such as its name.
+    """
+    from mnv3search.space import SearchSpace
+
+    if not isinstance(space, SearchSpace):
+        raise SpaceError(f"space is {reprlib.repr(space)}, not a search space; give what load_space gives")
+    if isinstance(model, type) or not isinstance(model, LatencyModel):
+        raise DeviceError(
+            f"latency is {reprlib.repr(model)}, not a latency model; give what load_device gives, "
+            "or an object with latency_ms(architectures)"
+        )
 
 
 class RowLatency:
@@ -56,13 +80,12 @@ class RowLatency:
         if len(rows) == 0:
             return np.zeros(0)
         if self._priced is not None:
-            return self._checked(self._fixed_ms + np.asarray(self._priced.sums(rows), dtype=np.float64), len(rows))
+            return checked_milliseconds(self._model, self._fixed_ms + self._priced.sums(rows), len(rows))
         keys = [row.tobytes() for row in np.ascontiguousarray(rows, dtype=np.int64)]
         missing = list({key: i for i, key in enumerate(keys) if key not in self._known}.values())
         if missing:
-            found = self._model.latency_ms(self._space.architectures(rows[missing]))
-            checked = self._checked(np.asarray(found, dtype=np.float64), len(missing))
-            self._known.update((keys[i], float(ms)) for i, ms in zip(missing, checked, strict=True))
+            found = checked_latencies(self._model, self._space.architectures(rows[missing]))
+            self._known.update((keys[i], float(ms)) for i, ms in zip(missing, found, strict=True))
         return np.array([self._known[key] for key in keys])
 
     def remember(self, row: Rows, latency_ms: float) -> None:
@@ -84,12 +107,3 @@ class RowLatency:
         rows = np.concatenate([ends, self._space.sample_indices(samples, rng)])
         latencies = self.of_rows(rows)
         return rows[int(latencies.argmin())], rows[int(latencies.argmax())]
-
-    def _checked(self, latencies: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-        name = type(self._model).__name__
-        if latencies.shape != (count,):
-            raise DeviceError(f"{name} gave latencies of shape {latencies.shape} for {count} networks, not ({count},)")
-        if not (np.isfinite(latencies).all() and (latencies > 0).all()):
-            bad = latencies[~(np.isfinite(latencies) & (latencies > 0))][0]
-            raise DeviceError(f"{name} gave a latency of {bad} ms; it must be finite and above 0")
-        return latencies

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit
+from mnv3search.errors import DeviceError
 
 LatencyKind = Literal["estimated", "table", "measured"]
 Progress = Callable[[int, int, str], None]
@@ -23,6 +24,30 @@ class LatencyModel(Protocol):
     def latency_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
         """Milliseconds at batch 1, one for each architecture, in order; shape (n,)."""
         ...
+
+
+def checked_latencies(model: LatencyModel, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+    """The model's answers in milliseconds, checked; shape (n,).
+
+    Raises:
+        DeviceError: a latency that is not positive and finite, or not one for each network.
+    """
+    return checked_milliseconds(model, model.latency_ms(architectures), len(architectures))
+
+
+def checked_milliseconds(model: LatencyModel, latencies: object, count: int) -> NDArray[np.float64]:
+    """``latencies`` that ``model`` gave for ``count`` networks, as in :func:`checked_latencies`."""
+    name = type(model).__name__
+    try:
+        found = np.asarray(latencies, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DeviceError(f"{name} gave latencies that are no numbers; it must give one for each network") from None
+    if found.shape != (count,):
+        raise DeviceError(f"{name} gave latencies of shape {found.shape} for {count} networks, not ({count},)")
+    wrong = ~(np.isfinite(found) & (found > 0))
+    if wrong.any():
+        raise DeviceError(f"{name} gave a latency of {found[wrong][0]} ms; it must be finite and above 0")
+    return found
 
 
 @runtime_checkable

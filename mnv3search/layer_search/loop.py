@@ -9,15 +9,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mnv3search.accuracy.evaluator import Evaluator, checked_evaluations
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, Origin
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
-from mnv3search.errors import DeviceError, InfeasibleError, Mnv3SearchError, TargetError
-from mnv3search.latency.model import LatencyModel, Preparable
+from mnv3search.errors import InfeasibleError, Mnv3SearchError, TargetError
+from mnv3search.latency.model import LatencyModel, Preparable, checked_latencies
 from mnv3search.layer_search.proposals import Site, narrow, narrowest, sites
 from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule
 
@@ -239,14 +237,7 @@ def widest_within(
 def _latencies(latency: LatencyModel, architectures: Sequence[Architecture]) -> list[float]:
     if isinstance(latency, Preparable):
         latency.prepare(list(dict.fromkeys(part for a in architectures for part in units(a))))
-    found = np.asarray(latency.latency_ms(architectures), dtype=np.float64)
-    name = type(latency).__name__
-    if found.shape != (len(architectures),):
-        raise DeviceError(f"{name} gave latencies of shape {found.shape} for {len(architectures)} networks")
-    for value in found:
-        if not (math.isfinite(value) and value > 0):
-            raise DeviceError(f"{name} gave a latency of {value} ms; it must be finite and above 0")
-    return [float(value) for value in found]
+    return [float(value) for value in checked_latencies(latency, architectures)]
 
 
 def _judge(
