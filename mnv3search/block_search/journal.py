@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterable
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mnv3search.errors import RunError
+from mnv3search.files import held
 
 if TYPE_CHECKING:
     from optuna.storages.journal import BaseJournalBackend
@@ -26,17 +29,16 @@ def open_journal(path: Path) -> StudyJournal:
     Raises:
         RunError: another process writes it, it cannot be opened, or it is not a journal.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab+")
-    except OSError as error:
-        raise RunError(f"cannot open the study {path}: {error.strerror}; give a folder that can be written") from error
-    try:
-        _lock(file, path)
-        return StudyJournal(file, path, _read_and_mend(file, path))
-    except BaseException:
-        file.close()
-        raise
+    with contextlib.ExitStack() as opened:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            opened.enter_context(held(path))
+            file = opened.enter_context(path.open("ab+"))
+        except OSError as error:
+            remedy = "give a folder that can be written"
+            raise RunError(f"cannot open the study {path}: {error.strerror}; {remedy}") from error
+        return StudyJournal(file, path, _read_and_mend(file, path), opened.pop_all())
 
 
 class StudyJournal:
@@ -44,12 +46,12 @@ class StudyJournal:
 
     The file's format is that of Optuna's ``JournalFileBackend``, so ``optuna-dashboard`` and ``optuna.load_study``
     open it.
-    The lock is the operating system's: it ends with the process, however that ends.
     """
 
-    def __init__(self, file: IO[bytes], path: Path, logs: list[dict[str, Any]]) -> None:
+    def __init__(self, file: IO[bytes], path: Path, logs: list[dict[str, Any]], opened: contextlib.ExitStack) -> None:
         self._file = file
         self._path = path
+        self._opened = opened
         self._unread = logs
         self._pending: list[bytes] = []
 
@@ -60,7 +62,7 @@ class StudyJournal:
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Hold ``logs`` until the next flush; Optuna reads them back without the parameters of trials."""
-        self._pending += [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        self._pending += [json.dumps(_shortened(log), separators=(",", ":")).encode() + b"\n" for log in logs]
         self._unread += [{key: log[key] for key in log.keys() - _NOT_READ_AGAIN} for log in logs]
 
     def flush(self) -> None:
@@ -83,7 +85,8 @@ class StudyJournal:
 
     def close(self) -> None:
         """Let go of the file and its lock."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what a full disk does not take was said by flush
+            self._opened.close()
 
     def backend(self) -> BaseJournalBackend:
         """This journal as Optuna's storage takes it."""
@@ -93,15 +96,19 @@ class StudyJournal:
         return self  # type: ignore[return-value]  # registered above, so that importing this file needs no Optuna
 
 
-def _lock(file: IO[bytes], path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no such lock on this system
-        return
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise RunError(f"another search is writing the study {path}; wait for it or give another path") from error
+def _shortened(log: dict[str, Any]) -> dict[str, Any]:
+    """A trial's distributions, which are most of its line, in the short form that Optuna reads as well."""
+    if "distributions" not in log:
+        return log
+    return {**log, "distributions": {name: _short_distribution(text) for name, text in log["distributions"].items()}}
+
+
+@functools.lru_cache(maxsize=1024)
+def _short_distribution(text: str) -> str:
+    content = json.loads(text)
+    if content.get("name") != "CategoricalDistribution":
+        return text
+    return json.dumps({"type": "categorical", **content["attributes"]}, separators=(",", ":"))
 
 
 def _read_and_mend(file: IO[bytes], path: Path) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ def test_damage_in_the_middle_names_the_line(tmp_path: Path) -> None:
 def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     first = open_journal(tmp_path / "study.log")
-    with pytest.raises(RunError, match="another search"):
+    with pytest.raises(RunError, match="another process"):
         open_journal(tmp_path / "study.log")
     first.close()
     open_journal(tmp_path / "study.log").close()
@@ -97,9 +97,10 @@ def test_a_full_disk_is_one_line_and_loses_nothing_saved(tmp_path: Path) -> None
     journal = open_journal(tmp_path / "study.log")
     journal.append_logs(LOGS)
     journal.flush()
-    journal._file.close()
-    journal._file = full.open("wb")
+    journal.close()
+    journal._file = journal._opened.enter_context(full.open("wb"))
     journal.append_logs(LOGS)
     with pytest.raises(RunError, match="cannot write the study"):
         journal.flush()
+    journal.close()  # has nothing to add
     assert _read(tmp_path / "study.log") == LOGS
