@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -40,6 +41,19 @@ class Evaluator(Protocol):
 def is_cheap(evaluator: Evaluator) -> bool:
     """Whether the evaluator says that it answers in well under a millisecond."""
     return bool(getattr(evaluator, "cheap", False))
+
+
+def check_evaluator(evaluator: object) -> None:
+    """Pass where ``evaluator`` is one.
+
+    Raises:
+        EvaluatorError: it is something else, such as its name or its class.
+    """
+    if isinstance(evaluator, type) or not isinstance(evaluator, Evaluator):
+        raise EvaluatorError(
+            f"evaluator is {reprlib.repr(evaluator)}, not an accuracy evaluator; "
+            "give an object with evaluate(architectures), such as ImagenetPrior()"
+        )
 
 
 def checked_evaluations(evaluator: Evaluator, architectures: Sequence[Architecture]) -> list[Evaluation]:

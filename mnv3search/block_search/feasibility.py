@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnv3search.architecture import Architecture
-from mnv3search.block_search.row_latency import PrepareProgress, RowLatency, Rows
+from mnv3search.block_search.row_latency import PrepareProgress, RowLatency, Rows, check_space_and_model
 from mnv3search.errors import InfeasibleError
 from mnv3search.latency.model import LatencyModel
 
@@ -51,7 +51,13 @@ class Feasibility:
 def latency_range(
     space: SearchSpace, latency: LatencyModel, seed: int = 0, progress: PrepareProgress | None = None
 ) -> Feasibility:
-    """The range of latencies of ``space`` under ``latency``, which is prepared first where it must measure."""
+    """The range of latencies of ``space`` under ``latency``, which is prepared first where it must measure.
+
+    Raises:
+        SpaceError: ``space`` is no search space.
+        DeviceError: ``latency`` is no latency model, or gave an answer that is not usable.
+    """
+    check_space_and_model(space, latency)
     return assess(space, RowLatency(space, latency, progress), seed)
 
 

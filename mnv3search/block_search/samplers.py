@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluator, is_cheap
 from mnv3search.block_search.objective import Objective
-from mnv3search.block_search.study import CONSTRAINT, Outcome, ParameterCodec, finished_trial, quiet_optuna
+from mnv3search.block_search.study import CONSTRAINT, Outcome, ParameterCodec, finished_trials, quiet_optuna
 from mnv3search.errors import MissingDependencyError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ OPTUNA_SAMPLERS = ("gp", "nsga2", "random", "tpe")
 SAMPLERS = ("auto", "evolution", *OPTUNA_SAMPLERS)
 
 GP_PARAMETERS = 20
-GP_TRIALS = 300
+GP_TRIALS = 100  # its cost a trial grows with the trials and the parameters
 
 
 class Sampler(Protocol):
@@ -54,8 +54,11 @@ class Sampler(Protocol):
         ...
 
 
-def resolved_sampler(name: str, space: SearchSpace, evaluator: Evaluator, trials: int) -> str:
-    """The sampler that ``name`` stands for: ``auto`` is ``evolution`` for cheap evaluators, else ``gp`` or ``tpe``.
+def resolved_sampler(name: str, space: SearchSpace, evaluator: Evaluator, trials: int, objectives: int) -> str:
+    """The sampler that ``name`` stands for.
+
+    ``auto`` is ``evolution`` for cheap evaluators; for others ``gp`` where the space and the search are small and there
+    is one objective, else ``tpe``.
 
     Raises:
         UnknownNameError: no such sampler.
@@ -67,7 +70,7 @@ def resolved_sampler(name: str, space: SearchSpace, evaluator: Evaluator, trials
     if name == "auto":
         if is_cheap(evaluator):
             return "evolution"
-        small = len(space.parameters) <= GP_PARAMETERS and trials <= GP_TRIALS
+        small = objectives == 1 and len(space.parameters) <= GP_PARAMETERS and trials <= GP_TRIALS
         return "gp" if small and not missing else "tpe"
     if name == "gp" and missing:
         raise MissingDependencyError(missing[0], "the sampler gp")
@@ -94,7 +97,7 @@ class OptunaSampler:
             self._study = optuna.create_study(
                 sampler=_optuna_sampler(name, (seed + len(told)) % 2**32), directions=list(objective.directions)
             )
-            self._study.add_trials([finished_trial(self._codec, objective, outcome) for outcome in told])
+            self._study.add_trials(finished_trials(self._codec, objective, told, unused=True))
             for row in first if not told else ():
                 self._study.enqueue_trial(self._codec.params(row))
 
@@ -102,7 +105,7 @@ class OptunaSampler:
         """One canonical row, shape (1, P)."""
         with quiet_optuna():
             self._trial = self._study.ask(self._codec.distributions)
-        return self._space.canonical(self._codec.row(self._trial.params)[None, :])
+        return self._space.canonical(self._codec.rows([self._trial.params]))
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Tell Optuna the values and the constraint of the asked row."""

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mnv3search.accuracy.evaluator import Evaluator
+from mnv3search.accuracy.evaluator import Evaluator, check_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.evolution import EvolutionSampler
 from mnv3search.block_search.feasibility import Feasibility, assess, bound_rows
 from mnv3search.block_search.judge import Judge
 from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, Objective, checked_target
-from mnv3search.block_search.row_latency import PrepareProgress, RowLatency, Rows
+from mnv3search.block_search.row_latency import PrepareProgress, RowLatency, Rows, check_space_and_model
 from mnv3search.block_search.samplers import OptunaSampler, Sampler, resolved_sampler
 from mnv3search.block_search.study import Outcome, StudyIdentity, StudyLedger
 from mnv3search.candidate import Candidate, pareto_front
@@ -96,7 +96,9 @@ def search(
 ) -> SearchResult:
     """Search ``space`` for the most accurate network within ``target_latency_ms``.
 
-    The same arguments and seed give the same result, unless ``time_limit_s`` ends the search.
+    The same arguments and seed give the same result, unless ``time_limit_s`` ends the search. A search continued from
+    ``storage`` gives it too with ``evolution``; Optuna's samplers go on from what was saved but then choose otherwise
+    than an undisturbed search would.
 
     Args:
         space: where to search.
@@ -119,13 +121,17 @@ def search(
         TargetError: the target is not positive and finite.
         InfeasibleError: no network of the space meets it.
         UnknownNameError: no such sampler.
-        EvaluatorError: an answer that is not usable.
+        SpaceError: ``space`` is no search space.
+        DeviceError: ``latency`` is no latency model, or gave an answer that is not usable.
+        EvaluatorError: ``evaluator`` is none, or gave an answer that is not usable.
         RunError: the study cannot be opened, belongs to another search or cannot be written.
     """
     began = time.perf_counter()
+    check_space_and_model(space, latency)
+    check_evaluator(evaluator)
     objective = _checked_objective(target_latency_ms, trials, objectives, reward_exponent, hard)
     seed %= 2**32
-    name = resolved_sampler(sampler, space, evaluator, trials)
+    name = resolved_sampler(sampler, space, evaluator, trials, objectives)
     latencies = RowLatency(space, latency, prepare_progress)
     feasibility = assess(space, latencies, seed)
     if hard:

@@ -7,7 +7,7 @@ import datetime
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,11 +73,16 @@ def quiet_optuna() -> Iterator[None]:
 
 
 class ParameterCodec:
-    """Between index rows and Optuna's categorical parameters; a parameter with one choice is no parameter there."""
+    """Between index rows and Optuna's categorical parameters; a parameter with one choice is no parameter there.
+
+    A parameter of a block past the depth is conditional: it may be absent, and its column is then 0, as in every
+    canonical row.
+    """
 
     def __init__(self, space: SearchSpace) -> None:
         from optuna.distributions import CategoricalDistribution
 
+        self._tables = space.tables
         self.size = len(space.parameters)
         self._columns: dict[str, int] = {}
         self._labels: dict[str, tuple[Any, ...]] = {}
@@ -89,27 +94,51 @@ class ParameterCodec:
                 self._labels[parameter.name] = labels
                 self.distributions[parameter.name] = CategoricalDistribution(labels)
 
-    def params(self, row: Sequence[int] | Row) -> dict[str, Any]:
-        """Optuna's parameters of an index row."""
-        return {name: self._labels[name][int(row[column])] for name, column in self._columns.items()}
+    def params(self, row: Sequence[int] | Row, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """Optuna's parameters of an index row: all, or those of ``names``."""
+        wanted = self._columns if names is None else names
+        return {name: self._labels[name][int(row[self._columns[name]])] for name in wanted}
 
-    def row(self, params: Mapping[str, Any]) -> Row:
-        """The index row of Optuna's parameters, shape (P,).
+    def used_names(self, rows: Row) -> list[list[str]]:
+        """For each of ``rows`` (n, P) the names of the parameters that matter in it."""
+        used = self._tables.used(rows)
+        return [[name for name, column in self._columns.items() if line[column]] for line in used.tolist()]
+
+    def rows(self, trials: Sequence[Mapping[str, Any]]) -> Row:
+        """The index rows of Optuna's parameters, one mapping a trial; shape (n, P).
 
         Raises:
-            RunError: a parameter is missing or has a value that the space does not offer.
+            RunError: a parameter that the trial uses is missing, or one has a value that the space does not offer.
         """
-        row: Row = np.zeros(self.size, dtype=np.int64)
-        for name, column in self._columns.items():
-            labels = self._labels[name]
-            if params.get(name) not in labels:
-                raise RunError(f"a trial of the study has {name} = {params.get(name)!r}; the space offers {labels}")
-            row[column] = labels.index(params[name])
-        return row
+        rows: Row = np.zeros((len(trials), self.size), dtype=np.int64)
+        for line, params in enumerate(trials):
+            for name, value in params.items():
+                labels = self._labels.get(name, ())
+                if value not in labels:
+                    raise RunError(f"a trial of the study has {name} = {value!r}; the space offers {labels}")
+                rows[line, self._columns[name]] = labels.index(value)
+        for number, (params, names) in enumerate(zip(trials, self.used_names(rows), strict=True)):
+            missing = [name for name in names if name not in params]
+            if missing:
+                raise RunError(f"trial {number} of the study lacks {missing[0]}: the study is damaged; start another")
+        return rows
 
 
-def finished_trial(codec: ParameterCodec, objective: Objective, outcome: Outcome) -> FrozenTrial:
-    """An outcome as Optuna's finished trial, with the latency constraint."""
+def finished_trials(
+    codec: ParameterCodec, objective: Objective, outcomes: Sequence[Outcome], *, unused: bool
+) -> list[FrozenTrial]:
+    """Outcomes as Optuna's finished trials, with the latency constraint; with or without ``unused`` parameters.
+
+    On disk they would be most of a trial; samplers that relate parameters to each other need them in every trial.
+    """
+    if not outcomes:
+        return []
+    every = [list(codec.distributions)] * len(outcomes)
+    named = every if unused else codec.used_names(np.stack([outcome.row for outcome in outcomes]))
+    return [_finished(codec, objective, outcome, names) for outcome, names in zip(outcomes, named, strict=True)]
+
+
+def _finished(codec: ParameterCodec, objective: Objective, outcome: Outcome, names: Sequence[str]) -> FrozenTrial:
     from optuna.trial import FrozenTrial, TrialState
 
     now = datetime.datetime.now()
@@ -125,8 +154,8 @@ def finished_trial(codec: ParameterCodec, objective: Objective, outcome: Outcome
         values=list(outcome.values),
         datetime_start=now,
         datetime_complete=now,
-        params=codec.params(outcome.row),
-        distributions=codec.distributions,
+        params=codec.params(outcome.row, names),
+        distributions={name: codec.distributions[name] for name in names},
         user_attrs={**known, **outcome.notes},
         system_attrs=dict(outcome.system_attrs),
         intermediate_values={},
@@ -157,7 +186,7 @@ class StudyIdentity:
         return cls(
             space=space.name,
             parameters=hashlib.sha256(listed.encode()).hexdigest()[:16],
-            evaluator=type(evaluator).__name__,
+            evaluator=str(getattr(evaluator, "name", type(evaluator).__name__)),
             sampler=sampler,
             seed=seed,
             target_latency_ms=objective.target_latency_ms,
@@ -185,11 +214,16 @@ class StudyLedger:
             raise
 
     def outcomes(self) -> list[Outcome]:
-        """Everything saved so far, in order of trial number."""
+        """Everything saved so far, in order of trial number.
+
+        Raises:
+            RunError: a trial is none of this space's.
+        """
         from optuna.trial import TrialState
 
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [_outcome_of(self._codec, trial) for trial in trials]
+        rows = self._codec.rows([trial.params for trial in trials])
+        return [_outcome_of(row, trial) for row, trial in zip(rows, trials, strict=True)]
 
     def append(self, outcomes: Sequence[Outcome]) -> None:
         """Save ``outcomes`` as finished trials, in one write.
@@ -198,7 +232,7 @@ class StudyLedger:
             RunError: the file cannot be written.
         """
         with quiet_optuna():
-            self._study.add_trials([finished_trial(self._codec, self._objective, outcome) for outcome in outcomes])
+            self._study.add_trials(finished_trials(self._codec, self._objective, outcomes, unused=False))
         self._journal.flush()
 
     def close(self) -> None:
@@ -243,11 +277,11 @@ class StudyLedger:
                 )
 
 
-def _outcome_of(codec: ParameterCodec, trial: FrozenTrial) -> Outcome:
+def _outcome_of(row: Row, trial: FrozenTrial) -> Outcome:
     notes = trial.user_attrs
     system_attrs = {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraints")}
     return Outcome(
-        row=codec.row(trial.params),
+        row=row,
         status=notes["status"],
         latency_ms=float(notes["latency_ms"]),
         top1=notes.get("top1"),

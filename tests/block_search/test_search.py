@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,8 +13,17 @@ from search_fakes import CostlyEvaluator, EffectEvaluator, OpaqueLatency, UnitLa
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture
-from mnv3search.block_search import SearchProgress, search
-from mnv3search.errors import EvaluatorError, InfeasibleError, Mnv3SearchError, TargetError, UnknownNameError
+from mnv3search.block_search import SearchProgress, latency_range, search
+from mnv3search.block_search.samplers import GP_TRIALS, resolved_sampler
+from mnv3search.errors import (
+    DeviceError,
+    EvaluatorError,
+    InfeasibleError,
+    Mnv3SearchError,
+    SpaceError,
+    TargetError,
+    UnknownNameError,
+)
 
 LARGE, BLOCKS = small_space("large"), small_space("blocks")
 TARGET_MS = 24.0
@@ -114,6 +124,15 @@ def test_auto_for_costly_evaluators_is_gp_or_tpe() -> None:
     pytest.importorskip("torch")
     assert search(BLOCKS, UnitLatency(), CostlyEvaluator(), 1e6, 3).sampler == "gp"
     assert search(LARGE, UnitLatency(), CostlyEvaluator(), TARGET_MS, 3).sampler == "tpe"
+    assert search(BLOCKS, UnitLatency(), CostlyEvaluator(), 1e6, 3, objectives=2).sampler == "tpe"
+
+
+@pytest.mark.parametrize(
+    ("trials", "objectives", "name"), [(GP_TRIALS, 1, "gp"), (GP_TRIALS + 1, 1, "tpe"), (GP_TRIALS, 2, "tpe")]
+)
+def test_auto_keeps_gp_for_few_trials_of_one_objective(trials: int, objectives: int, name: str) -> None:
+    pytest.importorskip("torch")
+    assert resolved_sampler("auto", BLOCKS, CostlyEvaluator(), trials, objectives) == name
 
 
 def test_starts_come_first_where_they_may_be_evaluated() -> None:
@@ -186,6 +205,27 @@ def test_bad_settings_are_named(options: dict[str, object], error: type[Exceptio
     settings = {"target_latency_ms": TARGET_MS, **options}
     with pytest.raises(error, match=next(iter(options)).replace("target_latency_ms", "latency")):
         search(LARGE, UnitLatency(), EffectEvaluator(), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "error", "need"),
+    [
+        (0, "mnv3_large", SpaceError, "'mnv3_large', not a search space; give what load_space gives"),
+        (1, "pixel1", DeviceError, "'pixel1', not a latency model; give what load_device gives"),
+        (1, object(), DeviceError, "not a latency model"),
+        (2, "imagenet-prior", EvaluatorError, "'imagenet-prior', not an accuracy evaluator"),
+        (2, object(), EvaluatorError, "evaluate"),
+        (2, EffectEvaluator, EvaluatorError, "an object with evaluate"),
+    ],
+)
+def test_names_and_other_things_are_no_arguments(place: int, given: object, error: type[Exception], need: str) -> None:
+    arguments: list[object] = [LARGE, UnitLatency(), EffectEvaluator()]
+    arguments[place] = given
+    with pytest.raises(error, match=re.escape(need)):
+        search(*arguments, target_latency_ms=TARGET_MS, trials=3)  # type: ignore[arg-type, misc]
+    if place < 2:
+        with pytest.raises(error, match=re.escape(need)):
+            latency_range(*arguments[:2])  # type: ignore[arg-type]
 
 
 def test_a_search_that_saves_nothing_starts_without_optuna() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from search_fakes import EffectEvaluator, UnitLatency, small_space
 
 from mnv3search.block_search import search
 from mnv3search.block_search.objective import Objective
-from mnv3search.block_search.study import Outcome, ParameterCodec, StudyIdentity, StudyLedger
+from mnv3search.block_search.study import Outcome, ParameterCodec, StudyIdentity, StudyLedger, finished_trials
 from mnv3search.errors import RunError
 
 OBJECTIVE = Objective(30.0)
@@ -27,9 +28,9 @@ def _outcomes() -> list[Outcome]:
     ]
 
 
-def _saved(path: Path) -> None:
+def _saved(path: Path, *, trials: bool = True) -> None:
     ledger = StudyLedger(path, SPACE, OBJECTIVE, IDENTITY)
-    ledger.append(_outcomes())
+    ledger.append(_outcomes() if trials else [])
     ledger.close()
 
 
@@ -37,15 +38,75 @@ def test_rows_and_optunas_parameters_round_trip() -> None:
     codec = ParameterCodec(SPACE)
     for row in SPACE.sample_indices(30, np.random.default_rng(1)):
         params = codec.params(row)
-        assert (codec.row(params) == row).all()
+        assert (codec.rows([params])[0] == row).all()
         assert SPACE.decode(params) == SPACE.architecture(row)
+
+
+@pytest.mark.parametrize("name", ["blocks", "widths", "stage choices", "large"])
+def test_canonical_rows_come_back_from_the_parameters_that_they_use(name: str) -> None:
+    space = small_space(name)
+    codec = ParameterCodec(space)
+    rows = space.sample_indices(60, np.random.default_rng(1))
+    used = [codec.params(row, names) for row, names in zip(rows, codec.used_names(rows), strict=True)]
+    assert (codec.rows(used) == rows).all()
+    assert used == [space.encode(space.architecture(row)) for row in rows]
 
 
 def test_parameters_of_another_space_are_refused() -> None:
     codec = ParameterCodec(SPACE)
     params = codec.params(SPACE.sample_indices(1, np.random.default_rng(1))[0])
     with pytest.raises(RunError, match=r"kernel_size = 9"):
-        codec.row({**params, "stage1.block1.kernel_size": 9})
+        codec.rows([{**params, "stage1.block1.kernel_size": 9}])
+    with pytest.raises(RunError, match="stage9"):
+        codec.rows([{**params, "stage9.depth": 1}])
+
+
+def test_a_trial_without_a_parameter_that_it_uses_is_damage() -> None:
+    codec = ParameterCodec(SPACE)
+    whole = codec.params(SPACE.sample_indices(1, np.random.default_rng(1))[0])
+    short = {name: value for name, value in whole.items() if name != "stage1.block1.kernel_size"}
+    with pytest.raises(RunError, match=r"trial 1 of the study lacks stage1\.block1\.kernel_size"):
+        codec.rows([whole, short])
+
+
+def test_a_file_that_holds_every_parameter_is_read_too(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    _saved(tmp_path / "study.log", trials=False)
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
+    study = optuna.load_study(study_name=SPACE.name, storage=optuna.storages.JournalStorage(backend))
+    study.add_trials(finished_trials(ParameterCodec(SPACE), OBJECTIVE, _outcomes(), unused=True))
+    ledger = StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY)
+    assert [outcome.row.tolist() for outcome in ledger.outcomes()] == [o.row.tolist() for o in _outcomes()]
+    ledger.close()
+
+
+def test_the_file_holds_only_the_parameters_that_a_trial_uses(tmp_path: Path) -> None:
+    space = small_space("large")
+    rows = space.sample_indices(20, np.random.default_rng(0))
+    outcomes = [Outcome(row, "evaluated", 20.0, 70.0, 0.5, (70.0,)) for row in rows]
+    ledger = StudyLedger(tmp_path / "study.log", space, OBJECTIVE, replace(IDENTITY, space=space.name))
+    ledger.append(outcomes)
+    ledger.close()
+    lines = [json.loads(line) for line in (tmp_path / "study.log").read_bytes().splitlines()]
+    saved = [line for line in lines if "params" in line]
+    for line, row in zip(saved, rows, strict=True):
+        assert set(line["params"]) == set(line["distributions"]) == set(space.encode(space.architecture(row)))
+    assert len({len(line["params"]) for line in saved}) > 1
+
+
+@pytest.mark.parametrize("sampler", ["TPESampler", "NSGAIISampler", "RandomSampler"])
+def test_optunas_samplers_go_on_from_the_file(tmp_path: Path, sampler: str) -> None:
+    optuna = pytest.importorskip("optuna")
+    search(SPACE, UnitLatency(), EffectEvaluator(), 1e6, 30, storage=tmp_path / "study.log")
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
+    made = getattr(optuna.samplers, sampler)(seed=0)
+    study = optuna.load_study(study_name=SPACE.name, storage=optuna.storages.JournalStorage(backend), sampler=made)
+    codec = ParameterCodec(SPACE)
+    for _ in range(3):
+        trial = study.ask(codec.distributions)
+        SPACE.decode(trial.params)
+        study.tell(trial, 1.0)
+    assert len(study.trials) == 33
 
 
 def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
@@ -68,7 +129,8 @@ def test_optuna_opens_the_file_by_itself(tmp_path: Path) -> None:
     assert [trial.values for trial in study.trials] == [list(outcome.values) for outcome in _outcomes()]
     assert [trial.constraints["over_target_ms"] for trial in study.trials] == [-10.0, 10.0, -5.0]
     assert study.best_trial.number == 0  # 70 · (2/3)^-0.07 = 72.0 beats 71 · (5/6)^-0.07 = 71.9
-    assert study.best_trial.params == ParameterCodec(SPACE).params(_outcomes()[0].row)
+    assert study.best_trial.params == SPACE.encode(SPACE.architecture(_outcomes()[0].row))
+    assert study.best_trial.distributions.items() <= ParameterCodec(SPACE).distributions.items()
     assert study.metric_names == ["reward"]
 
 
@@ -87,6 +149,13 @@ def test_the_dashboard_shows_the_study(tmp_path: Path) -> None:
     assert answered == ["200 OK"]
     assert b"stage1.block1.kernel_size" in body
     assert b"constraints" in body
+
+
+def test_an_evaluator_is_known_by_its_own_name_before_that_of_its_class() -> None:
+    named = EffectEvaluator()
+    named.name = "prior"  # type: ignore[attr-defined]
+    assert StudyIdentity.of(SPACE, named, "tpe", 0, OBJECTIVE).evaluator == "prior"
+    assert StudyIdentity.of(SPACE, EffectEvaluator(), "tpe", 0, OBJECTIVE).evaluator == "EffectEvaluator"
 
 
 @pytest.mark.parametrize(
