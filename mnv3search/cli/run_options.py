@@ -33,7 +33,9 @@ trials_option: Decorator = click.option(
 )
 seed_option: Decorator = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same result.")
 sampler_option: Decorator = click.option(
-    "--sampler", default="auto", show_default=True,
+    "--sampler",
+    default="auto",
+    show_default=True,
     help="auto, evolution, tpe, nsga2, gp or random; resumed, only evolution repeats an undisturbed run exactly.",
 )
 objectives_option: Decorator = click.option(
