@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -26,22 +25,10 @@ KEPT = ("best.json", "manifest.json", "pareto.csv", "netadapt.csv", "pareto.png"
 
 def run(space: str, target: str, seed: int, out: Path) -> dict[str, Any]:
     """One run in a process of its own, timed from outside."""
-    command = [
-        sys.executable,
-        "-m",
-        "mnv3search",
-        "run",
-        "--space",
-        space,
-        "--target-latency",
-        target,
-        "--seed",
-        str(seed),
-    ]
+    question = ["--space", space, "--target-latency", target, "--seed", str(seed)]
+    command = [sys.executable, "-m", "mnv3search", "run", *question, "--out", out.name, "--json"]
     began = time.perf_counter()
-    done = subprocess.run(
-        [*command, "--out", str(out), "--json"], check=True, capture_output=True, text=True, env=os.environ
-    )
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=out.parent)
     found: dict[str, Any] = json.loads(done.stdout)
     best, reference = found["best"], found["reference"]
     return {
