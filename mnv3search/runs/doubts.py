@@ -1,4 +1,4 @@
-"""What a reader must know before believing a figure, beside its stated error."""
+"""What a reader must know before believing a figure: how a measurement came out, and where a prediction means little."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ def doubts(evaluator: str, best: Judged) -> Sequence[str]:
         f"{LARGEST_KNOWN_RESOLUTION} px: for {architecture.classes} classes at {architecture.resolution} px its top-1 "
         "is no accuracy, at best an order",
     )
+
+
+def measured_verdict(best: Judged, target_ms: float) -> Sequence[str]:
+    """Whether the winner met the target when it was timed whole on this machine; nothing where it was not timed."""
+    if best.measured_ms is None:
+        return ()
+    spread = f" ±{best.measured_error_ms:.2f}" if best.measured_error_ms is not None else ""
+    gap = 100 * (best.measured_ms / target_ms - 1)
+    verdict = "meets the target" if gap <= 0 else f"misses the target by {gap:.1f} %"
+    return (f"timed whole on this machine the best takes {best.measured_ms:.2f}{spread} ms: it {verdict}",)

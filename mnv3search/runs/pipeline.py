@@ -16,7 +16,7 @@ from mnv3search.report.picture import shown_candidates
 from mnv3search.report.summary import Judged, RunSummary
 from mnv3search.runs.artifacts import write_report
 from mnv3search.runs.blocks import BlockStage, block_stage
-from mnv3search.runs.doubts import doubts
+from mnv3search.runs.doubts import doubts, measured_verdict
 from mnv3search.runs.evaluations import LoggingEvaluator, RememberingEvaluator
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.judging import Judge, published_top1
@@ -197,7 +197,7 @@ def _summary(
         front=front,
         seed=seed,
         steps=steps,
-        notes=[*found.notes, *doubts(settings.evaluator, winner)],
+        notes=[*found.notes, *measured_verdict(winner, found.target_ms), *doubts(settings.evaluator, winner)],
         manifest=bench.folder.manifest | {"seconds": bench.folder.seconds_with(time.monotonic() - bench.started)},
         latency_errors_ms=judge.errors_ms(shown),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mnv3search.architecture import Architecture
 from mnv3search.families import published
 from mnv3search.report.summary import Judged
-from mnv3search.runs.doubts import doubts
+from mnv3search.runs.doubts import doubts, measured_verdict
 
 
 def judged(architecture: Architecture) -> Judged:
@@ -29,3 +31,12 @@ def test_the_prior_on_other_classes_or_sizes_is_said_to_be_no_accuracy() -> None
 
 def test_a_users_own_evaluator_answers_for_itself() -> None:
     assert not doubts("mine", judged(SMALL.with_classes(10)))
+
+
+def test_a_measurement_is_held_against_the_target() -> None:
+    timed = replace(judged(SMALL), measured_ms=10.5, measured_error_ms=0.02)
+    assert measured_verdict(timed, 11.0) == (
+        "timed whole on this machine the best takes 10.50 ±0.02 ms: it meets the target",
+    )
+    assert "misses the target by 5.0 %" in measured_verdict(timed, 10.0)[0]
+    assert not measured_verdict(judged(SMALL), 10.0)
