@@ -1,4 +1,4 @@
-"""What a reader must know before believing a figure: how a measurement came out, and where a prediction means little."""
+"""What a reader must know before believing a figure: how a measurement came out, where a prediction is no accuracy."""
 
 from __future__ import annotations
 
