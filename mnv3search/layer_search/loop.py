@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mnv3search.accuracy.evaluator import Evaluator, checked_evaluations
+from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, checked_evaluations
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, Origin
 from mnv3search.cost.counts import count
@@ -137,6 +137,7 @@ def netadapt(
     """
     if not (math.isfinite(target_latency_ms) and target_latency_ms > 0):
         raise TargetError(f"target latency {target_latency_ms!r} ms must be a positive, finite number")
+    check_evaluator(evaluator)
     options = options or NetAdaptOptions()
     seed = _judge(architecture, latency, evaluator, "reference", 0)
     _check_reachable(seed, latency, target_latency_ms, options)

@@ -182,3 +182,8 @@ def test_a_latency_model_that_gives_no_latency_is_named(answer: list[float]) -> 
 
     with pytest.raises(DeviceError, match="Broken gave"):
         netadapt(LARGE, Broken(), WeightedWidths([0.01] * 15), 40.0)  # type: ignore[arg-type]
+
+
+def test_what_is_no_evaluator_is_named() -> None:
+    with pytest.raises(EvaluatorError, match="evaluate"):
+        netadapt(LARGE, MaddsLatency(), object(), 40.0)  # type: ignore[arg-type]
