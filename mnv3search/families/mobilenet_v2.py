@@ -20,7 +20,10 @@ def mobilenet_v2() -> Architecture:
 
 
 def mobilenet_v2_fanrencli() -> Architecture:
-    """The Keras re-implementation: biases in every convolution, expansion always, TensorFlow padding."""
+    """The Keras re-implementation: biases in every convolution, expansion always, TensorFlow padding.
+
+    Its author prints no counts; conventions are those of the same author's V3, and not checked against another run.
+    """
     return Architecture(
         StemSpec(32, activation="relu6"),
         stages(32, _STAGES, activation="relu6", expansion="always"),
