@@ -125,8 +125,8 @@ def _against(summary: RunSummary, reference: Judged) -> str:
     best, parts = summary.best, []
     if best.top1 is not None and reference.top1 is not None:
         gain = best.top1 - reference.top1
-        where = "above" if gain >= 0 else "below"
-        parts.append(f"{abs(gain):.1f} points {where} {reference.name}")
+        where = f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'}" if round(gain, 1) else "level with"
+        parts.append(f"{where} {reference.name}")
     faster = reference.latency_ms - best.latency_ms
     digits = 1 if best.latency_ms >= 10 else 2
     parts.append(f"{abs(faster):.{digits}f} ms {'faster' if faster >= 0 else 'slower'}")
@@ -169,8 +169,8 @@ def _selection_doubt(summary: RunSummary) -> list[str]:
 
 def _latency_doubt(summary: RunSummary) -> list[str]:
     best = summary.best
-    if summary.device_kind == "measured" or best.latency_error_ms is None:
-        return []
+    if summary.device_kind == "measured" or best.measured_ms is not None or best.latency_error_ms is None:
+        return []  # a note holds the measured time against the target
     slack = summary.target_latency_ms - best.latency_ms
     if slack > 2 * best.latency_error_ms:
         return []

@@ -24,11 +24,18 @@ def doubts(evaluator: str, best: Judged) -> Sequence[str]:
     )
 
 
-def measured_verdict(best: Judged, target_ms: float) -> Sequence[str]:
-    """Whether the winner met the target when it was timed whole on this machine; nothing where it was not timed."""
+def measured_verdict(best: Judged, finalists: Sequence[Judged], target_ms: float) -> Sequence[str]:
+    """Whether the winner met the target when it was timed whole on this machine; nothing where it was not timed.
+
+    Where it missed, the finalists that met it are named: the winner was chosen by the table's sum, not by these times.
+    """
     if best.measured_ms is None:
         return ()
     spread = f" ±{best.measured_error_ms:.2f}" if best.measured_error_ms is not None else ""
     gap = 100 * (best.measured_ms / target_ms - 1)
     verdict = "meets the target" if gap <= 0 else f"misses the target by {gap:.1f} %"
-    return (f"timed whole on this machine the best takes {best.measured_ms:.2f}{spread} ms: it {verdict}",)
+    said = [f"timed whole on this machine the best takes {best.measured_ms:.2f}{spread} ms: it {verdict}"]
+    if gap > 0:
+        met = [f"{n.name} ({n.measured_ms:.2f} ms)" for n in finalists if n.measured_ms and n.measured_ms <= target_ms]
+        said.append(f"timed whole, these meet it: {', '.join(met)}" if met else "timed whole, no finalist meets it")
+    return said

@@ -89,6 +89,7 @@ def netadapt_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
     bench = _Bench.of(folder, progress)
     architecture = load_network_subject(folder)
     subject = folder.settings.subject
+    progress.stage("pricing the seed")
     reference = bench.judge.judge(subject, architecture, "reference", published_top1(subject))
     target_ms = parse_target(folder.settings.target).milliseconds(reference.latency_ms)
     seed = Candidate(
@@ -103,6 +104,7 @@ def netadapt_run(folder: RunFolder, progress: RunProgress) -> RunOutcome:
 
 
 def _reference(bench: _Bench, space: SearchSpace) -> Judged:
+    bench.progress.stage("pricing the reference")
     published = published_top1(space.reference_name) if space.reference_name else None
     return bench.judge.judge(space.reference_label, space.reference, "reference", published)
 
@@ -162,6 +164,7 @@ def _conclude(bench: _Bench, found: _Found) -> RunOutcome:
     """Judge and time the winners, write every file, and say what was found."""
     judge = bench.judge
     winner = judge.judge("best", found.best.architecture, found.best.origin)
+    bench.progress.stage("pricing published networks")
     others = reference_networks(judge, found.reference, found.target_ms)
     winner, reference, *rest = judge.measured([winner, found.reference, *found.finalists, *others])
     finalists, references = rest[: len(found.finalists)], [reference, *rest[len(found.finalists) :]]
@@ -197,7 +200,11 @@ def _summary(
         front=front,
         seed=seed,
         steps=steps,
-        notes=[*found.notes, *measured_verdict(winner, found.target_ms), *doubts(settings.evaluator, winner)],
+        notes=[
+            *found.notes,
+            *measured_verdict(winner, finalists, found.target_ms),
+            *doubts(settings.evaluator, winner),
+        ],
         manifest=bench.folder.manifest | {"seconds": bench.folder.seconds_with(time.monotonic() - bench.started)},
         latency_errors_ms=judge.errors_ms(shown),
     )

@@ -79,3 +79,16 @@ def test_axis_labels_have_units_and_kinds(summary: RunSummary) -> None:
     plain = replace(summary, top1_estimated=False, evaluator="MyEvaluator", device_kind="measured")
     assert y_label(plain) == "Top-1 by MyEvaluator, %"
     assert "measured whole" in x_label(plain)
+
+
+def test_no_difference_is_called_level(summary: RunSummary) -> None:
+    best = replace(summary.best, top1=74.96)
+    reference = replace(summary.references[0], top1=75.0)
+    assert dict(headline(replace(summary, best=best, references=[reference])))["Against"].startswith(
+        "level with mobilenet_v3_large"
+    )
+
+
+def test_a_latency_that_was_timed_whole_is_not_doubted_as_a_sum(summary: RunSummary) -> None:
+    timed = replace(summary.best, measured_ms=50.4, measured_error_ms=0.1)
+    assert "may lie above" not in dict(headline(replace(summary, best=timed))).get("How sure", "")

@@ -35,8 +35,18 @@ def test_a_users_own_evaluator_answers_for_itself() -> None:
 
 def test_a_measurement_is_held_against_the_target() -> None:
     timed = replace(judged(SMALL), measured_ms=10.5, measured_error_ms=0.02)
-    assert measured_verdict(timed, 11.0) == (
-        "timed whole on this machine the best takes 10.50 ±0.02 ms: it meets the target",
+    assert measured_verdict(timed, [], 11.0) == [
+        "timed whole on this machine the best takes 10.50 ±0.02 ms: it meets the target"
+    ]
+    assert "misses the target by 5.0 %" in measured_verdict(timed, [], 10.0)[0]
+    assert not measured_verdict(judged(SMALL), [], 10.0)
+
+
+def test_finalists_that_meet_a_target_that_the_best_misses_are_named() -> None:
+    timed = replace(judged(SMALL), measured_ms=10.5)
+    within = replace(timed, name="finalist 2 after NetAdapt", measured_ms=9.9)
+    assert measured_verdict(timed, [timed, within], 10.0)[1] == (
+        "timed whole, these meet it: finalist 2 after NetAdapt (9.90 ms)"
     )
-    assert "misses the target by 5.0 %" in measured_verdict(timed, 10.0)[0]
-    assert not measured_verdict(judged(SMALL), 10.0)
+    assert measured_verdict(timed, [timed], 10.0)[1] == "timed whole, no finalist meets it"
+    assert len(measured_verdict(timed, [within], 11.0)) == 1
