@@ -112,6 +112,11 @@ def load_architecture(path: Path) -> Architecture:
                 f"{path} has {path.stat().st_size} bytes; an architecture has at most {MAX_FILE_BYTES}"
             )
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArchitectureError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise ArchitectureError(
+            f"cannot read {path}: {error.strerror or error}; give the path of a network's JSON file, such as a run's "
+            "best.json"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ArchitectureError(f"cannot read {path}: it is not UTF-8 text ({error})") from None
     return parse_architecture(text, str(path))

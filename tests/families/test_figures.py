@@ -6,7 +6,8 @@ from importlib.resources import files
 import pytest
 
 from mnv3search.cost.counts import count
-from mnv3search.families import parse_network
+from mnv3search.errors import UnknownNameError
+from mnv3search.families import parse_network, published
 from mnv3search.families.figures import PublishedFigure, published_figures
 
 _TEXT = (files("mnv3search.families") / "published.csv").read_text(encoding="utf-8")
@@ -90,3 +91,8 @@ def test_every_row_has_its_provenance() -> None:
         assert row.source
         assert row.version
         assert row.network or row.note.startswith("not built:")
+
+
+def test_a_name_like_no_other_is_answered_with_all_names() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown network 'zzz'; known are efficientnet_b0, .*single_path_nas"):
+        published("zzz")
