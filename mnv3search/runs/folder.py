@@ -26,8 +26,9 @@ MAX_MANIFEST_BYTES = 1_000_000
 class RunFolder:
     """The folder of one run.
 
-    Files: ``manifest.json``, ``best.json``, ``candidates.csv``, ``pareto.csv``, ``netadapt.csv``, ``study.log``
-    (Optuna's journal), ``pareto.png``, ``pareto.svg``, ``report.html``.
+    What was asked: ``manifest.json``, ``space.yaml`` or ``seed.json``, ``device.json`` (a profile given as a file).
+    What can go on: ``study.log`` (Optuna's journal), ``netadapt.csv``, ``evaluations.jsonl``. What was found:
+    ``best.json``, ``candidates.csv``, ``pareto.csv``, ``pareto.png``, ``pareto.svg``, ``report.html``.
     """
 
     def __init__(self, path: Path, settings: RunSettings, manifest: dict[str, Any]) -> None:
@@ -162,9 +163,8 @@ def _now() -> str:
 
 
 def _free_default(settings: RunSettings) -> Path:
-    subject = re.sub(
-        r"[^A-Za-z0-9_.@-]+", "-", Path(settings.subject).stem if "/" in settings.subject else settings.subject
-    )
+    is_file = settings.subject.endswith((".yaml", ".yml", ".json"))
+    subject = re.sub(r"[^A-Za-z0-9_.@-]+", "-", Path(settings.subject).stem if is_file else settings.subject)
     target = re.sub(r"[^A-Za-z0-9_.]+", "", settings.target)
     base = Path("runs") / f"{datetime.now().astimezone():%Y-%m-%d}-{subject}-{target}"
     path, number = base, 1

@@ -33,7 +33,8 @@ def choose_winner(
         notes.append(_margin(narrowed.top1 - stage.direct.top1, best.top1_std))
     if best.origin == "netadapt":
         steps = len(adapted[best.number].steps)
-        notes.append(f"the winner is finalist {best.number + 1} of the block search, narrowed in {steps} steps")
+        taken = "1 step" if steps == 1 else f"{steps} steps"
+        notes.append(f"the winner is finalist {best.number + 1} of the block search, narrowed in {taken}")
     return best, notes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,9 @@ def test_settings_out_of_range_name_themselves(change: dict[str, object]) -> Non
     name = next(iter(change))
     with pytest.raises(RunError, match=name):
         RunSettings(**{**SETTINGS.to_mapping(), **change})  # type: ignore[arg-type]
+
+
+def test_the_default_name_leaves_the_ending_of_a_file_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = RunFolder.create(None, replace(SETTINGS, subject="tiny.yaml", target="20ms"))
+    assert found.path.name.endswith("-tiny-20ms")
