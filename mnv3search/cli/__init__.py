@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as done:
         code = done.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted; a run's folder keeps what was finished: go on with the same command and --resume DIR")
+        _say("interrupted; a run's folder keeps what was finished: go on with its command and --resume DIR alone")
         code = EXIT_INTERRUPTED
     except click.ClickException as error:
         _say(_click_message(error))

@@ -162,7 +162,7 @@ def mobilenet_v3_small_fanrencli() -> Architecture:
 
 
 def mobilenet_v3_large_with_hard_swish_from(channels: int) -> Architecture:
-    """Table 5's ablation: h-swish in the blocks whose expansion has at least ``channels``·k, ReLU elsewhere.
+    """Table 5's ablation: h-swish in the blocks with at least ``channels`` output channels, ReLU elsewhere.
 
     ``channels`` is the block's output width from which h-swish is used: 16 (everywhere), 80 (V3-Large itself),
     112, or anything above 160 for ReLU in all blocks. The stem and head keep h-swish unless ReLU is everywhere.

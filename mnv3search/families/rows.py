@@ -9,8 +9,6 @@ from mnv3search.architecture import Activation, BlockSpec, Expansion, Shortcut, 
 Row = tuple[int, int, int, bool, Activation, int]
 """kernel size, expanded channels, out channels, squeeze-excite, activation, stride."""
 
-PLACEHOLDER_SQUEEZE = 8
-
 
 def paper_squeeze_excite(expanded_channels: int) -> SqueezeExciteSpec:
     """V3's squeeze-excite: a quarter of the expansion rounded to 8, ReLU inside, hard-sigmoid gate."""
