@@ -20,7 +20,8 @@ class Candidate:
         latency_ms: by the run's latency model.
         madds, parameters: exact counts.
         origin: which stage made it.
-        number: its place in the order of evaluation (Optuna's trial number in a block search).
+        number: Optuna's trial number in a block search; after NetAdapt the last step's, or in a run the finalist's
+            from 0.
     """
 
     architecture: Architecture

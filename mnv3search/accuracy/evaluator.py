@@ -67,6 +67,8 @@ def checked_evaluations(evaluator: Evaluator, architectures: Sequence[Architectu
     if len(answers) != len(architectures):
         raise EvaluatorError(f"{name} gave {len(answers)} evaluations for {len(architectures)} architectures")
     for answer, architecture in zip(answers, architectures, strict=True):
+        if not isinstance(answer, Evaluation):
+            raise EvaluatorError(f"{name} gave {type(answer).__name__} {answer!r}; give an Evaluation(top1, top1_std)")
         if not math.isfinite(answer.top1):
             raise EvaluatorError(f"{name} gave top1 {answer.top1!r}, which is not finite, for {architecture}")
     return answers

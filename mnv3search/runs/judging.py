@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from mnv3search.accuracy.evaluator import Evaluator, checked_evaluations
 from mnv3search.architecture import Architecture
 from mnv3search.cost.counts import count
@@ -15,7 +13,7 @@ from mnv3search.errors import DeviceError
 from mnv3search.families import parse_network
 from mnv3search.families.figures import published_figures
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.model import LatencyKind, LatencyModel, Preparable, WholeMeasurer
+from mnv3search.latency.model import LatencyKind, LatencyModel, Preparable, WholeMeasurer, checked_latencies
 from mnv3search.report.summary import Judged
 from mnv3search.runs.progress import RunProgress, SilentProgress
 
@@ -47,7 +45,7 @@ class Judge:
         if isinstance(self.device, Preparable):
             parts = dict.fromkeys(part for a in architectures for part in units(a))
             self.device.prepare(list(parts), self.told)
-        values = np.asarray(self.device.latency_ms(architectures), dtype=np.float64)
+        values = checked_latencies(self.device, architectures)
         error_of = getattr(self.device, "latency_error_ms", None)
         errors = [None] * len(values) if error_of is None else [float(e) for e in error_of(architectures)]
         return [(float(ms), error) for ms, error in zip(values, errors, strict=True)]

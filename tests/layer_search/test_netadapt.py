@@ -187,3 +187,12 @@ def test_a_latency_model_that_gives_no_latency_is_named(answer: list[float]) -> 
 def test_what_is_no_evaluator_is_named() -> None:
     with pytest.raises(EvaluatorError, match="evaluate"):
         netadapt(LARGE, MaddsLatency(), object(), 40.0)  # type: ignore[arg-type]
+
+
+def test_an_answer_that_is_no_evaluation_is_named() -> None:
+    class Plain:
+        def evaluate(self, architectures: Sequence[Architecture]) -> list[float]:
+            return [75.0 for _ in architectures]
+
+    with pytest.raises(EvaluatorError, match=r"Plain gave float 75\.0; give an Evaluation"):
+        netadapt(LARGE, MaddsLatency(), Plain(), 40.0)  # type: ignore[arg-type]
