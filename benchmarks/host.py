@@ -20,9 +20,9 @@ from benchmarks._results import write_results
 from mnv3search.architecture import Architecture
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
-from mnv3search.latency.host import HostDevice, MeasuredLatency
 from mnv3search.latency.keys import network_of_key, unit_key
 from mnv3search.latency.measure import MeasuringPlan
+from mnv3search.latency.table_device import MeasuredLatency, TableDevice
 from mnv3search.space import load_space
 
 Numbers = NDArray[np.float64]
@@ -66,7 +66,7 @@ def compared(predicted: Numbers, measured: Numbers) -> dict[str, float]:
     }
 
 
-def filled(device: HostDevice, space_name: str) -> dict[str, float | int]:
+def filled(device: TableDevice, space_name: str) -> dict[str, float | int]:
     """Fill the device's table for a space, then ask again; how long each took."""
     parts = load_space(space_name).all_units()
 
@@ -93,14 +93,14 @@ def filled(device: HostDevice, space_name: str) -> dict[str, float | int]:
     }
 
 
-def whole_of_table(device: HostDevice, statistic: str) -> tuple[list[Architecture], Numbers]:
+def whole_of_table(device: TableDevice, statistic: str) -> tuple[list[Architecture], Numbers]:
     """The table's calibration networks and their times."""
     timings = [device.table.timing(key) for key in device.table.networks]
     times = [t.median_ms if statistic == "median" else t.minimum_ms for t in timings]
     return [network_of_key(key) for key in device.table.networks], np.array(times)
 
 
-def predictions(device: HostDevice, minimum: HostDevice, networks: Sequence[Architecture]) -> dict[str, Numbers]:
+def predictions(device: TableDevice, minimum: TableDevice, networks: Sequence[Architecture]) -> dict[str, Numbers]:
     """Milliseconds by each method, by the table alone."""
     madds = np.array([count(a).madds for a in networks], dtype=np.float64)
     calibrating, times = whole_of_table(device, "median")
@@ -115,7 +115,7 @@ def predictions(device: HostDevice, minimum: HostDevice, networks: Sequence[Arch
 
 
 def errors(
-    device: HostDevice, found: dict[str, Numbers], measured: Sequence[MeasuredLatency], reference_minimum_ms: float
+    device: TableDevice, found: dict[str, Numbers], measured: Sequence[MeasuredLatency], reference_minimum_ms: float
 ) -> dict[str, dict[str, float]]:
     """Each method's errors against the networks measured whole."""
     median = np.array([one.latency_ms for one in measured])
@@ -135,9 +135,9 @@ def errors(
 def one_case(runtime: str, space_name: str, args: argparse.Namespace, cache: Path) -> dict[str, object]:
     """Table, prediction and measurement of one runtime and space."""
     plan = MeasuringPlan(rounds=args.rounds)
-    device = HostDevice(runtime, args.threads, cache, plan)
+    device = TableDevice(runtime, args.threads, cache, plan)
     table = filled(device, space_name)
-    minimum = HostDevice(runtime, args.threads, cache, plan, statistic="minimum")
+    minimum = TableDevice(runtime, args.threads, cache, plan, statistic="minimum")
     calibrating, _ = whole_of_table(device, "median")
     sampled = load_space(space_name).sample(args.networks + len(calibrating), args.seed)
     networks = [a for a in sampled if a not in set(calibrating)][: args.networks]

@@ -71,8 +71,10 @@ def load_device(name_or_path: str) -> Device:
     if kind == "roofline" and rest:
         return _inline_roofline(name_or_path, rest)
     if name_or_path == "host" or (kind == "host" and rest in HOST_RUNTIMES):
-        host: Any = importlib.import_module("mnv3search.latency.host")  # measuring is loaded only where it is used
-        return cast("Device", host.HostDevice(runtime=rest) if rest else host.HostDevice())
+        host: Any = importlib.import_module(
+            "mnv3search.latency.table_device"
+        )  # measuring is loaded only where it is used
+        return cast("Device", host.TableDevice(runtime=rest) if rest else host.TableDevice())
     raise UnknownNameError("device", name_or_path, device_names(), _HINT)
 
 

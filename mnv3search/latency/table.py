@@ -34,13 +34,14 @@ class TableKey:
     runtime: str
     runtime_version: str
     threads: int
+    precision: str
     reference: str
 
     @property
     def file_name(self) -> str:
         """A file name that differs wherever the key does."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
-        readable = re.sub(r"[^A-Za-z0-9.]+", "_", f"{self.runtime}-{self.runtime_version}")
+        readable = re.sub(r"[^A-Za-z0-9.]+", "_", f"{self.runtime}-{self.runtime_version}-{self.precision}")
         return f"{readable}-{self.threads}t-{digest}.json"
 
 

@@ -22,7 +22,7 @@ from mnv3search.latency.measure import Round
 from mnv3search.latency.table import LatencyTable, TableKey, default_cache_dir, table_path
 from strategies import architectures
 
-KEY = TableKey(Fingerprint("A CPU", 4, "x86_64"), "onnxruntime", "1.0", 1, "reference")
+KEY = TableKey(Fingerprint("A CPU", 4, "x86_64"), "onnxruntime", "1.0", 1, "fp32", "reference")
 
 
 def filled(readings: list[list[float]], times: dict[str, list[float]], networks: tuple[str, ...] = ()) -> LatencyTable:

@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit
+from mnv3search.graph import network_graph, unit_graph
+from mnv3search.latency.fingerprint import Fingerprint, this_machine
 
 MAX_RESOLUTION = 1e-6  # seconds: a hundredth of the smallest block
+WEIGHT_SEED, IMAGE_SEED = 0, 1
+Precision = Literal["fp32", "int8"]
 Subject = Unit | Architecture
-"""What can be timed: one unit of a network, or a whole network; batch 1, float32."""
+"""What can be timed: one unit of a network, or a whole network; batch 1."""
+Image = NDArray[np.float32]
+
+
+def input_shape(subject: Subject) -> tuple[int, int, int, int]:
+    """(1, channels, size, size) of what enters a subject."""
+    if isinstance(subject, Architecture):
+        return 1, 3, subject.resolution, subject.resolution
+    return 1, subject.in_channels, subject.in_size, subject.in_size
+
+
+def input_image(subject: Subject) -> Image:
+    """The input on which every runtime times ``subject``: standard normal, the same for all; NCHW."""
+    return np.random.default_rng(IMAGE_SEED).standard_normal(input_shape(subject), dtype=np.float32)
+
+
+def graph_of(subject: Subject) -> bytes:
+    """The serialised ONNX model by which every runtime times ``subject``.
+
+    Raises:
+        MissingDependencyError: onnx is not installed.
+    """
+    if isinstance(subject, Architecture):
+        return network_graph(subject, WEIGHT_SEED)
+    return unit_graph(subject, WEIGHT_SEED)
 
 
 @runtime_checkable
@@ -21,6 +52,10 @@ class Session(Protocol):
 
     def time_once(self) -> float:
         """Run once; the seconds that it took, by the runtime's best clock."""
+        ...
+
+    def output(self) -> Image:
+        """What one call gives on :func:`input_image`, NCHW or (1, classes), weights of :data:`WEIGHT_SEED`."""
         ...
 
 
@@ -43,6 +78,11 @@ class Runtime(Protocol):
         """How many threads one call may use."""
         ...
 
+    @property
+    def precision(self) -> Precision:
+        """Of weights and activations: ``fp32``, or ``int8`` with fp32 input and output."""
+        ...
+
     def prepare(self, subject: Subject) -> Session:
         """A session that is ready to be timed; activations in it stay near 1.
 
@@ -51,6 +91,30 @@ class Runtime(Protocol):
             MeasurementError: the runtime refuses the subject.
         """
         ...
+
+
+@runtime_checkable
+class TakesTurns(Protocol):
+    """A runtime that times several sessions in one go, because a question to it takes long (another machine)."""
+
+    def time_in_turn(self, sessions: Sequence[Session]) -> list[float]:
+        """Each session run once, in this order; seconds."""
+        ...
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A runtime that works on another machine."""
+
+    @property
+    def machine(self) -> Fingerprint:
+        """What that machine is."""
+        ...
+
+
+def machine_of(runtime: Runtime) -> Fingerprint:
+    """The machine on which ``runtime`` times: its own, or this one."""
+    return runtime.machine if isinstance(runtime, Elsewhere) else this_machine()
 
 
 def clock_of(threads: int) -> Callable[[], float]:
@@ -66,9 +130,10 @@ def clock_of(threads: int) -> Callable[[], float]:
 
 @dataclass(frozen=True, slots=True)
 class CallSession:
-    """A session around a function without arguments, timed by ``clock``."""
+    """A session around a function without arguments, timed by ``clock``; ``read`` gives the output of a call."""
 
     call: Callable[[], object]
+    read: Callable[[], Image]
     clock: Callable[[], float] = time.perf_counter
 
     def time_once(self) -> float:
@@ -76,3 +141,8 @@ class CallSession:
         start = self.clock()
         self.call()
         return self.clock() - start
+
+    def output(self) -> Image:
+        """The output of one more call."""
+        self.call()
+        return self.read()

@@ -6,10 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from mnv3search.architecture import Architecture
 from mnv3search.errors import MeasurementError, MissingDependencyError
-from mnv3search.graph import INPUT_NAME, OUTPUT_NAME, network_graph, unit_graph
-from mnv3search.latency.runtimes.base import CallSession, Session, Subject, clock_of
+from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
+from mnv3search.latency.runtimes.base import (
+    CallSession,
+    Precision,
+    Session,
+    Subject,
+    clock_of,
+    graph_of,
+    input_image,
+)
 
 
 class OnnxRuntime:
@@ -23,6 +30,7 @@ class OnnxRuntime:
     """
 
     name = "onnxruntime"
+    precision: Precision = "fp32"
 
     def __init__(self, threads: int = 1) -> None:
         try:
@@ -35,17 +43,17 @@ class OnnxRuntime:
 
     def prepare(self, subject: Subject) -> Session:
         """A session with its input and output bound, so that a call moves no memory of its own."""
-        graph = network_graph(subject) if isinstance(subject, Architecture) else unit_graph(subject)
+        graph = graph_of(subject)
         try:
             session = self._ort.InferenceSession(graph, self._options(), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own that share only Exception
             raise MeasurementError(f"onnxruntime {self.version} refuses the graph of {subject}: {error}") from None
         binding = session.io_binding()
-        image = np.random.default_rng(1).standard_normal(session.get_inputs()[0].shape, dtype=np.float32)
-        logits = np.zeros(session.get_outputs()[0].shape, dtype=np.float32)
-        binding.bind_ortvalue_input(INPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(image))
-        binding.bind_ortvalue_output(OUTPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(logits))
-        return CallSession(lambda: session.run_with_iobinding(binding), clock_of(self.threads))
+        output = np.zeros(session.get_outputs()[0].shape, dtype=np.float32)
+        binding.bind_ortvalue_input(INPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(input_image(subject)))
+        bound = self._ort.OrtValue.ortvalue_from_numpy(output)
+        binding.bind_ortvalue_output(OUTPUT_NAME, bound)
+        return CallSession(lambda: session.run_with_iobinding(binding), bound.numpy, clock_of(self.threads))
 
     def _options(self) -> Any:
         options = self._ort.SessionOptions()

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec
 from mnv3search.cost.units import Unit
 from mnv3search.errors import MissingDependencyError
-from mnv3search.latency.runtimes.base import CallSession, Session, Subject, clock_of
+from mnv3search.latency.runtimes.base import (
+    CallSession,
+    Precision,
+    Session,
+    Subject,
+    clock_of,
+    input_image,
+    input_shape,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +38,7 @@ class TorchEager:
     """
 
     name = "torch"
+    precision: Precision = "fp32"
 
     def __init__(self, threads: int = 1) -> None:
         try:
@@ -42,27 +53,20 @@ class TorchEager:
         """A module in evaluation mode with its input in place; norms bring its activations near 1."""
         torch = self._torch
         torch.set_num_threads(self.threads)
-        channels, size = _input_of(subject)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             module = _module(subject)
+            _, channels, size, _ = input_shape(subject)
             small = min(size, CALIBRATION_SIZE)
             _set_norms(module, torch.randn(CALIBRATION_BATCH, channels, small, small))
-            image = torch.randn(1, channels, size, size)
-        image = image.contiguous(memory_format=torch.channels_last)
+        image = torch.from_numpy(input_image(subject)).contiguous(memory_format=torch.channels_last)
         module = module.eval().to(memory_format=torch.channels_last)
 
-        def call() -> None:
+        def call() -> Any:
             with torch.inference_mode():
-                module(image)
+                return module(image)
 
-        return CallSession(call, clock_of(self.threads))
-
-
-def _input_of(subject: Subject) -> tuple[int, int]:
-    if isinstance(subject, Architecture):
-        return 3, subject.resolution
-    return subject.in_channels, subject.in_size
+        return CallSession(call, lambda: np.asarray(call().numpy()), clock_of(self.threads))
 
 
 def _module(subject: Subject) -> nn.Module:

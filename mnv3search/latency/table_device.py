@@ -17,11 +17,11 @@ from mnv3search.errors import DeviceError
 from mnv3search.families import published
 from mnv3search.latency.assembled import assembled_networks
 from mnv3search.latency.calibration import MIN_NETWORKS, Calibration, entering_elements, fit
-from mnv3search.latency.fingerprint import this_machine
 from mnv3search.latency.keys import network_key, network_of_key, unit_key
 from mnv3search.latency.measure import FloatArray, MeasuringPlan, at_level, pace, slot_of, summarise
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
+from mnv3search.latency.runtimes.base import machine_of
 from mnv3search.latency.sitting import MAX_SESSIONS, Steps, measure_into, whole_rounds
 from mnv3search.latency.table import LatencyTable, TableKey, table_path
 
@@ -38,7 +38,7 @@ FALLBACK_NETWORKS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class MeasuredLatency:
     """One network timed whole, interleaved with the others and the reference.
 
@@ -48,6 +48,7 @@ class MeasuredLatency:
         minimum_ms: the fastest call.
         rounds: how many calls.
         reference_ms: the reference network's median in the same session.
+        times_ms: every call, in order, the reference's drift divided out; call i of all networks is of one round.
     """
 
     architecture: Architecture
@@ -56,9 +57,10 @@ class MeasuredLatency:
     minimum_ms: float
     rounds: int
     reference_ms: float
+    times_ms: FloatArray
 
 
-class HostDevice:
+class TableDevice:
     """The machine that this process runs on: a :class:`~mnv3search.latency.model.UnitLatencyModel`.
 
     Units are measured when they are first asked for (or all at once by :meth:`prepare`) and kept on disk; a
@@ -101,8 +103,9 @@ class HostDevice:
         self.plan = plan or MeasuringPlan()
         self.reference = reference or published(REFERENCE)
         key = TableKey(
-            this_machine(), self.runtime.name, self.runtime.version, self.runtime.threads, network_key(self.reference)
-        )
+            machine_of(self.runtime), self.runtime.name, self.runtime.version, self.runtime.threads,
+            self.runtime.precision, network_key(self.reference),
+        )  # fmt: skip
         self.path = table_path(key, cache_dir)
         self.table = LatencyTable.load(self.path, key)
         self._calibration: Calibration | None = None
@@ -241,10 +244,11 @@ class HostDevice:
         slots = slot_of(len(architectures), self.plan.slot_size).tolist()
         measured = []
         for index, (architecture, slot) in enumerate(zip(architectures, slots, strict=True)):
-            timing = summarise(at_level(ms[:, index], paces[:, slot], level), float(ms[:, index].min()))
+            times = at_level(ms[:, index], paces[:, slot], level)
+            timing = summarise(times, float(ms[:, index].min()))
             measured.append(
                 MeasuredLatency(
-                    architecture, timing.median_ms, timing.error_ms, timing.minimum_ms, timing.rounds, level
+                    architecture, timing.median_ms, timing.error_ms, timing.minimum_ms, timing.rounds, level, times
                 )
             )
         return measured

@@ -15,11 +15,12 @@ from mnv3search.errors import DeviceError, MeasurementError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.latency.assembled import assembled_networks
 from mnv3search.latency.calibration import entering_elements, fit
-from mnv3search.latency.host import HostDevice
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.measure import MeasuringPlan
 from mnv3search.latency.model import Device, Preparable, UnitLatencyModel
 from mnv3search.latency.runtimes import CallSession, Runtime, Session, Subject, load_runtime
+from mnv3search.latency.runtimes.base import Image, Precision
+from mnv3search.latency.table_device import TableDevice
 
 QUICK = MeasuringPlan(rounds=40, min_seconds=0, warmup=1)
 REFERENCE = published("mobilenet_v3_small", resolution=32)
@@ -62,6 +63,7 @@ class KnownRuntime:
     name = "known"
     version = "1"
     threads = 1
+    precision: Precision = "fp32"
 
     def __init__(self, pace: Callable[[int], float] = lambda _: 1.0, stop_after: int | None = None) -> None:
         self.prepared: list[Subject] = []
@@ -87,9 +89,12 @@ class KnownSession:
             raise KeyboardInterrupt
         return self.ms * 1e-3 * self.runtime.pace(self.runtime.calls)
 
+    def output(self) -> Image:
+        return np.ones((1, 1), dtype=np.float32)
 
-def known_device(runtime: Runtime, tmp_path: Path, plan: MeasuringPlan = QUICK) -> HostDevice:
-    return HostDevice(runtime, cache_dir=tmp_path, plan=plan, reference=REFERENCE)
+
+def known_device(runtime: Runtime, tmp_path: Path, plan: MeasuringPlan = QUICK) -> TableDevice:
+    return TableDevice(runtime, cache_dir=tmp_path, plan=plan, reference=REFERENCE)
 
 
 def test_known_times_are_recovered_through_drift(tmp_path: Path) -> None:
@@ -208,7 +213,7 @@ def test_minimum_as_the_statistic(tmp_path: Path) -> None:
     runtime = KnownRuntime(pace=lambda _: 1.0 if calls.random() < 0.3 else 1.5)
     median = known_device(runtime, tmp_path)
     median.prepare(parts_of(some))
-    minimum = HostDevice(KnownRuntime(), cache_dir=tmp_path, plan=QUICK, reference=REFERENCE, statistic="minimum")
+    minimum = TableDevice(KnownRuntime(), cache_dir=tmp_path, plan=QUICK, reference=REFERENCE, statistic="minimum")
     truth = [sum(true_ms(unit) for unit in units(a)) for a in some]
     np.testing.assert_allclose(minimum.latency_ms(some), truth, rtol=0.02)
     np.testing.assert_allclose(median.latency_ms(some), 1.5 * np.array(truth), rtol=0.05)
@@ -242,7 +247,7 @@ def test_few_units_are_calibrated_on_published_networks_and_once(tmp_path: Path)
 
 def test_names(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="onnxruntime"):
-        HostDevice("onnxrt", cache_dir=tmp_path)
+        TableDevice("onnxrt", cache_dir=tmp_path)
     assert known_device(KnownRuntime(), tmp_path).name == "host:known"
 
 
@@ -310,7 +315,7 @@ def test_medians_are_predicted_by_one_factor_over_the_minima() -> None:
 def test_real_networks_are_measured_priced_and_kept(tmp_path: Path, name: str) -> None:
     pytest.importorskip(name)
     calibrating, some = tiny(5), tiny(2, seed=4)
-    device = HostDevice(
+    device = TableDevice(
         load_runtime(name), cache_dir=tmp_path, plan=replace(QUICK, rounds=6), reference=tiny(1)[0],
         calibrate_on=calibrating,
     )  # fmt: skip
@@ -322,7 +327,7 @@ def test_real_networks_are_measured_priced_and_kept(tmp_path: Path, name: str) -
     assert 0.1 < np.median(priced / measured) < 10
     assert (device.latency_error_ms(some) > 0).all()
     before = device.path.read_bytes()
-    again = HostDevice(
+    again = TableDevice(
         load_runtime(name), cache_dir=tmp_path, plan=replace(QUICK, rounds=6), reference=tiny(1)[0],
         calibrate_on=calibrating,
     )  # fmt: skip
@@ -335,7 +340,7 @@ def test_a_real_session_is_interrupted_and_resumed(tmp_path: Path) -> None:
     inner, left = load_runtime("onnxruntime"), [400]
 
     class Interrupted:
-        name, version, threads = inner.name, inner.version, 1
+        name, version, threads, precision = inner.name, inner.version, 1, inner.precision
 
         def prepare(self, subject: Subject) -> Session:
             session = inner.prepare(subject)
@@ -346,13 +351,13 @@ def test_a_real_session_is_interrupted_and_resumed(tmp_path: Path) -> None:
                     raise KeyboardInterrupt
                 session.time_once()
 
-            return CallSession(call)
+            return CallSession(call, lambda: np.ones((1, 1), dtype=np.float32))
 
     calibrating = tiny(5)
     plan = replace(QUICK, rounds=20)
 
-    def device() -> HostDevice:
-        return HostDevice(
+    def device() -> TableDevice:
+        return TableDevice(
             Interrupted(), cache_dir=tmp_path, plan=plan, reference=calibrating[0], calibrate_on=calibrating
         )
 
