@@ -58,17 +58,24 @@ class InfeasibleError(Mnv3SearchError):
     Attributes:
         target_latency_ms, fastest_ms, slowest_ms: milliseconds by the run's latency model.
         exact: whether the two bounds are exact or the extremes of a sample.
+
+    ``needed_ms`` is the least target that can be met with the confidence asked for, ``feasible_confidence`` the highest
+    confidence at which this one can; both where only the confidence, or also it, is in the way.
     """
 
     def __init__(
-        self, target_latency_ms: float, fastest_ms: float, slowest_ms: float, *, exact: bool, narrowing: bool = False
-    ) -> None:
+        self, target_latency_ms: float, fastest_ms: float, slowest_ms: float, *, exact: bool, narrowing: bool = False,
+        needed_ms: float | None = None, feasible_confidence: float | None = None,
+    ) -> None:  # fmt: skip
         bound = "" if exact else " (of a sample)"
         what, smaller = ("narrowing of this network", "network") if narrowing else ("network of this space", "space")
+        surely, remedy = "", f"set a target above {needed_ms or fastest_ms:.2f} ms or choose a smaller {smaller}"
+        if feasible_confidence is not None:
+            surely = " with the confidence asked for"
+            remedy = f"--confidence {feasible_confidence:g} or less makes it feasible; or {remedy}"
         super().__init__(
-            f"no {what} meets {target_latency_ms:g} ms: "
-            f"the fastest{bound} takes {fastest_ms:.2f} ms, the slowest {slowest_ms:.2f} ms; "
-            f"set a target above {fastest_ms:.2f} ms or choose a smaller {smaller}"
+            f"no {what} meets {target_latency_ms:g} ms{surely}: "
+            f"the fastest{bound} takes {fastest_ms:.2f} ms, the slowest {slowest_ms:.2f} ms; {remedy}"
         )
         self.target_latency_ms = target_latency_ms
         self.fastest_ms = fastest_ms
