@@ -64,12 +64,11 @@ def _load_layer(module: nn.Module, path: str, layer: nn.Conv2d | nn.Linear, left
     parent_path, _, own = path.rpartition(".")
     parent = module.get_submodule(parent_path)
     name = path
+    norm: _BatchNorm | None = getattr(parent, f"{own}_norm", None)
     if isinstance(parent, ConvNormActivation):
         norm = parent.norm
         # the graph calls a stem's only layer `conv`, any other by the place that it has in its block or head
         name = parent_path if parent_path and not parent_path.endswith("stem") else path
-    else:
-        norm = getattr(parent, f"{own}_norm", None)
     _copy(layer.weight, name, "weight", left)
     if norm is not None:
         _pass_through(norm)

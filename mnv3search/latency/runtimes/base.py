@@ -112,6 +112,31 @@ class Elsewhere(Protocol):
         ...
 
 
+def time_in_turn(sessions: Sequence[Session]) -> list[float]:
+    """Each session run once, in this order, in this process; seconds."""
+    return [session.time_once() for session in sessions]
+
+
+def turns_of(runtime: Runtime) -> Callable[[Sequence[Session]], list[float]]:
+    """How ``runtime`` times several sessions one after another."""
+    return runtime.time_in_turn if isinstance(runtime, TakesTurns) else time_in_turn
+
+
+@runtime_checkable
+class WholeOnly(Protocol):
+    """A runtime that may take whole networks alone, because it takes long to prepare anything."""
+
+    @property
+    def whole_only(self) -> bool:
+        """Whether :meth:`Runtime.prepare` refuses units."""
+        ...
+
+
+def is_whole_only(runtime: Runtime) -> bool:
+    """Whether ``runtime`` can time whole networks alone, so that no table of units can be made with it."""
+    return isinstance(runtime, WholeOnly) and runtime.whole_only
+
+
 def machine_of(runtime: Runtime) -> Fingerprint:
     """The machine on which ``runtime`` times: its own, or this one."""
     return runtime.machine if isinstance(runtime, Elsewhere) else this_machine()

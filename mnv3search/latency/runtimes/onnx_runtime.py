@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from mnv3search.errors import MeasurementError, MissingDependencyError
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
 from mnv3search.latency.runtimes.base import (
     CallSession,
+    Image,
     Precision,
     Session,
     Subject,
@@ -17,6 +18,17 @@ from mnv3search.latency.runtimes.base import (
     graph_of,
     input_image,
 )
+
+
+class _BoundCall(NamedTuple):
+    """A call on bound memory, which the binding itself does not keep from being given to others."""
+
+    session: Any
+    binding: Any
+    held: tuple[Image, Image]
+
+    def __call__(self) -> None:
+        self.session.run_with_iobinding(self.binding)
 
 
 class OnnxRuntime:
@@ -49,11 +61,11 @@ class OnnxRuntime:
         except Exception as error:  # onnxruntime raises classes of its own that share only Exception
             raise MeasurementError(f"onnxruntime {self.version} refuses the graph of {subject}: {error}") from None
         binding = session.io_binding()
-        output = np.zeros(session.get_outputs()[0].shape, dtype=np.float32)
-        binding.bind_ortvalue_input(INPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(input_image(subject)))
-        bound = self._ort.OrtValue.ortvalue_from_numpy(output)
-        binding.bind_ortvalue_output(OUTPUT_NAME, bound)
-        return CallSession(lambda: session.run_with_iobinding(binding), bound.numpy, clock_of(self.threads))
+        image, output = input_image(subject), np.zeros(session.get_outputs()[0].shape, dtype=np.float32)
+        binding.bind_ortvalue_input(INPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(image))
+        binding.bind_ortvalue_output(OUTPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(output))
+        call = _BoundCall(session, binding, (image, output))
+        return CallSession(call, output.copy, clock_of(self.threads))
 
     def _options(self) -> Any:
         options = self._ort.SessionOptions()

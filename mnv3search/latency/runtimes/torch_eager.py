@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import MissingDependencyError
@@ -56,6 +59,34 @@ class TorchEager:
                 return module(image)
 
         return CallSession(call, lambda: np.asarray(call().numpy()), clock_of(self.threads))
+
+
+def exact_output(subject: Subject) -> NDArray[np.float64]:
+    """What ``subject`` gives on its input image, by torch in double precision; NCHW or (1, classes).
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise MissingDependencyError("torch", "checking what a runtime computes") from None
+    with threads_kept(), torch.inference_mode():
+        torch.set_num_threads(1)
+        image = torch.from_numpy(input_image(subject)).double()
+        return np.asarray(_module(subject).double()(image).numpy(), dtype=np.float64)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Gives torch the process's number of threads back at the end."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _module(subject: Subject) -> nn.Module:
