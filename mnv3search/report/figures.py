@@ -56,7 +56,7 @@ def draw_pareto(summary: RunSummary, png: Path, svg: Path) -> None:
         RunError: a file cannot be written; what stood there before is untouched.
     """
     shown = picture(summary)
-    figure, axes = _canvas(x_label(summary), y_label(summary), summary.title)
+    figure, axes = canvas(x_label(summary), y_label(summary), summary.title)
     axes.set_xlim(*shown.x)
     axes.set_ylim(*shown.y)
     _draw_search(axes, shown)
@@ -64,7 +64,7 @@ def draw_pareto(summary: RunSummary, png: Path, svg: Path) -> None:
     _draw_target(axes, shown.target_latency_ms)
     lines = [[(c.latency_ms, c.top1) for c in shown.front], list(shown.trajectory)]
     _place_names(figure, axes, names, lines, [(c.latency_ms, c.top1) for c in shown.candidates])
-    _save(figure, png, svg)
+    save(figure, png, svg)
 
 
 def draw_comparison(
@@ -96,7 +96,7 @@ def draw_comparison(
     Raises:
         RunError: a file cannot be written; what stood there before is untouched.
     """
-    figure, axes = _canvas(x_label, y_label, title)
+    figure, axes = canvas(x_label, y_label, title)
     names: list[_Name] = []
     lines = []
     missing: list[str] = []
@@ -112,7 +112,7 @@ def draw_comparison(
         _draw_target(axes, target_latency_ms)
     axes.margins(0.12)
     _place_names(figure, axes, names, lines, [])
-    _save(figure, png, svg)
+    save(figure, png, svg)
     return missing
 
 
@@ -132,7 +132,7 @@ def comparison_labels(summary: RunSummary) -> tuple[str, str]:
     return f"Latency on {summary.device}, ms ({LATENCY_WORDS[summary.device_kind]})", y_label(summary)
 
 
-def _canvas(x_text: str, y_text: str, title: str) -> tuple[Figure, Axes]:
+def canvas(x_text: str, y_text: str, title: str) -> tuple[Figure, Axes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -214,7 +214,7 @@ def _place_names(
     figure: Figure, axes: Axes, names: Sequence[_Name], lines: Sequence[Any], dots: Sequence[tuple[float, float]]
 ) -> None:
     """Write ``names`` beside their marks, the last first, off one another, the lines, the error bars and the dots."""
-    _write_legend(figure, axes)
+    write_legend(figure, axes)
     figure.set_layout_engine("none")  # the axes must not move once labels are placed
     renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     ordered = list(reversed(names))
@@ -241,7 +241,7 @@ def _text(axes: Axes, name: _Name) -> Text:
     )  # fmt: skip
 
 
-def _write_legend(figure: Figure, axes: Axes) -> None:
+def write_legend(figure: Figure, axes: Axes) -> None:
     """Below the axes, where it hides nothing, in as many columns as the width allows; lays the figure out."""
     handles = axes.get_legend_handles_labels()[0]
     for columns in (4, 3, 2, 1):
@@ -284,7 +284,7 @@ def _short(name: str) -> str:
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
 
 
-def _save(figure: Figure, png: Path, svg: Path) -> None:
+def save(figure: Figure, png: Path, svg: Path) -> None:
     """Write both files, each whole or not at all, with no date and no random ids in them."""
     import matplotlib as mpl
 
