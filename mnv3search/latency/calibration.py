@@ -1,4 +1,11 @@
-"""From the sum of units to the network: a scale and a boundary term, fitted on networks measured whole."""
+"""From the times of units alone to the time of a network: what networks timed whole say of the units' sum.
+
+A unit that is timed alone reads its input from cold memory and, in some runtimes, re-orders it into the runtime's own
+layout; inside a network the layer before has left it warm and in order. So what a unit takes alone is too much by a
+share of the elements that enter it, and the rest is a scale. Beyond these two, kinds of units (by kernel, size, stride,
+activation, squeeze-excite) and single units may differ by a few percent; whole networks tell, each a little, so these
+corrections are held near 0 by a prior: Bayesian linear regression on relative errors.
+"""
 
 from __future__ import annotations
 
@@ -7,50 +14,54 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnv3search.architecture import StemSpec
+from mnv3search.architecture import BlockSpec, StemSpec
 from mnv3search.cost.units import Unit
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.measure import FloatArray
 
 MIN_NETWORKS = 5
-MIN_FREEDOM = 0.05  # 1 - leverage, at least: a network that alone fixes a coefficient says nothing held out
+FLAT = 10.0  # standard deviation of the scale and of the boundary term: nothing is assumed of them
+KIND_STD, UNIT_STD = 0.03, 0.05  # of the corrections, as shares of a unit's time
+NOISE_STD = 0.008  # of a network timed whole beside the units that are known; held-out errors correct the sum
+ELEMENTS = 1e-6  # the boundary is counted in millions, so that its prior is as flat as the scale's
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """``latency = scale · Σ unit − boundary · Σ elements``, all non-negative.
-
-    A unit that is timed alone reads its input from cold memory and, in some runtimes, re-orders it into the runtime's
-    own layout; inside a network the layer before has left it warm and in order. So what a unit takes alone is too much
-    by a share of the elements that enter it.
+    """``price(unit) = alone · (scale + Σ corrections of its kinds + its own) − boundary · elements``, at least 0.
 
     Attributes:
         scale: milliseconds in a network for one of units alone.
         boundary_ms: milliseconds for each element that enters a unit.
         relative_std: of whole networks, each predicted by a fit without it (leave-one-out), as a share.
         networks: how many were fitted.
-        usual_to_minimum: the reported time (a median) for a minimum of 1; part of both coefficients already.
     """
 
     scale: float
     boundary_ms: float
     relative_std: float
     networks: int
-    usual_to_minimum: float
-    _covariance: tuple[tuple[float, ...], ...]
-    _mean_leverage: float
+    _columns: dict[str | Unit, int]
+    _weights: FloatArray
+    _covariance: FloatArray
+    _widening: float
 
-    def price(self, unit_ms: FloatArray, elements: FloatArray) -> FloatArray:
-        """Milliseconds of units inside a network, at least 0."""
-        return np.maximum(self.scale * unit_ms - self.boundary_ms * elements, 0.0)
+    def price(self, parts: Sequence[Unit], alone_ms: FloatArray) -> FloatArray:
+        """Milliseconds of units inside a network, shape (n,), from their times alone."""
+        share = np.full(len(parts), self.scale)
+        for row, unit in enumerate(parts):
+            for column, std in _corrections(unit):
+                if column in self._columns:
+                    share[row] += std * self._weights[self._columns[column]]
+        price: FloatArray = np.maximum(alone_ms * share - self.boundary_ms * entering_elements(parts), 0.0)
+        return price
 
-    def relative_error(self, sums_ms: FloatArray, elements: FloatArray, latency_ms: FloatArray) -> FloatArray:
-        """One standard deviation as a share of ``latency_ms``, growing away from the networks of the fit."""
-        # a boundary term that could not be seen is still not known to be 0, so both columns count
-        rows = _rows(sums_ms, elements, latency_ms / self.usual_to_minimum)
-        leverage = _leverage(rows, np.array(self._covariance))
-        error: FloatArray = self.relative_std * np.sqrt((1 + leverage) / (1 + self._mean_leverage))
-        return error
+    def relative_error(self, parts: Sequence[Unit], alone_ms: FloatArray, latency_ms: float) -> float:
+        """One standard deviation of a network's latency, as a share; it grows away from the networks of the fit."""
+        row, unseen = _row(self._columns, parts, alone_ms)
+        row /= latency_ms
+        variance = NOISE_STD**2 + float(row @ self._covariance @ row) + unseen / latency_ms**2
+        return self._widening * float(np.sqrt(variance))
 
 
 def entering_elements(parts: Sequence[Unit]) -> FloatArray:
@@ -60,60 +71,73 @@ def entering_elements(parts: Sequence[Unit]) -> FloatArray:
     )
 
 
-def fit(
-    sums_ms: FloatArray, elements: FloatArray, minimum_ms: FloatArray, reported_ms: FloatArray | None = None
-) -> Calibration:
-    """Least squares on relative errors of the networks' minima, then one factor from these to what is reported.
-
-    Minima are least disturbed by what else a machine does, so they tell networks apart; how much slower a usual call
-    is than the fastest is about the same for all of them.
+def fit(networks: Sequence[Sequence[Unit]], alone_ms: Sequence[FloatArray], latency_ms: FloatArray) -> Calibration:
+    """Least squares on relative errors, the corrections held near 0.
 
     Args:
-        sums_ms: of the units of each network, timed alone; shape (n,).
-        elements: sums of the elements entering those units, shape (n,).
-        minimum_ms: of the networks, timed whole, shape (n,).
-        reported_ms: the times to predict (medians), shape (n,); the minima where not given.
+        networks: the units of each network.
+        alone_ms: what each of these takes alone.
+        latency_ms: of the networks, timed whole, shape (n,).
 
     Raises:
-        MeasurementError: fewer than :data:`MIN_NETWORKS` networks, or times that no such model fits.
+        MeasurementError: fewer than :data:`MIN_NETWORKS` networks, or times that do not add up.
     """
-    if len(minimum_ms) < MIN_NETWORKS:
+    if len(networks) < MIN_NETWORKS:
         raise MeasurementError(
-            f"{len(minimum_ms)} whole networks cannot calibrate a latency table; measure at least {MIN_NETWORKS}"
+            f"{len(networks)} whole networks cannot calibrate a latency table; measure at least {MIN_NETWORKS}"
         )
-    rows = _rows(sums_ms, elements, minimum_ms)
-    _, covariance = _solve(rows)
-    coefficients, leverage = _constrained(rows)
-    ratio = np.ones(len(rows)) if reported_ms is None else reported_ms / minimum_ms
-    factor = float(np.median(ratio))
-    without_itself = 1 + (rows @ coefficients - 1) / np.maximum(1 - leverage, MIN_FREEDOM)
-    held_out = without_itself * factor / ratio - 1
+    names = dict.fromkeys(column for parts in networks for unit in parts for column, _ in _corrections(unit))
+    columns: dict[str | Unit, int] = {name: 2 + index for index, name in enumerate(names)}
+    pairs = zip(networks, alone_ms, strict=True)
+    rows = np.stack([_row(columns, parts, alone)[0] for parts, alone in pairs]) / latency_ms[:, None]
+    prior = np.ones(rows.shape[1])
+    prior[:2] = FLAT**2
+    if _solve(rows, prior)[0][1] < 0:
+        prior[1] = 0.0  # no boundary to be seen
+    weights, covariance, held_out, spread = _solve(rows, prior)
+    if weights[0] <= 0:
+        raise MeasurementError("the networks' times do not grow with their units'; measure the table again")
+    # a boundary term that could not be seen is still not known to be 0, and few networks must not look exact
+    widening = max(1.0, float(np.sqrt(np.mean((held_out / spread) ** 2))))
     return Calibration(
-        factor * float(coefficients[0]), factor * float(coefficients[1]), float(np.sqrt(np.mean(held_out**2))),
-        len(rows), factor, tuple(map(tuple, covariance.tolist())), float(_leverage(rows, covariance).mean()),
+        float(weights[0]), float(weights[1]) * ELEMENTS, float(np.sqrt(np.mean(held_out**2))), len(rows), columns,
+        weights, covariance, widening,
     )  # fmt: skip
 
 
-def _constrained(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Scale and boundary, neither below 0, and each row's leverage on them."""
-    coefficients, covariance = _solve(rows)
-    if coefficients[0] > 0 and coefficients[1] >= 0:
-        return coefficients, _leverage(rows, covariance)
-    (scale,), alone = _solve(rows[:, :1])  # no boundary to be seen: the scale alone
-    return np.array([scale, 0.0]), _leverage(rows[:, :1], alone)
+def _corrections(unit: Unit) -> list[tuple[str | Unit, float]]:
+    """The columns that correct a unit, and the prior's deviation of each."""
+    spec = unit.spec
+    if isinstance(spec, BlockSpec):
+        se = "squeeze-excite" if spec.squeeze_excite else "plain"
+        named = ["block", f"{spec.kernel_size}x{spec.kernel_size}", f"size {unit.in_size}", f"stride {spec.stride}",
+                 spec.activation, se]  # fmt: skip
+    else:
+        named = ["stem" if isinstance(spec, StemSpec) else "head"]
+    return [*((name, KIND_STD) for name in named), (unit, UNIT_STD)]
 
 
-def _rows(sums_ms: FloatArray, elements: FloatArray, latency_ms: FloatArray) -> FloatArray:
-    return np.stack([sums_ms / latency_ms, -elements / latency_ms], axis=1)
+def _row(columns: dict[str | Unit, int], parts: Sequence[Unit], alone_ms: FloatArray) -> tuple[FloatArray, float]:
+    """A network's row before it is divided by its latency, and the prior variance of what has no column."""
+    row = np.zeros(2 + len(columns))
+    unseen: dict[str | Unit, float] = {}
+    row[0], row[1] = alone_ms.sum(), -entering_elements(parts).sum() * ELEMENTS
+    for unit, ms in zip(parts, alone_ms.tolist(), strict=True):
+        for column, std in _corrections(unit):
+            if column in columns:
+                row[columns[column]] += std * ms
+            else:
+                unseen[column] = unseen.get(column, 0.0) + std * ms
+    return row, sum(share**2 for share in unseen.values())
 
 
-def _leverage(rows: FloatArray, covariance: FloatArray) -> FloatArray:
-    found: FloatArray = np.einsum("ij,jk,ik->i", rows, covariance, rows)
-    return found
-
-
-def _solve(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Coefficients that bring every row to 1, and (XᵀX)⁻¹, columns first brought to one size."""
-    size = np.linalg.norm(rows, axis=0)
-    inverse = np.linalg.pinv((rows / size).T @ (rows / size)) / np.outer(size, size)
-    return inverse @ rows.T @ np.ones(len(rows)), inverse
+def _solve(rows: FloatArray, prior: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Weights that bring every row to 1, their covariance, and the leave-one-out errors with their deviations."""
+    spread = rows * prior
+    inverse = np.linalg.inv(rows @ spread.T + NOISE_STD**2 * np.eye(len(rows)))
+    expected = np.zeros(rows.shape[1])
+    expected[0] = 1.0
+    dual = inverse @ (1 - rows @ expected)
+    weights = expected + spread.T @ dual
+    covariance = np.diag(prior) - spread.T @ inverse @ spread
+    return weights, covariance, dual / np.diag(inverse), 1 / np.sqrt(np.diag(inverse))

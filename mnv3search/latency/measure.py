@@ -19,13 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.runtimes.base import Session
+from mnv3search.latency.runtimes.base import Session, time_in_turn
 
 FloatArray = NDArray[np.float64]
+Turns = Callable[[Sequence[Session]], list[float]]
 
 DRIFT_WINDOW = 5  # readings of the reference whose median is the machine's pace at the middle one
 MEDIAN_EFFICIENCY = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean, for normal noise
 MAD_TO_STD = 1.4826
+INTERVAL_95 = 1.96
+LOOK = 10
+MAX_DISAGREEMENT = 0.02  # of odd and even rounds
 MOMENTS = 8  # contiguous parts of a measurement whose medians are compared
 
 
@@ -36,6 +40,7 @@ class MeasuringPlan:
     Attributes:
         rounds: at least so many of every item.
         min_seconds: more rounds follow until so long has passed, so that few items are spread over time as well.
+        tolerance: and, where it is given, until the 95 % interval of every median is within ± this share of it.
         max_rounds: never more than so many.
         max_seconds: the measurement fails where ``rounds`` are not reached by then.
         warmup: calls of every item before the first round.
@@ -45,6 +50,7 @@ class MeasuringPlan:
 
     rounds: int = 40
     min_seconds: float = 4.0
+    tolerance: float | None = None
     max_rounds: int = 200
     max_seconds: float = 1_800.0
     warmup: int = 2
@@ -93,38 +99,45 @@ def rounds(
     reference: Session,
     plan: MeasuringPlan,
     *,
+    turns: Turns = time_in_turn,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Round]:
     """Warm up, then yield round after round until the plan is fulfilled.
 
+    ``turns`` runs sessions once each, in order, and gives their seconds: a runtime on another machine does it there.
+
     Raises:
         MeasurementError: time ran out before ``plan.rounds``, or a time is not a positive number.
     """
-    for session in (reference, *items):
-        for _ in range(plan.warmup):
-            session.time_once()
+    for _ in range(plan.warmup):
+        turns([reference, *items])
     rng = np.random.default_rng(plan.seed)
     start = clock()
+    kept: list[Round] = []
     for done in range(plan.max_rounds):
         elapsed = clock() - start
-        if done >= plan.rounds and elapsed >= plan.min_seconds:
+        if done >= plan.rounds and elapsed >= plan.min_seconds and settled(kept, plan):
             return
         if 0 < done < plan.rounds and elapsed > plan.max_seconds:
             raise MeasurementError(
                 f"only {done} of {plan.rounds} rounds were measured within {plan.max_seconds:g} s; they are kept: "
                 f"run it again to go on, or measure fewer networks"
             )
-        yield _one_round(items, reference, plan.slot_size, rng)
+        kept.append(_one_round(items, reference, plan.slot_size, rng, turns))
+        yield kept[-1]
 
 
-def _one_round(items: Sequence[Session], reference: Session, slot_size: int, rng: np.random.Generator) -> Round:
+def _one_round(
+    items: Sequence[Session], reference: Session, slot_size: int, rng: np.random.Generator, turns: Turns
+) -> Round:
     ms = np.zeros(len(items))
     reference_ms = []
     with _no_collection():
         for first in range(0, max(len(items), 1), slot_size):
-            reference_ms.append(reference.time_once() * 1e3)
-            for index in first + rng.permutation(min(slot_size, len(items) - first)):
-                ms[index] = items[index].time_once() * 1e3
+            order = first + rng.permutation(min(slot_size, len(items) - first))
+            found = turns([reference, *(items[index] for index in order)])
+            reference_ms.append(found[0] * 1e3)
+            ms[order] = np.array(found[1:]) * 1e3
     found = Round(ms, np.array(reference_ms))
     for times in found:
         if not (np.isfinite(times).all() and (times > 0).all()):
@@ -158,6 +171,38 @@ def pace(reference_ms: FloatArray) -> FloatArray:
 def at_level(ms: FloatArray, pace_ms: FloatArray, level_ms: float) -> FloatArray:
     """Times as they would be where the reference takes ``level_ms``; ``ms`` and ``pace_ms`` of shape (rounds,)."""
     return ms * (level_ms / pace_ms)
+
+
+def levelled(kept: Sequence[Round], slot_size: int, level_ms: float | None = None) -> FloatArray:
+    """Times of every item, shape (rounds, n), as they would be where the reference takes ``level_ms``.
+
+    Its own median over these rounds where no level is given.
+    """
+    ms, readings = np.stack([one.ms for one in kept]), np.stack([one.reference_ms for one in kept])
+    level = float(np.median(readings)) if level_ms is None else level_ms
+    found: FloatArray = ms * (level / pace(readings)[:, slot_of(ms.shape[1], slot_size)])
+    return found
+
+
+def settled(kept: Sequence[Round], plan: MeasuringPlan) -> bool:
+    """Whether every median is known within the plan's tolerance; looked at every :data:`LOOK` rounds."""
+    if plan.tolerance is None:
+        return True
+    if len(kept) % LOOK or not kept:
+        return False
+    times = levelled(kept, plan.slot_size)
+    timings = (summarise(column) for column in times.T)
+    return all(INTERVAL_95 * timing.error_ms <= plan.tolerance * timing.median_ms for timing in timings)
+
+
+def halves_disagreement(times_ms: FloatArray) -> float:
+    """By how much the medians of odd and even rounds differ, as a share; the median over items of (rounds, n).
+
+    Above :data:`MAX_DISAGREEMENT` a measurement was too disturbed to be trusted.
+    """
+    if len(times_ms) < 2:
+        return 0.0
+    return float(np.median(np.abs(np.median(times_ms[::2], axis=0) / np.median(times_ms[1::2], axis=0) - 1)))
 
 
 def summarise(ms: FloatArray, minimum_ms: float | None = None) -> Timing:

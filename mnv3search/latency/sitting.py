@@ -11,7 +11,7 @@ from typing import TypeVar
 from mnv3search.architecture import Architecture
 from mnv3search.latency.measure import MeasuringPlan, Round, rounds, slot_of
 from mnv3search.latency.model import Progress
-from mnv3search.latency.runtimes.base import Runtime, Session, Subject
+from mnv3search.latency.runtimes.base import Runtime, Session, Subject, turns_of
 from mnv3search.latency.table import LatencyTable
 
 MAX_SESSIONS = 400  # in memory at once; a session holds a few megabytes
@@ -72,7 +72,7 @@ def _measure_batch(
     runs = table.start_sitting(slots, networks)
     lacking = max(plan.rounds - table.rounds_of(key) for key in batch)  # fewer where an interrupted sitting goes on
     saved = time.monotonic()
-    for found in rounds(sessions, reference, replace(plan, rounds=max(1, lacking))):
+    for found in rounds(sessions, reference, replace(plan, rounds=max(1, lacking)), turns=turns_of(runtime)):
         table.add_round(runs, found)
         steps.add(len(batch))
         if time.monotonic() - saved > SAVE_SECONDS:
@@ -103,7 +103,7 @@ def whole_rounds(
     warm = runtime.prepare(reference)
     sessions = prepared(list(architectures), runtime, steps)
     found = []
-    for one in rounds(sessions, warm, plan):
+    for one in rounds(sessions, warm, plan, turns=turns_of(runtime)):
         found.append(one)
         steps.add(len(architectures))
     return found

@@ -8,7 +8,8 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,19 @@ import numpy as np
 from mnv3search.errors import DeviceError, RunError
 from mnv3search.files import write_text
 from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.measure import FloatArray, Round, Timing, at_level, moment_deviation, pace, summarise
+from mnv3search.latency.measure import (
+    FloatArray,
+    Round,
+    Timing,
+    at_level,
+    halves_disagreement,
+    moment_deviation,
+    pace,
+    summarise,
+)
 
 FORMAT = "mnv3search.latency_table"
-VERSION = 1
+VERSION = 2
 MAX_FILE_BYTES = 500_000_000
 DIGITS = 5  # of a time in milliseconds: 10 ns
 CACHE_VARIABLE = "MNV3SEARCH_CACHE"
@@ -60,6 +70,14 @@ def table_path(key: TableKey, cache_dir: Path | None = None) -> Path:
 
 
 @dataclass(slots=True)
+class Sitting:
+    """When a round-robin began (UTC, ISO 8601), and the reference's readings in it: a list a round, one a slot; ms."""
+
+    started: str
+    reference_ms: list[list[float]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Run:
     """The repeats of one entry in one sitting, with the slot in which it took its turn; milliseconds, in order."""
 
@@ -73,11 +91,15 @@ class LatencyTable:
 
     Every time is given at one level: that of the reference in the table's first sitting. So later sittings add
     entries without moving those that are there.
+
+    Attributes:
+        output_difference: of the runtime's outputs from torch's when it was first used, relative; None: not checked.
     """
 
     def __init__(self, key: TableKey) -> None:
         self.key = key
-        self._sittings: list[list[list[float]]] = []
+        self.output_difference: float | None = None
+        self._sittings: list[Sitting] = []
         self._units: dict[str, list[Run]] = {}
         self._networks: dict[str, list[Run]] = {}
         self._paces: dict[int, FloatArray] = {}
@@ -105,7 +127,7 @@ class LatencyTable:
             The runs to which :meth:`add_round` adds, in the order of ``slots``.
         """
         whole = set(networks)
-        self._sittings.append([])
+        self._sittings.append(Sitting(datetime.now(UTC).isoformat(timespec="seconds")))
         runs = []
         for entry, slot in slots.items():
             run = Run(len(self._sittings) - 1, slot)
@@ -117,8 +139,44 @@ class LatencyTable:
         """Add one round of the last sitting."""
         for run, ms in zip(runs, times.ms.tolist(), strict=True):
             run.ms.append(round(ms, DIGITS))
-        self._sittings[-1].append([round(ms, DIGITS) for ms in times.reference_ms.tolist()])
+        self._sittings[-1].reference_ms.append([round(ms, DIGITS) for ms in times.reference_ms.tolist()])
         self._paces.pop(len(self._sittings) - 1, None)
+
+    @property
+    def measured_at(self) -> str | None:
+        """When the last sitting began (UTC, ISO 8601); None where nothing is measured."""
+        return max((sitting.started for sitting in self._sittings if sitting.reference_ms), default=None)
+
+    @property
+    def halves_disagreement(self) -> float:
+        """By how much odd and even rounds disagree, a share, in the worst sitting; 0 of an empty table."""
+        by_sitting: dict[int, list[list[float]]] = {}
+        for runs in (*self._units.values(), *self._networks.values()):
+            for run in runs:
+                by_sitting.setdefault(run.sitting, []).append((np.array(run.ms) / self._pace_of(run)).tolist())
+        shares = [halves_disagreement(np.array(times).T) for times in by_sitting.values()]
+        return max(shares, default=0.0)
+
+    def merge(self, other: LatencyTable) -> None:
+        """Take every sitting of ``other`` that is not here already.
+
+        Raises:
+            DeviceError: it is of another machine, runtime, version, thread count, precision or reference network.
+        """
+        if other.key != self.key:
+            named = [f.name for f in fields(TableKey) if getattr(other.key, f.name) != getattr(self.key, f.name)]
+            raise DeviceError(f"latency tables of different {', '.join(named)} cannot be merged; keep both")
+        at = {}
+        for index, sitting in enumerate(other._sittings):
+            if sitting not in self._sittings:
+                at[index] = len(self._sittings)
+                self._sittings.append(sitting)
+        for mine, theirs in ((self._units, other._units), (self._networks, other._networks)):
+            for entry, runs in theirs.items():
+                new = [Run(at[run.sitting], run.slot, list(run.ms)) for run in runs if run.sitting in at]
+                mine.setdefault(entry, []).extend(new)
+        if self.output_difference is None:
+            self.output_difference = other.output_difference
 
     @property
     def level_ms(self) -> float:
@@ -136,8 +194,8 @@ class LatencyTable:
 
     def _first_readings(self) -> FloatArray:
         for sitting in self._sittings:
-            if sitting:
-                return np.array(sitting)
+            if sitting.reference_ms:
+                return np.array(sitting.reference_ms)
         raise DeviceError("the latency table is empty; measure its units first")
 
     def timing(self, entry: str) -> Timing:
@@ -154,14 +212,17 @@ class LatencyTable:
         level, least_level = self.level_ms, float(self._first_readings().min())
         times, minima = [], []
         for run in runs:
-            readings = np.array(self._sittings[run.sitting])
-            times.append(at_level(np.array(run.ms), self._pace(run.sitting)[: len(run.ms), run.slot], level))
+            readings = np.array(self._sittings[run.sitting].reference_ms)
+            times.append(at_level(np.array(run.ms), self._pace_of(run), level))
             minima.append(min(run.ms) * least_level / float(readings.min()))
         return summarise(np.concatenate(times), min(minima))
 
+    def _pace_of(self, run: Run) -> FloatArray:
+        return self._pace(run.sitting)[: len(run.ms), run.slot]
+
     def _pace(self, sitting: int) -> FloatArray:
         if sitting not in self._paces:
-            self._paces[sitting] = pace(np.array(self._sittings[sitting]))
+            self._paces[sitting] = pace(np.array(self._sittings[sitting].reference_ms))
         return self._paces[sitting]
 
     def save(self, path: Path) -> None:
@@ -172,7 +233,9 @@ class LatencyTable:
         """
         content = {
             "format": FORMAT, "version": VERSION, "key": asdict(self.key),
-            "sittings": self._sittings, "units": _to_json(self._units), "networks": _to_json(self._networks),
+            "output_difference": self.output_difference,
+            "sittings": [asdict(sitting) for sitting in self._sittings],
+            "units": _to_json(self._units), "networks": _to_json(self._networks),
         }  # fmt: skip
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,6 +266,7 @@ class LatencyTable:
 
     def _fill(self, content: Mapping[str, Any], path: Path) -> None:
         try:
+            self.output_difference = _checked_share(content["output_difference"])
             self._sittings = [_checked_sitting(sitting) for sitting in content["sittings"]]
             for entries, name in ((self._units, "units"), (self._networks, "networks")):
                 for entry, runs in content[name].items():
@@ -212,9 +276,10 @@ class LatencyTable:
 
     def _checked_run(self, content: Mapping[str, Any]) -> Run:
         run = Run(content["sitting"], content["slot"], _checked_times(content["ms"]))
-        if run.sitting < 0 or run.slot < 0 or len(run.ms) > len(self._sittings[run.sitting]):
+        readings = self._sittings[run.sitting].reference_ms
+        if run.sitting < 0 or run.slot < 0 or len(run.ms) > len(readings):
             raise ValueError("a run has more rounds than its sitting")
-        if run.ms and run.slot >= len(self._sittings[run.sitting][0]):
+        if run.ms and run.slot >= len(readings[0]):
             raise ValueError("a run names a slot that its sitting does not have")
         return run
 
@@ -250,11 +315,19 @@ def _short(value: object) -> str:
     return text if len(text) <= 160 else f"{text[:157]}..."
 
 
-def _checked_sitting(sitting: Sequence[Sequence[object]]) -> list[list[float]]:
-    checked = [_checked_times(readings) for readings in sitting]
+def _checked_sitting(content: Mapping[str, Any]) -> Sitting:
+    checked = [_checked_times(readings) for readings in content["reference_ms"]]
     if len({len(readings) for readings in checked}) > 1 or not all(checked):
         raise ValueError("the rounds of a sitting differ in their readings of the reference")
-    return checked
+    return Sitting(datetime.fromisoformat(content["started"]).isoformat(timespec="seconds"), checked)
+
+
+def _checked_share(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{value!r} is no difference of outputs")
+    return float(value)
 
 
 def _checked_times(times: Sequence[object]) -> list[float]:

@@ -1,9 +1,9 @@
-"""This machine as a device: a measured table of units, calibrated on whole networks, and networks timed whole."""
+"""A device that is measured: a table of units, calibrated on whole networks, and networks timed whole."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,17 @@ import numpy as np
 
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit, units
-from mnv3search.errors import DeviceError
+from mnv3search.errors import DeviceError, RunError
 from mnv3search.families import published
+from mnv3search.files import held
 from mnv3search.latency.assembled import assembled_networks
-from mnv3search.latency.calibration import MIN_NETWORKS, Calibration, entering_elements, fit
+from mnv3search.latency.calibration import MIN_NETWORKS, Calibration, fit
 from mnv3search.latency.keys import network_key, network_of_key, unit_key
-from mnv3search.latency.measure import FloatArray, MeasuringPlan, at_level, pace, slot_of, summarise
+from mnv3search.latency.measure import FloatArray, MeasuringPlan, Round, levelled, summarise
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
 from mnv3search.latency.runtimes.base import machine_of
+from mnv3search.latency.runtimes.check import check_outputs
 from mnv3search.latency.sitting import MAX_SESSIONS, Steps, measure_into, whole_rounds
 from mnv3search.latency.table import LatencyTable, TableKey, table_path
 
@@ -30,7 +32,8 @@ Statistic = Literal["median", "minimum"]
 DEFAULT_RUNTIME = "onnxruntime"
 REFERENCE = "mobilenet_v3_large"
 SPACE_UNITS = 100  # from so many unknown units on, the table is calibrated anew on networks made of them
-CALIBRATION_NETWORKS = 12
+CALIBRATION_NETWORKS = 24
+LEVEL_NETWORKS = 6  # timed whole in each process: what the table's times have become since it was measured
 UNIT_SECONDS = 1.5  # least duration of a sitting of units: a layer search asks for a few new ones in every step
 FALLBACK_NETWORKS = (
     "mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v3_large_minimalistic", "mobilenet_v2", "mnasnet_a1",
@@ -43,11 +46,11 @@ class MeasuredLatency:
     """One network timed whole, interleaved with the others and the reference.
 
     Attributes:
-        latency_ms: median, the reference's drift divided out.
+        latency_ms: median, at the pace of the process's first whole measurement: later drift is divided out.
         error_ms: one standard deviation of that median.
-        minimum_ms: the fastest call.
+        minimum_ms: the fastest call, as it was.
         rounds: how many calls.
-        reference_ms: the reference network's median in the same session.
+        reference_ms: the reference network's median in this measurement, as it was.
         times_ms: every call, in order, the reference's drift divided out; call i of all networks is of one round.
     """
 
@@ -60,11 +63,28 @@ class MeasuredLatency:
     times_ms: FloatArray
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How the machine of this process's session stands to the table's times.
+
+    Attributes:
+        factor: what networks take now for one millisecond that the table gave them.
+        error: one standard deviation of that, as a share.
+        networks: how many were timed to know it.
+    """
+
+    factor: float
+    error: float
+    networks: int
+
+
 class TableDevice:
-    """The machine that this process runs on: a :class:`~mnv3search.latency.model.UnitLatencyModel`.
+    """A machine that is measured: a :class:`~mnv3search.latency.model.UnitLatencyModel`.
 
     Units are measured when they are first asked for (or all at once by :meth:`prepare`) and kept on disk; a
-    measurement that was interrupted goes on where it stopped.
+    measurement that was interrupted goes on where it stopped. A machine is not as fast today as it was yesterday, so
+    each process first times a few networks whole that the table holds as well (:attr:`level`), a few seconds.
+    All latencies of one process are at one pace, that of its first whole measurement.
 
     Args:
         runtime: ``onnxruntime``, ``torch``, or any :class:`~mnv3search.latency.runtimes.Runtime`.
@@ -72,10 +92,12 @@ class TableDevice:
         cache_dir: where the table lies; ``$MNV3SEARCH_CACHE`` or the user's cache folder where not given.
         plan: how much is measured.
         reference: the network that runs in every round; V3-Large where not given.
-        statistic: of whole networks, to which the table is calibrated: ``median``, what a call takes as the machine
-            was while measuring, or ``minimum``, what it takes undisturbed, which holds better from day to day.
+        statistic: of whole networks, to which the table is calibrated: ``median``, what a call usually takes, or
+            ``minimum``, what it takes undisturbed.
         calibrate_on: whole networks for the calibration; where none are given, networks assembled from a space's units,
             or published ones.
+        name: as the user wrote it; of the runtime where not given.
+        check: compares the runtime's outputs with torch's when it is first used, and gives the difference.
 
     Raises:
         UnknownNameError: no such runtime.
@@ -94,10 +116,13 @@ class TableDevice:
         reference: Architecture | None = None,
         statistic: Statistic = "median",
         calibrate_on: Sequence[Architecture] = (),
+        name: str | None = None,
+        check: Callable[[Runtime], float] = check_outputs,
     ) -> None:
         self.runtime = load_runtime(runtime, threads) if isinstance(runtime, str) else runtime
         default = (self.runtime.name, self.runtime.threads) == (DEFAULT_RUNTIME, 1)
-        self.name = "host" if default else f"host:{self.runtime.name}"
+        self.name = name or ("host" if default else f"host:{self.runtime.name}")
+        self._check = check
         self.statistic = statistic
         self.calibrate_on = tuple(calibrate_on)
         self.plan = plan or MeasuringPlan()
@@ -108,15 +133,17 @@ class TableDevice:
         )  # fmt: skip
         self.path = table_path(key, cache_dir)
         self.table = LatencyTable.load(self.path, key)
+        self.pace_ms: float | None = None
+        self._level: Level | None = None
         self._calibration: Calibration | None = None
-        self._alone: dict[Unit, tuple[float, float]] = {}
+        self._alone: dict[Unit, float] = {}
 
     def prepare(self, parts: Sequence[Unit], progress: Progress | None = None) -> None:
         """Measure the units that have no price, and the networks that calibrate them.
 
         Raises:
-            MeasurementError: time ran out or a session failed; what was measured is kept.
-            DeviceError: the table cannot be written.
+            MeasurementError: time ran out, a session failed, or the runtime computes wrong; what was measured is kept.
+            DeviceError: the table cannot be written, or another process measures into it.
         """
         unknown = [u for u in dict.fromkeys(parts) if u not in self._alone and not self._is_measured(unit_key(u))]
         if not unknown and self._calibration is not None:
@@ -128,6 +155,8 @@ class TableDevice:
         missing = {key: subject for key, subject in subjects.items() if not self._is_measured(key)}
         if missing:
             self._measure(missing, progress)
+        if self._level is None:
+            self._level = self._levelling(set(parts), progress)
 
     def _is_measured(self, key: str) -> bool:
         return self.table.rounds_of(key) >= self.plan.rounds
@@ -151,14 +180,52 @@ class TableDevice:
         ]
 
     def _measure(self, subjects: dict[str, Subject], progress: Progress | None) -> None:
+        lock = self.path.with_suffix(".lock")
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            lock.touch()
+            with held(lock):
+                self._measure_held(subjects, progress)
+        except (OSError, RunError) as error:
+            raise DeviceError(f"cannot write the latency table {self.path}: {error}") from None
+
+    def _measure_held(self, subjects: dict[str, Subject], progress: Progress | None) -> None:
+        self.table = LatencyTable.load(self.path, self.table.key)  # another process may have gone on with it
+        if self.table.output_difference is None:
+            self.table.output_difference = self._check(self.runtime)
+        missing = {key: subject for key, subject in subjects.items() if not self._is_measured(key)}
         self._calibration = None
-        plan = replace(self.plan, min_seconds=min(self.plan.min_seconds, UNIT_SECONDS))
+        plan = replace(self.plan, min_seconds=min(self.plan.min_seconds, UNIT_SECONDS), tolerance=None)
         save = partial(self.table.save, self.path)
-        measure_into(self.table, subjects, self.reference, self.runtime, plan, save, progress)
+        measure_into(self.table, missing, self.reference, self.runtime, plan, save, progress)
+
+    def _levelling(self, parts: set[Unit], progress: Progress | None) -> Level:
+        """Times a few of the table's networks whole, those first that share most units with ``parts``."""
+        keys = self._whole_networks()
+        keys.sort(key=lambda key: -sum(unit in parts for unit in units(network_of_key(key))))
+        keys = keys[:LEVEL_NETWORKS]
+        then = np.array([self._reported(key) for key in keys])
+        found = self._whole([network_of_key(key) for key in keys], progress)
+        ratios = np.log([one.latency_ms if self.statistic == "median" else one.minimum_ms for one in found]) - np.log(
+            then
+        )
+        return Level(float(np.exp(ratios.mean())), float(ratios.std(ddof=1)) / math.sqrt(len(keys)), len(keys))
+
+    def _reported(self, key: str) -> float:
+        timing = self.table.timing(key)
+        return timing.median_ms if self.statistic == "median" else timing.minimum_ms
+
+    @property
+    def level(self) -> Level:
+        """How this process's session stands to the table; measured when it is first asked for."""
+        if self._level is None:
+            self.prepare([])
+        assert self._level is not None
+        return self._level
 
     @property
     def calibration(self) -> Calibration:
-        """From units to networks, fitted on the table's whole networks.
+        """From units to networks, at the table's level, fitted on the table's whole networks.
 
         Raises:
             MeasurementError: fewer than five networks are measured, or the times do not add up.
@@ -166,25 +233,18 @@ class TableDevice:
         if self._calibration is None:
             if len(self._whole_networks()) < MIN_NETWORKS:
                 self.prepare([])
-            rows = [self._calibration_row(key) for key in self._whole_networks()]
-            sums, elements, minimum, median = np.array(rows, dtype=np.float64).reshape(-1, 4).T
-            self._calibration = fit(sums, elements, minimum, median if self.statistic == "median" else None)
+            keys = self._whole_networks()
+            parts = [units(network_of_key(key)) for key in keys]
+            reported = np.array([self._reported(key) for key in keys])
+            self._calibration = fit(parts, [self._alone_ms(p) for p in parts], reported)
         return self._calibration
 
-    def _calibration_row(self, key: str) -> tuple[float, float, float, float]:
-        parts = units(network_of_key(key))
-        alone, _ = self._unit_times(parts)
-        timing = self.table.timing(key)
-        return float(alone.sum()), float(entering_elements(parts).sum()), timing.minimum_ms, timing.median_ms
-
-    def _unit_times(self, parts: Sequence[Unit]) -> tuple[FloatArray, FloatArray]:
-        """Milliseconds of units alone (their minima) and the errors of these, shape (n,) each."""
+    def _alone_ms(self, parts: Sequence[Unit]) -> FloatArray:
+        """Milliseconds of units alone, shape (n,): minima, which what else the machine does disturbs least."""
         for unit in parts:
             if unit not in self._alone:
-                timing = self.table.timing(unit_key(unit))
-                self._alone[unit] = timing.minimum_ms, timing.error_ms
-        times = np.array([self._alone[unit] for unit in parts], dtype=np.float64).reshape(-1, 2)
-        return times[:, 0], times[:, 1]
+                self._alone[unit] = self.table.timing(unit_key(unit)).minimum_ms
+        return np.array([self._alone[unit] for unit in parts], dtype=np.float64)
 
     @property
     def fixed_ms(self) -> float:
@@ -194,8 +254,7 @@ class TableDevice:
     def unit_latency_ms(self, parts: Sequence[Unit]) -> FloatArray:
         """Milliseconds of units inside a network, shape (n,); unknown ones are measured first."""
         self.prepare(parts)
-        alone, _ = self._unit_times(parts)
-        return self.calibration.price(alone, entering_elements(parts))
+        return self.level.factor * self.calibration.price(parts, self._alone_ms(parts))
 
     def latency_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
         """Milliseconds of networks, shape (n,): the sum over their units; unknown units are measured first."""
@@ -207,22 +266,17 @@ class TableDevice:
         return dict(zip(parts, self.unit_latency_ms(parts).tolist(), strict=True))
 
     def latency_error_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
-        """One standard deviation, shape (n,).
+        """One standard deviation, shape (n,): of the median at the pace of this process's first whole measurement.
 
-        It joins the calibration's on networks left out (growing away from these), the noise of the network's own
-        units, and how much the machine's pace varied between the moments of the measurement.
+        It joins the calibration's on networks left out, growing away from these, and the level's. How far the machine's
+        pace wanders is no part of it (:attr:`LatencyTable.level_error <mnv3search.latency.table.LatencyTable>`).
         """
         latency = self.latency_ms(architectures)
-        calibration = self.calibration
-        pace_error = self.table.level_error if architectures else 0.0
         found = []
-        for architecture, ms in zip(architectures, latency, strict=True):
+        for architecture, ms in zip(architectures, latency.tolist(), strict=True):
             parts = units(architecture)
-            alone, errors = self._unit_times(parts)
-            sums, elements = alone.sum(keepdims=True), entering_elements(parts).sum(keepdims=True)
-            model = float(calibration.relative_error(sums, elements, np.array([ms]))[0]) * ms
-            noise = calibration.scale * float(np.linalg.norm(errors))
-            found.append(math.hypot(model, noise, pace_error * ms))
+            model = self.calibration.relative_error(parts, self._alone_ms(parts), ms / self.level.factor)
+            found.append(ms * math.hypot(model, self.level.error))
         return np.array(found, dtype=np.float64)
 
     def measure(self, architectures: Sequence[Architecture], progress: Progress | None = None) -> list[MeasuredLatency]:
@@ -236,19 +290,29 @@ class TableDevice:
             raise DeviceError(f"{len(architectures)} networks cannot be interleaved; give at most {MAX_SESSIONS}")
         if not architectures:
             return []
+        if self.table.output_difference is None:
+            self.table.output_difference = self._check(self.runtime)
+        return self._whole(architectures, progress)
+
+    def _whole(self, architectures: Sequence[Architecture], progress: Progress | None) -> list[MeasuredLatency]:
         what = f"measuring {len(architectures)} networks on {self.runtime.name}"
-        steps = Steps(len(architectures) * (1 + self.plan.rounds), what, progress)
-        found = whole_rounds(list(architectures), self.reference, self.runtime, self.plan, steps)
-        ms, readings = np.stack([one.ms for one in found]), np.stack([one.reference_ms for one in found])
-        level, paces = float(np.median(readings)), pace(readings)
-        slots = slot_of(len(architectures), self.plan.slot_size).tolist()
-        measured = []
-        for index, (architecture, slot) in enumerate(zip(architectures, slots, strict=True)):
-            times = at_level(ms[:, index], paces[:, slot], level)
-            timing = summarise(times, float(ms[:, index].min()))
-            measured.append(
-                MeasuredLatency(
-                    architecture, timing.median_ms, timing.error_ms, timing.minimum_ms, timing.rounds, level, times
-                )
-            )
-        return measured
+        plan = self.plan
+        steps = Steps(len(architectures) * (1 + plan.rounds), what, progress)
+        found = whole_rounds(list(architectures), self.reference, self.runtime, plan, steps)
+        level = float(np.median([one.reference_ms for one in found]))
+        if self.pace_ms is None:
+            self.pace_ms = level
+        times = levelled(found, plan.slot_size, self.pace_ms)
+        return [
+            _measured(architecture, times[:, index], found, index, level)
+            for index, architecture in enumerate(architectures)
+        ]
+
+
+def _measured(
+    architecture: Architecture, times_ms: FloatArray, found: Sequence[Round], index: int, level_ms: float
+) -> MeasuredLatency:
+    timing = summarise(times_ms, min(float(one.ms[index]) for one in found))
+    return MeasuredLatency(
+        architecture, timing.median_ms, timing.error_ms, timing.minimum_ms, timing.rounds, level_ms, times_ms
+    )
