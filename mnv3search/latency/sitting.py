@@ -44,10 +44,15 @@ def measure_into(
 ) -> None:
     """Measure ``subjects`` by their keys into ``table``; ``save`` is called now and then, and whatever happens.
 
+    Units first, then whole networks in sittings of their own: a reference among small units runs warmer than one among
+    networks.
+
     Raises:
         MeasurementError: time ran out, or a session failed; what was measured is in the table.
     """
-    batches = batched(subjects, MAX_SESSIONS)
+    networks = {key: subject for key, subject in subjects.items() if isinstance(subject, Architecture)}
+    parts = {key: subject for key, subject in subjects.items() if key not in networks}
+    batches = [*batched(parts, MAX_SESSIONS), *batched(networks, MAX_SESSIONS)]
     steps = Steps(len(subjects) * (1 + plan.rounds), f"measuring {len(subjects)} layers on {runtime.name}", progress)
     warm = runtime.prepare(reference)
     try:

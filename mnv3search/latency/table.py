@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,8 +89,8 @@ class Run:
 class LatencyTable:
     """Repeats by entry (a unit's or a network's canonical text), in sittings that share a reference network.
 
-    Every time is given at one level: that of the reference in the table's first sitting. So later sittings add
-    entries without moving those that are there.
+    Every time is given at one level: that of the reference in the first sitting of units, or of networks. So later
+    sittings add entries without moving those that are there.
 
     Attributes:
         output_difference: of the runtime's outputs from torch's when it was first used, relative; None: not checked.
@@ -180,26 +180,45 @@ class LatencyTable:
 
     @property
     def level_ms(self) -> float:
-        """Median milliseconds of the reference network in the first sitting.
+        """Median milliseconds of the reference network in the first sitting of units.
 
         Raises:
-            DeviceError: nothing has been measured.
+            DeviceError: no unit has been measured.
         """
-        return float(np.median(self._first_readings()))
+        return float(np.median(self._readings(self._units, min)))
+
+    @property
+    def network_level_ms(self) -> float:
+        """The same of whole networks: there it takes its turns among networks, whose weights push its own out.
+
+        Raises:
+            DeviceError: no network has been measured.
+        """
+        return float(np.median(self._readings(self._networks, min)))
+
+    @property
+    def latest_network_level_ms(self) -> float:
+        """The same in the last sitting of networks.
+
+        Raises:
+            DeviceError: no network has been measured.
+        """
+        return float(np.median(self._readings(self._networks, max)))
 
     @property
     def level_error(self) -> float:
         """How far the machine's pace at another moment is from the level: one standard deviation, as a share."""
-        return moment_deviation(self._first_readings().reshape(-1)) / self.level_ms
+        return moment_deviation(self._readings(self._units, min).reshape(-1)) / self.level_ms
 
-    def _first_readings(self) -> FloatArray:
-        for sitting in self._sittings:
-            if sitting.reference_ms:
-                return np.array(sitting.reference_ms)
-        raise DeviceError("the latency table is empty; measure its units first")
+    def _readings(self, entries: Mapping[str, list[Run]], which: Callable[[set[int]], int]) -> FloatArray:
+        """The reference's readings, shape (rounds, slots), in the first (``min``) or last (``max``) sitting of these."""
+        sittings = {run.sitting for runs in entries.values() for run in runs if run.ms}
+        if not sittings:
+            raise DeviceError("the latency table is empty; measure its units first")
+        return np.array(self._sittings[which(sittings)].reference_ms)
 
     def timing(self, entry: str) -> Timing:
-        """Median, minimum and error of an entry, at the table's level.
+        """Median, minimum and error of an entry, at the table's level: of units, or of whole networks.
 
         The minimum is scaled by the reference's minima, as the median by its pace.
 
@@ -209,7 +228,8 @@ class LatencyTable:
         runs = [run for run in self._runs(entry) if run.ms]
         if not runs:
             raise DeviceError(f"the latency table has no time of {entry}; measure it first")
-        level, least_level = self.level_ms, float(self._first_readings().min())
+        first = self._readings(self._networks if entry in self._networks else self._units, min)
+        level, least_level = float(np.median(first)), float(first.min())
         times, minima = [], []
         for run in runs:
             readings = np.array(self._sittings[run.sitting].reference_ms)

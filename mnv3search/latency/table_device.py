@@ -156,7 +156,8 @@ class TableDevice:
         if missing:
             self._measure(missing, progress)
         if self._level is None:
-            self._level = self._levelling(set(parts), progress)
+            together = sum(key in missing for key in self._whole_networks())
+            self._level = self._fresh(together) if together >= MIN_NETWORKS else self._levelling(set(parts), progress)
 
     def _is_measured(self, key: str) -> bool:
         return self.table.rounds_of(key) >= self.plan.rounds
@@ -198,6 +199,13 @@ class TableDevice:
         plan = replace(self.plan, min_seconds=min(self.plan.min_seconds, UNIT_SECONDS), tolerance=None)
         save = partial(self.table.save, self.path)
         measure_into(self.table, missing, self.reference, self.runtime, plan, save, progress)
+
+    def _fresh(self, networks: int) -> Level:
+        """The level where so many of the table's networks have just been measured in this process."""
+        pace_ms = self.table.latest_network_level_ms
+        if self.pace_ms is None:
+            self.pace_ms = pace_ms
+        return Level(self.pace_ms / self.table.network_level_ms, 0.0, networks)
 
     def _levelling(self, parts: set[Unit], progress: Progress | None) -> Level:
         """Times a few of the table's networks whole, those first that share most units with ``parts``."""
