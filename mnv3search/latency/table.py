@@ -211,7 +211,7 @@ class LatencyTable:
         return moment_deviation(self._readings(self._units, min).reshape(-1)) / self.level_ms
 
     def _readings(self, entries: Mapping[str, list[Run]], which: Callable[[set[int]], int]) -> FloatArray:
-        """The reference's readings, shape (rounds, slots), in the first (``min``) or last (``max``) sitting of these."""
+        """The reference's readings, (rounds, slots), in the first (``min``) or last (``max``) of their sittings."""
         sittings = {run.sitting for runs in entries.values() for run in runs if run.ms}
         if not sittings:
             raise DeviceError("the latency table is empty; measure its units first")
