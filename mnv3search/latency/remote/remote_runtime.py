@@ -1,0 +1,259 @@
+"""onnxruntime on a board that ssh reaches: the same graphs, options and clock as on this machine, timed there."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from mnv3search.errors import DeviceError, MeasurementError
+from mnv3search.latency.fingerprint import Fingerprint
+from mnv3search.latency.remote.address import check_python, parse_address
+from mnv3search.latency.remote.agent import MAX_PAYLOAD, MAX_TURNS, PROTOCOL
+from mnv3search.latency.remote.channel import Channel, Patience, Reply
+from mnv3search.latency.remote.failures import printable
+from mnv3search.latency.runtimes import MAX_THREADS
+from mnv3search.latency.runtimes.base import Image, Precision, Session, Subject, graph_of, input_image
+
+MAX_CORES = 100_000
+MAX_SECONDS = 1e5  # of one call
+MAX_NAME = 200
+MAX_DIMENSIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What a board says about itself: its CPU, its onnxruntime, and how busy it was in the minute before."""
+
+    machine: Fingerprint
+    version: str
+    load_average: float | None
+
+
+class RemoteRuntime:
+    """Times graphs in onnxruntime's CPU provider on a board.
+
+    Args:
+        connect: opens a line to the board's agent; called again where the line was lost and more is to be measured.
+        threads: intra-operator threads there, at least 1.
+
+    Raises:
+        DeviceError: the board cannot be reached, lacks a package, or its agent is another.
+        MeasurementError: it stopped answering.
+    """
+
+    name = "onnxruntime"
+    precision: Precision = "fp32"
+
+    def __init__(self, connect: Callable[[], Channel], threads: int = 1) -> None:
+        self._connect = connect
+        self.threads = threads
+        self._ids = 0
+        self._dropped: deque[int] = deque()
+        self.channel = connect()
+        self._board = greeting(self.channel)
+
+    @property
+    def machine(self) -> Fingerprint:
+        """The board's CPU, as it says itself."""
+        return self._board.machine
+
+    @property
+    def version(self) -> str:
+        """Of onnxruntime on the board."""
+        return self._board.version
+
+    @property
+    def load_average(self) -> float | None:
+        """How many programs wanted a core of the board in the minute before the connection; None where unknown."""
+        return self._board.load_average
+
+    def _reconnect(self) -> None:
+        """Open the line again if it was lost; the sessions of the old one are gone."""
+        if self.channel.alive:
+            return
+        channel = self._connect()
+        board = greeting(channel)
+        if (board.machine, board.version) != (self.machine, self.version):
+            channel.close()
+            raise MeasurementError(
+                f"{channel.address} is now {board.machine} with onnxruntime {board.version}, "
+                f"and was {self.machine} with {self.version}; their times are not mixed: start again"
+            )
+        self.channel, self._board = channel, board
+
+    def prepare(self, subject: Subject) -> Session:
+        """A session on the board; it is freed there after the last reference to it here is gone.
+
+        Raises:
+            MeasurementError: the board refuses the graph, or stopped answering.
+        """
+        graph, image = graph_of(subject), input_image(subject)
+        payload = graph + image.astype("<f4").tobytes()
+        if len(payload) > MAX_PAYLOAD:
+            raise MeasurementError(
+                f"the graph of {subject} takes {len(payload)} bytes; at most {MAX_PAYLOAD} are sent to a board"
+            )
+        self._reconnect()
+        self._ids += 1
+        request = {"id": self._ids, "graph": len(graph), "shape": list(image.shape), "threads": self.threads}
+        try:
+            self._ask("prepare", request, payload)
+        except MeasurementError as error:
+            if not self.channel.alive:
+                raise
+            raise MeasurementError(f"onnxruntime {self.version} refuses the graph of {subject}: {error}") from None
+        return RemoteSession(self, self._ids)
+
+    def time_in_turn(self, sessions: Sequence[Session]) -> list[float]:
+        """Each session run once on the board, in this order, in one request; seconds.
+
+        Raises:
+            MeasurementError: the board stopped answering or answered what are no times, or a session is not of it.
+        """
+        ids = [self._id_of(session) for session in sessions]
+        found: list[float] = []
+        for first in range(0, len(ids), MAX_TURNS):
+            found += self._times(ids[first : first + MAX_TURNS])
+        return found
+
+    def _id_of(self, session: Session) -> int:
+        if isinstance(session, RemoteSession) and session.channel is self.channel:
+            return session.number
+        raise MeasurementError(
+            f"a session was prepared elsewhere than on {self.channel.address}, or before the connection was lost; "
+            f"prepare it again"
+        )
+
+    def _times(self, ids: list[int]) -> list[float]:
+        seconds = self._ask("time", {"ids": ids}, calls=len(ids)).fields.get("seconds")
+        if not isinstance(seconds, list) or len(seconds) != len(ids):
+            raise self.channel.refuse(f"no list of {len(ids)} times")
+        for one in seconds:
+            if not (type(one) in {int, float} and 0 < one < MAX_SECONDS):
+                raise self.channel.refuse(f"{printable(repr(one))} s for one call, where a positive number is due")
+        return [float(one) for one in seconds]
+
+    def output_of(self, session: Session) -> Image:
+        """The output of one more call of a session.
+
+        Raises:
+            MeasurementError: the board stopped answering, or what it sent is no array.
+        """
+        reply = self._ask("output", {"id": self._id_of(session)}, calls=1)
+        shape = reply.fields.get("shape")
+        if (
+            not isinstance(shape, list)
+            or len(shape) > MAX_DIMENSIONS
+            or not all(type(size) is int and size > 0 for size in shape)
+            or 4 * math.prod(shape) != len(reply.payload)
+        ):
+            raise self.channel.refuse(f"{len(reply.payload)} bytes of an array of shape {printable(shape)}")
+        return np.frombuffer(reply.payload, dtype="<f4").astype(np.float32).reshape(shape)
+
+    def forget(self, number: int) -> None:
+        """Let the board free a session with the next request."""
+        self._dropped.append(number)
+
+    def _ask(self, asked: str, request: dict[str, Any], payload: bytes = b"", calls: int = 0) -> Reply:
+        drop = [self._dropped.popleft() for _ in range(len(self._dropped))]
+        return self.channel.ask({"ask": asked, "drop": drop, **request}, payload, calls)
+
+    def close(self) -> None:
+        """End the connection; the board keeps nothing."""
+        self.channel.close()
+
+
+class RemoteSession:
+    """A unit or network that is prepared on a board."""
+
+    def __init__(self, runtime: RemoteRuntime, number: int) -> None:
+        self.runtime, self.channel, self.number = runtime, runtime.channel, number
+        weakref.finalize(self, runtime.forget, number).atexit = False
+
+    def time_once(self) -> float:
+        """Seconds of one call on the board; a request of its own."""
+        return self.runtime.time_in_turn([self])[0]
+
+    def output(self) -> Image:
+        """The output of one more call there."""
+        return self.runtime.output_of(self)
+
+
+def open_remote(
+    address: str,
+    *,
+    threads: int = 1,
+    precision: Precision = "fp32",
+    python: str = "python3",
+    options: Sequence[str] = (),
+    patience: Patience | None = None,
+) -> RemoteRuntime:
+    """The runtime on the board at ``[user@]host[:port]``, reached by the user's own ssh.
+
+    Args:
+        address: of the board; IPv6 in brackets; a ``Host`` of ``~/.ssh/config`` serves as well.
+        threads: of one call there.
+        precision: ``fp32``.
+        python: name or path of the interpreter on the board that has numpy and onnxruntime.
+        options: more words for ssh, such as ``("-F", "config")``.
+        patience: how long the board may take.
+
+    Raises:
+        DeviceError: one of these is invalid; the board cannot be reached, lacks Python, numpy or onnxruntime.
+        MeasurementError: the board stopped answering.
+    """
+    if precision != "fp32":
+        raise DeviceError(f"precision {precision!r} cannot be measured over ssh; leave it out for fp32")
+    if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
+        raise DeviceError(f"threads is {threads!r}; it must be a whole number from 1 to {MAX_THREADS}")
+    where, interpreter = parse_address(address), check_python(python)
+    return RemoteRuntime(partial(Channel, where, interpreter, options, patience), threads)
+
+
+def greeting(channel: Channel) -> Board:
+    """What the agent says about its board, checked; the channel is closed where it cannot serve.
+
+    Raises:
+        DeviceError: the board lacks a package, or its agent is another.
+        MeasurementError: it stopped answering, or its answer is unusable.
+    """
+    try:
+        fields = channel.ask({"ask": "hello"}).fields
+        _check_agent(fields, channel)
+        return _board(fields, channel)
+    except BaseException:
+        channel.close()
+        raise
+
+
+def _check_agent(fields: Mapping[str, Any], channel: Channel) -> None:
+    address, python, missing = channel.address, channel.python, fields.get("missing")
+    if fields.get("protocol") != PROTOCOL:
+        theirs = printable(repr(fields.get("protocol")))
+        raise DeviceError(f"the agent on {address} speaks protocol {theirs}, not {PROTOCOL}; install mnv3search again")
+    if missing:
+        names = " and ".join(map(str, missing)) if isinstance(missing, list) else str(missing)
+        raise DeviceError(
+            f"{python} on {address} lacks {printable(names)}; run there: {python} -m pip install numpy onnxruntime; "
+            f"or name the interpreter that has them: ssh://{address},python=/path/to/python3"
+        )
+
+
+def _board(fields: Mapping[str, Any], channel: Channel) -> Board:
+    cpu, arch, version = (_name(fields.get(key)) for key in ("cpu", "arch", "onnxruntime"))
+    cores, load = fields.get("cores"), fields.get("load")
+    if not (cpu and arch and version) or type(cores) is not int or not 1 <= cores <= MAX_CORES:
+        raise channel.refuse("no description of its machine")
+    known = isinstance(load, float) and math.isfinite(load) and load >= 0
+    return Board(Fingerprint(cpu, cores, arch), version, load if known else None)
+
+
+def _name(value: object) -> str:
+    return printable(value)[:MAX_NAME] if isinstance(value, str) else ""
