@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -137,9 +138,10 @@ class LatencyTable:
 
     def add_round(self, runs: Sequence[Run], times: Round) -> None:
         """Add one round of the last sitting."""
+        # the reference first: where this is interrupted, no entry has a repeat without its reading
+        self._sittings[-1].reference_ms.append([round(ms, DIGITS) for ms in times.reference_ms.tolist()])
         for run, ms in zip(runs, times.ms.tolist(), strict=True):
             run.ms.append(round(ms, DIGITS))
-        self._sittings[-1].reference_ms.append([round(ms, DIGITS) for ms in times.reference_ms.tolist()])
         self._paces.pop(len(self._sittings) - 1, None)
 
     @property
@@ -150,11 +152,14 @@ class LatencyTable:
     @property
     def halves_disagreement(self) -> float:
         """By how much odd and even rounds disagree, a share, in the worst sitting; 0 of an empty table."""
-        by_sitting: dict[int, list[list[float]]] = {}
-        for runs in (*self._units.values(), *self._networks.values()):
-            for run in runs:
-                by_sitting.setdefault(run.sitting, []).append((np.array(run.ms) / self._pace_of(run)).tolist())
-        shares = [halves_disagreement(np.array(times).T) for times in by_sitting.values()]
+        by_sitting: dict[int, list[FloatArray]] = {}
+        for run in itertools.chain(*self._units.values(), *self._networks.values()):
+            if run.ms:
+                by_sitting.setdefault(run.sitting, []).append(np.array(run.ms) / self._pace_of(run))
+        shares = []
+        for times in by_sitting.values():
+            rounds = min(map(len, times))  # the last one may have been interrupted
+            shares.append(halves_disagreement(np.stack([one[:rounds] for one in times], axis=1)))
         return max(shares, default=0.0)
 
     def merge(self, other: LatencyTable) -> None:
@@ -296,6 +301,8 @@ class LatencyTable:
 
     def _checked_run(self, content: Mapping[str, Any]) -> Run:
         run = Run(content["sitting"], content["slot"], _checked_times(content["ms"]))
+        if type(run.sitting) is not int or type(run.slot) is not int:
+            raise TypeError("a run names its sitting or slot by no whole number")
         readings = self._sittings[run.sitting].reference_ms
         if run.sitting < 0 or run.slot < 0 or len(run.ms) > len(readings):
             raise ValueError("a run has more rounds than its sitting")

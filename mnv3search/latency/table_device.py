@@ -153,10 +153,9 @@ class TableDevice:
         subjects |= {unit_key(unit): unit for a in networks for unit in units(a)}
         subjects |= {unit_key(unit): unit for unit in unknown}
         missing = {key: subject for key, subject in subjects.items() if not self._is_measured(key)}
-        if missing:
-            self._measure(missing, progress)
+        done = self._measure(missing, progress) if missing else set()
         if self._level is None:
-            together = sum(key in missing for key in self._whole_networks())
+            together = sum(key in done for key in self._whole_networks())
             self._level = self._fresh(together) if together >= MIN_NETWORKS else self._levelling(set(parts), progress)
 
     def _is_measured(self, key: str) -> bool:
@@ -180,25 +179,29 @@ class TableDevice:
             if self._is_measured(key) and all(self._is_measured(unit_key(u)) for u in units(network_of_key(key)))
         ]
 
-    def _measure(self, subjects: dict[str, Subject], progress: Progress | None) -> None:
+    def _measure(self, subjects: dict[str, Subject], progress: Progress | None) -> set[str]:
+        """Measure into the table on disk; gives the keys that this process measured."""
         lock = self.path.with_suffix(".lock")
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             lock.touch()
             with held(lock):
-                self._measure_held(subjects, progress)
+                return self._measure_held(subjects, progress)
         except (OSError, RunError) as error:
             raise DeviceError(f"cannot write the latency table {self.path}: {error}") from None
 
-    def _measure_held(self, subjects: dict[str, Subject], progress: Progress | None) -> None:
+    def _measure_held(self, subjects: dict[str, Subject], progress: Progress | None) -> set[str]:
+        known = self.table.output_difference
         self.table = LatencyTable.load(self.path, self.table.key)  # another process may have gone on with it
         if self.table.output_difference is None:
-            self.table.output_difference = self._check(self.runtime)
+            self.table.output_difference = self._check(self.runtime) if known is None else known
         missing = {key: subject for key, subject in subjects.items() if not self._is_measured(key)}
         self._calibration = None
         plan = replace(self.plan, min_seconds=min(self.plan.min_seconds, UNIT_SECONDS), tolerance=None)
         save = partial(self.table.save, self.path)
-        measure_into(self.table, missing, self.reference, self.runtime, plan, save, progress)
+        if missing:
+            measure_into(self.table, missing, self.reference, self.runtime, plan, save, progress)
+        return set(missing)
 
     def _fresh(self, networks: int) -> Level:
         """The level where so many of the table's networks have just been measured in this process."""
