@@ -10,7 +10,7 @@ import click
 
 from mnv3search.errors import InfeasibleError, Mnv3SearchError
 
-COMMANDS = ("run", "search", "netadapt", "count", "latency", "tables", "compare", "spaces", "devices")
+COMMANDS = ("run", "search", "netadapt", "count", "latency", "profile", "tables", "compare", "spaces", "devices", "device")
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 

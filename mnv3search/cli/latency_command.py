@@ -2,40 +2,112 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import click
 
+from mnv3search.cli.device_options import composed, measured_options, stale_option
 from mnv3search.cli.output import json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from mnv3search.latency.answers import Latencies
+    from mnv3search.latency.ratios import Ratio
 
 
 @click.command(
     "latency",
     epilog="Examples:  mnv3search latency mobilenet_v3_large mobilenet_v2 --device pixel1  |  "
-    "mnv3search latency best.json --device host",
+    "mnv3search latency best.json --device host  |  "
+    "mnv3search latency mobilenet_v3_large best.json --device host --whole",
 )
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 @click.option("--device", default="pixel1", show_default=True, help="See mnv3search devices.")
-@click.option("--whole", is_flag=True, help="On host: time whole networks, interleaved, in place of the table's sum.")
+@measured_options
+@click.option("--whole", is_flag=True, help="On a measured device: time whole networks in turn, set against the first.")
+@click.option("--against", metavar="NETWORK", help="With --whole: set them against this one.")
+@stale_option
 @json_option
-def command(networks: tuple[str, ...], device: str, whole: bool, as_json: bool) -> None:
+def command(
+    networks: tuple[str, ...],
+    device: str,
+    runtime: str | None,
+    threads: int | None,
+    precision: str | None,
+    whole: bool,
+    against: str | None,
+    allow_stale: bool,
+    as_json: bool,
+) -> None:
     """How long networks take, and how sure that is.
 
     The error is one standard deviation: of held-out networks for an estimated device or a table, of the median for a
-    measurement.
+    measurement. Whole networks take turns, so that what slows the machine slows all of them: the ratio is that of calls
+    of the same round, and its interval holds the true one in 95 % of cases.
     """
-    from mnv3search.runs.judging import latencies
+    from mnv3search.latency.answers import latencies
 
-    with ProgressLine(quiet=as_json) as progress:
-        found = latencies(networks, device, whole=whole, progress=progress)
+    text = composed(device, runtime, threads, precision)
+    with ProgressLine(quiet=as_json) as line:
+        line.stage("timing whole networks, in turn" if whole else "pricing networks")
+        found = latencies(
+            networks, text, whole=whole, against=against, allow_stale=allow_stale,
+            progress=lambda done, total, what: line.advance(done, what, total),
+        )  # fmt: skip
     if as_json:
-        rows = [{"name": n, "latency_ms": ms, "error_ms": error} for n, ms, error in found.rows]
-        print_json({"device": found.device, "kind": found.kind, "networks": rows})
-        return
+        print_json(_mapping(found))
+    else:
+        _show(found)
+
+
+def _mapping(found: Latencies) -> dict[str, object]:
+    rows: list[dict[str, object]] = []
+    for row in found.rows:
+        figures: dict[str, object] = {"name": row.name, "latency_ms": row.latency_ms, "error_ms": row.error_ms}
+        if row.minimum_ms is not None:
+            figures["minimum_ms"] = row.minimum_ms
+        if row.ratio is not None:
+            figures["ratio"] = {"value": row.ratio.value, "low": row.ratio.low, "high": row.ratio.high}
+        rows.append(figures)
+    content: dict[str, object] = {"device": found.device, "kind": found.kind, "networks": rows}
+    if found.rounds is not None:
+        content |= {"rounds": found.rounds, "against": found.against}
+    return content
+
+
+def _show(found: Latencies) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("network", title=f"Latency on {found.device} ({found.kind}, batch 1)")
+    times = "" if found.rounds is None else f", each called {found.rounds} times in turn"
+    table = Table("network", title=escape(f"Latency on {found.device} ({found.kind}, batch 1{times})"))
     table.add_column("ms", justify="right")
     table.add_column("± one deviation", justify="right")
-    for name, ms, error in found.rows:
-        table.add_row(name, f"{ms:.2f}", "not stated" if error is None else f"{error:.2f}")
+    timed = found.kind == "measured"
+    if timed:
+        table.add_column("fastest call, ms", justify="right")
+    if found.against is not None:
+        table.add_column(escape(f"times {found.against}"), justify="right")
+        table.add_column("95 % interval", justify="right")
+    for index, row in enumerate(found.rows):
+        error = "not stated" if row.error_ms is None else f"{row.error_ms:.2f}"
+        cells = [escape(row.name), f"{row.latency_ms:.2f}", error]
+        if timed:
+            cells.append("not kept" if row.minimum_ms is None else f"{row.minimum_ms:.2f}")
+        if row.ratio is not None:
+            cells += _ratio_cells(row.ratio, base=index == _base(found))
+        table.add_row(*cells)
     stdout_console().print(table)
+
+
+def _base(found: Latencies) -> int:
+    return next(index for index, row in enumerate(found.rows) if row.name == found.against)
+
+
+def _ratio_cells(ratio: Ratio, *, base: bool) -> list[str]:
+    if base:
+        return ["1", "set against"]
+    if not math.isfinite(ratio.high):
+        return [f"{ratio.value:.3f}", "too few rounds"]
+    return [f"{ratio.value:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}"]

@@ -9,7 +9,15 @@ from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 PLAIN_INTERVAL_S = 5.0
 
@@ -23,13 +31,13 @@ class ProgressLine:
         self._quiet = quiet
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("{task.fields[detail]}"), console=self._console, transient=True,
-            disable=not self._live,
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[detail]}"),
+            console=self._console, transient=True, disable=not self._live,
         )  # fmt: skip
         self._task = self._progress.add_task("starting", total=None, detail="")
         self._name = ""
         self._total: int | None = None
-        self._last_plain = 0.0
+        self._last_plain = self._began = 0.0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -42,7 +50,8 @@ class ProgressLine:
 
     def stage(self, name: str, total: int | None = None) -> None:
         """A new stage begins."""
-        self._name, self._total, self._last_plain = name, total, time.monotonic()
+        self._name, self._total = name, total
+        self._last_plain = self._began = time.monotonic()
         self._progress.reset(self._task, total=total, description=escape(name), detail="")
         if not self._live and not self._quiet:
             sys.stderr.write(f"{name}\n")
@@ -54,9 +63,16 @@ class ProgressLine:
         self._progress.update(self._task, completed=done, total=self._total, detail=escape(detail))
         if not self._live and not self._quiet and time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
             self._last_plain = time.monotonic()
-            of = f" of {self._total}" if self._total else ""
+            of = f" of {self._total}{self._left(done)}" if self._total else ""
             sys.stderr.write(f"  {self._name}: {done}{of}, {detail}\n")
             sys.stderr.flush()
+
+    def _left(self, done: int) -> str:
+        """``, about 40 s left``, as far as the steps done so far tell."""
+        if not self._total or not 0 < done < self._total:
+            return ""
+        seconds = (time.monotonic() - self._began) * (self._total - done) / done
+        return f", about {seconds:.0f} s left" if seconds < 120 else f", about {seconds / 60:.0f} min left"
 
     def note(self, text: str) -> None:
         """A sentence that stays above the line."""

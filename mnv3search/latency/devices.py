@@ -1,90 +1,115 @@
-"""Devices by name or file: the embedded Pixel profiles, this host, a roofline of two figures, a user's own JSON."""
+"""Devices by name or file: the embedded Pixel profiles, this host or another machine, a roofline, a user's JSON."""
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from mnv3search.errors import DeviceError, UnknownNameError
+from mnv3search.latency.device_spec import DeviceSpec
 from mnv3search.latency.estimate import EstimatedDevice
 from mnv3search.latency.features import FEATURE_NAMES
 from mnv3search.latency.model import Device, LatencyKind
 from mnv3search.latency.roofline import RooflineDevice
+from mnv3search.latency.runtimes import runtime_names
 
 FORMAT, VERSION = "mnv3search.device", 1
-MAX_BYTES = 1_000_000
+MAX_BYTES = 10_000_000  # a device fitted to hundreds of networks holds them all
 MAX_NAME = 100
 PROFILES = ("pixel1", "pixel2", "pixel3")
-HOST_RUNTIMES = ("onnxruntime", "torch")
-_HINT = "A device is one of these names, roofline:GMADDS,GBYTES (10⁹ MAdds/s, 10⁹ bytes/s) or a profile FILE.json."
+_HINT = (
+    "A device is one of these names, host:RUNTIME,int8,threads=N, ssh://USER@BOARD:PORT,threads=N, "
+    "roofline:GMADDS,GBYTES (10⁹ MAdds/s, 10⁹ bytes/s) or a profile FILE.json."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceDescription:
-    """One line of the list of devices."""
+    """One line of the list of devices; ``held_out`` says how well it predicts networks that it was not fitted to."""
 
     name: str
     kind: LatencyKind
     summary: str
+    held_out: str = ""
 
 
 def device_names() -> tuple[str, ...]:
-    """Every name that :func:`load_device` knows, files and rooflines apart."""
-    return (*PROFILES, "host", *(f"host:{runtime}" for runtime in HOST_RUNTIMES))
+    """Every name that :func:`load_device` knows; files, rooflines, other machines and options apart."""
+    return (*PROFILES, "host", *(f"host:{runtime}" for runtime in runtime_names()))
 
 
 def describe_devices() -> tuple[DeviceDescription, ...]:
     """Names, kinds and one line each; measures nothing."""
-    profiles = [DeviceDescription(name, "estimated", _profile_summary(name)) for name in PROFILES]
     host = DeviceDescription("host", "table", "this machine, measured block by block in onnxruntime at one thread")
-    hosts = [DeviceDescription(f"host:{r}", "table", f"this machine, measured in {r}") for r in HOST_RUNTIMES]
+    hosts = [DeviceDescription(f"host:{r}", "table", f"this machine, measured in {r}") for r in runtime_names()]
+    options = DeviceDescription(
+        "host:RUNTIME,int8,threads=N", "table", "this machine with 8-bit weights and activations, or at N threads"
+    )
+    remote = DeviceDescription(
+        "ssh://USER@BOARD:PORT", "table", "another machine over SSH; ,int8 and ,threads=N and ,python=PATH may follow"
+    )
     roofline = DeviceDescription(
         "roofline:GMADDS,GBYTES", "estimated", "any device, from 10⁹ MAdds/s and 10⁹ bytes/s: a wide error"
     )
     file = DeviceDescription("FILE.json", "estimated", f"your own profile: format {FORMAT}, version {VERSION}")
-    return (*profiles, host, *hosts, roofline, file)
+    return (*map(_described_profile, PROFILES), host, *hosts, options, remote, roofline, file)
 
 
-def load_device(name_or_path: str) -> Device:
-    """The device of this name, roofline or profile file.
+def _described_profile(name: str) -> DeviceDescription:
+    device = load_device(name)
+    if not isinstance(device, EstimatedDevice):
+        return DeviceDescription(name, "estimated", "")
+    return DeviceDescription(name, "estimated", str(device.details.get("summary", "")), _held_out(device.details))
+
+
+def _held_out(details: Mapping[str, object]) -> str:
+    """A fitted profile's errors on networks held out, from the least to the most of its campaigns and families."""
+    judged = details.get("held_out")
+    lines = judged.get("leave_one_network_out") if isinstance(judged, dict) else None
+    errors = [line["mean_absolute_percent"] for line in lines or ()]
+    return f"mean {min(errors):.0f} to {max(errors):.0f} % by family" if errors else ""
+
+
+def load_device(text: str, *, allow_stale: bool = False) -> Device:
+    """The device of this name, roofline, profile file or machine.
 
     Args:
-        name_or_path: ``pixel1``, ``pixel2``, ``pixel3``, ``host``, ``host:torch``, ``host:onnxruntime``,
+        text: ``pixel1``, ``pixel2``, ``pixel3``, ``host``, ``host:torch``, ``host:openvino,int8,threads=2``,
+            ``ssh://user@board:2222,threads=4`` (see :class:`~mnv3search.latency.device_spec.DeviceSpec`),
             ``roofline:GMADDS,GBYTES`` or a path that ends in ``.json``.
+        allow_stale: a measured device whose runtime was upgraded answers from the newest table of another version.
 
     Raises:
         UnknownNameError: none of these; the message names the nearest.
-        DeviceError: a profile or roofline that cannot be read or used.
-        MissingDependencyError: the host's runtime is not installed.
+        DeviceError: a profile, roofline or machine that cannot be read, reached or used; no table for ``allow_stale``.
+        MissingDependencyError: the runtime is not installed.
     """
-    if name_or_path in PROFILES:
-        return _parse((_profile(name_or_path)).read_bytes(), f"the embedded profile {name_or_path}", name_or_path)
-    if name_or_path.endswith(".json"):
-        path = Path(name_or_path)
+    if text in PROFILES:
+        return _parse((_profile(text)).read_bytes(), f"the embedded profile {text}", text)
+    if DeviceSpec.names(text):
+        return _measured(DeviceSpec.parse(text), allow_stale=allow_stale)
+    if text.endswith(".json"):
+        path = Path(text)
         return _parse(_read(path), str(path), path.stem)
-    kind, _, rest = name_or_path.partition(":")
+    kind, _, rest = text.partition(":")
     if kind == "roofline" and rest:
-        return _inline_roofline(name_or_path, rest)
-    if name_or_path == "host" or (kind == "host" and rest in HOST_RUNTIMES):
-        host: Any = importlib.import_module(
-            "mnv3search.latency.table_device"
-        )  # measuring is loaded only where it is used
-        return cast("Device", host.TableDevice(runtime=rest) if rest else host.TableDevice())
-    raise UnknownNameError("device", name_or_path, device_names(), _HINT)
+        return _inline_roofline(text, rest)
+    raise UnknownNameError("device", text, device_names(), _HINT)
+
+
+def _measured(spec: DeviceSpec, *, allow_stale: bool) -> Device:
+    """Measuring is loaded only where it is used."""
+    made: Any = importlib.import_module("mnv3search.latency.measured_devices")
+    return cast("Device", made.measured_device(spec, allow_stale=allow_stale))
 
 
 def _profile(name: str) -> Any:
     return files("mnv3search.latency") / "profiles" / f"{name}.json"
-
-
-def _profile_summary(name: str) -> str:
-    device = load_device(name)
-    return str(device.details.get("summary", "")) if isinstance(device, EstimatedDevice) else ""
 
 
 def _read(path: Path) -> bytes:
@@ -115,17 +140,17 @@ def _parse(content: bytes, where: str, stem: str) -> Device:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
         _refuse(where, "name is not a short text", f"give a name of 1 to {MAX_NAME} printable characters")
     kind = document.get("kind")
-    if kind not in ("estimated", "roofline"):
-        _refuse(where, f"kind is {kind!r:.80}", "it must be 'estimated' or 'roofline'")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        _refuse(where, f"kind is {kind!r:.80}", f"it must be {' or '.join(map(repr, _KINDS))}")
     try:
-        return _estimated(document, name) if kind == "estimated" else _roofline(document, name)
+        return _KINDS[kind](document, name)
     except DeviceError as error:
         raise DeviceError(f"{where}: {error}") from error
 
 
 def _document(content: bytes, where: str) -> Mapping[str, Any]:
     if len(content) > MAX_BYTES:
-        _refuse(where, f"it is larger than {MAX_BYTES} bytes", "a device profile is a few kilobytes")
+        _refuse(where, f"it is larger than {MAX_BYTES} bytes", "a device's file is far smaller")
     try:
         document = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -170,6 +195,17 @@ def _estimated(document: Mapping[str, Any], name: str) -> EstimatedDevice:
         covariance,
         {k: v for k, v in document.items() if k not in ("format", "version", "kind", "name", "coefficients", "error")},
     )
+
+
+def _of_own_times(document: Mapping[str, Any], name: str) -> Device:
+    """Fitting is loaded only where it is used."""
+    made: Any = importlib.import_module("mnv3search.latency.device_documents")
+    return cast("Device", made.read_document(document, name))
+
+
+_KINDS: Mapping[str, Callable[[Mapping[str, Any], str], Device]] = {
+    "estimated": _estimated, "roofline": _roofline, "fitted": _of_own_times, "layers": _of_own_times,
+}  # fmt: skip
 
 
 def _object(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:

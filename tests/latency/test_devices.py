@@ -67,11 +67,12 @@ def test_a_profile_never_quotes_one_error_over_several_families() -> None:
 
 
 def test_names_and_descriptions() -> None:
-    assert device_names() == ("pixel1", "pixel2", "pixel3", "host", "host:onnxruntime", "host:torch")
+    assert device_names()[:6] == ("pixel1", "pixel2", "pixel3", "host", "host:onnxruntime", "host:torch")
     described = {d.name: d for d in describe_devices()}
     assert set(device_names()) < set(described)
     assert "V3-Large 51 ms" in described["pixel1"].summary
     assert described["host"].kind == "table"
+    assert described["pixel1"].held_out == "mean 1 to 11 % by family"
     assert all("\n" not in d.summary and d.summary for d in described.values())
 
 
@@ -89,11 +90,34 @@ def test_roofline_file_and_inline_form(tmp_path: Path) -> None:
     assert load_device("roofline:12,6.5") == RooflineDevice("roofline:12,6.5", 12.0, 6.5)
 
 
-@pytest.mark.parametrize("name", ["pixel4", "", "hosts", "host:tflite", "roofline", "roofline:", "pixel1.yaml"])
+@pytest.mark.parametrize("name", ["pixel4", "", "hosts", "roofline", "roofline:", "pixel1.yaml"])
 def test_unknown_names(name: str) -> None:
     with pytest.raises(UnknownNameError, match="unknown device") as caught:
         load_device(name)
     assert caught.value.kind == "device"
+
+
+def test_an_unknown_runtime_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown runtime.*'onnxruntim'.*did you mean onnxruntime"):
+        load_device("host:onnxruntim")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("host", "host"), ("host:onnxruntime", "host"), ("host:torch", "host:torch")],
+)
+def test_a_measured_device_has_its_canonical_text(
+    text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNV3SEARCH_CACHE", str(tmp_path))
+    device = load_device(text)
+    assert (device.name, device.kind) == (name, "table")
+
+
+def test_more_threads_than_the_machine_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNV3SEARCH_CACHE", str(tmp_path))
+    with pytest.raises(DeviceError, match="threads is 1024"):
+        load_device("host:threads=1024")
 
 
 def test_the_nearest_name_is_said() -> None:

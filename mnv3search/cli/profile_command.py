@@ -1,0 +1,162 @@
+"""``mnv3search profile``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mnv3search.cli.device_options import composed, measured_options
+from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from mnv3search.latency.model import Progress
+    from mnv3search.latency.profiling import DeviceProfile
+    from mnv3search.latency.table_device import TableDevice
+    from mnv3search.space import SearchSpace
+
+PICTURE = "predicted-against-measured"
+EXIT_INTERRUPTED = 130
+
+
+@click.command(
+    "profile",
+    epilog="Examples:  mnv3search profile --space mnv3_large  |  "
+    "mnv3search profile --space mnv3_small --runtime torch --threads 2  |  "
+    "mnv3search profile --space mnv3_large --device ssh://pi@board --precision int8",
+)
+@click.option("--space", required=True, help="See mnv3search spaces; a name or a YAML file.")
+@click.option("--device", default="host", show_default=True, help="host or ssh://USER@BOARD (mnv3search devices).")
+@measured_options
+@click.option(
+    "--seconds", type=float, default=1_800.0, show_default=True, help="Stop after so long; call it again to go on."
+)
+@click.option("--rounds", type=int, default=40, show_default=True, help="Least calls of every layer.")
+@click.option(
+    "--check", type=int, default=6, show_default=True, help="Unseen networks to time whole; 0 leaves that out."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the report.  [default: runs/profile-SPACE-DEVICE]"
+)
+@json_option
+def command(
+    space: str,
+    device: str,
+    runtime: str | None,
+    threads: int | None,
+    precision: str | None,
+    seconds: float,
+    rounds: int,
+    check: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure every layer of a space on a device, and try the table on whole networks.
+
+    The times are kept: Ctrl-C loses nothing, the same command goes on, and searches on this device start at once.
+    Random networks of the space, on which the table was not calibrated, are then timed whole and compared with what
+    it predicts.
+    """
+    from mnv3search.errors import DeviceError
+    from mnv3search.latency.device_spec import DeviceSpec
+    from mnv3search.latency.measured_devices import measured_device
+    from mnv3search.latency.profiling import measuring_plan
+    from mnv3search.space import load_space
+
+    text = composed(device, runtime, threads, precision)
+    if not DeviceSpec.names(text):
+        raise DeviceError(f"device {text!r:.80} cannot be measured; give --device host or ssh://USER@BOARD")
+    loaded, plan = load_space(space), measuring_plan(rounds, seconds)
+    measured = measured_device(DeviceSpec.parse(text), plan=plan)
+    profile = _measured(measured, loaded, check, quiet=as_json)
+    folder = out or Path("runs") / f"profile-{_slug(loaded.name)}-{_slug(measured.name)}"
+    content = _write(profile, folder)
+    if as_json:
+        print_json(content)
+    else:
+        _show(profile, space, folder)
+
+
+def _measured(device: TableDevice, space: SearchSpace, check: int, *, quiet: bool) -> DeviceProfile:
+    from mnv3search.latency.profiling import profile_device
+
+    try:
+        with ProgressLine(quiet=quiet) as line:
+
+            def told(stage: str) -> Progress:
+                line.stage(stage)
+                return lambda done, total, what: line.advance(done, what, total)
+
+            return profile_device(device, space, check, told)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; what was measured is kept in {device.path}: the same command goes on", err=True)
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:80]
+
+
+def _write(profile: DeviceProfile, folder: Path) -> dict[str, object]:
+    """The folder's files and the note beside the table; gives what ``profile.json`` holds."""
+    import json
+
+    from mnv3search.files import write_text
+    from mnv3search.latency.profiling import profile_mapping
+    from mnv3search.latency.tables_on_disk import write_note
+    from mnv3search.report.profile_picture import draw_profile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    content = profile_mapping(profile) | {"folder": str(folder)}
+    write_text(folder / "profile.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    if profile.networks:
+        draw_profile(profile, folder / f"{PICTURE}.png", folder / f"{PICTURE}.svg")
+    note = profile.note()
+    if note is not None:
+        write_note(profile.table, note)
+    return content
+
+
+def _show(profile: DeviceProfile, space: str, folder: Path) -> None:
+    from rich.table import Table
+
+    from mnv3search.report.profile_picture import headline
+
+    title = f"{profile.space} on {profile.device}: {profile.machine}; {headline(profile)}"
+    table = Table(title=title, show_header=False, box=None, title_justify="left", padding=(0, 2))
+    for label, text in _lines(profile, folder):
+        table.add_row(label, text)
+    console = stdout_console()
+    console.print(table, markup=False, highlight=False)
+    for warning in profile.warnings():
+        console.print(f"• {warning}", markup=False, highlight=False, soft_wrap=True)
+    following = f"mnv3search run --space {space} --device {profile.device} --target-latency 0.8x"
+    console.print(f"next: {following}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _lines(profile: DeviceProfile, folder: Path) -> list[tuple[str, str]]:
+    layers = f"{profile.layers:,}"
+    if profile.measured_now:
+        layers += f", {profile.measured_now:,} of them measured now, in {profile.seconds:.0f} s"
+    else:
+        layers += ", all in the table already: nothing was measured again"
+    lines = [
+        ("layers", f"{layers}; at least {profile.rounds} calls each"),
+        ("noise", f"one call is {profile.noise:.1%} off (median over the layers)"),
+        ("drift", f"the machine's pace changed by {profile.drift:.1%} while measuring"),
+        (
+            "calibration",
+            f"± {profile.calibration_error:.1%} on {profile.calibration_networks} networks, each left out once",
+        ),
+    ]
+    if errors := profile.errors:
+        near, mean = sum(error <= 0.05 for error in errors), sum(errors) / len(errors)
+        figures = f"mean {mean:.1%}, most {max(errors):.1%}; {near} of {len(errors)} within ±5 %"
+        lines.append(("error", f"{figures}: random networks timed whole, none of them calibrated on"))
+        lines.append(("stated", f"± {profile.stated:.1%}: the deviation that the table gives for these networks"))
+    lines.append(("table", str(profile.table)))
+    lines.append(("report", f"{folder}: profile.json" + (f", {PICTURE}.png and .svg" if profile.networks else "")))
+    return lines

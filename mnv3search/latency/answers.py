@@ -1,0 +1,110 @@
+"""What a device answers about networks as the command line names them: a table's sums, or calls that took turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mnv3search.cost.units import units
+from mnv3search.errors import DeviceError
+from mnv3search.families import parse_network
+from mnv3search.latency.devices import load_device
+from mnv3search.latency.model import (
+    Device,
+    LatencyKind,
+    Preparable,
+    Progress,
+    WholeMeasurement,
+    WholeMeasurer,
+    checked_latencies,
+)
+from mnv3search.latency.ratios import Ratio, paired_ratio
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkLatency:
+    """One network's figures.
+
+    Attributes:
+        name: as it was given.
+        latency_ms: milliseconds; the median where it was timed whole.
+        error_ms: one standard deviation; None where the model states none.
+        minimum_ms: the fastest call, where it was timed whole.
+        ratio: to the network that the others are set against, from calls of the same rounds; None where not asked.
+    """
+
+    name: str
+    latency_ms: float
+    error_ms: float | None
+    minimum_ms: float | None = None
+    ratio: Ratio | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Networks by one model; ``against`` is the one to which ratios are, ``rounds`` how often each was called."""
+
+    device: str
+    kind: LatencyKind
+    rows: Sequence[NetworkLatency]
+    against: str | None = None
+    rounds: int | None = None
+
+
+def latencies(
+    names: Sequence[str],
+    device: str,
+    *,
+    whole: bool = False,
+    against: str | None = None,
+    allow_stale: bool = False,
+    progress: Progress | None = None,
+) -> Latencies:
+    """Latencies of networks as they are named on the command line.
+
+    Args:
+        names: published networks (``NAME@WIDTH/RESOLUTION``) or files.
+        device: as :func:`~mnv3search.latency.devices.load_device` takes it.
+        whole: time whole networks, interleaved, in place of the model's sums.
+        against: the network to which ratios are, the first of ``names`` where not given; another one is timed as well.
+        allow_stale: see :func:`~mnv3search.latency.devices.load_device`.
+        progress: told while something is measured.
+
+    Raises:
+        UnknownNameError: no such network or device.
+        DeviceError: ``whole`` on a device that cannot be timed, or ``against`` without ``whole``.
+    """
+    if against is not None and not whole:
+        raise DeviceError(f"--against {against} compares networks that are timed whole, in turn; add --whole")
+    shown = [*([against] if against is not None and against not in names else []), *names]
+    networks = [parse_network(name) for name in shown]
+    model = load_device(device, allow_stale=allow_stale)
+    if whole:
+        if not isinstance(model, WholeMeasurer):
+            raise DeviceError(
+                f"--whole times networks on a machine; {device} cannot be timed here, use --device host or ssh://…"
+            )
+        timed = model.measure(networks, progress)
+        return _compared(model, shown, timed, shown.index(against) if against is not None else 0)
+    if isinstance(model, Preparable):
+        model.prepare(list(dict.fromkeys(part for a in networks for part in units(a))), progress)
+    values = checked_latencies(model, networks)
+    errors = model.latency_error_ms(networks)
+    rows = [NetworkLatency(n, float(v), float(e)) for n, v, e in zip(shown, values, errors, strict=True)]
+    return Latencies(model.name, model.kind, rows)
+
+
+def _compared(model: object, names: Sequence[str], timed: Sequence[WholeMeasurement], base: int) -> Latencies:
+    """Rows of networks timed whole, in the same rounds where the device keeps the calls' times."""
+    calls: list[Any] = [getattr(one, "times_ms", None) for one in timed]
+    compare = len(names) > 1 and all(times is not None for times in calls)
+    rows = [
+        NetworkLatency(
+            name, one.latency_ms, one.error_ms, getattr(one, "minimum_ms", None),
+            paired_ratio(times, calls[base]) if compare else None,
+        )
+        for name, one, times in zip(names, timed, calls, strict=True)
+    ]  # fmt: skip
+    name = model.name if isinstance(model, Device) else type(model).__name__
+    return Latencies(name, "measured", rows, names[base] if compare else None, getattr(timed[0], "rounds", None))

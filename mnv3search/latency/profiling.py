@@ -1,0 +1,241 @@
+"""A space's layers measured into a device's table, and the table tried on whole networks that it has not seen."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import to_mapping
+from mnv3search.cost.units import Unit
+from mnv3search.errors import MeasurementError
+from mnv3search.latency.fingerprint import Fingerprint
+from mnv3search.latency.keys import network_of_key, unit_key
+from mnv3search.latency.measure import MeasuringPlan
+from mnv3search.latency.model import Progress
+from mnv3search.latency.runtimes.base import machine_of
+from mnv3search.latency.table_device import TableDevice
+from mnv3search.latency.tables_on_disk import TableNote
+from mnv3search.space import SearchSpace
+
+FORMAT, VERSION = "mnv3search.profile", 1
+MAX_CHECKS = 100
+MAX_CALIBRATING = 12  # networks of the calibration that are timed again beside the unseen ones
+CHECK_SEED = 20_241
+NEAR = 0.05  # a prediction within this share of what is measured is near
+MAX_HALVES = 0.02  # odd and even rounds should tell the same
+MAX_NOISE = 0.10
+MAX_DEVIATIONS = 3.0
+
+Told = Callable[[str], Progress]
+"""Called with a stage's name; gives what is told of its steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedNetwork:
+    """A whole network, predicted by the table and timed; milliseconds and one standard deviation of each."""
+
+    architecture: Architecture
+    predicted_ms: float
+    predicted_error_ms: float
+    measured_ms: float
+    measured_error_ms: float
+    calibrated_on: bool
+
+    @property
+    def error(self) -> float:
+        """Of the prediction, as a share of the measurement; above 0 where it predicts too much."""
+        return self.predicted_ms / self.measured_ms - 1
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProfile:
+    """What was measured, and how well it predicts.
+
+    Attributes:
+        space, device: names.
+        machine: where it was timed.
+        runtime, runtime_version, threads, precision: in what.
+        layers: of the space; ``measured_now`` of them had no price before.
+        rounds: least calls of each layer.
+        seconds: that measuring the layers took, this time.
+        noise: one call's deviation as a share, median over the layers.
+        drift: of the machine's pace while measuring: one standard deviation, as a share.
+        calibration_networks: how many whole networks the table was fitted on.
+        calibration_error: on these, each left out once: one standard deviation, as a share.
+        halves: how far the odd rounds' times are from the even ones', as a share; None where the table does not say.
+        networks: timed whole and predicted; those not calibrated on first.
+        table: where the times are kept.
+        measured_at: ISO time, UTC.
+    """
+
+    space: str
+    device: str
+    machine: Fingerprint
+    runtime: str
+    runtime_version: str
+    threads: int
+    precision: str
+    layers: int
+    measured_now: int
+    rounds: int
+    seconds: float
+    noise: float
+    drift: float
+    calibration_networks: int
+    calibration_error: float
+    halves: float | None
+    networks: Sequence[CheckedNetwork]
+    table: Path
+    measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @property
+    def unseen(self) -> list[CheckedNetwork]:
+        """The networks that the table was not calibrated on."""
+        return [network for network in self.networks if not network.calibrated_on]
+
+    @property
+    def errors(self) -> list[float]:
+        """Absolute errors on the unseen networks, as shares."""
+        return [abs(network.error) for network in self.unseen]
+
+    @property
+    def stated(self) -> float:
+        """The deviation that the table states on the unseen networks: mean, as a share."""
+        return float(np.mean([n.predicted_error_ms / n.predicted_ms for n in self.unseen])) if self.unseen else math.nan
+
+    def warnings(self) -> list[str]:
+        """What speaks against the table, one sentence each."""
+        said = []
+        if self.halves is not None and self.halves > MAX_HALVES:
+            said.append(
+                f"the odd and the even rounds differ by {self.halves:.1%}, more than {MAX_HALVES:.0%}: the machine was "
+                f"not quiet; close other programs and delete the table to measure again"
+            )
+        if self.noise > MAX_NOISE:
+            said.append(f"single calls deviate by {self.noise:.0%}: other programs take the processor; close them")
+        errors = self.errors
+        if errors and float(np.mean(errors)) > NEAR:
+            said.append(
+                f"unseen networks are off by {np.mean(errors):.1%} on average, more than {NEAR:.0%}: time the networks "
+                f"that you choose whole (mnv3search latency --whole)"
+            )
+        far = sum(abs(n.predicted_ms - n.measured_ms) > MAX_DEVIATIONS * _joint(n) for n in self.unseen)
+        if far:
+            said.append(f"{far} of {len(errors)} networks lie further off than {MAX_DEVIATIONS:g} stated deviations")
+        return said
+
+    def note(self) -> TableNote | None:
+        """What stays beside the table; None where no network was tried."""
+        if not self.errors:
+            return None
+        mean, most = float(np.mean(self.errors)), max(self.errors)
+        return TableNote(self.device, self.measured_at, len(self.errors), mean, most, self.space, self.layers)
+
+
+def _joint(network: CheckedNetwork) -> float:
+    return math.hypot(network.predicted_error_ms, network.measured_error_ms)
+
+
+def measuring_plan(rounds: int, seconds: float) -> MeasuringPlan:
+    """A plan of at least so many rounds of every layer within so many seconds.
+
+    Raises:
+        MeasurementError: no rounds or seconds.
+    """
+    if rounds < 1:
+        raise MeasurementError(f"rounds is {rounds}; give at least 1")
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise MeasurementError(f"seconds is {seconds:g}; give a number above 0")
+    return MeasuringPlan(rounds=rounds, max_rounds=max(MeasuringPlan().max_rounds, rounds), max_seconds=seconds)
+
+
+def profile_device(device: TableDevice, space: SearchSpace, check: int, told: Told) -> DeviceProfile:
+    """Measure the layers of ``space`` that have no price, then time ``check`` unseen networks whole.
+
+    Args:
+        device: whose table is filled; what is in it already is not measured again.
+        space: whose every layer is priced.
+        check: random networks of the space to time whole; 0 leaves that out.
+        told: gives the progress of each stage.
+
+    Raises:
+        MeasurementError: time ran out (what was measured is kept), or ``check`` is out of range.
+        DeviceError: the table cannot be written.
+    """
+    if not 0 <= check <= MAX_CHECKS:
+        raise MeasurementError(f"check is {check}; give 0 to {MAX_CHECKS} networks")
+    parts = space.all_units()
+    lacking = sum(device.table.rounds_of(unit_key(unit)) < device.plan.rounds for unit in parts)
+    start = time.monotonic()
+    device.prepare(parts, told(f"measuring {lacking:,} of {len(parts):,} layers of {space.name}"))
+    calibration = device.calibration
+    seconds = time.monotonic() - start
+    tried = _tried(device, space, check, told) if check else []
+    runtime, halves = device.runtime, getattr(device.table, "halves_disagreement", None)
+    return DeviceProfile(
+        space.name, device.name, machine_of(runtime), runtime.name, runtime.version, runtime.threads, runtime.precision,
+        len(parts), lacking, device.plan.rounds, seconds, _noise(device, parts), device.table.level_error,
+        calibration.networks, calibration.relative_std, halves() if callable(halves) else halves, tried, device.path,
+    )  # fmt: skip
+
+
+def unseen_networks(
+    space: SearchSpace, count: int, seen: set[Architecture], seed: int = CHECK_SEED
+) -> list[Architecture]:
+    """Up to ``count`` distinct random networks of ``space`` that are not among ``seen``; the same for one seed."""
+    found: dict[Architecture, None] = {}
+    for batch in range(20):
+        for network in space.sample(count, seed + batch):
+            if network not in seen and len(found) < count:
+                found[network] = None
+    return list(found)
+
+
+def _tried(device: TableDevice, space: SearchSpace, check: int, told: Told) -> list[CheckedNetwork]:
+    keys = device.table.networks
+    seen = {network_of_key(key) for key in keys}
+    fitted = [network_of_key(key) for key in keys[-MAX_CALIBRATING:]]
+    unseen = unseen_networks(space, check, seen)
+    networks = [*unseen, *fitted]
+    measured = device.measure(networks, told(f"timing {len(networks)} whole networks, {len(unseen)} of them unseen"))
+    predicted, errors = device.latency_ms(networks), device.latency_error_ms(networks)
+    return [
+        CheckedNetwork(m.architecture, float(p), float(e), m.latency_ms, m.error_ms, i >= len(unseen))
+        for i, (m, p, e) in enumerate(zip(measured, predicted, errors, strict=True))
+    ]
+
+
+def _noise(device: TableDevice, parts: Sequence[Unit]) -> float:
+    return float(np.median([device.table.timing(unit_key(unit)).spread for unit in parts]))
+
+
+def profile_mapping(profile: DeviceProfile) -> dict[str, object]:
+    """``profile.json``: every figure, and the networks that were timed."""
+    plain = {
+        name: getattr(profile, name)
+        for name in DeviceProfile.__dataclass_fields__
+        if name not in ("machine", "networks", "table")
+    }
+    errors = profile.errors
+    return {
+        "format": FORMAT, "version": VERSION, **plain, "machine": str(profile.machine), "table": str(profile.table),
+        "unseen": {
+            "networks": len(errors), "mean_error": float(np.mean(errors)) if errors else None,
+            "max_error": max(errors, default=None), "within_5_percent": sum(e <= NEAR for e in errors),
+            "stated_deviation": profile.stated if errors else None,
+        },
+        "networks": [_network_mapping(network) for network in profile.networks],
+        "warnings": profile.warnings(),
+    }  # fmt: skip
+
+
+def _network_mapping(network: CheckedNetwork) -> dict[str, object]:
+    figures = ("predicted_ms", "predicted_error_ms", "measured_ms", "measured_error_ms", "error", "calibrated_on")
+    return {name: getattr(network, name) for name in figures} | {"architecture": to_mapping(network.architecture)}
