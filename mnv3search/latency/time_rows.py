@@ -1,0 +1,203 @@
+"""Times in CSV files that users bring, from any machine and any tool: read, converted to milliseconds, checked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from mnv3search.cost.units import Unit
+from mnv3search.errors import MeasurementError
+from mnv3search.latency.features import FEATURE_NAMES, unit_features
+
+MAX_BYTES = 5_000_000
+MAX_ROWS = 20_000
+MAX_MS = 1e7
+FAR_APART = 300.0  # times what others of like work take: no real layer or network is, a wrong unit is
+SLOWEST, FASTEST = 0.01, 50_000.0  # GMAdds a second, between which any device runs
+REPEATS_AGREE = 0.1
+_FACTORS = {"ms": 1.0, "us": 1e-3, "s": 1e3}
+_COLUMNS = {f"{prefix}{unit}": unit for prefix in ("", "latency_", "time_") for unit in _FACTORS}
+_MINIMA = {f"minimum_{unit}": unit for unit in _FACTORS}
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRow:
+    """One timed thing of a file, milliseconds.
+
+    Attributes:
+        name: as written in the first column that names it.
+        ms: usual time; of several rows with this name, their mean.
+        minimum_ms: the fastest, where the file says so.
+        lines: the file's lines that say so.
+    """
+
+    name: str
+    ms: float
+    minimum_ms: float | None
+    lines: tuple[int, ...]
+
+    @property
+    def where(self) -> str:
+        """``line 7`` or ``lines 7 and 9``."""
+        return f"line{'s' * (len(self.lines) > 1)} {' and '.join(map(str, self.lines))}"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeFile:
+    """The rows of a file, each name once, in order; and what is to be told about it."""
+
+    path: Path
+    rows: tuple[TimeRow, ...]
+    notices: tuple[str, ...]
+
+
+def read_times(path: Path, name_columns: Sequence[str]) -> TimeFile:
+    """The rows of a CSV file with a column of names and one of times.
+
+    A column of times is named ``ms``, ``us`` or ``s`` (or ``latency_ms``, ``time_ms`` and so on), that of minima
+    ``minimum_ms``, ``minimum_us`` or ``minimum_s``; other columns are not read. Rows of one name that agree within
+    10 % are averaged, which a notice says; rows that do not are refused.
+
+    Raises:
+        MeasurementError: the file cannot be read, lacks a column, or has a row that is cut short, has a time that is
+            not positive and finite, or contradicts another; the message names the lines.
+    """
+    text = _text(path)
+    notices = [] if text.endswith(("\n", "\r")) else [f"{path} ends within a line; check that it was not cut short"]
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        name, time, minimum = _columns(path, header, name_columns)
+        found: dict[str, list[TimeRow]] = {}
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                row = _row(f"{path}, line {reader.line_num}", reader.line_num, cells, len(header), name, time, minimum)
+                found.setdefault(row.name, []).append(row)
+            if reader.line_num > MAX_ROWS:
+                raise MeasurementError(f"{path} has more than {MAX_ROWS} lines; give one line for each thing timed")
+    except csv.Error as error:
+        raise MeasurementError(f"{path}, line {reader.line_num} is no CSV ({error}); mend or remove it") from None
+    rows = tuple(averaged(path, rows, notices) for rows in found.values())
+    return TimeFile(path, rows, tuple(notices))
+
+
+def averaged(path: Path, rows: Sequence[TimeRow], notices: list[str]) -> TimeRow:
+    """The mean of rows of one thing; ``notices`` gains a sentence where there are several.
+
+    Raises:
+        MeasurementError: they differ by more than 10 %.
+    """
+    if len(rows) == 1:
+        return rows[0]
+    times, minima = [row.ms for row in rows], [row.minimum_ms for row in rows if row.minimum_ms is not None]
+    merged = TimeRow(
+        rows[0].name, sum(times) / len(times), min(minima, default=None), tuple(n for row in rows for n in row.lines)
+    )
+    if max(times) > (1 + REPEATS_AGREE) * min(times):
+        raise MeasurementError(
+            f"{path}, {merged.where}: {merged.name} takes {min(times):g} ms and {max(times):g} ms; "
+            f"repeats must agree within {REPEATS_AGREE:.0%}: time it again and keep one row"
+        )
+    notices.append(f"{merged.where} of {path.name} are of one network or layer, {merged.name}: their mean is taken")
+    return merged
+
+
+def check_magnitudes(path: Path, rows: Sequence[TimeRow], parts: Sequence[Sequence[Unit]]) -> list[str]:
+    """Refuse rows in another unit than the rest; a sentence where all of them seem to be.
+
+    Args:
+        path: for messages.
+        rows: of the file, n of them.
+        parts: the units of each, n of them.
+
+    Raises:
+        MeasurementError: some rows are hundreds of times from what their work suggests beside the others.
+    """
+    counts = [_summed(units) for units in parts]
+    work = [c["madds"] + 10 * c["elements"] for c in counts]
+    usual_work = 0.1 * median(work)  # beside their work all have a share of overhead, so that tiny ones are no alarm
+    pace = [row.ms / (w + usual_work) for row, w in zip(rows, work, strict=True)]
+    usual = median(pace)
+    odd = [row for row, p in zip(rows, pace, strict=True) if not usual / FAR_APART < p < usual * FAR_APART]
+    if odd:
+        lines = ", ".join(row.where for row in odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
+        raise MeasurementError(
+            f"{path}, {lines}: {odd[0].name} at {odd[0].ms:g} ms is over {FAR_APART:g} times off what its work "
+            "suggests beside the other rows; give all times in one unit and name the column ms, us or s"
+        )
+    speed = median(c["madds"] / row.ms for row, c in zip(rows, counts, strict=True))
+    if SLOWEST < speed < FASTEST:
+        return []
+    return [f"{path.name} has {speed:.3g} GMAdds a second, which no usual device does; are its times in that unit?"]
+
+
+def _summed(parts: Sequence[Unit]) -> Mapping[str, float]:
+    rows = [unit_features(unit) for unit in parts]
+    return dict(zip(FEATURE_NAMES, map(sum, zip(*rows, strict=True)), strict=True))
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise MeasurementError(f"cannot read the times {path}: {error.strerror or error}; check the path") from None
+    if len(content) > MAX_BYTES:
+        raise MeasurementError(f"{path} has more than {MAX_BYTES} bytes; a file of times is far smaller")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MeasurementError(f"{path} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from None
+
+
+def _columns(
+    path: Path, header: Sequence[str], name_columns: Sequence[str]
+) -> tuple[int, tuple[int, float], tuple[int, float] | None]:
+    """Places of names, times and minima; the latter two with what one of their units is in milliseconds."""
+    found = [cell.strip().lower() for cell in header]
+    names = [found.index(name) for name in name_columns if name in found]
+    times = [(found.index(name), _FACTORS[unit]) for name, unit in _COLUMNS.items() if name in found]
+    minima = [(found.index(name), _FACTORS[unit]) for name, unit in _MINIMA.items() if name in found]
+    twice = {name for name in found if found.count(name) > 1}
+    if names and len(times) == 1 and len(minima) <= 1 and not twice:
+        return names[0], times[0], minima[0] if minima else None
+    wanted = f"the first line must name a column {' or '.join(name_columns)} and one column of times: ms, us or s"
+    told = ", ".join(found)[:200] or "nothing"
+    fault = "it has no such column of names" if not names else "it has no column of times" if not times else ""
+    remedy = "; separate them by commas" if ";" in told or "\t" in told else ""
+    raise MeasurementError(f"{path} begins with {told}: {fault or 'a column is there twice'}; {wanted}{remedy}")
+
+
+def _row(
+    where: str, line: int, cells: Sequence[str], width: int, name: int, time: tuple[int, float],
+    minimum: tuple[int, float] | None,
+) -> TimeRow:  # fmt: skip
+    if len(cells) != width:
+        raise MeasurementError(
+            f"{where} has {len(cells)} columns where the first line has {width}; complete or remove that line"
+        )
+    named = cells[name].strip()
+    if not named:
+        raise MeasurementError(f"{where} names nothing; complete or remove that line")
+    ms = _milliseconds(where, cells[time[0]], time[1])
+    least = None
+    if minimum is not None and cells[minimum[0]].strip():
+        least = _milliseconds(where, cells[minimum[0]], minimum[1])
+        if least > ms:
+            raise MeasurementError(f"{where}: a minimum of {least:g} ms above the time of {ms:g} ms; are both right?")
+    return TimeRow(named, ms, least, (line,))
+
+
+def _milliseconds(where: str, text: str, factor: float) -> float:
+    try:
+        ms = float(text) * factor
+    except ValueError:
+        raise MeasurementError(f"{where}: time {text.strip()!r:.40} is no number; write one such as 12.34") from None
+    if not (math.isfinite(ms) and 0 < ms <= MAX_MS):
+        raise MeasurementError(f"{where}: time {text.strip()!r:.40} must be finite, above 0 and at most {MAX_MS:g} ms")
+    return ms

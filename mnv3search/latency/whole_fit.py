@@ -1,0 +1,139 @@
+"""Fits a device to the times of whole networks, and judges the fit on networks that it did not see.
+
+Everything about a held-out network is chosen without it: the scales of the process are found in every fold anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv3search.architecture import Architecture
+from mnv3search.cost.units import units
+from mnv3search.errors import MeasurementError
+from mnv3search.latency.fitted import MIN_NETWORKS, FittedDevice
+from mnv3search.latency.model import Progress
+from mnv3search.latency.process_fit import fit_process
+from mnv3search.latency.unit_process import MAX_SUMS
+
+Array = NDArray[np.float64]
+
+FOLDS = 5
+MANY, FEW = 100, 25  # with fewer than many networks twice the folds; with fewer than few, each is held out alone
+FAR_OUT = 5.0  # deviations from what the others say, from which a row is pointed out
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What fits said of networks that they did not see.
+
+    Attributes:
+        predicted_ms: of each network, shape (n,).
+        error_ms: one stated deviation of each, shape (n,).
+        measured_ms: as timed, shape (n,).
+    """
+
+    predicted_ms: Array
+    error_ms: Array
+    measured_ms: Array
+
+    @property
+    def relative(self) -> Array:
+        """Predicted over measured, less 1; shape (n,)."""
+        return np.asarray(self.predicted_ms / self.measured_ms - 1)
+
+    def summary(self) -> dict[str, float]:
+        """Mean and median absolute and root-mean-square relative error in percent, and coverage by deviations."""
+        relative, z = 100 * np.abs(self.relative), np.abs(self.predicted_ms - self.measured_ms) / self.error_ms
+        return {
+            "networks": len(z),
+            "mean_percent": round(float(relative.mean()), 3),
+            "median_percent": round(float(np.median(relative)), 3),
+            "rms_percent": round(float(np.sqrt(np.mean(relative**2))), 3),
+            "within_one_deviation": round(float(np.mean(z <= 1)), 3),
+            "within_two_deviations": round(float(np.mean(z <= 2)), 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class WholeFit:
+    """A fitted device and its held-out networks, in the order in which they were given."""
+
+    device: FittedDevice
+    held_out: HeldOut
+
+    def suspects(self) -> list[int]:
+        """Networks whose times lie far from what the others say: their places, worst first."""
+        z = np.abs(self.held_out.predicted_ms - self.held_out.measured_ms) / self.held_out.error_ms
+        return [int(i) for i in np.argsort(-z) if z[i] > FAR_OUT]
+
+
+def fit_whole_networks(
+    networks: Sequence[Architecture], times_ms: Sequence[float], name: str = "fitted", seed: int = 0,
+    progress: Progress | None = None,
+) -> WholeFit:  # fmt: skip
+    """Fit a device to whole networks' times, cross-validated; deterministic.
+
+    Args:
+        networks: distinct ones, 5 to 1000.
+        times_ms: of each, in milliseconds, above 0.
+        name: of the device.
+        seed: of the folds, and of the networks of which the scales are chosen.
+        progress: told of every fold.
+
+    Raises:
+        MeasurementError: too few or too many networks, or a time that is not positive and finite.
+    """
+    networks, times = tuple(networks), np.array(times_ms, dtype=np.float64)
+    _check(networks, times)
+    n = len(networks)
+    fold = np.random.default_rng(seed).permutation(n) % (n if n < FEW else FOLDS if n >= MANY else 2 * FOLDS)
+    count = int(fold.max()) + 1
+    predicted, deviation = np.zeros(n), np.zeros(n)
+    for part in range(count):
+        if progress is not None:
+            progress(part, count + 1, f"fold {part + 1} of {count}")
+        kept, out = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
+        device = _fitted(name, [networks[i] for i in kept], times[kept], seed)
+        asked = [networks[i] for i in out]
+        predicted[out], deviation[out] = device.latency_ms(asked), device.latency_error_ms(asked)
+    if progress is not None:
+        progress(count, count + 1, "all networks")
+    scale = _error_scale(predicted, deviation, times)
+    held_out = HeldOut(predicted, deviation * scale, times)
+    device = replace(_fitted(name, networks, times, seed), error_scale=scale, details={"held_out": held_out.summary()})
+    return WholeFit(device, held_out)
+
+
+def _fitted(name: str, networks: Sequence[Architecture], times: Array, seed: int) -> FittedDevice:
+    """The fit itself, without held-out networks, so with an error scale of 1."""
+    values = fit_process([units(a) for a in networks], times, seed)
+    return FittedDevice(name, tuple(networks), values, 1.0)
+
+
+def _check(networks: Sequence[Architecture], times: Array) -> None:
+    if len(times) != len(networks):
+        raise MeasurementError(f"{len(networks)} networks have {len(times)} times; give one for each")
+    if not MIN_NETWORKS <= len(networks) <= MAX_SUMS:
+        raise MeasurementError(
+            f"{len(networks)} timed networks; a device is fitted to at least {MIN_NETWORKS} and at most {MAX_SUMS}"
+        )
+    wrong = ~(np.isfinite(times) & (times > 0))
+    if wrong.any():
+        raise MeasurementError(f"a time of {times[wrong][0]} ms; times must be finite and above 0")
+    if len(set(networks)) < len(networks):
+        raise MeasurementError("a network is given twice; average its times and give it once")
+
+
+def _error_scale(predicted: Array, deviation: Array, times: Array) -> float:
+    """By what the stated deviations must be multiplied to cover the held-out networks.
+
+    A few networks say little of it, so theirs is drawn towards 1 and widened, as by Student's distribution.
+    """
+    z = (predicted - times) / deviation
+    n = len(z)
+    return math.sqrt(float(z @ z + 4) / (n + 4) * n / (n - 3))
