@@ -19,7 +19,7 @@ from mnv3search.files import held
 from mnv3search.latency.assembled import assembled_networks
 from mnv3search.latency.calibration import MIN_NETWORKS, Calibration, fit
 from mnv3search.latency.keys import network_key, network_of_key, unit_key
-from mnv3search.latency.measure import FloatArray, MeasuringPlan, Round, levelled, summarise
+from mnv3search.latency.measure import FloatArray, MeasuringPlan, Round, levelled, low, summarise
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
 from mnv3search.latency.runtimes.base import machine_of
@@ -32,7 +32,7 @@ Statistic = Literal["median", "minimum"]
 DEFAULT_RUNTIME = "onnxruntime"
 REFERENCE = "mobilenet_v3_large"
 SPACE_UNITS = 100  # from so many unknown units on, the table is calibrated anew on networks made of them
-CALIBRATION_NETWORKS = 24
+CALIBRATION_NETWORKS = 32
 LEVEL_NETWORKS = 6  # timed whole in each process: what the table's times have become since it was measured
 UNIT_SECONDS = 1.5  # least duration of a sitting of units: a layer search asks for a few new ones in every step
 FALLBACK_NETWORKS = (
@@ -251,10 +251,10 @@ class TableDevice:
         return self._calibration
 
     def _alone_ms(self, parts: Sequence[Unit]) -> FloatArray:
-        """Milliseconds of units alone, shape (n,): minima, which what else the machine does disturbs least."""
+        """Milliseconds of units alone, shape (n,): nearly undisturbed, which differs least from session to session."""
         for unit in parts:
             if unit not in self._alone:
-                self._alone[unit] = self.table.timing(unit_key(unit)).minimum_ms
+                self._alone[unit] = self.table.timing(unit_key(unit)).low_ms
         return np.array([self._alone[unit] for unit in parts], dtype=np.float64)
 
     @property
@@ -323,7 +323,8 @@ class TableDevice:
 def _measured(
     architecture: Architecture, times_ms: FloatArray, found: Sequence[Round], index: int, level_ms: float
 ) -> MeasuredLatency:
-    timing = summarise(times_ms, min(float(one.ms[index]) for one in found))
+    raw = np.array([one.ms[index] for one in found])
+    timing = summarise(times_ms, (float(raw.min()), low(raw)))
     return MeasuredLatency(
         architecture, timing.median_ms, timing.error_ms, timing.minimum_ms, timing.rounds, level_ms, times_ms
     )
