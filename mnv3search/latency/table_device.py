@@ -33,6 +33,7 @@ DEFAULT_RUNTIME = "onnxruntime"
 REFERENCE = "mobilenet_v3_large"
 SPACE_UNITS = 100  # from so many unknown units on, the table is calibrated anew on networks made of them
 CALIBRATION_NETWORKS = 32
+WHOLE_TOLERANCE = 0.02  # a whole network's median is known within ± this share, or the rounds come to their end
 LEVEL_NETWORKS = 6  # timed whole in each process: what the table's times have become since it was measured
 UNIT_SECONDS = 1.5  # least duration of a sitting of units: a layer search asks for a few new ones in every step
 FALLBACK_NETWORKS = (
@@ -90,7 +91,7 @@ class TableDevice:
         runtime: ``onnxruntime``, ``torch``, or any :class:`~mnv3search.latency.runtimes.Runtime`.
         threads: of one call, where ``runtime`` is a name.
         cache_dir: where the table lies; ``$MNV3SEARCH_CACHE`` or the user's cache folder where not given.
-        plan: how much is measured.
+        plan: how much is measured; of whole networks (:attr:`whole_plan`), also until every median is within ±2 %.
         reference: the network that runs in every round; V3-Large where not given.
         statistic: of whole networks, to which the table is calibrated: ``median``, what a call usually takes, or
             ``minimum``, what it takes undisturbed.
@@ -126,6 +127,7 @@ class TableDevice:
         self.statistic = statistic
         self.calibrate_on = tuple(calibrate_on)
         self.plan = plan or MeasuringPlan()
+        self.whole_plan = replace(self.plan, tolerance=WHOLE_TOLERANCE)
         self.reference = reference or published(REFERENCE)
         key = TableKey(
             machine_of(self.runtime), self.runtime.name, self.runtime.version, self.runtime.threads,
@@ -307,7 +309,7 @@ class TableDevice:
 
     def _whole(self, architectures: Sequence[Architecture], progress: Progress | None) -> list[MeasuredLatency]:
         what = f"measuring {len(architectures)} networks on {self.runtime.name}"
-        plan = self.plan
+        plan = self.whole_plan
         steps = Steps(len(architectures) * (1 + plan.rounds), what, progress)
         found = whole_rounds(list(architectures), self.reference, self.runtime, plan, steps)
         level = float(np.median([one.reference_ms for one in found]))
