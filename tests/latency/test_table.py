@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from mnv3search.errors import DeviceError
 from mnv3search.families import published
 from mnv3search.latency.fingerprint import Fingerprint, this_machine
 from mnv3search.latency.keys import network_key, network_of_key, unit_key
-from mnv3search.latency.measure import Round
+from mnv3search.latency.measure import MAX_DISAGREEMENT, Round
 from mnv3search.latency.table import LatencyTable, TableKey, default_cache_dir, table_path
 from strategies import architectures
 
 KEY = TableKey(Fingerprint("A CPU", 4, "x86_64"), "onnxruntime", "1.0", 1, "fp32", "reference")
 
 
-def filled(readings: list[list[float]], times: dict[str, list[float]], networks: tuple[str, ...] = ()) -> LatencyTable:
-    table = LatencyTable(KEY)
+def filled(
+    readings: list[list[float]], times: dict[str, list[float]], networks: tuple[str, ...] = (), key: TableKey = KEY
+) -> LatencyTable:
+    table = LatencyTable(key)
     add_sitting(table, readings, times, networks)
     return table
 
@@ -42,8 +45,12 @@ def add_sitting(
 def test_round_trip(tmp_path: Path) -> None:
     table = filled([[10.0], [11.0], [10.0]], {"a": [1.0, 1.1, 1.0], "net": [9.0, 9.9, 9.0]}, ("net",))
     path = tmp_path / "new" / "table.json"
+    table.output_difference = 2e-7
     table.save(path)
     again = LatencyTable.load(path, KEY)
+    assert again.output_difference == 2e-7
+    assert again.measured_at == table.measured_at
+    assert again.halves_disagreement == table.halves_disagreement
     assert again.networks == ("net",)
     assert len(again) == 2
     assert again.timing("a") == table.timing("a")
@@ -61,6 +68,18 @@ def test_times_are_at_the_level_of_the_first_sitting() -> None:
     assert table.level_ms == 10.0
 
 
+def test_units_and_networks_have_a_level_each() -> None:
+    table = filled([[10.0]] * 5, {"a": [1.0] * 5})
+    add_sitting(table, [[12.0]] * 5, {"net": [9.0] * 5}, ("net",))  # the reference among networks
+    add_sitting(table, [[24.0]] * 5, {"late": [9.0] * 5}, ("late",))
+    assert (table.level_ms, table.network_level_ms, table.latest_network_level_ms) == (10.0, 12.0, 24.0)
+    assert table.timing("net").median_ms == pytest.approx(9.0)
+    assert table.timing("late").median_ms == pytest.approx(4.5)
+    assert table.timing("a").median_ms == pytest.approx(1.0)
+    with pytest.raises(DeviceError, match="empty"):
+        _ = filled([[10.0]], {"a": [1.0]}).network_level_ms
+
+
 def test_a_second_sitting_adds_to_an_entry() -> None:
     table = filled([[10.0]] * 3, {"a": [1.0, 1.2, 1.1]})
     add_sitting(table, [[10.0]] * 2, {"a": [1.3, 1.4]})
@@ -75,6 +94,57 @@ def test_level_error_is_how_the_pace_varies() -> None:
     wandering = filled([[10.0]] * 8 + [[12.0]] * 8, {"a": [1.0] * 16})
     # moments 10 and 12, four each, at a level of 11
     assert wandering.level_error == pytest.approx(np.sqrt(8 / 7) / 11)
+
+
+def test_when_it_was_measured(tmp_path: Path) -> None:
+    assert LatencyTable(KEY).measured_at is None
+    before = datetime.now(UTC).replace(microsecond=0)
+    table = filled([[10.0]], {"a": [1.0]})
+    assert table.measured_at is not None
+    assert before <= datetime.fromisoformat(table.measured_at) <= datetime.now(UTC)
+    table.start_sitting({"b": 0})
+    assert table.measured_at is not None
+    path = tmp_path / "t.json"
+    add_sitting(table, [[10.0]], {"b": [1.0]})
+    table.save(path)
+    content = json.loads(path.read_text())
+    days = ("2024-05-02T10:00:00+00:00", "2024-05-09T10:00:00+00:00", "2024-05-03T10:00:00+00:00")
+    for sitting, started in zip(content["sittings"], days, strict=True):
+        sitting["started"] = started
+    path.write_text(json.dumps(content))
+    # the second sitting was left before its first round, so nothing was measured in it
+    assert LatencyTable.load(path, KEY).measured_at == days[2]
+
+
+def test_halves_that_disagree_are_seen() -> None:
+    assert LatencyTable(KEY).halves_disagreement == 0
+    steady = filled([[10.0]] * 6, {"a": [1.0] * 6, "b": [2.0] * 6})
+    assert steady.halves_disagreement == pytest.approx(0)
+    add_sitting(steady, [[10.0]] * 6, {"c": [1.0, 1.1] * 3})
+    assert steady.halves_disagreement == pytest.approx(1 - 1 / 1.1)  # the worst sitting
+    assert steady.halves_disagreement > MAX_DISAGREEMENT
+    drifting = filled([[10.0]] * 6 + [[12.0]] * 6, {"a": [1.0] * 6 + [1.2] * 6})
+    assert drifting.halves_disagreement == pytest.approx(0)
+    drifting.start_sitting({"d": 0})  # interrupted in its warm-up
+    assert drifting.halves_disagreement == pytest.approx(0)
+
+
+def test_a_round_that_is_interrupted_leaves_a_table_that_reads_back(tmp_path: Path) -> None:
+    class Interrupted(list[float]):
+        def append(self, value: float) -> None:
+            raise KeyboardInterrupt
+
+    table = LatencyTable(KEY)
+    runs = table.start_sitting({"a": 0, "b": 0})
+    table.add_round(runs, Round(np.array([1.0, 2.0]), np.array([10.0])))
+    runs[1].ms = Interrupted(runs[1].ms)
+    with pytest.raises(KeyboardInterrupt):
+        table.add_round(runs, Round(np.array([1.0, 2.0]), np.array([10.0])))
+    table.save(tmp_path / "t.json")
+    again = LatencyTable.load(tmp_path / "t.json", KEY)
+    assert (again.rounds_of("a"), again.rounds_of("b")) == (2, 1)
+    assert again.timing("b").median_ms == 2.0
+    assert again.halves_disagreement == 0
 
 
 def test_unknown_entries_and_empty_tables_are_said() -> None:
@@ -110,7 +180,8 @@ def set_at(*where: Any, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (set_at("version", value=99), "version 99; this release reads 1"),
+        (set_at("version", value=1), "version 1; this release reads 2; delete it to measure again"),
+        (set_at("version", value=None), "version None"),
         (set_at("format", value="other"), "not a latency table"),
         (set_at("key", "device", "cpu", value="B CPU"), "measured elsewhere.*A CPU"),
         (set_at("key", "runtime_version", value="2.0"), 'runtime_version "1.0"'),
@@ -121,10 +192,21 @@ def set_at(*where: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (set_at("units", "a", 0, "ms", 0, value=float("nan")), "nan is not a time"),
         (set_at("units", "a", 0, "ms", value=[1.0] * 9), "more rounds than its sitting"),
         (set_at("units", "a", 0, "slot", value=3), "slot"),
+        (set_at("units", "a", 0, "slot", value=0.0), "no whole number"),
+        (set_at("units", "a", 0, "sitting", value=False), "no whole number"),
+        (set_at("units", "a", 0, "sitting", value=-1), "damaged"),
         (set_at("units", "a", 0, "sitting", value=5), "damaged"),
         (set_at("units", "a", value=7), "damaged"),
-        (set_at("sittings", value=[[[10.0], [10.0, 1.0]]]), "damaged"),
+        (set_at("sittings", 0, "reference_ms", value=[[10.0], [10.0, 1.0]]), "differ in their readings"),
+        (set_at("sittings", 0, "reference_ms", value=[[], []]), "differ in their readings"),
+        (set_at("sittings", 0, "reference_ms", value=[[10.0], [0.0]]), "0.0 is not a time"),
+        (set_at("sittings", 0, "started", value="yesterday"), "yesterday"),
+        (set_at("sittings", 0, "started", value=7), "damaged"),
+        (set_at("sittings", value=[[[10.0], [10.0]]]), "damaged"),
         (set_at("sittings", value=None), "damaged"),
+        (set_at("output_difference", value=-1.0), "-1.0 is no difference of outputs"),
+        (set_at("output_difference", value=True), "True is no difference"),
+        (set_at("output_difference", value=float("inf")), "inf is no difference"),
     ],
 )
 def test_damaged_tables_are_refused_in_one_line(
@@ -176,9 +258,10 @@ def test_file_names_differ_wherever_the_key_does() -> None:
         replace(KEY, runtime="torch"),
         replace(KEY, runtime_version="1.1"),
         replace(KEY, threads=2),
+        replace(KEY, precision="int8"),
         replace(KEY, reference="other"),
     ]
-    assert len({key.file_name for key in (KEY, *others)}) == 8
+    assert len({key.file_name for key in (KEY, *others)}) == 9
     assert "/" not in replace(KEY, runtime_version="1/../2 β").file_name
 
 
