@@ -21,7 +21,7 @@ from mnv3search.latency.measure import FloatArray
 
 MIN_NETWORKS = 5
 FLAT = 10.0  # standard deviation of the scale and of the boundary term: nothing is assumed of them
-KIND_STD, UNIT_STD = 0.03, 0.05  # of the corrections, as shares of a unit's time
+KIND_STD, UNIT_STD = 0.04, 0.05  # of the corrections, as shares of a unit's time
 NOISE_STD = 0.008  # of a network timed whole beside the units that are known; held-out errors correct the sum
 ELEMENTS = 1e-6  # the boundary is counted in millions, so that its prior is as flat as the scale's
 

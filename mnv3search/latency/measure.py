@@ -28,7 +28,6 @@ DRIFT_WINDOW = 5  # readings of the reference whose median is the machine's pace
 MEDIAN_EFFICIENCY = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean, for normal noise
 MAD_TO_STD = 1.4826
 INTERVAL_95 = 1.96
-LOW = 0.1
 LOOK = 10
 MAX_DISAGREEMENT = 0.02  # of odd and even rounds
 MOMENTS = 8  # contiguous parts of a measurement whose medians are compared
@@ -78,7 +77,6 @@ class Timing:
 
     Attributes:
         median_ms, minimum_ms: milliseconds.
-        low_ms: what one call in ten falls below: nearly undisturbed, and steadier than the one fastest call.
         error_ms: one standard deviation of the median.
         spread: robust standard deviation of single repeats, as a share of the median.
         rounds: how many repeats.
@@ -86,7 +84,6 @@ class Timing:
 
     median_ms: float
     minimum_ms: float
-    low_ms: float
     error_ms: float
     spread: float
     rounds: int
@@ -208,20 +205,15 @@ def halves_disagreement(times_ms: FloatArray) -> float:
     return float(np.median(np.abs(np.median(times_ms[::2], axis=0) / np.median(times_ms[1::2], axis=0) - 1)))
 
 
-def low(ms: FloatArray) -> float:
-    """What a tenth of these times falls below."""
-    return float(np.quantile(ms, LOW))
-
-
-def summarise(ms: FloatArray, undisturbed: tuple[float, float] | None = None) -> Timing:
+def summarise(ms: FloatArray, minimum_ms: float | None = None) -> Timing:
     """Median, minimum, error and spread of one item's times, shape (rounds,), in the order in which they were taken.
 
-    ``undisturbed`` is the smallest and the low time where others than those of ``ms`` are meant.
+    ``minimum_ms`` is the smallest time where another one than the smallest of ``ms`` is meant.
     """
     median = float(np.median(ms))
     deviation = MAD_TO_STD * float(np.median(np.abs(ms - median)))
-    least, lower = (float(ms.min()), low(ms)) if undisturbed is None else undisturbed
-    return Timing(median, least, lower, median_error(ms, deviation), deviation / median, len(ms))
+    least = float(ms.min()) if minimum_ms is None else minimum_ms
+    return Timing(median, least, median_error(ms, deviation), deviation / median, len(ms))
 
 
 def median_error(ms: FloatArray, deviation: float) -> float:

@@ -25,7 +25,6 @@ from mnv3search.latency.measure import (
     Timing,
     at_level,
     halves_disagreement,
-    low,
     moment_deviation,
     pace,
     summarise,
@@ -226,7 +225,7 @@ class LatencyTable:
     def timing(self, entry: str) -> Timing:
         """Median, minimum and error of an entry, at the table's level: of units, or of whole networks.
 
-        The minimum and the low time are scaled by the reference's own, as the median by its pace.
+        The minimum is scaled by the reference's minima, as the median by its pace.
 
         Raises:
             DeviceError: the entry has not been measured.
@@ -236,14 +235,12 @@ class LatencyTable:
             raise DeviceError(f"the latency table has no time of {entry}; measure it first")
         first = self._readings(self._networks if entry in self._networks else self._units, min)
         level = float(np.median(first))
-        times, undisturbed = [], []
+        times, minima = [], []
         for run in runs:
             readings = np.array(self._sittings[run.sitting].reference_ms)
             times.append(at_level(np.array(run.ms), self._pace_of(run), level))
-            least = min(run.ms) * float(first.min() / readings.min())
-            undisturbed.append((least, low(np.array(run.ms)) * low(first) / low(readings)))
-        minima, lows = zip(*undisturbed, strict=True)
-        return summarise(np.concatenate(times), (min(minima), float(np.mean(lows))))
+            minima.append(min(run.ms) * float(first.min() / readings.min()))
+        return summarise(np.concatenate(times), min(minima))
 
     def _pace_of(self, run: Run) -> FloatArray:
         return self._pace(run.sitting)[: len(run.ms), run.slot]

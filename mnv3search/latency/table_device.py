@@ -19,7 +19,7 @@ from mnv3search.files import held
 from mnv3search.latency.assembled import assembled_networks
 from mnv3search.latency.calibration import MIN_NETWORKS, Calibration, fit
 from mnv3search.latency.keys import network_key, network_of_key, unit_key
-from mnv3search.latency.measure import FloatArray, MeasuringPlan, Round, levelled, low, summarise
+from mnv3search.latency.measure import FloatArray, MeasuringPlan, Round, levelled, summarise
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
 from mnv3search.latency.runtimes.base import machine_of
@@ -253,10 +253,15 @@ class TableDevice:
         return self._calibration
 
     def _alone_ms(self, parts: Sequence[Unit]) -> FloatArray:
-        """Milliseconds of units alone, shape (n,): nearly undisturbed, which differs least from session to session."""
+        """Milliseconds of units alone, shape (n,): halfway, in ratio, between the minimum and the median of each.
+
+        The minimum is noisy where a sitting saw few quiet moments, the median where the pace of a small unit is not
+        the reference's; what disturbs the one hardly disturbs the other.
+        """
         for unit in parts:
             if unit not in self._alone:
-                self._alone[unit] = self.table.timing(unit_key(unit)).low_ms
+                timing = self.table.timing(unit_key(unit))
+                self._alone[unit] = math.sqrt(timing.minimum_ms * timing.median_ms)
         return np.array([self._alone[unit] for unit in parts], dtype=np.float64)
 
     @property
@@ -325,8 +330,7 @@ class TableDevice:
 def _measured(
     architecture: Architecture, times_ms: FloatArray, found: Sequence[Round], index: int, level_ms: float
 ) -> MeasuredLatency:
-    raw = np.array([one.ms[index] for one in found])
-    timing = summarise(times_ms, (float(raw.min()), low(raw)))
+    timing = summarise(times_ms, min(float(one.ms[index]) for one in found))
     return MeasuredLatency(
         architecture, timing.median_ms, timing.error_ms, timing.minimum_ms, timing.rounds, level_ms, times_ms
     )
