@@ -218,7 +218,7 @@ class TableDevice:
         keys.sort(key=lambda key: -sum(unit in parts for unit in units(network_of_key(key))))
         keys = keys[:LEVEL_NETWORKS]
         then = np.array([self._reported(key) for key in keys])
-        found = self._whole([network_of_key(key) for key in keys], progress)
+        found = self._whole([network_of_key(key) for key in keys], self.plan, progress)
         ratios = np.log([one.latency_ms if self.statistic == "median" else one.minimum_ms for one in found]) - np.log(
             then
         )
@@ -310,11 +310,12 @@ class TableDevice:
             return []
         if self.table.output_difference is None:
             self.table.output_difference = self._check(self.runtime)
-        return self._whole(architectures, progress)
+        return self._whole(architectures, self.whole_plan, progress)
 
-    def _whole(self, architectures: Sequence[Architecture], progress: Progress | None) -> list[MeasuredLatency]:
+    def _whole(
+        self, architectures: Sequence[Architecture], plan: MeasuringPlan, progress: Progress | None
+    ) -> list[MeasuredLatency]:
         what = f"measuring {len(architectures)} networks on {self.runtime.name}"
-        plan = self.whole_plan
         steps = Steps(len(architectures) * (1 + plan.rounds), what, progress)
         found = whole_rounds(list(architectures), self.reference, self.runtime, plan, steps)
         level = float(np.median([one.reference_ms for one in found]))
