@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +230,3 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
             return
         time.sleep(0.05)
     pytest.skip(f"sshd does not start here: {log.read_text().strip()[-300:]}")
-
-
-ONNXRUNTIME = version("onnxruntime")

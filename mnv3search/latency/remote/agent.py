@@ -100,7 +100,12 @@ class Agent:
                 found[package] = __import__(package).__version__
             except ImportError:
                 missing.append(package)
-        machine = {"cpu": cpu_model(), "cores": os.cpu_count() or 1, "arch": platform.machine()}
+        machine = {
+            "cpu": cpu_model(),
+            "cores": os.cpu_count() or 1,
+            "arch": platform.machine(),
+            "usable": usable_cores(),
+        }
         return dict(found, missing=missing, load=load_average(), **machine), b""
 
     def _prepare(self, header: Header, payload: bytes) -> Answer:
@@ -142,10 +147,12 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         entering, leaving = self._session.get_inputs()[0], self._session.get_outputs()[0]
-        values = np.frombuffer(image, dtype="<f4").astype(np.float32).reshape(shape)
-        self._bound = ort.OrtValue.ortvalue_from_numpy(np.zeros(leaving.shape, dtype=np.float32))
+        # kept here: the runtime works in the memory of these arrays and does not hold them itself
+        self._image = np.frombuffer(image, dtype="<f4").astype(np.float32).reshape(shape)
+        self._result = np.zeros(leaving.shape, dtype=np.float32)
+        self._bound = ort.OrtValue.ortvalue_from_numpy(self._result)
         self._binding = self._session.io_binding()
-        self._binding.bind_ortvalue_input(entering.name, ort.OrtValue.ortvalue_from_numpy(values))
+        self._binding.bind_ortvalue_input(entering.name, ort.OrtValue.ortvalue_from_numpy(self._image))
         self._binding.bind_ortvalue_output(leaving.name, self._bound)
         # at one thread that thread's CPU time, which leaves out what other programs take; otherwise the wall's
         fine = time.get_clock_info("thread_time").resolution <= MAX_RESOLUTION
@@ -174,6 +181,14 @@ def cpu_model(cpuinfo: str = "/proc/cpuinfo") -> str:
     return next((model for model in named if model), "") or platform.processor() or platform.machine()
 
 
+def usable_cores() -> int:
+    """Logical cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
 def load_average() -> Optional[float]:  # noqa: UP045
     """How many programs wanted a core within the last minute; None where the system does not say."""
     try:
@@ -198,6 +213,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 def main() -> None:
     """Serve on stdin and stdout, which from here on carries frames alone: a library that prints, prints to stderr."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime 1.29 and newer else write files and report on every graph
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.stdout = sys.stderr

@@ -19,7 +19,7 @@ def last_line(messages: str) -> str:
     """The last line of ssh's and the board's messages that says something; the closing of a connection says little."""
     lines = [found for line in messages.splitlines() if (found := printable(line))]
     telling = [line for line in lines if not line.startswith(("Connection to ", "Connection closed by"))]
-    return (telling or lines or [""])[-1]
+    return (telling or lines or [""])[-1].rstrip(".")
 
 
 def never_started(address: Address, python: str, why: str, code: int | None, messages: str) -> str:

@@ -18,8 +18,9 @@ from mnv3search.latency.remote.address import check_python, parse_address
 from mnv3search.latency.remote.agent import MAX_PAYLOAD, MAX_TURNS, PROTOCOL
 from mnv3search.latency.remote.channel import Channel, Patience, Reply
 from mnv3search.latency.remote.failures import printable
-from mnv3search.latency.runtimes import MAX_THREADS
-from mnv3search.latency.runtimes.base import Image, Precision, Session, Subject, graph_of, input_image
+from mnv3search.latency.runtimes.base import Image, Precision, Session, Subject, input_image
+from mnv3search.latency.runtimes.int8 import graph_in
+from mnv3search.latency.runtimes.limits import MAX_THREADS, check_precision
 
 MAX_CORES = 100_000
 MAX_SECONDS = 1e5  # of one call
@@ -29,9 +30,17 @@ MAX_DIMENSIONS = 8
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """What a board says about itself: its CPU, its onnxruntime, and how busy it was in the minute before."""
+    """What a board says about itself.
+
+    Attributes:
+        machine: its CPU.
+        usable_cores: logical cores that the agent may run on.
+        version: of its onnxruntime.
+        load_average: how many programs wanted a core in the minute before; None where it does not say.
+    """
 
     machine: Fingerprint
+    usable_cores: int
     version: str
     load_average: float | None
 
@@ -42,22 +51,30 @@ class RemoteRuntime:
     Args:
         connect: opens a line to the board's agent; called again where the line was lost and more is to be measured.
         threads: intra-operator threads there, at least 1.
+        precision: ``int8`` quantises the graphs here, see :mod:`~mnv3search.latency.runtimes.int8`.
 
     Raises:
-        DeviceError: the board cannot be reached, lacks a package, or its agent is another.
+        DeviceError: the board cannot be reached, lacks a package, has fewer cores than threads, or its agent is
+            another.
         MeasurementError: it stopped answering.
     """
 
     name = "onnxruntime"
-    precision: Precision = "fp32"
 
-    def __init__(self, connect: Callable[[], Channel], threads: int = 1) -> None:
+    def __init__(self, connect: Callable[[], Channel], threads: int = 1, precision: Precision = "fp32") -> None:
         self._connect = connect
         self.threads = threads
+        self.precision = precision
         self._ids = 0
         self._dropped: deque[int] = deque()
         self.channel = connect()
         self._board = greeting(self.channel)
+        if threads > self._board.usable_cores:
+            self.channel.close()
+            raise DeviceError(
+                f"threads is {threads}, but {self.channel.address} has {self._board.usable_cores} cores to give; "
+                f"threads that wait for one another tell nothing: ask for fewer"
+            )
 
     @property
     def machine(self) -> Fingerprint:
@@ -92,9 +109,11 @@ class RemoteRuntime:
         """A session on the board; it is freed there after the last reference to it here is gone.
 
         Raises:
+            MissingDependencyError: onnx is not installed here.
             MeasurementError: the board refuses the graph, or stopped answering.
+            DeviceError: the connection was lost and cannot be opened again.
         """
-        graph, image = graph_of(subject), input_image(subject)
+        graph, image = graph_in(subject, self.precision), input_image(subject)
         payload = graph + image.astype("<f4").tobytes()
         if len(payload) > MAX_PAYLOAD:
             raise MeasurementError(
@@ -200,7 +219,7 @@ def open_remote(
     Args:
         address: of the board; IPv6 in brackets; a ``Host`` of ``~/.ssh/config`` serves as well.
         threads: of one call there.
-        precision: ``fp32``.
+        precision: ``fp32`` or ``int8``.
         python: name or path of the interpreter on the board that has numpy and onnxruntime.
         options: more words for ssh, such as ``("-F", "config")``.
         patience: how long the board may take.
@@ -209,12 +228,11 @@ def open_remote(
         DeviceError: one of these is invalid; the board cannot be reached, lacks Python, numpy or onnxruntime.
         MeasurementError: the board stopped answering.
     """
-    if precision != "fp32":
-        raise DeviceError(f"precision {precision!r} cannot be measured over ssh; leave it out for fp32")
+    check_precision(precision)
     if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
         raise DeviceError(f"threads is {threads!r}; it must be a whole number from 1 to {MAX_THREADS}")
     where, interpreter = parse_address(address), check_python(python)
-    return RemoteRuntime(partial(Channel, where, interpreter, options, patience), threads)
+    return RemoteRuntime(partial(Channel, where, interpreter, options, patience), threads, precision)
 
 
 def greeting(channel: Channel) -> Board:
@@ -248,11 +266,12 @@ def _check_agent(fields: Mapping[str, Any], channel: Channel) -> None:
 
 def _board(fields: Mapping[str, Any], channel: Channel) -> Board:
     cpu, arch, version = (_name(fields.get(key)) for key in ("cpu", "arch", "onnxruntime"))
-    cores, load = fields.get("cores"), fields.get("load")
-    if not (cpu and arch and version) or type(cores) is not int or not 1 <= cores <= MAX_CORES:
+    cores, usable, load = (fields.get(key) for key in ("cores", "usable", "load"))
+    counts = [count for count in (cores, usable) if type(count) is int and 1 <= count <= MAX_CORES]
+    if not (cpu and arch and version) or len(counts) != 2:
         raise channel.refuse("no description of its machine")
     known = isinstance(load, float) and math.isfinite(load) and load >= 0
-    return Board(Fingerprint(cpu, cores, arch), version, load if known else None)
+    return Board(Fingerprint(cpu, counts[0], arch), counts[1], version, load if known else None)
 
 
 def _name(value: object) -> str:
