@@ -104,10 +104,11 @@ class RunError(Mnv3SearchError):
 
 
 class MissingDependencyError(Mnv3SearchError, ImportError):
-    """A package that this step needs is not installed."""
+    """A package that this step needs is not installed; ``extra`` names the extra of mnv3search that brings it."""
 
-    def __init__(self, package: str, needed_for: str) -> None:
+    def __init__(self, package: str, needed_for: str, extra: str = "") -> None:
+        install = f"'mnv3search[{extra}]'" if extra else package
         super().__init__(
-            f"{needed_for} needs the package {package}, which is not installed; run: pip install {package}"
+            f"{needed_for} needs the package {package}, which is not installed; run: pip install {install}"
         )
         self.package = package

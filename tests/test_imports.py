@@ -41,8 +41,15 @@ HOMES = {
     "torchvision": ("network",),
     "optuna": ("block_search",),
     "matplotlib": ("report",),
+    "openvino": ("latency.runtimes.openvino",),
+    "MNN": ("latency.runtimes.mnn",),
+    "ai_edge_litert": ("latency.runtimes.litert",),
+    "litert_torch": ("latency.runtimes.litert",),
 }
-HEAVY = {"torch", "torchvision", "matplotlib", "onnx", "onnxruntime", "pandas", "scipy", "optuna", "fvcore"}
+HEAVY = {
+    "torch", "torchvision", "matplotlib", "onnx", "onnxruntime", "pandas", "scipy", "optuna", "fvcore", "openvino",
+    "MNN", "ai_edge_litert", "litert_torch",
+}  # fmt: skip
 # An nn.Module has to name its base when it is defined, so these import torch at the top and are themselves imported in
 # functions only.
 DEFINE_MODULES = ("network",)

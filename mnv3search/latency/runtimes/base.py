@@ -155,11 +155,15 @@ def clock_of(threads: int) -> Callable[[], float]:
 
 @dataclass(frozen=True, slots=True)
 class CallSession:
-    """A session around a function without arguments, timed by ``clock``; ``read`` gives the output of a call."""
+    """A session around a function without arguments, timed by ``clock``; ``read`` gives the output of a call.
+
+    ``held`` is whatever memory a call works in: runtimes do not keep a bound array from being freed.
+    """
 
     call: Callable[[], object]
     read: Callable[[], Image]
     clock: Callable[[], float] = time.perf_counter
+    held: object = None
 
     def time_once(self) -> float:
         """Seconds of one call."""

@@ -3,9 +3,11 @@
 A runtime that drops a layer, pads otherwise or works in less precision than it says is fast, and its times are worth
 nothing. So each is held to torch, in double precision, with the same weights and on the same input.
 
-The figure, for either precision, is the largest relative difference of an output: ``max |a - b| / rms(b)``, ``b`` being
-torch's. It may be 1e-3 in ``fp32``: rounding comes to about 1e-6, and half precision (fp16, bf16, TF32) to more
-than 1e-3. In ``int8`` the rule is another one, see :data:`MAX_INT8_ERROR`.
+In ``fp32`` the figure is the largest difference of an output, ``max |a - b| / rms(b)``, ``b`` being torch's. It may be
+1e-3: rounding comes to 3e-6, half precision (fp16, bf16, TF32) to more than 1e-3. In ``int8`` it is the relative error
+``rms(a - b) / rms(b)`` and may be 0.2: a network of random weights, calibrated on the image that is timed too, keeps
+within 0.04 on these probes and 0.13 on published networks, and kernels that saturate in 16 bits (x86 without VNNI) add
+to that; an unrelated output is off by about 1.4.
 """
 
 from __future__ import annotations
@@ -20,8 +22,7 @@ from mnv3search.latency.runtimes.base import Runtime, Subject, is_whole_only
 from mnv3search.latency.runtimes.torch_eager import exact_output, threads_kept
 
 MAX_FP32_DIFFERENCE = 1e-3
-MIN_INT8_COSINE = 0.9
-MAX_INT8_ERROR = 0.4
+MAX_INT8_ERROR = 0.2
 
 SAME_PADDED = Architecture(
     StemSpec(8, activation="relu6"),
@@ -56,7 +57,7 @@ Output = NDArray[np.float64]
 
 
 def check_outputs(runtime: Runtime) -> float:
-    """Hold a runtime to torch; returns the worst figure found, for ``int8`` the relative root-mean-square error.
+    """Hold a runtime to torch; returns the worst figure found.
 
     Prepares :data:`PROBES` and some of their units (none where it takes whole networks alone): well under a second for
     a runtime that prepares quickly. torch keeps its number of threads.
@@ -89,11 +90,13 @@ def _check_subject(runtime: Runtime, subject: Subject) -> float:
         raise _refusal(runtime, what, "0 throughout", "activations must stay near 1")
     if ((found != 0) & (np.abs(found) < np.finfo(np.float32).tiny)).any():
         raise _refusal(runtime, what, "partly subnormal", "such numbers take another time than trained networks' do")
-    return (
-        _check_int8(runtime, what, found, truth)
-        if runtime.precision == "int8"
-        else _check_fp32(runtime, what, found, truth)
-    )
+    int8 = runtime.precision == "int8"
+    figure = relative_error(found, truth) if int8 else largest_difference(found, truth)
+    allowed = MAX_INT8_ERROR if int8 else MAX_FP32_DIFFERENCE
+    if figure > allowed:
+        fault = f"{figure:.2g} of its root mean square away from torch's"
+        raise _refusal(runtime, what, fault, f"{allowed:g} is allowed in {runtime.precision}")
+    return figure
 
 
 def largest_difference(found: Output, truth: Output) -> float:
@@ -104,31 +107,6 @@ def largest_difference(found: Output, truth: Output) -> float:
 def relative_error(found: Output, truth: Output) -> float:
     """``rms(found - truth) / rms(truth)``, the rule of ``int8``."""
     return float(np.sqrt(np.mean((found - truth) ** 2) / np.mean(truth**2)))
-
-
-def cosine(found: Output, truth: Output) -> float:
-    """Of the angle between two outputs, taken as vectors."""
-    return float((found * truth).sum() / (np.linalg.norm(found) * np.linalg.norm(truth)))
-
-
-def _check_fp32(runtime: Runtime, what: str, found: Output, truth: Output) -> float:
-    difference = largest_difference(found, truth)
-    if difference > MAX_FP32_DIFFERENCE:
-        raise _refusal(
-            runtime, what, f"{difference:.2g} of its root mean square away from torch's",
-            f"{MAX_FP32_DIFFERENCE:g} is allowed in fp32",
-        )  # fmt: skip
-    return difference
-
-
-def _check_int8(runtime: Runtime, what: str, found: Output, truth: Output) -> float:
-    error, likeness = relative_error(found, truth), cosine(found, truth)
-    if error > MAX_INT8_ERROR or likeness < MIN_INT8_COSINE:
-        raise _refusal(
-            runtime, what, f"{error:.2g} of its root mean square away from torch's, at a cosine of {likeness:.2f}",
-            f"{MAX_INT8_ERROR:g} and {MIN_INT8_COSINE:g} are allowed in int8",
-        )  # fmt: skip
-    return error
 
 
 def _refusal(runtime: Runtime, what: str, fault: str, rule: str) -> MeasurementError:

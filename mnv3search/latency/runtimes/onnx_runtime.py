@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -10,25 +11,13 @@ from mnv3search.errors import MeasurementError, MissingDependencyError
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
 from mnv3search.latency.runtimes.base import (
     CallSession,
-    Image,
     Precision,
     Session,
     Subject,
     clock_of,
-    graph_of,
     input_image,
 )
-
-
-class _BoundCall(NamedTuple):
-    """A call on bound memory, which the binding itself does not keep from being given to others."""
-
-    session: Any
-    binding: Any
-    held: tuple[Image, Image]
-
-    def __call__(self) -> None:
-        self.session.run_with_iobinding(self.binding)
+from mnv3search.latency.runtimes.int8 import graph_in
 
 
 class OnnxRuntime:
@@ -36,15 +25,15 @@ class OnnxRuntime:
 
     Args:
         threads: intra-operator threads, at least 1.
+        precision: ``int8`` quantises the graphs, see :mod:`~mnv3search.latency.runtimes.int8`.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
     """
 
     name = "onnxruntime"
-    precision: Precision = "fp32"
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, precision: Precision = "fp32") -> None:
         try:
             import onnxruntime
         except ImportError:
@@ -52,10 +41,11 @@ class OnnxRuntime:
         self._ort: Any = onnxruntime
         self.version: str = onnxruntime.__version__
         self.threads = threads
+        self.precision = precision
 
     def prepare(self, subject: Subject) -> Session:
         """A session with its input and output bound, so that a call moves no memory of its own."""
-        graph = graph_of(subject)
+        graph = graph_in(subject, self.precision)
         try:
             session = self._ort.InferenceSession(graph, self._options(), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own that share only Exception
@@ -64,8 +54,8 @@ class OnnxRuntime:
         image, output = input_image(subject), np.zeros(session.get_outputs()[0].shape, dtype=np.float32)
         binding.bind_ortvalue_input(INPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(image))
         binding.bind_ortvalue_output(OUTPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(output))
-        call = _BoundCall(session, binding, (image, output))
-        return CallSession(call, output.copy, clock_of(self.threads))
+        call = partial(session.run_with_iobinding, binding)
+        return CallSession(call, output.copy, clock_of(self.threads), held=(image, output))
 
     def _options(self) -> Any:
         options = self._ort.SessionOptions()

@@ -20,6 +20,7 @@ from mnv3search.latency.runtimes.base import (
     clock_of,
     input_image,
 )
+from mnv3search.latency.runtimes.limits import only_fp32
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,15 +31,17 @@ class TorchEager:
 
     Args:
         threads: of one call, at least 1; torch's setting is the whole process's.
+        precision: ``fp32``.
 
     Raises:
+        DeviceError: another precision.
         MissingDependencyError: torch is not installed.
     """
 
     name = "torch"
-    precision: Precision = "fp32"
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, precision: Precision = "fp32") -> None:
+        only_fp32(self.name, precision)
         try:
             import torch
         except ImportError:
@@ -46,6 +49,7 @@ class TorchEager:
         self._torch: Any = torch
         self.version: str = torch.__version__
         self.threads = threads
+        self.precision: Precision = precision
 
     def prepare(self, subject: Subject) -> Session:
         """A module in evaluation mode, with the weights of the graphs and its input in place."""

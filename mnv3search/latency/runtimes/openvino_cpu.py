@@ -1,0 +1,61 @@
+"""OpenVINO on the CPU: the same graphs, in memory, one stream, without the half precision that it prefers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from mnv3search.errors import MeasurementError, MissingDependencyError
+from mnv3search.latency.runtimes.base import CallSession, Precision, Session, Subject, clock_of, input_image
+from mnv3search.latency.runtimes.int8 import graph_in
+
+
+class OpenVinoCpu:
+    """Times graphs in OpenVINO's CPU plugin.
+
+    At one thread the whole call runs in the caller's, so its CPU time is that of the call.
+
+    Args:
+        threads: of one call, at least 1.
+        precision: ``int8`` takes the same quantised graphs as onnxruntime.
+
+    Raises:
+        MissingDependencyError: openvino is not installed.
+    """
+
+    name = "openvino"
+
+    def __init__(self, threads: int = 1, precision: Precision = "fp32") -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise MissingDependencyError("openvino", "measuring with OpenVINO", extra="openvino") from None
+        self._openvino: Any = openvino
+        self._core: Any = openvino.Core()
+        self.version = str(openvino.__version__).partition("-")[0]  # without the build's commit and branch
+        self.threads = threads
+        self.precision = precision
+
+    def prepare(self, subject: Subject) -> Session:
+        """A request whose input and output lie in memory of ours, so that a call moves none of its own."""
+        graph = graph_in(subject, self.precision)
+        try:
+            model = self._core.read_model(graph)
+            request = self._core.compile_model(model, "CPU", self._settings()).create_infer_request()
+        except RuntimeError as error:
+            raise MeasurementError(f"openvino {self.version} refuses the graph of {subject}: {error}") from None
+        image, output = input_image(subject), np.zeros(tuple(model.outputs[0].shape), dtype=np.float32)
+        request.set_input_tensor(self._openvino.Tensor(image, shared_memory=True))
+        request.set_output_tensor(self._openvino.Tensor(output, shared_memory=True))
+        call = partial(request.infer, share_outputs=True)
+        return CallSession(call, output.copy, clock_of(self.threads), held=(image, output))
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
