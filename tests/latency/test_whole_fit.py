@@ -1,0 +1,311 @@
+"""A device fitted to the times of whole networks: what it must find, and how honest it is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import dump_architecture
+from mnv3search.cost.units import Unit, units
+from mnv3search.errors import DeviceError, MeasurementError, Mnv3SearchError
+from mnv3search.families import published
+from mnv3search.latency.device_documents import device_document, read_document, write_device
+from mnv3search.latency.devices import load_device
+from mnv3search.latency.estimate import EstimatedDevice
+from mnv3search.latency.features import FEATURE_NAMES
+from mnv3search.latency.fitted import FittedDevice
+from mnv3search.latency.network_times import read_network_times
+from mnv3search.latency.whole_fit import HeldOut, WholeFit, fit_whole_networks
+from mnv3search.space import load_space
+from strategies import architectures
+
+SPACE = load_space("ofa_mbv3")
+TRUE = load_device("pixel1")
+
+
+def timed(count: int, noise: float = 0.0, seed: int = 0) -> tuple[list[Architecture], NDArray[np.float64]]:
+    networks = list(dict.fromkeys(SPACE.sample(count, seed)))
+    exact = TRUE.latency_ms(networks)
+    return networks, exact * (1 + noise * np.random.default_rng(seed).standard_normal(len(exact)))
+
+
+@pytest.fixture(scope="module")
+def found() -> WholeFit:
+    networks, times = timed(40, 0.02)
+    return fit_whole_networks(networks, times.tolist(), "phone")
+
+
+def test_predicts_networks_that_it_did_not_see(found: WholeFit) -> None:
+    asked = SPACE.sample(200, 99)
+    error = found.device.latency_ms(asked) / TRUE.latency_ms(asked) - 1
+    assert np.mean(np.abs(error)) < 0.02
+
+
+def test_states_errors_that_cover_networks_held_out(found: WholeFit) -> None:
+    summary = found.held_out.summary()
+    assert summary["networks"] == len(found.device.networks)
+    assert 0.5 <= summary["within_one_deviation"] <= 0.95
+    assert summary["within_two_deviations"] >= 0.9
+
+
+def test_is_surer_of_networks_like_those_fitted(found: WholeFit) -> None:
+    near, far = SPACE.sample(1, 5)[0], published("efficientnet_b0", 1.4, 288)
+    share = found.device.latency_error_ms([near, far]) / found.device.latency_ms([near, far])
+    assert share[1] > 2 * share[0]
+
+
+def test_finds_a_unit_that_no_count_explains() -> None:
+    networks, times = timed(60)
+    odd = units(networks[0])[3]
+    device = fit_whole_networks(networks, (times + 4.0 * np.array([odd in units(a) for a in networks])).tolist()).device
+    assert device.unit_latency_ms([odd])[0] - _true_price(odd) > 2.0
+
+
+def _true_price(unit: Unit) -> float:
+    assert isinstance(TRUE, EstimatedDevice)
+    return float(TRUE.unit_latency_ms([unit])[0])
+
+
+def test_is_deterministic(found: WholeFit) -> None:
+    again = fit_whole_networks(found.device.networks, found.device.values.times_ms, "phone")
+    assert device_document(again.device) == device_document(found.device)
+
+
+def test_five_networks_are_enough_and_four_are_not() -> None:
+    networks, times = timed(5)
+    device = fit_whole_networks(networks, times.tolist()).device
+    assert np.all(device.latency_ms(networks) == pytest.approx(times, rel=0.2))
+    with pytest.raises(MeasurementError, match="4 timed networks; a device is fitted to at least 5"):
+        fit_whole_networks(networks[:4], times[:4].tolist())
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf])
+def test_refuses_times_that_are_none(wrong: float) -> None:
+    networks, times = timed(6)
+    times[2] = wrong
+    with pytest.raises(MeasurementError, match="times must be finite and above 0"):
+        fit_whole_networks(networks, times.tolist())
+
+
+def test_refuses_repeats_and_lists_of_different_lengths() -> None:
+    networks, times = timed(6)
+    with pytest.raises(MeasurementError, match="given twice"):
+        fit_whole_networks([*networks, networks[0]], [*times, 3.0])
+    with pytest.raises(MeasurementError, match="6 networks have 5 times"):
+        fit_whole_networks(networks, times[:5].tolist())
+
+
+def test_held_out_summary_by_hand() -> None:
+    held_out = HeldOut(np.array([11.0, 18.0, 30.0]), np.array([2.0, 1.5, 1.0]), np.array([10.0, 20.0, 30.0]))
+    assert held_out.relative == pytest.approx([0.1, -0.1, 0.0])
+    summary = held_out.summary()
+    assert summary["mean_percent"] == pytest.approx(20 / 3, abs=1e-3)
+    assert (summary["median_percent"], summary["within_one_deviation"]) == (10.0, 0.667)
+    assert summary["within_two_deviations"] == 1.0
+
+
+def test_points_out_a_row_that_contradicts_the_others(found: WholeFit) -> None:
+    assert found.suspects() == []
+    networks, times = timed(40, 0.005)
+    times[7] *= 1.8
+    assert fit_whole_networks(networks, times.tolist()).suspects()[:1] in ([], [7])
+
+
+def test_round_trip_gives_equal_predictions(found: WholeFit, tmp_path: Path) -> None:
+    path = tmp_path / "phone.json"
+    write_device(path, found.device)
+    back = load_device(str(path))
+    assert isinstance(back, FittedDevice)
+    assert (back.name, back.kind) == ("phone", "estimated")
+    networks = [*SPACE.sample(20, 3), published("mobilenet_v2")]
+    assert back.latency_ms(networks).tolist() == found.device.latency_ms(networks).tolist()
+    assert back.latency_error_ms(networks).tolist() == found.device.latency_error_ms(networks).tolist()
+    assert device_document(back) == device_document(found.device)
+
+
+@given(architectures())
+@settings(max_examples=40)
+def test_every_network_has_a_price_above_0_and_an_error(network: Architecture) -> None:
+    device = _small_device()
+    assert np.all(device.unit_latency_ms(units(network)) > 0)
+    latency, error = device.latency_ms([network])[0], device.latency_error_ms([network])[0]
+    assert latency == pytest.approx(device.fixed_ms + device.unit_latency_ms(units(network)).sum(), rel=1e-12)
+    assert 0 < error < math.inf
+
+
+_SMALL: list[FittedDevice] = []
+
+
+def _small_device() -> FittedDevice:
+    if not _SMALL:
+        networks, times = timed(8, 0.02)
+        _SMALL.append(fit_whole_networks(networks, times.tolist()).device)
+    return _SMALL[0]
+
+
+@given(st.lists(st.floats(0.1, 1e5), min_size=5, max_size=5))
+@settings(max_examples=6)
+def test_any_times_give_a_device(times: list[float]) -> None:
+    networks, _ = timed(len(times))
+    device = fit_whole_networks(networks, times).device
+    assert np.all(device.latency_ms(networks) > 0)
+    assert np.all(np.isfinite(device.latency_error_ms(networks)))
+
+
+def test_a_device_whose_every_network_takes_the_same() -> None:
+    networks, _ = timed(30)
+    device = fit_whole_networks(networks, [50.0] * 30).device
+    assert device.latency_ms(networks) == pytest.approx(50.0, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"error_scale": 0}, "error_scale is 0"),
+        ({"error_scale": True}, "it must be a number"),
+        ({"error_scale": None}, "it must be a number"),
+        ({"networks": []}, "has 0 networks"),
+        ({"networks": {}}, "must be a list"),
+        ({"networks": [1, 2, 3, 4, 5]}, "no object"),
+        ({"prices": {}}, "prices must have the figures fixed"),
+        ({"prices": dict.fromkeys(("fixed", *FEATURE_NAMES), -1.0)}, "at least 0"),
+        ({"prices": dict.fromkeys(("fixed", *FEATURE_NAMES), 0.0)}, "price of madds is 0"),
+        ({"scales": {"smooth": 1}}, "scales must have"),
+        ({"details": 3}, "must be an object"),
+    ],
+)
+def test_damaged_documents_are_refused(found: WholeFit, change: dict[str, object], message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
+        read_document(device_document(found.device) | change, "x")
+
+
+def test_missing_parts_are_named(found: WholeFit) -> None:
+    document = device_document(found.device)
+    for key in ("error_scale", "networks", "prices", "scales"):
+        with pytest.raises(DeviceError, match=f"{key} is missing"):
+            read_document({k: v for k, v in document.items() if k != key}, "x")
+
+
+def test_scales_of_0_are_refused(found: WholeFit) -> None:
+    values = found.device.values
+    with pytest.raises(DeviceError, match="finite and above 0"):
+        replace(values, scales=replace(values.scales, noise=0.0))
+
+
+def test_a_device_never_overwrites_another_file(found: WholeFit, tmp_path: Path) -> None:
+    other = tmp_path / "mine.json"
+    other.write_text('{"a": 1}', encoding="utf-8")
+    with pytest.raises(DeviceError, match="no device's file"):
+        write_device(other, found.device)
+    with pytest.raises(DeviceError, match=r"must end in \.json"):
+        write_device(tmp_path / "phone", found.device)
+    write_device(tmp_path / "phone.json", found.device)
+    write_device(tmp_path / "phone.json", found.device)
+    assert other.read_text(encoding="utf-8") == '{"a": 1}'
+
+
+HEADER = "architecture,ms\n"
+ROWS = (
+    "mobilenet_v3_large,51.2\nmobilenet_v3_small,15.8\nmobilenet_v2,64\nmnasnet_a1,55\nmobilenet_v3_large@0.75,39.8\n"
+)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "times.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_reads_names_and_files_beside_the_csv(tmp_path: Path) -> None:
+    network = published("mobilenet_v2", 0.5, 96)
+    (tmp_path / "own.json").write_text(dump_architecture(network), encoding="utf-8")
+    read = read_network_times(written(tmp_path, HEADER + ROWS + "own.json,4.5\n"))
+    assert read.networks[0] == published("mobilenet_v3_large")
+    assert read.networks[-1] == network
+    assert read.times_ms == (51.2, 15.8, 64.0, 55.0, 39.8, 4.5)
+    assert read.notices == ()
+
+
+@pytest.mark.parametrize(
+    ("column", "factor"), [("us", 1e3), ("s", 1e-3), ("latency_s", 1e-3), ("time_us", 1e3), (" MS ", 1)]
+)
+def test_converts_units_by_the_columns_name(tmp_path: Path, column: str, factor: float) -> None:
+    rows = [line.split(",") for line in ROWS.split()]
+    text = f"note,{column},Architecture\n" + "".join(f"x,{float(ms) * factor},{name}\n" for name, ms in rows)
+    assert read_network_times(written(tmp_path, text)).times_ms == pytest.approx((51.2, 15.8, 64.0, 55.0, 39.8))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "begins with nothing"),
+        ("architecture\n" + ROWS, "no column of times"),
+        ("network,ms\n" + ROWS, "no such column of names"),
+        ("architecture;ms\n" + ROWS, "separate them by commas"),
+        ("architecture,minutes\n" + ROWS, "no column of times"),
+        ("architecture,ms,us\n", "one column of times"),
+        ("architecture,ms,ms\n", "one column of times"),
+        (HEADER + ROWS.replace("64", "0"), r"line 4: time '0' must be finite, above 0"),
+        (HEADER + ROWS.replace("64", "-3"), "line 4: time '-3' must be"),
+        (HEADER + ROWS.replace("64", "nan"), "line 4: time 'nan' must be"),
+        (HEADER + ROWS.replace("64", "inf"), "line 4: time 'inf' must be"),
+        (HEADER + ROWS.replace("64", "fast"), "line 4: time 'fast' is no number"),
+        (HEADER + ROWS + "mobilenet_v3_large", "line 7 has 1 columns"),
+        (HEADER + ROWS + ",3\n", "line 7 names nothing"),
+        (HEADER + ROWS.replace("mobilenet_v2", "mobilnet_v2"), "line 4: unknown network 'mobilnet_v2'; did you mean"),
+        (HEADER + ROWS.replace("mobilenet_v2", "gone.json"), r"line 4: cannot read .*gone\.json"),
+        (HEADER + ROWS + "mobilenet_v2,90\n", "lines 4 and 7: mobilenet_v2 takes 64 ms and 90 ms"),
+        (HEADER + "mobilenet_v2,64\n" * 9, "has 1 networks; a device is fitted to 5"),
+        (HEADER + ROWS.replace("64", "64000"), "line 4: mobilenet_v2 at 64000 ms is over 300 times off"),
+        (HEADER + ROWS + '"mobilenet_v1,3\n', "is no CSV"),
+    ],
+)
+def test_refuses_bad_files_and_says_where(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(MeasurementError, match=message):
+        read_network_times(written(tmp_path, text))
+
+
+def test_repeats_that_agree_are_averaged_and_told(tmp_path: Path) -> None:
+    read = read_network_times(written(tmp_path, HEADER + ROWS + "mobilenet_v2,66\nmobilenet_v2@1.0,65\n"))
+    assert read.times_ms[2] == 65.0
+    assert any("lines 4 and 7" in notice for notice in read.notices)
+
+
+def test_tells_of_a_cut_line_and_of_times_that_no_device_has(tmp_path: Path) -> None:
+    assert "ends within a line" in read_network_times(written(tmp_path, (HEADER + ROWS).strip())).notices[0]
+    in_us = HEADER + "".join(
+        f"{row}000\n" for row in ROWS.replace("51.2", "51").replace("15.8", "15").replace("39.8", "40").split()
+    )
+    assert "which no usual device does" in " ".join(read_network_times(written(tmp_path, in_us)).notices)
+
+
+def test_unreadable_and_oversized_files(tmp_path: Path) -> None:
+    with pytest.raises(MeasurementError, match="cannot read the times"):
+        read_network_times(tmp_path)
+    with pytest.raises(MeasurementError, match="cannot read the times"):
+        read_network_times(tmp_path / "none.csv")
+    (tmp_path / "times.csv").write_bytes(b"architecture,ms\n\xff\xfe,3\n")
+    with pytest.raises(MeasurementError, match="not UTF-8"):
+        read_network_times(tmp_path / "times.csv")
+    with pytest.raises(MeasurementError, match="more than 5000000 bytes"):
+        read_network_times(written(tmp_path, HEADER + "x" * 5_000_001))
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=100)
+def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "times.csv"
+        path.write_bytes(f"architecture,ms\n{text}".encode("utf-8", "surrogatepass"))
+        with pytest.raises(Mnv3SearchError):
+            read_network_times(path)
