@@ -14,16 +14,23 @@ from hypothesis import strategies as st
 from mnv3search.errors import MeasurementError
 from mnv3search.families import published
 from mnv3search.latency.measure import (
+    LOOK,
+    MAX_DISAGREEMENT,
     MeasuringPlan,
+    Round,
     at_level,
+    halves_disagreement,
+    levelled,
     median_error,
     moment_deviation,
     pace,
     rounds,
+    settled,
     slot_of,
     summarise,
 )
-from mnv3search.latency.runtimes import load_runtime
+from mnv3search.latency.runtimes import Session, load_runtime
+from mnv3search.latency.runtimes.base import Image, TakesTurns, time_in_turn, turns_of
 
 
 class Scripted:
@@ -35,6 +42,9 @@ class Scripted:
     def time_once(self) -> float:
         self.log.append(self.name)
         return self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
+
+    def output(self) -> Image:
+        return np.zeros((1, 1), dtype=np.float32)
 
 
 def ticking(step: float) -> Iterator[float]:
@@ -58,6 +68,50 @@ def test_drift_that_slows_everything_alike_is_divided_out() -> None:
     corrected = at_level(item, pace(reference)[:, 0], 8.0)
     np.testing.assert_allclose(corrected[settled], 0.5)
     assert summarise(corrected).median_ms == pytest.approx(0.5)
+
+
+def test_rounds_are_levelled_by_their_own_slot_and_moment() -> None:
+    kept = [Round(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0])) for _ in range(4)]
+    # readings in order 10 20 10 20 …; of five in a row the middle one is its own value but at the ends
+    own = pace(np.array([[10.0, 20.0]] * 4))
+    np.testing.assert_allclose(own, [[10, 15], [10, 20], [10, 20], [15, 20]])
+    found = levelled(kept, 2, 30.0)
+    np.testing.assert_allclose(found[1], [3, 6, 4.5])  # two of the first slot, one of the second
+    np.testing.assert_allclose(found[0], [3, 6, 6])
+    np.testing.assert_allclose(levelled(kept, 2), found / 2)  # at their own median, 15
+
+
+def test_halves_by_hand() -> None:
+    times = np.array([[1.0, 5.0, 1.0], [1.1, 5.0, 2.0]] * 3)
+    # odd against even: 1/1.1, 5/5 and 1/2, so shares 0.0909, 0 and 0.5
+    assert halves_disagreement(times) == pytest.approx(1 - 1 / 1.1)
+    assert halves_disagreement(times) > MAX_DISAGREEMENT
+    assert halves_disagreement(times[:1]) == 0
+    rng = np.random.default_rng(0)
+    assert halves_disagreement(1 + 0.02 * rng.standard_normal((40, 9))) < MAX_DISAGREEMENT
+
+
+def wobbling(count: int, share: float) -> list[Round]:
+    """Rounds of one item that alternates between 1 - share and 1 + share."""
+    return [Round(np.array([1 + share * (-1) ** index]), np.array([10.0])) for index in range(count)]
+
+
+def test_settled_by_hand() -> None:
+    rough = MeasuringPlan(rounds=1, tolerance=0.1)
+    # deviation 1.4826 · 0.1 of 10 repeats, so 1.96 · 1.2533 · 0.14826 / √10 = 0.1152; of 20 repeats 0.0814
+    assert not settled(wobbling(10, 0.1), rough)
+    assert settled(wobbling(20, 0.1), rough)
+    assert not settled(wobbling(21, 0.1), rough)  # looked at every ten rounds alone
+    assert not settled([], rough)
+    assert settled([], MeasuringPlan())
+    assert settled(wobbling(3, 0.5), MeasuringPlan())
+
+
+def test_every_item_must_be_settled() -> None:
+    one = wobbling(20, 0.1)
+    both = [Round(np.append(r.ms, r.ms * (1 + 2 * (r.ms - 1))), r.reference_ms) for r in one]
+    assert settled(one, MeasuringPlan(tolerance=0.1))
+    assert not settled(both, MeasuringPlan(tolerance=0.1))
 
 
 def test_summary_by_hand() -> None:
@@ -139,6 +193,54 @@ def test_rounds_go_on_until_the_time_is_spread() -> None:
     assert len(found) == 7  # the clock is read once at the start and once before each round: 4 s have passed at the 8th
     endless = MeasuringPlan(rounds=2, min_seconds=1e9, max_rounds=5, warmup=0)
     assert len(list(rounds([Scripted("a", [])], Scripted("R", []), endless))) == 5
+
+
+def test_rounds_go_on_until_the_medians_are_known() -> None:
+    def measured(tolerance: float | None, *, wobble: float = 0.1, least: int = 2, most: int = 200) -> int:
+        item = Scripted("a", [], [1e-3 * (1 + wobble * (-1) ** index) for index in range(1_000)])
+        plan = MeasuringPlan(rounds=least, min_seconds=0, max_rounds=most, tolerance=tolerance, warmup=0)
+        return len(list(rounds([item], Scripted("R", []), plan)))
+
+    assert measured(None) == 2
+    assert measured(0.5) == LOOK
+    # 0.3643 / √n within the tolerance: n ≥ 13.3, looked at every ten
+    assert measured(0.1) == 20
+    assert measured(0.1, least=80) == 80
+    assert measured(0.05, most=35) == 35
+    assert measured(0.001, wobble=0.0) == LOOK
+
+
+class InTurn:
+    """Takes the questions of a round in one go, as a runtime on another machine does."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def time_in_turn(self, sessions: Sequence[Session]) -> list[float]:
+        self.asked.append([session.name for session in sessions if isinstance(session, Scripted)])
+        return time_in_turn(sessions)
+
+
+def test_a_runtime_that_takes_turns_gets_whole_slots_and_gives_the_same() -> None:
+    def found(turns: InTurn | None) -> tuple[list[Round], list[str]]:
+        log: list[str] = []
+        items = [Scripted(str(i), log, [1e-3 * (i + 1 + 0.1 * turn) for turn in range(9)]) for i in range(5)]
+        plan = MeasuringPlan(rounds=3, min_seconds=0, warmup=1, slot_size=2)
+        reference = Scripted("R", log)
+        how = time_in_turn if turns is None else turns_of(turns)  # type: ignore[arg-type]
+        return list(rounds(items, reference, plan, turns=how)), log
+
+    turns = InTurn()
+    assert isinstance(turns, TakesTurns)
+    there, there_log = found(turns)
+    here, here_log = found(None)
+    assert there_log == here_log
+    for one, other in zip(there, here, strict=True):
+        assert (one.ms.tolist(), one.reference_ms.tolist()) == (other.ms.tolist(), other.reference_ms.tolist())
+    assert turns.asked[0] == ["R", "0", "1", "2", "3", "4"]  # the warm-up
+    assert [len(slot) for slot in turns.asked[1:]] == [3, 3, 2] * 3
+    assert {slot[0] for slot in turns.asked} == {"R"}
+    assert [set(slot[1:]) for slot in turns.asked[1:4]] == [{"0", "1"}, {"2", "3"}, {"4"}]
 
 
 def test_too_slow_a_measurement_fails_and_says_what_to_do() -> None:
