@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runtime", nargs="+", default=list(RUNTIMES))
-    parser.add_argument("--seconds", type=float, default=40.0, help="of rounds in each runtime")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of rounds in each runtime")
     return parser.parse_args()
 
 
