@@ -85,9 +85,12 @@ def _show_tables(tables: tuple[TableOnDisk, ...]) -> None:
 
 
 def _error(table: TableOnDisk) -> str:
+    from mnv3search.latency.profiling import percent
+
     if table.note is not None:
         note = table.note
-        return f"mean {note.mean_error:.1%}, most {note.max_error:.1%} ({note.networks} networks of {note.space})"
+        errors = f"mean {percent(note.mean_error)}, most {percent(note.max_error)}"
+        return f"{errors} ({note.networks} networks of {note.space})"
     if table.calibration_error is not None:
-        return f"± {table.calibration_error:.1%}, each left out of the fit once"
+        return f"± {percent(table.calibration_error)}, each left out of the fit once"
     return "not tried: mnv3search profile"

@@ -138,6 +138,8 @@ def _show(profile: DeviceProfile, space: str, folder: Path) -> None:
 
 
 def _lines(profile: DeviceProfile, folder: Path) -> list[tuple[str, str]]:
+    from mnv3search.latency.profiling import NEAR, percent
+
     layers = f"{profile.layers:,}"
     if profile.measured_now:
         layers += f", {profile.measured_now:,} of them measured now, in {profile.seconds:.0f} s"
@@ -145,18 +147,18 @@ def _lines(profile: DeviceProfile, folder: Path) -> list[tuple[str, str]]:
         layers += ", all in the table already: nothing was measured again"
     lines = [
         ("layers", f"{layers}; at least {profile.rounds} calls each"),
-        ("noise", f"one call is {profile.noise:.1%} off (median over the layers)"),
-        ("drift", f"the machine's pace changed by {profile.drift:.1%} while measuring"),
+        ("noise", f"one call is {percent(profile.noise)} off (median over the layers)"),
+        ("drift", f"the machine's pace changed by {percent(profile.drift)} while measuring"),
         (
             "calibration",
-            f"± {profile.calibration_error:.1%} on {profile.calibration_networks} networks, each left out once",
+            f"± {percent(profile.calibration_error)} on {profile.calibration_networks} networks, each left out once",
         ),
     ]
     if errors := profile.errors:
-        near, mean = sum(error <= 0.05 for error in errors), sum(errors) / len(errors)
-        figures = f"mean {mean:.1%}, most {max(errors):.1%}; {near} of {len(errors)} within ±5 %"
+        near, mean = sum(error <= NEAR for error in errors), sum(errors) / len(errors)
+        figures = f"mean {percent(mean)}, most {percent(max(errors))}; {near} of {len(errors)} within ±5 %"
         lines.append(("error", f"{figures}: random networks timed whole, none of them calibrated on"))
-        lines.append(("stated", f"± {profile.stated:.1%}: the deviation that the table gives for these networks"))
+        lines.append(("stated", f"± {percent(profile.stated)}: the deviation that the table gives for these networks"))
     lines.append(("table", str(profile.table)))
     lines.append(("report", f"{folder}: profile.json" + (f", {PICTURE}.png and .svg" if profile.networks else "")))
     return lines

@@ -68,8 +68,8 @@ class ProgressLine:
             sys.stderr.flush()
 
     def _left(self, done: int) -> str:
-        """``, about 40 s left``, as far as the steps done so far tell."""
-        if not self._total or not 0 < done < self._total:
+        """``, about 40 s left``, once a twentieth is done: the first steps, which prepare, tell too little."""
+        if not self._total or not self._total / 20 <= done < self._total:
             return ""
         seconds = (time.monotonic() - self._began) * (self._total - done) / done
         return f", about {seconds:.0f} s left" if seconds < 120 else f", about {seconds / 60:.0f} min left"

@@ -115,16 +115,16 @@ class DeviceProfile:
         said = []
         if self.halves is not None and self.halves > MAX_HALVES:
             said.append(
-                f"the odd and the even rounds differ by {self.halves:.1%}, more than {MAX_HALVES:.0%}: the machine was "
-                f"not quiet; close other programs and delete the table to measure again"
+                f"the odd and the even rounds differ by {percent(self.halves)}, more than {percent(MAX_HALVES)}: the "
+                f"machine was not quiet; close other programs and delete the table to measure again"
             )
         if self.noise > MAX_NOISE:
-            said.append(f"single calls deviate by {self.noise:.0%}: other programs take the processor; close them")
+            said.append(f"single calls deviate by {percent(self.noise)}: other programs take the processor; close them")
         errors = self.errors
         if errors and float(np.mean(errors)) > NEAR:
             said.append(
-                f"unseen networks are off by {np.mean(errors):.1%} on average, more than {NEAR:.0%}: time the networks "
-                f"that you choose whole (mnv3search latency --whole)"
+                f"unseen networks are off by {percent(float(np.mean(errors)))} on average, more than {percent(NEAR)}: "
+                f"time the networks that you choose whole (mnv3search latency --whole)"
             )
         far = sum(abs(n.predicted_ms - n.measured_ms) > MAX_DEVIATIONS * _joint(n) for n in self.unseen)
         if far:
@@ -137,6 +137,11 @@ class DeviceProfile:
             return None
         mean, most = float(np.mean(self.errors)), max(self.errors)
         return TableNote(self.device, self.measured_at, len(self.errors), mean, most, self.space, self.layers)
+
+
+def percent(share: float) -> str:
+    """``1.2 %`` for 0.012."""
+    return f"{100 * share:.1f} %"
 
 
 def _joint(network: CheckedNetwork) -> float:

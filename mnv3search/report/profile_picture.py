@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnv3search.latency.profiling import NEAR, CheckedNetwork, DeviceProfile
+from mnv3search.latency.profiling import NEAR, CheckedNetwork, DeviceProfile, percent
 from mnv3search.report.figures import BEST, FRONT, INK, QUIET, canvas, save, write_legend
 
 if TYPE_CHECKING:
@@ -39,11 +39,13 @@ def draw_profile(profile: DeviceProfile, png: Path, svg: Path) -> None:
     axes.fill_between(line, line * (1 - NEAR), line * (1 + NEAR), color=BAND, lw=0, zorder=1, label="within ±5 %")
     axes.plot(line, line, color=QUIET, lw=1, zorder=2, label="predicted = measured")
     fitted = [network for network in profile.networks if network.calibrated_on]
-    _points(axes, fitted, FRONT, "white", f"{len(fitted)} networks that the table was calibrated on")
+    _points(axes, fitted, FRONT, "white", f"{_networks(fitted)} that the table was calibrated on")
     errors = profile.errors
     if errors:
-        found = f"mean error {np.mean(errors):.1%}, largest {max(errors):.1%}"
-        _points(axes, profile.unseen, BEST, BEST, f"{len(errors)} random networks that it has not seen: {found}")
+        found = f"mean error {percent(float(np.mean(errors)))}, largest {percent(max(errors))}"
+        _points(
+            axes, profile.unseen, BEST, BEST, f"{_networks(profile.unseen, 'random ')} that it has not seen: {found}"
+        )
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.text(
@@ -51,6 +53,10 @@ def draw_profile(profile: DeviceProfile, png: Path, svg: Path) -> None:
     )
     write_legend(figure, axes)
     save(figure, png, svg)
+
+
+def _networks(networks: Sequence[CheckedNetwork], kind: str = "") -> str:
+    return f"{len(networks)} {kind}network{'' if len(networks) == 1 else 's'}"
 
 
 def _points(axes: Axes, networks: Sequence[CheckedNetwork], colour: str, fill: str, label: str) -> None:

@@ -1,0 +1,155 @@
+"""``profile``, ``devices`` and ``latency`` on a made-up machine: measured once, listed, compared, stale, refused."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from latency_fakes import KnownRuntime
+
+from mnv3search.latency import measured_devices
+from mnv3search.latency.device_spec import DeviceSpec
+from mnv3search.latency.runtimes import Runtime
+from mnv3search.latency.table_device import TableDevice
+
+Invoke = Callable[..., Any]
+PROFILE = ("profile", "--space", "ofa_mbv3", "--rounds", "17", "--check", "3")
+
+
+class Machine:
+    """What ``host`` is made of in a test; ``stop_after`` interrupts the next measurement."""
+
+    version = "1"
+    stop_after: int | None = None
+
+    def runtime(self, spec: DeviceSpec) -> Runtime:
+        runtime = KnownRuntime(stop_after=self.stop_after)
+        runtime.version, runtime.name = self.version, spec.runtime
+        runtime.threads, runtime.precision = spec.threads, spec.precision
+        return runtime
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine()
+    monkeypatch.setenv("MNV3SEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(measured_devices, "runtime_of", made.runtime)
+    monkeypatch.setattr(measured_devices, "TableDevice", functools.partial(TableDevice, check=lambda _: 0.0))
+    return made
+
+
+def test_profile_measures_once_reports_and_says_what_is_next(invoke: Invoke, machine: Machine, tmp_path: Path) -> None:
+    first = invoke(*PROFILE)
+    assert first.code == 0, first.err
+    assert "93 of them measured now" in first.out
+    assert "3 of 3 within ±5 %" in first.out
+    assert "next: mnv3search run --space ofa_mbv3 --device host --target-latency 0.8x" in first.out
+    folder = tmp_path / "runs" / "profile-ofa-mbv3-host"
+    assert {file.name for file in folder.iterdir()} == {
+        "profile.json", "predicted-against-measured.png", "predicted-against-measured.svg",
+    }  # fmt: skip
+    content = json.loads((folder / "profile.json").read_text())
+    assert (content["layers"], content["unseen"]["networks"], content["threads"]) == (93, 3, 1)
+    second = invoke(*PROFILE)
+    assert "all in the table already: nothing was measured again" in second.out
+
+
+def test_profile_as_json_and_with_options(invoke: Invoke, machine: Machine, tmp_path: Path) -> None:
+    outcome = invoke(*PROFILE, "--runtime", "torch", "--threads", "2", "--out", "here", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    content = json.loads(outcome.out)
+    assert (content["device"], content["runtime"], content["threads"]) == ("host:torch,threads=2", "torch", 2)
+    assert content["folder"] == "here"
+    assert (tmp_path / "here" / "profile.json").is_file()
+    assert Path(content["table"]).is_file()
+
+
+def test_an_interrupted_profile_goes_on(invoke: Invoke, machine: Machine) -> None:
+    machine.stop_after = 1500
+    stopped = invoke(*PROFILE)
+    assert stopped.code == 130
+    assert "the same command goes on" in stopped.err
+    assert "Traceback" not in stopped.err
+    machine.stop_after = None
+    assert invoke(*PROFILE).code == 0
+
+
+def test_devices_lists_the_tables(invoke: Invoke, machine: Machine) -> None:
+    assert "No latency table is measured yet" in invoke("devices").out
+    invoke(*PROFILE, "--runtime", "torch")
+    (table,) = json.loads(invoke("devices", "--json").out)["tables"]
+    assert (table["device"], table["runtime"], table["damage"]) == ("host:torch", "torch", None)
+    assert table["stale"].startswith("torch is ")
+    assert (table["checked"]["networks"], table["checked"]["layers"]) == (3, 93)
+    shown = invoke("devices").out
+    assert "host:torch" in shown
+    assert "mean" in shown
+    Path(table["path"]).write_text("{")
+    assert "damaged" in invoke("devices").out
+
+
+def test_devices_names_the_held_out_errors_of_profiles(invoke: Invoke) -> None:
+    devices = {d["name"]: d for d in json.loads(invoke("devices", "--json").out)["devices"]}
+    assert devices["pixel1"]["held_out"] == "mean 1 to 11 % by family"
+    assert devices["host"]["held_out"] is None
+
+
+def test_an_upgrade_measures_anew_unless_a_stale_table_is_allowed(invoke: Invoke, machine: Machine) -> None:
+    invoke(*PROFILE)
+    machine.version = "2"
+    latency = ("latency", "--device", "host", "--json")
+    stale = json.loads(invoke(*latency, "mobilenet_v3_large", "--allow-stale").out)
+    assert stale["device"] == "host (table of onnxruntime 1)"
+    lacking = invoke(
+        *latency, "mobilenet_v2@0.35", "--allow-stale"
+    )  # its layers are in no table, and none is added to it
+    assert (lacking.code, "leave --allow-stale away" in lacking.err) == (2, True)
+    (table,) = json.loads(invoke("devices", "--json").out)["tables"]
+    assert table["runtime_version"] == "1"
+    assert json.loads(invoke(*latency, "mobilenet_v3_large").out)["device"] == "host"
+    assert "93 of them measured now" in invoke(*PROFILE).out
+
+
+def test_networks_against_each_other(invoke: Invoke, machine: Machine) -> None:
+    names = ("mobilenet_v3_large", "mobilenet_v3_small")
+    found = json.loads(invoke("latency", *names, "--device", "host", "--whole", "--json").out)
+    assert (found["kind"], found["against"]) == ("measured", names[0])
+    large, small = found["networks"]
+    assert large["ratio"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert small["ratio"]["value"] == pytest.approx(small["latency_ms"] / large["latency_ms"], rel=0.02)
+    assert small["ratio"]["low"] <= small["ratio"]["value"] <= small["ratio"]["high"]
+    shown = invoke("latency", *names, "--device", "host", "--whole", "--against", names[1]).out
+    assert f"times {names[1]}" in shown
+    assert "set against" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("profile", "--space", "mnv3_larg"), ("mnv3_larg", "mnv3_large")),
+        ((*PROFILE, "--device", "pixel1"), ("pixel1", "--device host")),
+        ((*PROFILE, "--device", "hsot"), ("hsot",)),
+        ((*PROFILE, "--runtime", "onnxrutime"), ("onnxrutime", "onnxruntime")),
+        ((*PROFILE, "--threads", "0"), ("threads is 0",)),
+        ((*PROFILE, "--precision", "int4"), ("int4", "int8")),
+        ((*PROFILE, "--device", "host:torch", "--runtime", "openvino"), ("contradicts",)),
+        (("profile", "--space", "mnv3_small", "--rounds", "0"), ("rounds is 0",)),
+        (("profile", "--space", "mnv3_small", "--seconds", "0"), ("seconds is 0",)),
+        (("profile", "--space", "mnv3_small", "--seconds", "nan"), ("seconds is nan",)),
+        (("profile", "--space", "mnv3_small", "--check", "-1"), ("check is -1",)),
+        (("profile",), ("--space",)),
+        (("latency", "mobilenet_v2", "--threads", "2"), ("--threads", "pixel1", "--device host")),
+        (("latency", "mobilenet_v2", "--against", "mnasnet_a1"), ("--whole",)),
+        (("latency", "mobilenet_v2", "--device", "ssh://-x@board"), ("-x@board",)),
+    ],
+)
+def test_what_is_refused(invoke: Invoke, machine: Machine, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    outcome = invoke(*arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = [line for line in outcome.err.splitlines() if line.startswith("error:")]
+    for word in words:
+        assert word in line

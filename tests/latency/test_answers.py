@@ -1,0 +1,75 @@
+"""Networks as the command line names them, priced and timed whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from latency_fakes import KnownRuntime, known_device, whole_ms
+
+from mnv3search.errors import DeviceError, UnknownNameError
+from mnv3search.families import published
+from mnv3search.latency import answers
+from mnv3search.latency.answers import latencies
+
+NAMES = ("mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v2@0.5")
+
+
+@pytest.fixture
+def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnownRuntime:
+    """``host`` is a made-up machine whose pace wanders by a half."""
+    runtime = KnownRuntime(pace=lambda call: 1 + 0.5 * (call // 40 % 3))
+
+    def load(text: str, *, allow_stale: bool = False) -> Any:
+        assert (text, allow_stale) == ("host", False)
+        return known_device(runtime, tmp_path)
+
+    monkeypatch.setattr(answers, "load_device", load)
+    return runtime
+
+
+def test_ratios_are_those_of_the_same_rounds(made_up: KnownRuntime) -> None:
+    found = latencies(NAMES, "host", whole=True)
+    assert (found.device, found.kind, found.against) == ("host:known", "measured", NAMES[0])
+    large, small = whole_ms([published("mobilenet_v3_large"), published("mobilenet_v3_small")])
+    first, second, _ = found.rows
+    assert first.ratio is not None
+    assert (first.ratio.value, first.ratio.low, first.ratio.high) == (1.0, 1.0, 1.0)
+    assert second.ratio is not None
+    assert second.ratio.low <= small / large <= second.ratio.high
+    assert second.ratio.value == pytest.approx(small / large, rel=0.02)
+    assert second.minimum_ms is not None
+    assert second.minimum_ms <= second.latency_ms
+    assert found.rounds is not None
+    assert found.rounds >= 40
+
+
+def test_against_another_of_them_and_one_beside_them(made_up: KnownRuntime) -> None:
+    among = latencies(NAMES, "host", whole=True, against=NAMES[1])
+    assert [row.name for row in among.rows] == list(NAMES)
+    assert among.rows[1].ratio is not None
+    assert among.rows[1].ratio.value == 1.0
+    beside = latencies(NAMES[1:], "host", whole=True, against=NAMES[0])
+    assert ([row.name for row in beside.rows], beside.against) == (list(NAMES), NAMES[0])
+
+
+def test_one_network_has_nothing_to_be_set_against(made_up: KnownRuntime) -> None:
+    found = latencies(NAMES[:1], "host", whole=True)
+    assert (found.against, found.rows[0].ratio) == (None, None)
+
+
+def test_estimates_are_priced() -> None:
+    found = latencies(NAMES, "pixel1")
+    assert (found.device, found.kind, found.against, found.rounds) == ("pixel1", "estimated", None, None)
+    assert found.rows[0].latency_ms == pytest.approx(51.2, rel=0.05)
+    assert all(row.error_ms and row.ratio is None and row.minimum_ms is None for row in found.rows)
+
+
+def test_what_cannot_be_timed() -> None:
+    with pytest.raises(DeviceError, match="--device host"):
+        latencies(NAMES, "pixel1", whole=True)
+    with pytest.raises(DeviceError, match="add --whole"):
+        latencies(NAMES, "host", against="mobilenet_v2")
+    with pytest.raises(UnknownNameError, match="mobilenet_v9"):
+        latencies(NAMES, "host", whole=True, against="mobilenet_v9")
