@@ -12,11 +12,35 @@ from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost.units import units
 from mnv3search.families import published
 from mnv3search.latency.devices import load_device
+from mnv3search.latency.imported import ImportedDevice, WholeTime
+from mnv3search.latency.keys import unit_key
 from mnv3search.latency.model import Device, LatencyModel, UnitLatencyModel
+from mnv3search.latency.process_fit import fit_process
+from mnv3search.latency.whole_fit import fit_whole_networks
+from mnv3search.space import load_space
+
+
+def fitted_device() -> Device:
+    """To whole networks of a space."""
+    networks = load_space("ofa_mbv3").sample(12, 0)
+    return fit_whole_networks(networks, load_device("pixel1").latency_ms(networks).tolist(), "fitted").device
+
+
+def imported_device() -> Device:
+    """Of a space's layers, a fifth too slow alone, and a few of its networks."""
+    true, parts = load_device("pixel1"), load_space("ofa_mbv3").all_units()
+    assert isinstance(true, UnitLatencyModel)
+    alone = 1.2 * true.unit_latency_ms(parts)
+    whole = load_space("ofa_mbv3").sample(8, 0)
+    timed = zip(whole, true.latency_ms(whole).tolist(), strict=True)
+    times = dict(zip(map(unit_key, parts), alone.tolist(), strict=True))
+    near = fit_process([(unit,) for unit in parts], alone)
+    return ImportedDevice("imported", times, tuple(WholeTime(a, ms) for a, ms in timed), near, 1.0)
+
 
 DEVICES: dict[str, Callable[[], Device]] = {
     name: partial(load_device, name) for name in ("pixel1", "pixel2", "pixel3", "roofline:10,5")
-}
+} | {"fitted": fitted_device, "imported": imported_device}
 NETWORKS = (
     published("mobilenet_v3_large"),
     published("mobilenet_v3_small", 0.5, 96),
