@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 )
 @click.argument("network", required=False)
 @opt.target_option
+@opt.confidence_option
 @click.option("--device", default="pixel1", show_default=True, help="See mnv3search devices.")
 @click.option("--evaluator", default="prior", show_default=True, help="Accuracy evaluator.")
 @opt.netadapt_options
@@ -29,9 +30,7 @@ def command(network: str | None, out: Path | None, resume: Path | None, as_json:
 
     NETWORK is a published network's name, such as mobilenet_v2@0.75, or a path ending in .json.
     """
-    from mnv3search.runs import netadapt_run
-
-    opt.carry_out(netadapt_run, lambda: _settings(network, options), out, resume, kind="netadapt", as_json=as_json)
+    opt.carry_out(lambda: _settings(network, options), out, resume, kind="netadapt", as_json=as_json)
 
 
 def _settings(network: str | None, options: dict[str, Any]) -> RunSettings:

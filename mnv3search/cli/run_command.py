@@ -30,9 +30,7 @@ def command(out: Path | None, resume: Path | None, as_json: bool, **options: Any
     The block search aims a little above the target, NetAdapt narrows the best few down to it, and the better of these
     and of the networks that met it at once is the result.
     """
-    from mnv3search.runs import whole_run
-
-    opt.carry_out(whole_run, lambda: space_settings("run", options), out, resume, kind="run", as_json=as_json)
+    opt.carry_out(lambda: space_settings("run", options), out, resume, kind="run", as_json=as_json)
 
 
 def space_settings(kind: Literal["run", "search"], options: dict[str, Any]) -> RunSettings:

@@ -12,14 +12,18 @@ from mnv3search.cli.output import json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from mnv3search.runs import RunFolder, RunOutcome, RunSettings
-    from mnv3search.runs.progress import RunProgress
+    from mnv3search.runs import RunOutcome, RunSettings
 
 Decorator = Callable[[Any], Any]
 
 target_option: Decorator = click.option(
     "--target-latency", metavar="TARGET", help="Such as 50ms, 0.05s, 800us or 0.8x: times the reference (or seed)."
 )
+confidence_option: Decorator = click.option(
+    "--confidence", type=float, default=0.9, show_default=True,
+    help="A network counts as within the target with this confidence, by its latency's stated error; 0.5 aims at the "
+    "latency itself.",
+)  # fmt: skip
 device_option: Decorator = click.option("--device", help="See mnv3search devices; the space's own unless given.")
 evaluator_option: Decorator = click.option("--evaluator", help="Accuracy evaluator; the space's own unless given.")
 out_option: Decorator = click.option(
@@ -71,6 +75,7 @@ def _together(*options: Decorator) -> Decorator:
 space_options = _together(
     click.option("--space", help="See mnv3search spaces; a name or a YAML file."),
     target_option,
+    confidence_option,
     device_option,
     evaluator_option,
     trials_option,
@@ -82,23 +87,14 @@ space_options = _together(
 netadapt_options = _together(step_option, decay_option, selection_option)
 folder_options = _together(out_option, resume_option, json_option)
 
-Stage = Callable[["RunFolder", "RunProgress"], "RunOutcome"]
-
 
 def carry_out(
-    stage: Stage,
-    settings: Callable[[], RunSettings],
-    out: Path | None,
-    resume: Path | None,
-    *,
-    kind: str,
-    as_json: bool,
+    settings: Callable[[], RunSettings], out: Path | None, resume: Path | None, *, kind: str, as_json: bool
 ) -> None:
-    """Make or open the folder, run the stage, and show what it found."""
+    """Make or open the folder, do the run, and show what it found."""
     from mnv3search.errors import RunError
-    from mnv3search.files import held
     from mnv3search.runs import RunFolder
-    from mnv3search.runs.subject import copy_device
+    from mnv3search.runs.session import work
 
     if resume is not None:
         if out is not None:
@@ -110,12 +106,8 @@ def carry_out(
             )
     else:
         folder = RunFolder.create(out, settings())
-    with held(folder.path), ProgressLine(quiet=as_json) as progress, folder.closing_notes():
-        if resume is not None:
-            folder.continued()
-        else:
-            copy_device(folder)
-        outcome = stage(folder, progress)
+    with ProgressLine(quiet=as_json) as progress:
+        outcome = work(folder, progress, resumed=resume is not None)
     show(outcome, as_json=as_json)
 
 

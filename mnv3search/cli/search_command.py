@@ -20,6 +20,4 @@ from mnv3search.cli.run_command import space_settings
 @opt.folder_options
 def command(out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
     """Block search alone, at the target."""
-    from mnv3search.runs import search_run
-
-    opt.carry_out(search_run, lambda: space_settings("search", options), out, resume, kind="search", as_json=as_json)
+    opt.carry_out(lambda: space_settings("search", options), out, resume, kind="search", as_json=as_json)

@@ -78,5 +78,8 @@ def limits_ms(model: LatencyModel, architectures: Sequence[Architecture], target
         DeviceError: a latency or an error that cannot be used.
         TargetError: ``confidence`` is out of its range.
     """
-    latency = checked_latencies(model, architectures)
-    return np.asarray(target_ms * latency / upper_ms(model, architectures, confidence))
+    z = z_of(confidence)
+    if z == 0:
+        return np.full(len(architectures), float(target_ms))
+    relative = stated_errors_ms(model, architectures) / checked_latencies(model, architectures)
+    return np.asarray(target_ms / (1 + z * relative))

@@ -40,6 +40,7 @@ FILES: Mapping[str, str] = {
     "pareto.csv": "the Pareto front",
     "netadapt.csv": "NetAdapt's steps",
     "study.log": "the block search as an Optuna journal, which optuna-dashboard opens",
+    "measured.jsonl": "whole networks timed",
     "manifest.json": "how it was made",
     "pareto.png": "the picture",
     "pareto.svg": "the picture, as vectors",
@@ -55,7 +56,7 @@ def render_html(summary: RunSummary) -> str:
     points = plotted_points(summary, shown)
     fields = {
         "title": escape(summary.title),
-        "headline": "".join(f"<dt>{escape(s.label)}</dt><dd>{escape(s.text)}</dd>" for s in headline(summary)),
+        "headline": _headline(summary),
         "notes": "".join(f"<p>{escape(note)}</p>" for note in summary.notes),
         "plot": scatter_svg(shown, points.marks, x_label(summary), y_label(summary)),
         "legend": _legend(summary, shown),
@@ -69,6 +70,15 @@ def render_html(summary: RunSummary) -> str:
     template = (files("mnv3search.report") / TEMPLATE).read_text(encoding="utf-8")
     # one pass, so that text which looks like a placeholder stays text
     return re.sub(r"\{\{(\w+)\}\}", lambda match: fields[match[1]], template)
+
+
+def _headline(summary: RunSummary) -> str:
+    """The sentences as terms; the one on the target is marked by whether it was met."""
+    met = summary.verdict.met if summary.verdict else None
+    marks = {"Target": f' class="{"pass" if met else "fail"}"'} if met is not None else {}
+    return "".join(
+        f"<dt>{escape(s.label)}</dt><dd{marks.get(s.label, '')}>{escape(s.text)}</dd>" for s in headline(summary)
+    )
 
 
 def _safe_json(content: object) -> str:
@@ -175,6 +185,7 @@ def _written(summary: RunSummary) -> Mapping[str, str]:
     """The files that a run of this kind leaves."""
     searched = {"candidates.csv", "study.log"} if not summary.candidates else set()
     absent = searched | ({"netadapt.csv"} if not summary.steps else set())
+    absent |= {"measured.jsonl"} if summary.best.measured_ms is None else set()
     return {name: words for name, words in FILES.items() if name not in absent}
 
 

@@ -39,6 +39,27 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetVerdict:
+    """Whether the winner is within the target, with the confidence that was asked for.
+
+    Attributes:
+        target_ms: milliseconds.
+        confidence: one-sided, from 0.5 to below 1.
+        met: whether its measured time, its spread added, is within the target; None where the device cannot be timed.
+        margin_percent: how far its time (predicted where it was not timed) is below the target; negative above.
+        timed: how many networks were timed as possible winners.
+        repairs: how often the search went on because none of them, or only worse ones, were within the target.
+    """
+
+    target_ms: float
+    confidence: float
+    met: bool | None
+    margin_percent: float
+    timed: int = 0
+    repairs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """Everything that the report of one run shows.
 
@@ -47,6 +68,7 @@ class RunSummary:
         device, device_kind: name of the latency model and whether its figures are estimated, summed or measured.
         evaluator: name; ``top1_estimated`` says whether its answers are predictions.
         best: the winner; ``finalists`` the others that came to the target.
+        verdict: whether the winner is within the target; None where nobody asked.
         references: published networks by the same evaluator and latency model.
         candidates: every evaluated network of the block search; ``front`` its Pareto front.
         steps: NetAdapt's steps of the winning (or only) seed, with that seed's figures.
@@ -72,3 +94,4 @@ class RunSummary:
     notes: Sequence[str] = ()
     manifest: Mapping[str, object] = field(default_factory=dict)
     latency_errors_ms: Mapping[Architecture, float] = field(default_factory=dict)
+    verdict: TargetVerdict | None = None

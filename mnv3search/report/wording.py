@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from mnv3search.latency.confidence import LEAST_CONFIDENCE, probability_within
 from mnv3search.latency.model import LatencyKind
-from mnv3search.report.summary import Judged, RunSummary
+from mnv3search.report.summary import Judged, RunSummary, TargetVerdict
 
 NO_FIGURE = "–"
 LATENCY_MARKS: dict[LatencyKind, str] = {"estimated": "est.", "table": "table", "measured": "meas."}
@@ -65,6 +66,11 @@ def signed(value: float, digits: int = 2) -> str:
     return ("−" if value < 0 and float(text) else "+") + text
 
 
+def percent(share: float) -> str:
+    """A share that is no certainty: 0.9 reads ``90 %``, and nothing reads ``100 %``."""
+    return f"{math.floor(1000 * share + 1e-9) / 10:g} %"
+
+
 def top1_name(summary: RunSummary) -> str:
     """What the top-1 is: ``Predicted ImageNet top-1`` or ``Top-1 by NAME``; a picture's and a table's heading."""
     if not summary.top1_estimated:
@@ -93,8 +99,10 @@ def y_label(summary: RunSummary) -> str:
 
 
 def headline(summary: RunSummary) -> tuple[Sentence, ...]:
-    """What was asked, what was found, by how much it beats the first reference, and how sure that is."""
+    """What was asked and found, whether it meets the target, how it compares with the first reference, how surely."""
     found = [Sentence("Asked", _asked(summary)), Sentence("Found", _found(summary))]
+    if summary.verdict is not None and summary.verdict.met is not None:
+        found.append(Sentence("Target", _timed(summary, summary.verdict)))
     reference = summary.references[0] if summary.references else None
     if reference is not None:
         found.append(Sentence("Against", _against(summary, reference)))
@@ -105,10 +113,24 @@ def headline(summary: RunSummary) -> tuple[Sentence, ...]:
 
 
 def _asked(summary: RunSummary) -> str:
-    budget = f"at most {summary.target_latency_ms:g} ms on {summary.device}"
+    budget = f"at most {summary.target_latency_ms:.6g} ms on {summary.device}"
+    if summary.verdict is not None and summary.verdict.confidence > LEAST_CONFIDENCE:
+        budget += f", with {percent(summary.verdict.confidence)} confidence"
     if summary.space is None:
         return f"a network narrowed until it takes {budget}, losing as little accuracy as possible"
     return f"the most accurate network of the space {summary.space} that takes {budget}"
+
+
+def _timed(summary: RunSummary, verdict: TargetVerdict) -> str:
+    """Pass or fail of a winner that was timed whole, with the spread of its time."""
+    best, target = summary.best, f"{verdict.target_ms:.6g} ms"
+    took = f"timed whole the best takes {with_error(best.measured_ms, best.measured_error_ms, 2, unit='ms')}"
+    where = f"{abs(verdict.margin_percent):.1f} % {'below' if verdict.margin_percent >= 0 else 'above'} {target}"
+    if verdict.met:
+        return f"PASS: {took}, {where}"
+    if verdict.margin_percent >= 0:
+        where += f", but its spread does not leave {percent(verdict.confidence)} confidence"
+    return f"FAIL: {took}, {where}; it is the closest of {verdict.timed} timed"
 
 
 def _found(summary: RunSummary) -> str:
@@ -170,11 +192,13 @@ def _selection_doubt(summary: RunSummary) -> list[str]:
 def _latency_doubt(summary: RunSummary) -> list[str]:
     best = summary.best
     if summary.device_kind == "measured" or best.measured_ms is not None or best.latency_error_ms is None:
-        return []  # a note holds the measured time against the target
+        return []  # a sentence of its own holds the measured time against the target
     slack = summary.target_latency_ms - best.latency_ms
     if slack > 2 * best.latency_error_ms:
         return []
+    above = 1 - probability_within(best.latency_ms, best.latency_error_ms, summary.target_latency_ms)
     return [
         f"The latency is {'an estimate' if summary.device_kind == 'estimated' else 'a sum of measured blocks'} with a "
-        f"standard deviation of {best.latency_error_ms:.2g} ms: on the device itself it may lie above the target."
+        f"standard deviation of {best.latency_error_ms:.2g} ms: on the device itself it lies above the target with a "
+        f"probability of {100 * above:.0f} %."
     ]

@@ -34,12 +34,40 @@ def judged_mapping(network: Judged) -> dict[str, object]:
     return found
 
 
+def target_mapping(summary: RunSummary) -> dict[str, object]:
+    """What was asked and whether it was met; measured figures only where the device was timed.
+
+    ``met`` is ``meets_target_measured`` where the device was timed, and else what the prediction and its error say.
+    """
+    best, verdict = summary.best, summary.verdict
+    found: dict[str, object] = {"latency_ms": summary.target_latency_ms}
+    if verdict is None:
+        return found
+    found |= {
+        "confidence": verdict.confidence,
+        "met": verdict.met is not False,
+        "meets_target_measured": verdict.met,
+        "margin_percent": verdict.margin_percent,
+        "predicted_ms": best.latency_ms,
+        "predicted_error_ms": best.latency_error_ms,
+    }
+    if best.measured_ms is not None:
+        found |= {
+            "measured_ms": best.measured_ms,
+            "measured_error_ms": best.measured_error_ms,
+            "timed": verdict.timed,
+            "repairs": verdict.repairs,
+        }
+    return found
+
+
 def outcome_mapping(outcome: RunOutcome) -> Mapping[str, object]:
     """What ``--json`` prints."""
     return {
         "best": judged_mapping(outcome.summary.best),
         "reference": judged_mapping(outcome.reference),
         "target_latency_ms": outcome.summary.target_latency_ms,
+        "target": target_mapping(outcome.summary),
         "feasible": True,
         "evaluated": outcome.evaluated,
         "seconds": outcome.seconds,
@@ -56,6 +84,6 @@ def write_report(folder: RunFolder, summary: RunSummary) -> None:
     write_candidates(folder.path / "candidates.csv", summary.candidates)
     write_candidates(folder.path / "pareto.csv", summary.front, whole=True)
     context = {"device": summary.device, "device_kind": summary.device_kind, "evaluator": summary.evaluator}
-    folder.write_json("best.json", {**judged_mapping(summary.best), **context})
+    folder.write_json("best.json", {**judged_mapping(summary.best), **context, "target": target_mapping(summary)})
     draw_pareto(summary, folder.path / "pareto.png", folder.path / "pareto.svg")
     write_text(folder.path / "report.html", render_html(summary))

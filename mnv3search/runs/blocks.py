@@ -11,10 +11,8 @@ from mnv3search.block_search import search
 from mnv3search.block_search.feasibility import Feasibility, assess
 from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.candidate import Candidate
-from mnv3search.runs.evaluations import RememberingEvaluator
-from mnv3search.runs.folder import RunFolder
-from mnv3search.runs.judging import Judge
-from mnv3search.runs.progress import RunProgress
+from mnv3search.runs.aim import Aim
+from mnv3search.runs.bench import Bench
 
 if TYPE_CHECKING:
     from mnv3search.block_search import SearchProgress
@@ -27,51 +25,53 @@ class BlockStage:
 
     Attributes:
         candidates: every evaluated network.
-        direct: the best within the target itself, or None.
-        finalists: the best within (1 + slack) · target, best first, for NetAdapt; empty for block search alone.
+        ranked: the same, best first.
+        finalists: the best within (1 + slack) times the limit of each, best first, for NetAdapt; empty for block search
+            alone.
+        feasibility: the space's range; its fastest network is within the target.
     """
 
     candidates: Sequence[Candidate]
-    direct: Candidate | None
+    ranked: Sequence[Candidate]
     finalists: Sequence[Candidate]
     feasibility: Feasibility
     notes: Sequence[str]
 
 
-def block_stage(
-    folder: RunFolder,
-    space: SearchSpace,
-    judge: Judge,
-    evaluator: RememberingEvaluator,
-    target_ms: float,
-    progress: RunProgress,
-) -> BlockStage:
-    """Search ``space`` at (1 + slack) · target (block search alone: at the target).
+def block_stage(bench: Bench, space: SearchSpace, aim: Aim) -> BlockStage:
+    """Search ``space`` at (1 + slack) times what the aim allows (block search alone: at what it allows).
 
     Raises:
-        InfeasibleError: no network of the space meets the target itself.
+        InfeasibleError: no network of the space meets the target with the confidence that was asked for.
     """
-    settings = folder.settings
+    settings, judge, progress = bench.folder.settings, bench.judge, bench.progress
     progress.stage("bounding the space's latency")
     rows = RowLatency(space, judge.device, judge.told)
     feasibility = assess(space, rows, settings.seed)
-    feasibility.require(target_ms)
+    aim.require(feasibility)
     adapts = settings.kind == "run" and settings.finalists > 0
-    limit_ms = target_ms * (1 + settings.slack) if adapts else target_ms
+    slack = settings.slack if adapts else 0.0
+    limit_ms = bench.decisions.fix(
+        "block_search_limit_ms",
+        lambda: (1 + slack) * aim.search_limit_ms(space, rows, settings.seed, feasibility.fastest_ms),
+    )
     progress.stage(f"block search within {limit_ms:.4g} ms", settings.trials)
     result = search(
-        space, judge.device, evaluator, limit_ms, settings.trials, settings.seed, sampler=settings.sampler,
-        objectives=settings.objectives, reward_exponent=settings.reward_exponent, storage=folder.study,
+        space, judge.device, bench.memory, limit_ms, settings.trials, settings.seed, sampler=settings.sampler,
+        objectives=settings.objectives, reward_exponent=settings.reward_exponent, storage=bench.folder.study,
         start=[space.reference], progress=lambda p: progress.advance(p.done, _standing(p), p.trials),
     )  # fmt: skip
-    evaluator.remember({c.architecture: Evaluation(c.top1, c.top1_std) for c in result.candidates})
+    bench.memory.remember({c.architecture: Evaluation(c.top1, c.top1_std) for c in result.candidates})
     ranked = sorted(result.candidates, key=lambda c: (-c.top1, c.latency_ms, c.number))
-    within = [c for c in ranked if c.latency_ms <= target_ms]
-    finalists = [c for c in ranked if c.latency_ms <= limit_ms][: settings.finalists] if adapts else []
-    notes = [] if feasibility.binds(target_ms) else [
+    finalists = aim.best_within(ranked, settings.finalists, slack) if adapts else []
+    if adapts and len(finalists) < settings.finalists:  # NetAdapt then has a little farther to go
+        finalists += [c for c in ranked[: settings.finalists] if c not in finalists][
+            : settings.finalists - len(finalists)
+        ]
+    notes = [] if not aim.never_binds(feasibility) else [
         f"the target never binds: the slowest network of the space takes {feasibility.slowest_ms:.2f} ms"
     ]  # fmt: skip
-    return BlockStage(result.candidates, within[0] if within else None, finalists, feasibility, notes)
+    return BlockStage(result.candidates, ranked, finalists, feasibility, notes)
 
 
 def _standing(progress: SearchProgress) -> str:

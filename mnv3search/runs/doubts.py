@@ -1,10 +1,12 @@
-"""What a reader must know before believing a figure: how a measurement came out, where a prediction is no accuracy."""
+"""What a reader must know before believing a figure: what was aimed at, where a prediction is no accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mnv3search.report.summary import Judged
+from mnv3search.latency.confidence import LEAST_CONFIDENCE
+from mnv3search.report.summary import Judged, TargetVerdict
+from mnv3search.report.wording import percent
 
 PRIOR = "prior"
 IMAGENET_CLASSES = 1000
@@ -24,18 +26,22 @@ def doubts(evaluator: str, best: Judged) -> Sequence[str]:
     )
 
 
-def measured_verdict(best: Judged, finalists: Sequence[Judged], target_ms: float) -> Sequence[str]:
-    """Whether the winner met the target when it was timed whole on this machine; nothing where it was not timed.
-
-    Where it missed, the finalists that met it are named: the winner was chosen by the table's sum, not by these times.
-    """
-    if best.measured_ms is None:
+def aim_note(verdict: TargetVerdict, best: Judged) -> Sequence[str]:
+    """Why the winner of a device that cannot be timed is predicted below the target, and how to aim at it instead."""
+    if verdict.met is not None or verdict.confidence == LEAST_CONFIDENCE or not best.latency_error_ms:
         return ()
-    spread = f" ±{best.measured_error_ms:.2f}" if best.measured_error_ms is not None else ""
-    gap = 100 * (best.measured_ms / target_ms - 1)
-    verdict = "meets the target" if gap <= 0 else f"misses the target by {gap:.1f} %"
-    said = [f"timed whole on this machine the best takes {best.measured_ms:.2f}{spread} ms: it {verdict}"]
-    if gap > 0:
-        met = [f"{n.name} ({n.measured_ms:.2f} ms)" for n in finalists if n.measured_ms and n.measured_ms <= target_ms]
-        said.append(f"timed whole, these meet it: {', '.join(met)}" if met else "timed whole, no finalist meets it")
-    return said
+    return (
+        f"the search kept {percent(verdict.confidence)} confidence of the target by each network's own latency error "
+        "and so aimed lower; --confidence 0.5 aims at the prediction itself",
+    )
+
+
+def repair_note(verdict: TargetVerdict) -> Sequence[str]:
+    """How often the sum of blocks had to be corrected by what was timed whole."""
+    if not verdict.repairs:
+        return ()
+    times = "once" if verdict.repairs == 1 else f"{verdict.repairs} times"
+    return (
+        f"timed whole, the first finalists or the better of them missed the target: the search went on {times} with "
+        "what their times said of the prediction",
+    )

@@ -21,14 +21,19 @@ from mnv3search.runs.settings import RunSettings
 FORMAT = "mnv3search.run"
 VERSION = 1
 MAX_MANIFEST_BYTES = 1_000_000
+RUNS = "runs"
+_BEGINNINGS = (
+    "manifest.json", "space.yaml", "seed.json", "device.json", "evaluations.jsonl", "measured.jsonl", "decisions.json",
+)  # fmt: skip
 
 
 class RunFolder:
     """The folder of one run.
 
     What was asked: ``manifest.json``, ``space.yaml`` or ``seed.json``, ``device.json`` (a profile given as a file).
-    What can go on: ``study.log`` (Optuna's journal), ``netadapt.csv``, ``evaluations.jsonl``. What was found:
-    ``best.json``, ``candidates.csv``, ``pareto.csv``, ``pareto.png``, ``pareto.svg``, ``report.html``.
+    What can go on: ``study.log`` (Optuna's journal), ``netadapt.csv``, ``evaluations.jsonl``, ``measured.jsonl`` (whole
+    networks timed), ``decisions.json`` (targets in milliseconds). What was found: ``best.json``, ``candidates.csv``,
+    ``pareto.csv``, ``pareto.png``, ``pareto.svg``, ``report.html``.
     """
 
     def __init__(self, path: Path, settings: RunSettings, manifest: dict[str, Any]) -> None:
@@ -45,6 +50,21 @@ class RunFolder:
     def steps(self) -> Path:
         """NetAdapt's steps."""
         return self.path / "netadapt.csv"
+
+    @property
+    def evaluations(self) -> Path:
+        """Evaluations other than the block search's."""
+        return self.path / "evaluations.jsonl"
+
+    @property
+    def measured(self) -> Path:
+        """Whole networks timed."""
+        return self.path / "measured.jsonl"
+
+    @property
+    def decisions(self) -> Path:
+        """Milliseconds that the run fixed once."""
+        return self.path / "decisions.json"
 
     @property
     def device_copy(self) -> Path:
@@ -150,6 +170,20 @@ class RunFolder:
         """The seconds of all sessions, this one's ``seconds`` included."""
         return round(float(self.manifest.get("seconds", 0.0)) + seconds, 3)
 
+    def discard(self) -> None:
+        """Remove a folder in which nothing was found, so that its name is free again.
+
+        One in which a search or a narrowing has begun stays, and so does every file that no run writes.
+        """
+        if self.study.exists() or self.steps.exists():
+            return
+        with suppress(OSError):  # a folder that stays is no harm, and hides no error
+            for name in _BEGINNINGS:
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
+            if self.path.parent == Path(RUNS):
+                self.path.parent.rmdir()
+
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file of this folder."""
         write_text(self.path / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -166,7 +200,7 @@ def _free_default(settings: RunSettings) -> Path:
     is_file = settings.subject.endswith((".yaml", ".yml", ".json"))
     subject = re.sub(r"[^A-Za-z0-9_.@-]+", "-", Path(settings.subject).stem if is_file else settings.subject)
     target = re.sub(r"[^A-Za-z0-9_.]+", "", settings.target)
-    base = Path("runs") / f"{datetime.now().astimezone():%Y-%m-%d}-{subject}-{target}"
+    base = Path(RUNS) / f"{datetime.now().astimezone():%Y-%m-%d}-{subject}-{target}"
     path, number = base, 1
     while path.exists():
         number += 1

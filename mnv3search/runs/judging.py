@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mnv3search.accuracy.evaluator import Evaluator, checked_evaluations
 from mnv3search.architecture import Architecture
@@ -13,7 +13,14 @@ from mnv3search.errors import DeviceError
 from mnv3search.families import parse_network
 from mnv3search.families.figures import published_figures
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.model import LatencyKind, LatencyModel, Preparable, WholeMeasurer, checked_latencies
+from mnv3search.latency.model import (
+    Device,
+    LatencyKind,
+    LatencyModel,
+    Preparable,
+    WholeMeasurer,
+    checked_latencies,
+)
 from mnv3search.report.summary import Judged
 from mnv3search.runs.progress import RunProgress, SilentProgress
 
@@ -33,7 +40,11 @@ class Judge:
     @staticmethod
     def of(device_name: str, evaluator: Evaluator | None, progress: RunProgress) -> Judge:
         """A judge by a device's name or path."""
-        device = load_device(device_name)
+        return Judge.by(load_device(device_name), evaluator, progress)
+
+    @staticmethod
+    def by(device: Device, evaluator: Evaluator | None, progress: RunProgress) -> Judge:
+        """A judge by a device."""
         return Judge(device, device.name, device.kind, evaluator, progress)
 
     def told(self, done: int, total: int, what: str) -> None:
@@ -64,17 +75,6 @@ class Judge:
             name, architecture, answer.top1 if answer else None, answer.top1_std if answer else None, latency_ms,
             error_ms, counts.madds, counts.parameters, origin, published_top1,
         )  # fmt: skip
-
-    def measured(self, networks: Sequence[Judged]) -> list[Judged]:
-        """The same networks with whole measurements beside them, where the device is this machine."""
-        if not isinstance(self.device, WholeMeasurer) or not networks:
-            return list(networks)
-        self.progress.stage("timing whole networks, interleaved")
-        found = self.device.measure([n.architecture for n in networks], self.told)
-        return [
-            replace(n, measured_ms=m.latency_ms, measured_error_ms=m.error_ms)
-            for n, m in zip(networks, found, strict=True)
-        ]
 
 
 def published_top1(network: str) -> float | None:

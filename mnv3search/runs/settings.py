@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from mnv3search.block_search.samplers import SAMPLERS
 from mnv3search.errors import RunError, UnknownNameError
+from mnv3search.latency.confidence import LEAST_CONFIDENCE
 from mnv3search.layer_search import NetAdaptOptions
 
 RunKind = Literal["run", "search", "netadapt"]
@@ -27,6 +28,8 @@ class RunSettings:
         slack: block search aims at (1 + slack) · target.
         finalists: how many networks NetAdapt takes down to the target.
         step_fraction, decay, selection: NetAdapt's.
+        confidence: a network is within the target where its latency and so many of its deviations are (see
+            :func:`~mnv3search.latency.confidence.z_of`); 0.5 aims at the latency itself.
 
     Raises:
         RunError: a value out of its range, or steps of NetAdapt that cannot sum to the slack.
@@ -49,6 +52,7 @@ class RunSettings:
     step_fraction: float = 0.01
     decay: float = 1.0
     selection: Literal["ratio", "accuracy"] = "ratio"
+    confidence: float = 0.9
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(RunKind):
@@ -59,6 +63,8 @@ class RunSettings:
         _check_range("slack", self.slack, 0, 10)
         _check_range("finalists", self.finalists, 0, 100)
         _check_range("reward exponent", self.reward_exponent, -10, 0)
+        if not LEAST_CONFIDENCE <= self.confidence < 1:
+            raise RunError(f"confidence is {self.confidence!r}; it must be at least 0.5 and below 1, such as 0.9")
         if self.sampler not in SAMPLERS:
             raise UnknownNameError("sampler", self.sampler, SAMPLERS)
         options = self.netadapt_options()
@@ -88,7 +94,8 @@ class RunSettings:
             if isinstance(value, bool) or not isinstance(value, expected):  # type: ignore[arg-type]
                 raise RunError(f"{where}: setting {name} is {value!r}, which is not {known[name].type}")
         try:
-            return RunSettings(**mapping)
+            # a run that was made before there was a confidence aimed at the latency itself
+            return RunSettings(**{"confidence": LEAST_CONFIDENCE, **mapping})
         except TypeError as error:
             raise RunError(f"{where}: incomplete settings: {error}") from None
 

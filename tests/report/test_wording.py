@@ -4,8 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from mnv3search.report.summary import RunSummary
-from mnv3search.report.wording import headline, latency_text, millions, signed, top1_text, with_error, x_label, y_label
+from mnv3search.report.summary import RunSummary, TargetVerdict
+from mnv3search.report.wording import (
+    headline,
+    latency_text,
+    millions,
+    percent,
+    signed,
+    top1_text,
+    with_error,
+    x_label,
+    y_label,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +59,8 @@ def test_headline_compares_with_the_reference_by_the_same_means(summary: RunSumm
     assert "75.2" not in said["Against"], "the published top-1 is no measure of a prediction"
     # hypot(0.3, 0.4) = 0.5
     assert "2.0 times its standard deviation (0.5" in said["How sure"]
-    assert "may lie above the target" in said["How sure"]
+    # one millisecond of room is 0.67 of its deviation
+    assert "it lies above the target with a probability of 25 %" in said["How sure"]
     assert "highest of 400 predictions" in said["How sure"]
     trained = replace(summary, top1_estimated=False, best=best, references=[reference])
     assert "highest of" not in dict(headline(trained))["How sure"]
@@ -91,4 +102,41 @@ def test_no_difference_is_called_level(summary: RunSummary) -> None:
 
 def test_a_latency_that_was_timed_whole_is_not_doubted_as_a_sum(summary: RunSummary) -> None:
     timed = replace(summary.best, measured_ms=50.4, measured_error_ms=0.1)
-    assert "may lie above" not in dict(headline(replace(summary, best=timed))).get("How sure", "")
+    assert "above the target" not in dict(headline(replace(summary, best=timed))).get("How sure", "")
+
+
+@pytest.mark.parametrize(
+    ("measured_ms", "met", "words"),
+    [
+        (49.0, True, "PASS: timed whole the best takes 49.00 ±0.10 ms, 2.0 % below 50 ms"),
+        (
+            51.0,
+            False,
+            "FAIL: timed whole the best takes 51.00 ±0.10 ms, 2.0 % above 50 ms; it is the closest of 6 timed",
+        ),
+        (
+            49.9,
+            False,
+            "FAIL: timed whole the best takes 49.90 ±0.10 ms, 0.2 % below 50 ms, but its spread does not leave 90 % "
+            "confidence; it is the closest of 6 timed",
+        ),
+    ],
+)
+def test_a_measured_winner_passes_or_fails_with_its_spread(
+    summary: RunSummary, measured_ms: float, met: bool, words: str
+) -> None:
+    timed = replace(summary.best, measured_ms=measured_ms, measured_error_ms=0.1)
+    verdict = TargetVerdict(50.0, 0.9, met, 100 * (1 - measured_ms / 50), timed=6)
+    said = dict(headline(replace(summary, best=timed, verdict=verdict)))
+    assert said["Target"] == words
+    assert said["Asked"].endswith("at most 50 ms on pixel1, with 90 % confidence")
+
+
+def test_what_was_not_timed_neither_passes_nor_fails(summary: RunSummary) -> None:
+    predicted = replace(summary, verdict=TargetVerdict(50.0, 0.5, None, 3.0))
+    assert "Target" not in dict(headline(predicted))
+    assert "confidence" not in dict(headline(predicted))["Asked"]
+
+
+def test_no_confidence_is_rounded_to_certainty() -> None:
+    assert [percent(share) for share in (0.9, 0.975, 0.9999, 0.5)] == ["90 %", "97.5 %", "99.9 %", "50 %"]

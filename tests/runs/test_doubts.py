@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from mnv3search.architecture import Architecture
 from mnv3search.families import published
-from mnv3search.report.summary import Judged
-from mnv3search.runs.doubts import doubts, measured_verdict
+from mnv3search.report.summary import Judged, TargetVerdict
+from mnv3search.runs.doubts import aim_note, doubts, repair_note
 
 
 def judged(architecture: Architecture) -> Judged:
@@ -33,20 +33,23 @@ def test_a_users_own_evaluator_answers_for_itself() -> None:
     assert not doubts("mine", judged(SMALL.with_classes(10)))
 
 
-def test_a_measurement_is_held_against_the_target() -> None:
-    timed = replace(judged(SMALL), measured_ms=10.5, measured_error_ms=0.02)
-    assert measured_verdict(timed, [], 11.0) == [
-        "timed whole on this machine the best takes 10.50 ±0.02 ms: it meets the target"
-    ]
-    assert "misses the target by 5.0 %" in measured_verdict(timed, [], 10.0)[0]
-    assert not measured_verdict(judged(SMALL), [], 10.0)
+VERDICT = TargetVerdict(10.0, 0.9, None, 5.0)
+ESTIMATED = replace(judged(SMALL), latency_error_ms=0.5)
 
 
-def test_finalists_that_meet_a_target_that_the_best_misses_are_named() -> None:
-    timed = replace(judged(SMALL), measured_ms=10.5)
-    within = replace(timed, name="finalist 2 after NetAdapt", measured_ms=9.9)
-    assert measured_verdict(timed, [timed, within], 10.0)[1] == (
-        "timed whole, these meet it: finalist 2 after NetAdapt (9.90 ms)"
-    )
-    assert measured_verdict(timed, [timed], 10.0)[1] == "timed whole, no finalist meets it"
-    assert len(measured_verdict(timed, [within], 11.0)) == 1
+def test_a_search_that_aimed_lower_says_so_and_how_not_to() -> None:
+    (said,) = aim_note(VERDICT, ESTIMATED)
+    assert "90 % confidence" in said
+    assert said.endswith("--confidence 0.5 aims at the prediction itself")
+
+
+def test_nothing_is_said_of_an_aim_that_changed_nothing() -> None:
+    assert not aim_note(replace(VERDICT, confidence=0.5), ESTIMATED)
+    assert not aim_note(VERDICT, judged(SMALL))
+    assert not aim_note(replace(VERDICT, met=True), ESTIMATED)
+
+
+def test_repairs_are_told() -> None:
+    assert not repair_note(VERDICT)
+    assert "went on once" in repair_note(replace(VERDICT, met=True, repairs=1))[0]
+    assert "went on 2 times" in repair_note(replace(VERDICT, met=False, repairs=2))[0]

@@ -107,7 +107,17 @@ def test_a_folder_without_or_with_a_broken_manifest_is_named(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "change", [{"trials": 0}, {"slack": -1.0}, {"slack": float("nan")}, {"objectives": 3}, {"seed": -1}]
+    "change",
+    [
+        {"trials": 0},
+        {"slack": -1.0},
+        {"slack": float("nan")},
+        {"objectives": 3},
+        {"seed": -1},
+        {"confidence": 0.49},
+        {"confidence": 1.0},
+        {"confidence": float("nan")},
+    ],
 )
 def test_settings_out_of_range_name_themselves(change: dict[str, object]) -> None:
     name = next(iter(change))
@@ -119,3 +129,26 @@ def test_the_default_name_leaves_the_ending_of_a_file_out(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     found = RunFolder.create(None, replace(SETTINGS, subject="tiny.yaml", target="20ms"))
     assert found.path.name.endswith("-tiny-20ms")
+
+
+def test_a_run_from_before_there_was_a_confidence_aimed_at_the_latency_itself(tmp_path: Path) -> None:
+    settings = SETTINGS.to_mapping()
+    assert settings.pop("confidence") == 0.9
+    assert RunSettings.from_mapping(settings, "manifest.json") == replace(SETTINGS, confidence=0.5)
+
+
+def test_a_folder_in_which_nothing_was_found_is_discarded_whole(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", SETTINGS)
+    folder.decisions.write_text("{}")
+    folder.discard()
+    assert not folder.path.exists()
+
+
+def test_what_no_run_writes_or_a_search_has_begun_is_not_discarded(tmp_path: Path) -> None:
+    mine, begun = RunFolder.create(tmp_path / "a", SETTINGS), RunFolder.create(tmp_path / "b", SETTINGS)
+    (mine.path / "mine.txt").write_text("precious")
+    begun.study.write_text("")
+    mine.discard()
+    begun.discard()
+    assert [p.name for p in mine.path.iterdir()] == ["mine.txt"]
+    assert (begun.path / "manifest.json").exists()

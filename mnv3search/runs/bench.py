@@ -1,0 +1,86 @@
+"""What every stage of one run works with."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from mnv3search.accuracy.registry import load_evaluator
+from mnv3search.architecture import Architecture
+from mnv3search.candidate import Candidate, Origin
+from mnv3search.errors import RunError
+from mnv3search.latency.devices import load_device
+from mnv3search.latency.model import Device
+from mnv3search.latency.target import parse_target
+from mnv3search.report.summary import Judged
+from mnv3search.runs.aim import Aim
+from mnv3search.runs.decisions import Decisions
+from mnv3search.runs.evaluations import LoggingEvaluator, RememberingEvaluator
+from mnv3search.runs.folder import RunFolder
+from mnv3search.runs.judging import Judge
+from mnv3search.runs.progress import RunProgress
+from mnv3search.runs.timings import Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The run's folder, its judge, and what it knows already."""
+
+    folder: RunFolder
+    judge: Judge
+    memory: RememberingEvaluator
+    logged: LoggingEvaluator
+    decisions: Decisions
+    timings: Timings
+    progress: RunProgress
+    started: float
+
+    @staticmethod
+    def of(folder: RunFolder, progress: RunProgress, device: Device | None = None) -> Bench:
+        """A bench for the run of ``folder``; ``device`` stands in for the one that its settings name.
+
+        Raises:
+            RunError: a file of the folder is damaged.
+            UnknownNameError: no such device or evaluator.
+        """
+        memory = RememberingEvaluator(load_evaluator(folder.settings.evaluator))
+        logged = LoggingEvaluator(memory, folder.evaluations)
+        judge = Judge.by(device or load_device(folder.device), logged, progress)
+        decisions, timings = Decisions(folder.decisions), Timings(judge, folder.measured)
+        return Bench(folder, judge, memory, logged, decisions, timings, progress, time.monotonic())
+
+    def aim(self, reference: Judged) -> Aim:
+        """The target in milliseconds, fixed once.
+
+        One that is relative is so to the reference's time, whole where the device can be timed, and from then on given:
+        an error of that time is none of the candidates'.
+        """
+        target = parse_target(self.folder.settings.target)
+
+        def milliseconds() -> float:
+            if target.relative and self.timings.possible:
+                return target.milliseconds(self.timings.alone(reference.architecture).measured_ms)
+            return target.milliseconds(reference.latency_ms)
+
+        target_ms = self.decisions.fix("target_ms", milliseconds)
+        return Aim(self.judge.device, target_ms, self.folder.settings.confidence)
+
+    def candidate(self, architecture: Architecture, origin: Origin, number: int) -> Candidate:
+        """A network judged, as the searches hold it.
+
+        Raises:
+            RunError: the run has no evaluator.
+        """
+        judged = self.judge.judge("", architecture, origin)
+        if judged.top1 is None:
+            raise RunError("a search needs an evaluator: it chooses by accuracy")
+        return Candidate(
+            architecture,
+            judged.top1,
+            judged.top1_std,
+            judged.latency_ms,
+            judged.madds,
+            judged.parameters,
+            origin,
+            number,
+        )

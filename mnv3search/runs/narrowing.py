@@ -1,0 +1,99 @@
+"""The NetAdapt stage of a run: finalists taken down to limits, step by step, each step kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mnv3search.candidate import Candidate
+from mnv3search.errors import InfeasibleError
+from mnv3search.layer_search import NetAdaptResult, Step, netadapt
+from mnv3search.runs.aim import Aim
+from mnv3search.runs.bench import Bench
+from mnv3search.runs.records import read_steps, write_steps
+
+MORE_TIMES = 4
+"""How often a finalist is narrowed on because its own error is larger than its seed's."""
+
+
+class Narrowing:
+    """NetAdapt on the finalists of one run; a finalist narrowed once goes on from where it stands."""
+
+    def __init__(self, bench: Bench, seeds: Sequence[Candidate]) -> None:
+        self._bench = bench
+        self._seeds = seeds
+        self._steps = read_steps(bench.folder.steps)
+
+    def first(self, index: int, aim: Aim) -> NetAdaptResult:
+        """Finalist ``index``, from 0, narrowed until it is within the target by its own error.
+
+        Raises:
+            InfeasibleError: even its narrowest form is not.
+        """
+        seed = self._seeds[index]
+
+        def limit() -> float:
+            found = aim.limit_of(seed.architecture)
+            alone = self._bench.folder.settings.kind == "netadapt"
+            for again in range(MORE_TIMES):
+                result = self._to(index, found, lenient=again > 0 or not alone)
+                own = aim.limit_of(result.final.architecture)
+                if not result.reached or result.final.latency_ms <= own:
+                    break
+                found = min(own, found)
+            return found
+
+        return self.to(index, limit, "first")
+
+    def to(self, index: int, limit_ms: Callable[[], float], name: str) -> NetAdaptResult:
+        """Finalist ``index`` narrowed to a limit, which is fixed once under ``name``.
+
+        Raises:
+            InfeasibleError: even its narrowest form is above it.
+        """
+        fixed_ms = self._bench.decisions.fix(f"finalist_{index + 1}_{name}_limit_ms", limit_ms)
+        return self._to(index, fixed_ms, lenient=True)
+
+    def _to(self, index: int, limit_ms: float, *, lenient: bool) -> NetAdaptResult:
+        """``lenient``: steps that cannot sum to the cut are this limit's infeasibility, not the run's fault."""
+        bench, seed = self._bench, self._seeds[index]
+        least_ms = seed.latency_ms * (1 - bench.folder.settings.netadapt_options().reach)
+        if lenient and limit_ms < least_ms:
+            raise InfeasibleError(limit_ms, least_ms, seed.latency_ms, exact=True, narrowing=True)
+        steps = self._steps.setdefault(index + 1, [])
+        whole = max(seed.latency_ms - limit_ms, 1e-9)
+        bench.progress.stage(f"NetAdapt {index + 1} of {len(self._seeds)}", 100)
+
+        def keep(step: Step) -> None:
+            steps.append(step)
+            write_steps(bench.folder.steps, self._steps)
+            done = min(100, round(100 * (seed.latency_ms - step.latency_ms) / whole))
+            bench.progress.advance(done, f"{step.latency_ms:.2f} ms  top-1 {step.top1:.2f}  {step.change}")
+
+        return netadapt(
+            seed.architecture, bench.judge.device, bench.logged, limit_ms,
+            options=bench.folder.settings.netadapt_options(), resume=_up_to(steps, limit_ms), on_step=keep,
+        )  # fmt: skip
+
+    def save(self) -> None:
+        """Write the table of steps, also where there are none."""
+        write_steps(self._bench.folder.steps, self._steps)
+
+
+def _up_to(steps: Sequence[Step], limit_ms: float) -> list[Step]:
+    """The steps that lead to ``limit_ms``: later ones were made for a lower limit."""
+    within = next((i for i, step in enumerate(steps) if step.latency_ms <= limit_ms), len(steps))
+    return list(steps[: within + 1])
+
+
+def narrowed(results: dict[int, NetAdaptResult], seeds: Sequence[Candidate]) -> list[Candidate]:
+    """The networks that NetAdapt ended with, each numbered by its finalist; one that needed no step is its seed."""
+    return [replace(result.final, number=index) if result.steps else seeds[index] for index, result in results.items()]
+
+
+def attempted(narrow: Callable[[], NetAdaptResult]) -> NetAdaptResult | None:
+    """What ``narrow`` gives; None where the limit is out of the finalist's reach."""
+    try:
+        return narrow()
+    except InfeasibleError:
+        return None

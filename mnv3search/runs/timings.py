@@ -1,0 +1,138 @@
+"""Whole networks timed in a run: in one interleaved session each time, and never lost.
+
+Each session's times are appended to ``measured.jsonl``, one JSON object a line, as soon as the session ends. A resumed
+run takes them from there rather than timing again, however much later: they are of the device that the run is for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import from_mapping, to_mapping
+from mnv3search.errors import ArchitectureError, MeasurementError, RunError
+from mnv3search.latency.model import WholeMeasurer
+from mnv3search.runs.judging import Judge
+
+MAX_LOG_BYTES = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A network timed whole: the median in milliseconds and one standard deviation of it."""
+
+    measured_ms: float
+    error_ms: float
+
+    def upper_ms(self, z: float) -> float:
+        """The median and ``z`` deviations."""
+        return self.measured_ms + z * self.error_ms
+
+
+class Timings:
+    """Times networks whole on the run's device, where that can be done here and now.
+
+    Raises:
+        RunError: the file cannot be read, or a line other than the last is damaged.
+    """
+
+    def __init__(self, judge: Judge, log: Path) -> None:
+        self._judge = judge
+        self._log = log
+        self._known = dict(_read_log(log))
+
+    @property
+    def possible(self) -> bool:
+        """Whether the device can be timed."""
+        return isinstance(self._judge.device, WholeMeasurer)
+
+    @property
+    def known(self) -> Mapping[Architecture, Timed]:
+        """What was timed, in this session of the run or an earlier one; the latest of each network."""
+        return self._known
+
+    def alone(self, architecture: Architecture) -> Timed:
+        """One network timed now and kept nowhere: where a target is relative to it.
+
+        Raises:
+            MeasurementError: the device failed, or gave a time that is not usable.
+        """
+        return self._session([architecture])[0]
+
+    def of(self, architectures: Sequence[Architecture], beside: Sequence[Architecture]) -> list[Timed]:
+        """Each of ``architectures`` timed; those not known yet in one session, ``beside`` among them.
+
+        Raises:
+            MeasurementError: the device failed, or gave a time that is not usable.
+            RunError: the times cannot be written.
+        """
+        missing = list(dict.fromkeys(a for a in architectures if a not in self._known))
+        if missing:
+            session = list(dict.fromkeys([*missing, *beside]))
+            found = dict(zip(session, self._session(session), strict=True))
+            self._append(found)
+            self._known.update(found)
+        return [self._known[a] for a in architectures]
+
+    def _session(self, architectures: Sequence[Architecture]) -> list[Timed]:
+        device = self._judge.device
+        if not isinstance(device, WholeMeasurer):
+            raise MeasurementError(f"{self._judge.device_name} cannot be timed here")
+        self._judge.progress.stage(f"timing {len(architectures)} whole networks, interleaved")
+        found = [Timed(float(m.latency_ms), float(m.error_ms)) for m in device.measure(architectures, self._judge.told)]
+        if len(found) != len(architectures) or not all(_usable(timed) for timed in found):
+            raise MeasurementError(
+                f"{self._judge.device_name} gave times that cannot be used; it must give one positive, finite time for "
+                f"each of {len(architectures)} networks, with an error of at least 0"
+            )
+        return found
+
+    def _append(self, found: Mapping[Architecture, Timed]) -> None:
+        lines = [
+            json.dumps(
+                {"measured_ms": t.measured_ms, "error_ms": t.error_ms, "architecture": to_mapping(a)},
+                separators=(",", ":"),
+            )
+            for a, t in found.items()
+        ]
+        try:
+            with self._log.open("ab") as stream:
+                stream.write(("\n".join(lines) + "\n").encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self._log}: {error.strerror}; what was written before is intact: "
+                "free some space, then resume"
+            ) from None
+
+
+def _usable(timed: Timed) -> bool:
+    return 0 < timed.measured_ms < math.inf and 0 <= timed.error_ms < math.inf
+
+
+def _read_log(log: Path) -> list[tuple[Architecture, Timed]]:
+    if not log.exists():
+        return []
+    if log.stat().st_size > MAX_LOG_BYTES:
+        raise RunError(f"{log} has more than {MAX_LOG_BYTES} bytes, which no run writes")
+    content = log.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.truncate(log, len(whole))  # a line cut short by a kill: its network is timed again
+    found = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            timed = Timed(float(entry["measured_ms"]), float(entry["error_ms"]))
+            if not _usable(timed):
+                raise ValueError(f"a time of {timed.measured_ms} ±{timed.error_ms} ms")
+            found.append((from_mapping(entry["architecture"]), timed))
+        except (ValueError, TypeError, KeyError, RecursionError, ArchitectureError) as error:
+            raise RunError(f"{log}:{number}: a damaged time: {error}") from None
+    return found
