@@ -18,7 +18,7 @@ from mnv3search.families import published
 from mnv3search.latency.fingerprint import this_machine
 from mnv3search.latency.keys import network_key, unit_key
 from mnv3search.latency.measure import MeasuringPlan
-from mnv3search.latency.runtimes import load_runtime
+from mnv3search.latency.runtimes import Subject, load_runtime
 from mnv3search.latency.table_device import TableDevice
 
 SUBJECT = published("mobilenet_v3_small", resolution=32)
@@ -55,11 +55,12 @@ def test_another_users_python_computes_and_times_and_keeps_nothing(board: Board)
     assert runtime.version == here.version
     assert runtime.machine == this_machine()
     assert len(board.agents()) == 1
-    sessions = [runtime.prepare(subject) for subject in (SUBJECT, units(SUBJECT)[3])]
+    subjects: list[Subject] = [SUBJECT, units(SUBJECT)[3]]
+    sessions = [runtime.prepare(subject) for subject in subjects]
     times = runtime.time_in_turn([*sessions, *sessions])
     assert len(times) == 4
     assert all(0 < seconds < 10 for seconds in times)
-    for session, subject in zip(sessions, (SUBJECT, units(SUBJECT)[3]), strict=True):
+    for session, subject in zip(sessions, subjects, strict=True):
         np.testing.assert_array_equal(session.output(), here.prepare(subject).output())
     runtime.close()
     assert gone(board)
