@@ -18,6 +18,7 @@ from mnv3search.families import published
 from mnv3search.files import held
 from mnv3search.latency.assembled import assembled_networks
 from mnv3search.latency.calibration import MIN_NETWORKS, Calibration, fit
+from mnv3search.latency.interpolation import BetweenWidths
 from mnv3search.latency.keys import network_key, network_of_key, unit_key
 from mnv3search.latency.measure import FloatArray, MeasuringPlan, Round, levelled, summarise
 from mnv3search.latency.model import LatencyKind, Progress
@@ -99,6 +100,8 @@ class TableDevice:
             or published ones.
         name: as the user wrote it; of the runtime where not given.
         check: compares the runtime's outputs with torch's when it is first used, and gives the difference.
+        interpolates: whether units that layer search narrows may be priced from measured ones of other widths
+            (:mod:`~mnv3search.latency.interpolation`); all else is always measured.
 
     Raises:
         UnknownNameError: no such runtime.
@@ -119,6 +122,7 @@ class TableDevice:
         calibrate_on: Sequence[Architecture] = (),
         name: str | None = None,
         check: Callable[[Runtime], float] = check_outputs,
+        interpolates: bool = False,
     ) -> None:
         self.runtime = load_runtime(runtime, threads) if isinstance(runtime, str) else runtime
         default = (self.runtime.name, self.runtime.threads) == (DEFAULT_RUNTIME, 1)
@@ -139,6 +143,8 @@ class TableDevice:
         self._level: Level | None = None
         self._calibration: Calibration | None = None
         self._alone: dict[Unit, float] = {}
+        self.interpolates = interpolates
+        self.between = BetweenWidths()
 
     def prepare(self, parts: Sequence[Unit], progress: Progress | None = None) -> None:
         """Measure the units that have no price, and the networks that calibrate them.
@@ -147,6 +153,7 @@ class TableDevice:
             MeasurementError: time ran out, a session failed, or the runtime computes wrong; what was measured is kept.
             DeviceError: the table cannot be written, or another process measures into it.
         """
+        self.between.measured(parts)
         unknown = [u for u in dict.fromkeys(parts) if u not in self._alone and not self._is_measured(unit_key(u))]
         if not unknown and self._calibration is not None:
             return
@@ -159,6 +166,15 @@ class TableDevice:
         if self._level is None:
             together = sum(key in done for key in self._whole_networks())
             self._level = self._fresh(together) if together >= MIN_NETWORKS else self._levelling(set(parts), progress)
+
+    def prepare_narrowed(self, parts: Sequence[Unit], progress: Progress | None = None) -> None:
+        """As :meth:`prepare`, but units that lie well between measured ones are interpolated where that is allowed.
+
+        Raises:
+            MeasurementError, DeviceError: as :meth:`prepare`.
+        """
+        unmeasured = [unit for unit in parts if not self._is_measured(unit_key(unit))]
+        self.prepare(self.between.lacking(unmeasured, self._alone) if self.interpolates else parts, progress)
 
     def _is_measured(self, key: str) -> bool:
         return self.table.rounds_of(key) >= self.plan.rounds
@@ -249,6 +265,8 @@ class TableDevice:
             keys = self._whole_networks()
             parts = [units(network_of_key(key)) for key in keys]
             reported = np.array([self._reported(key) for key in keys])
+            for p in parts:
+                self.between.measured(p)
             self._calibration = fit(parts, [self._alone_ms(p) for p in parts], reported)
         return self._calibration
 
@@ -259,10 +277,11 @@ class TableDevice:
         the reference's; what disturbs the one hardly disturbs the other.
         """
         for unit in parts:
-            if unit not in self._alone:
+            if unit not in self._alone and unit not in self.between:
                 timing = self.table.timing(unit_key(unit))
                 self._alone[unit] = math.sqrt(timing.minimum_ms * timing.median_ms)
-        return np.array([self._alone[unit] for unit in parts], dtype=np.float64)
+        alone = (self.between.ms(unit) if unit in self.between else self._alone[unit] for unit in parts)
+        return np.array(list(alone), dtype=np.float64)
 
     @property
     def fixed_ms(self) -> float:
@@ -271,12 +290,16 @@ class TableDevice:
 
     def unit_latency_ms(self, parts: Sequence[Unit]) -> FloatArray:
         """Milliseconds of units inside a network, shape (n,); unknown ones are measured first."""
-        self.prepare(parts)
+        self.prepare([unit for unit in parts if unit not in self.between])
         return self.level.factor * self.calibration.price(parts, self._alone_ms(parts))
 
     def latency_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
         """Milliseconds of networks, shape (n,): the sum over their units; unknown units are measured first."""
         price = self._prices(architectures)
+        doubtful = self.between.doubtful((units(a), [price[u] for u in units(a)]) for a in architectures)
+        if doubtful:
+            self.prepare(doubtful)
+            price = self._prices(architectures)
         return np.array([self.fixed_ms + sum(price[u] for u in units(a)) for a in architectures], dtype=np.float64)
 
     def _prices(self, architectures: Iterable[Architecture]) -> dict[Unit, float]:
@@ -286,15 +309,17 @@ class TableDevice:
     def latency_error_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
         """One standard deviation, shape (n,): of the median at the pace of this process's first whole measurement.
 
-        It joins the calibration's on networks left out, growing away from these, and the level's. How far the machine's
-        pace wanders is no part of it (:attr:`LatencyTable.level_error <mnv3search.latency.table.LatencyTable>`).
+        It joins the calibration's on networks left out, growing away from these, the level's, and that of interpolated
+        units. How far the machine's pace wanders is no part of it (:attr:`LatencyTable.level_error
+        <mnv3search.latency.table.LatencyTable>`).
         """
         latency = self.latency_ms(architectures)
         found = []
         for architecture, ms in zip(architectures, latency.tolist(), strict=True):
             parts = units(architecture)
             model = self.calibration.relative_error(parts, self._alone_ms(parts), ms / self.level.factor)
-            found.append(ms * math.hypot(model, self.level.error))
+            lines_ms = self.between.error_ms(parts, self.unit_latency_ms(parts).tolist())
+            found.append(math.hypot(ms * model, ms * self.level.error, lines_ms))
         return np.array(found, dtype=np.float64)
 
     def measure(self, architectures: Sequence[Architecture], progress: Progress | None = None) -> list[MeasuredLatency]:

@@ -15,6 +15,7 @@ from mnv3search.candidate import Candidate, Origin
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
 from mnv3search.errors import InfeasibleError, Mnv3SearchError, TargetError
+from mnv3search.latency.interpolation import PricesNarrowed
 from mnv3search.latency.model import LatencyModel, Preparable, checked_latencies
 from mnv3search.layer_search.proposals import Site, narrow, narrowest, sites
 from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule
@@ -227,7 +228,9 @@ def widest_within(
             return [found[i] for i in sorted(found)]
         middle = [(low[i] + high[i]) // 2 for i in active]
         tried = [narrow(architecture, places[i][0], places[i][1][m]) for i, m in zip(active, middle, strict=True)]
-        for i, m, network, latency_ms in zip(active, middle, tried, _latencies(latency, tried), strict=True):
+        for i, m, network, latency_ms in zip(
+            active, middle, tried, _latencies(latency, tried, narrowed=True), strict=True
+        ):
             if latency_ms <= limit_ms:
                 found[i] = (places[i][0], places[i][1][m], network, latency_ms)
                 high[i] = m
@@ -235,9 +238,12 @@ def widest_within(
                 low[i] = m + 1
 
 
-def _latencies(latency: LatencyModel, architectures: Sequence[Architecture]) -> list[float]:
-    if isinstance(latency, Preparable):
-        latency.prepare(list(dict.fromkeys(part for a in architectures for part in units(a))))
+def _latencies(latency: LatencyModel, architectures: Sequence[Architecture], *, narrowed: bool = False) -> list[float]:
+    parts = list(dict.fromkeys(part for a in architectures for part in units(a)))
+    if narrowed and isinstance(latency, PricesNarrowed):
+        latency.prepare_narrowed(parts)
+    elif isinstance(latency, Preparable):
+        latency.prepare(parts)
     return [float(value) for value in checked_latencies(latency, architectures)]
 
 
