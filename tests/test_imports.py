@@ -37,7 +37,7 @@ LEVEL |= {"__init__": LEVEL["cli"], "__main__": LEVEL["cli"] + 1}
 
 # Which modules may import a package at all, by the start of their name; the others may be used anywhere in functions.
 HOMES = {
-    "torch": ("network", "latency.runtimes.torch"),
+    "torch": ("network", "latency.runtimes.torch", "latency.runtimes.litert_conversion"),
     "torchvision": ("network",),
     "optuna": ("block_search",),
     "matplotlib": ("report",),

@@ -190,6 +190,19 @@ def test_a_runtime_that_computes_otherwise_is_refused(alter: object, words: str)
         check_outputs(Altered(alter))
 
 
+def test_outputs_are_read_after_several_calls() -> None:
+    calls: list[int] = []
+
+    class WritesOverItsInput(Altered):
+        def prepare(self, subject: Subject) -> Session:
+            inner = self._inner.prepare(subject)
+            calls.clear()
+            return CallSession(lambda: calls.append(1), lambda: inner.output() * np.float32(len(calls)))
+
+    with pytest.raises(MeasurementError, match="away from torch's"):
+        check_outputs(WritesOverItsInput(None))
+
+
 def test_int8_may_be_less_exact_but_not_another_network() -> None:
     assert check_outputs(Altered(lambda output: output * np.float32(1.05), "int8")) == pytest.approx(0.05, abs=1e-4)
     with pytest.raises(MeasurementError, match=r"0\.2 is allowed in int8"):

@@ -24,6 +24,8 @@ RUNTIMES: Mapping[str, str] = MappingProxyType(
         "onnxruntime": "mnv3search.latency.runtimes.onnx_runtime:OnnxRuntime",
         "torch": "mnv3search.latency.runtimes.torch_eager:TorchEager",
         "openvino": "mnv3search.latency.runtimes.openvino_cpu:OpenVinoCpu",
+        "mnn": "mnv3search.latency.runtimes.mnn_cpu:MnnCpu",
+        "litert": "mnv3search.latency.runtimes.litert_cpu:LiteRtCpu",
     }
 )
 """Those of this package: name and class."""

@@ -1,0 +1,82 @@
+"""LiteRT (TensorFlow Lite) on the CPU, with XNNPACK: whole networks alone, as converting one takes half a minute."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import dump_architecture
+from mnv3search.errors import MeasurementError, MissingDependencyError
+from mnv3search.latency.runtimes.base import CallSession, Precision, Session, Subject, clock_of, input_image
+from mnv3search.latency.runtimes.conversion import converted
+from mnv3search.latency.runtimes.limits import only_fp32
+from mnv3search.latency.runtimes.native_output import native_output_dropped
+
+CONVERT = ["-m", "mnv3search.latency.runtimes.litert_conversion"]
+
+
+class LiteRtCpu:
+    """Times whole networks, converted from torch by litert-torch, in LiteRT's interpreter.
+
+    Args:
+        threads: of one call, at least 1.
+        precision: ``fp32``.
+
+    Raises:
+        DeviceError: another precision.
+        MissingDependencyError: ai-edge-litert or litert-torch is not installed.
+    """
+
+    name = "litert"
+    whole_only = True
+
+    def __init__(self, threads: int = 1, precision: Precision = "fp32") -> None:
+        only_fp32(self.name, precision)
+        try:
+            from ai_edge_litert import interpreter
+        except ImportError:
+            raise MissingDependencyError("ai-edge-litert", "measuring with LiteRT", extra="litert") from None
+        if not _is_installed("litert_torch"):  # imported only where it converts
+            raise MissingDependencyError("litert-torch", "measuring with LiteRT", extra="litert")
+        self._interpreter: Any = interpreter.Interpreter
+        self.version = version("ai-edge-litert")
+        self.threads = threads
+        self.precision: Precision = precision
+
+    def prepare(self, subject: Subject) -> Session:
+        """An interpreter of the converted network with its input in place.
+
+        Raises:
+            MeasurementError: ``subject`` is a unit, or cannot be converted.
+        """
+        if not isinstance(subject, Architecture):
+            raise MeasurementError(
+                "litert times whole networks alone, as converting one takes half a minute; measure the layers of a "
+                "space in onnxruntime, openvino or mnn"
+            )
+        content = dump_architecture(subject).encode()
+        model = converted(CONVERT, content, f"converting a network for litert {self.version}")
+        with native_output_dropped():
+            interpreter = self._interpreter(model_content=model, num_threads=self.threads)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], input_image(subject))
+            interpreter.invoke()  # XNNPACK packs the weights in the first call
+        leaving = interpreter.get_output_details()[0]["index"]
+        read = partial(_read, interpreter, leaving)
+        return CallSession(interpreter.invoke, read, clock_of(self.threads), held=model)
+
+
+def _read(interpreter: Any, index: int) -> Any:
+    return np.array(interpreter.get_tensor(index), dtype=np.float32)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # barred from being imported
+        return False
