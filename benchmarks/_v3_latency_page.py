@@ -82,16 +82,16 @@ NOTES: Mapping[str, Sequence[str]] = {
 
 def _introduction(numbers: Mapping[str, Any]) -> str:
     sessions = "; ".join(
-        f"{name} {one['version']}: {one['rounds']} rounds"
-        for name, one in numbers["runtimes"].items()
+        f"{name} {one['version']}: {one['rounds']} rounds" for name, one in numbers["runtimes"].items()
     )
     return f"""\
 # MobileNetV3's claims about latency, on this machine
 
 *Searching for MobileNetV3* (Howard et al. 2019) timed its networks on Pixel phones with TensorFlow Lite, in fp32, on
 one thread, at batch 1. Here the same networks run on a desktop or server CPU (`manifest.json` names it), in fp32, on
-one thread and at batch 1 as well, in several runtimes. Milliseconds of such different machines cannot be compared, ratios
-can: **each figure is the latency of the first network divided by that of the second**, below 1 where the first is faster.
+one thread and at batch 1 as well, in several runtimes. Milliseconds of such different machines cannot be compared,
+ratios can: **each figure is the latency of the first network divided by that of the second**, below 1 where the first
+is faster.
 
 All {numbers["networks"]} networks took turns in every round of a runtime ({sessions}).
 A ratio is the median over the rounds of the two networks' times in the same round; in brackets is its 95 % interval.
