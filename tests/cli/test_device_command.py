@@ -79,16 +79,40 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in outcome.err.splitlines()[-1]
 
 
-def test_exports_a_space_once(invoke: Invoke) -> None:
-    first = invoke("device", "export-layers", "--space", "mnv3_small_32", "--out", "layers", "--networks", "2")
+SPACE = """format: mnv3search.space/1
+resolution: 32
+stem: {out_channels: 16}
+head: {feature_channels: null}
+stages:
+- {out_channels: 24, stride: 2, depth: [1, 2], block: {kernel_size: [3, 5], expansion_ratio: [2, 3]}}
+"""
+
+
+def test_exports_a_space_once(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SPACE, encoding="utf-8")
+    arguments = ("device", "export-layers", "--space", "tiny.yaml", "--out", "layers", "--networks", "2")
+    first = invoke(*arguments)
     assert first.code == 0
     assert "MB, to layers" in first.err
-    again = invoke(
-        "device", "export-layers", "--space", "mnv3_small_32", "--out", "layers", "--networks", "2", "--json"
-    )
-    found = json.loads(again.out)
+    found = json.loads(invoke(*arguments, "--json").out)
     assert found["kept"] == found["layers"] + found["networks"]
-    assert (found["folder"], found["space"]) == ("layers", "mnv3_small_32")
+    assert (found["folder"], found["networks"], found["layers"]) == ("layers", 2, 10)
+
+
+def test_an_interrupted_export_says_how_to_go_on(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_subject: object) -> bytes:
+        raise KeyboardInterrupt
+
+    (tmp_path / "tiny.yaml").write_text(SPACE, encoding="utf-8")
+    monkeypatch.setattr("mnv3search.latency.layer_files.graph_of", interrupted)
+    outcome = invoke("device", "export-layers", "--space", "tiny.yaml", "--out", "layers")
+    assert outcome.code == 130
+    assert "the same command goes on from there" in outcome.err
+    outcome = invoke("device", "import", "--layers", "layers", "--times", "t.csv", "--name", "board")
+    assert outcome.code == 2
+    assert "was interrupted; finish it" in outcome.err
 
 
 def test_export_of_an_unknown_space(invoke: Invoke) -> None:

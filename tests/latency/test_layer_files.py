@@ -14,9 +14,9 @@ from layer_folders import small_plan, small_units
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError
-from mnv3search.latency import layer_files
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.layer_files import file_sha256, planned_layers, read_layers, write_layers
+from mnv3search.latency.runtimes.base import Subject, graph_of
 from mnv3search.latency.unit_of_key import unit_of_key
 from strategies import architectures
 
@@ -85,9 +85,13 @@ def test_an_interrupted_export_is_kept_and_goes_on(tmp_path: Path, monkeypatch: 
         write_layers(plan, folder, interrupting)
     with pytest.raises(DeviceError, match="was interrupted; finish it"):
         read_layers(folder)
-    written: list[object] = []
-    emit = layer_files.graph_of
-    monkeypatch.setattr(layer_files, "graph_of", lambda subject: written.append(subject) or emit(subject))
+    written: list[Subject] = []
+
+    def emit(subject: Subject) -> bytes:
+        written.append(subject)
+        return graph_of(subject)
+
+    monkeypatch.setattr("mnv3search.latency.layer_files.graph_of", emit)
     assert write_layers(plan, folder) == 5
     assert len(written) == len(plan.files) - 5
     assert len(read_layers(folder).files) == len(plan.files)
@@ -117,7 +121,7 @@ def test_refuses_folders_of_something_else(tmp_path: Path) -> None:
 
 def test_refuses_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1000})()
-    monkeypatch.setattr(layer_files.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     with pytest.raises(DeviceError, match="MB free; make room"):
         write_layers(small_plan(0), tmp_path / "layers")
 
