@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @opt.netadapt_options
 @opt.folder_options
 def command(network: str | None, out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
-    """NetAdapt alone: narrow a network to a target.
+    """NetAdapt alone: narrow a network to a target, timed whole where the device can be.
 
     NETWORK is a published network's name, such as mobilenet_v2@0.75, or a path ending in .json.
     """

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 def command(out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
     """The main job: block search, then NetAdapt.
 
-    The block search aims a little above the target, NetAdapt narrows the best few down to it, and the better of these
-    and of the networks that met it at once is the result.
+    The block search aims a little above the target, NetAdapt narrows the best few down to it, and the best of these
+    and of the networks that met it at once is the result. A device that can be timed is profiled first, and the
+    finalists are timed whole before one is named: it passes or fails.
     """
     opt.carry_out(lambda: space_settings("run", options), out, resume, kind="run", as_json=as_json)
 

@@ -19,5 +19,5 @@ from mnv3search.cli.run_command import space_settings
 @opt.space_options
 @opt.folder_options
 def command(out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
-    """Block search alone, at the target."""
+    """Block search alone, at the target; the best are timed whole where the device can be."""
     opt.carry_out(lambda: space_settings("search", options), out, resume, kind="search", as_json=as_json)

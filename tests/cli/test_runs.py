@@ -281,3 +281,11 @@ def test_netadapt_beyond_what_the_confidence_allows_says_so(invoke: Invoke, tmp_
     assert outcome.code == 2
     assert "with the confidence asked for" in outcome.err
     assert not (tmp_path / "n").exists()
+
+
+@pytest.mark.parametrize("confidence", ["0.49", "1", "90", "nan"])
+def test_a_confidence_that_is_none_is_refused(invoke: Invoke, tmp_path: Path, confidence: str) -> None:
+    outcome = invoke(*RUN, "--confidence", confidence, "--out", "r")
+    assert outcome.code == 2
+    assert "confidence is" in outcome.err
+    assert not (tmp_path / "r").exists()

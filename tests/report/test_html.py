@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mnv3search.report.html import render_html
-from mnv3search.report.summary import RunSummary
+from mnv3search.report.summary import RunSummary, TargetVerdict
 
 NASTY = '</script><script>alert("x")</script><!-- & {{data}} \u2028'
 
@@ -124,6 +124,15 @@ def test_measured_latencies_have_a_column_only_where_there_are_any(summary: RunS
     timed = replace(summary, best=replace(summary.best, measured_ms=12.345, measured_error_ms=0.067))
     page = _Page(render_html(timed))
     assert any("12.35 ±0.07" in row or "12.35 ±0.07" in row or "12.34 ±0.07" in row for row in page.cells)
+
+
+@pytest.mark.parametrize(("met", "css"), [(True, "pass"), (False, "fail")])
+def test_a_measured_winner_is_marked_as_pass_or_fail(summary: RunSummary, met: bool, css: str) -> None:
+    timed = replace(summary.best, measured_ms=49.0, measured_error_ms=0.1)
+    html = render_html(replace(summary, best=timed, verdict=TargetVerdict(50.0, 0.9, met, 2.0)))
+    assert f'<dt>Target</dt><dd class="{css}">{css.upper()}: timed whole the best takes 49.00 ±0.10 ms' in html
+    assert "measured.jsonl" in html
+    assert "measured.jsonl" not in render_html(summary)
 
 
 def test_steps_manifest_and_headline_are_there_without_a_script(html: str, page: _Page, summary: RunSummary) -> None:
