@@ -57,9 +57,9 @@ def page(space: str, target: str, rows: list[dict[str, Any]]) -> str:
     lines = [
         f"# `mnv3search run --space {space} --target-latency {target}`, seed by seed",
         "",
-        "Top-1 is predicted, latency estimated; ± is one standard deviation. Seconds are those of the whole process. At",
-        "a confidence of c a network is within the target where its latency and z(c) deviations are: 1.28 for 0.9, 0 for",
-        "0.5.",
+        "Top-1 is predicted, latency estimated; ± is one standard deviation. Seconds are those of the whole process.",
+        "At a confidence of c a network is within the target where its latency and z(c) deviations are: 1.28 for 0.9,",
+        "0 for 0.5.",
         "",
         "| confidence | seed | top-1 % | reference % | ms | by | MAdds M | parameters M | evaluated | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|",
