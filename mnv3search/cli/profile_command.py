@@ -148,7 +148,7 @@ def _lines(profile: DeviceProfile, folder: Path) -> list[tuple[str, str]]:
     lines = [
         ("layers", f"{layers}; at least {profile.rounds} calls each"),
         ("noise", f"one call is {percent(profile.noise)} off (median over the layers)"),
-        ("drift", f"the machine's pace changed by {percent(profile.drift)} while measuring"),
+        ("drift", f"the machine's pace wandered by {percent(profile.drift)} in the table's first sitting"),
         (
             "calibration",
             f"± {percent(profile.calibration_error)} on {profile.calibration_networks} networks, each left out once",

@@ -17,6 +17,7 @@ from mnv3search.latency.features import FEATURE_NAMES
 from mnv3search.latency.model import Device, LatencyKind
 from mnv3search.latency.roofline import RooflineDevice
 from mnv3search.latency.runtimes import runtime_names
+from mnv3search.latency.tables_on_disk import installed_version
 
 FORMAT, VERSION = "mnv3search.device", 1
 MAX_BYTES = 10_000_000  # a device fitted to hundreds of networks holds them all
@@ -46,7 +47,9 @@ def device_names() -> tuple[str, ...]:
 def describe_devices() -> tuple[DeviceDescription, ...]:
     """Names, kinds and one line each; measures nothing."""
     host = DeviceDescription("host", "table", "this machine, measured block by block in onnxruntime at one thread")
-    hosts = [DeviceDescription(f"host:{r}", "table", f"this machine, measured in {r}") for r in runtime_names()]
+    hosts = [
+        DeviceDescription(f"host:{r}", "table", f"this machine, measured in {_installed(r)}") for r in runtime_names()
+    ]
     options = DeviceDescription(
         "host:RUNTIME,int8,threads=N", "table", "this machine with 8-bit weights and activations, or at N threads"
     )
@@ -58,6 +61,11 @@ def describe_devices() -> tuple[DeviceDescription, ...]:
     )
     file = DeviceDescription("FILE.json", "estimated", f"your own profile: format {FORMAT}, version {VERSION}")
     return (*map(_described_profile, PROFILES), host, *hosts, options, remote, roofline, file)
+
+
+def _installed(runtime: str) -> str:
+    version = installed_version(runtime)
+    return f"{runtime}, which is not installed" if version is None else f"{runtime} {version}"
 
 
 def _described_profile(name: str) -> DeviceDescription:

@@ -19,7 +19,7 @@ from mnv3search.latency.fingerprint import Fingerprint
 from mnv3search.latency.keys import network_of_key, unit_key
 from mnv3search.latency.measure import MeasuringPlan
 from mnv3search.latency.model import Progress
-from mnv3search.latency.runtimes.base import machine_of
+from mnv3search.latency.runtimes.base import is_whole_only, machine_of
 from mnv3search.latency.table_device import TableDevice
 from mnv3search.latency.tables_on_disk import TableNote
 from mnv3search.space import SearchSpace
@@ -66,7 +66,7 @@ class DeviceProfile:
         rounds: least calls of each layer.
         seconds: that measuring the layers took, this time.
         noise: one call's deviation as a share, median over the layers.
-        drift: of the machine's pace while measuring: one standard deviation, as a share.
+        drift: of the machine's pace in the table's first sitting: one standard deviation, as a share.
         calibration_networks: how many whole networks the table was fitted on.
         calibration_error: on these, each left out once: one standard deviation, as a share.
         halves: how far the odd rounds' times are from the even ones', as a share; None where the table does not say.
@@ -115,8 +115,9 @@ class DeviceProfile:
         said = []
         if self.halves is not None and self.halves > MAX_HALVES:
             said.append(
-                f"the odd and the even rounds differ by {percent(self.halves)}, more than {percent(MAX_HALVES)}: the "
-                f"machine was not quiet; close other programs and delete the table to measure again"
+                f"the odd and the even rounds of the table's worst sitting differ by {percent(self.halves)}, more than "
+                f"{percent(MAX_HALVES)}: the machine was not quiet; close other programs and delete the table to "
+                f"measure again"
             )
         if self.noise > MAX_NOISE:
             said.append(f"single calls deviate by {percent(self.noise)}: other programs take the processor; close them")
@@ -171,11 +172,17 @@ def profile_device(device: TableDevice, space: SearchSpace, check: int, told: To
         told: gives the progress of each stage.
 
     Raises:
-        MeasurementError: time ran out (what was measured is kept), or ``check`` is out of range.
+        MeasurementError: time ran out (what was measured is kept), ``check`` is out of range, or the runtime takes
+            whole networks alone.
         DeviceError: the table cannot be written.
     """
     if not 0 <= check <= MAX_CHECKS:
         raise MeasurementError(f"check is {check}; give 0 to {MAX_CHECKS} networks")
+    if is_whole_only(device.runtime):
+        raise MeasurementError(
+            f"{device.runtime.name} times whole networks alone, so no table of layers can be made with it; "
+            f"use mnv3search latency NETWORK... --device {device.name} --whole"
+        )
     parts = space.all_units()
     lacking = sum(device.table.rounds_of(unit_key(unit)) < device.plan.rounds for unit in parts)
     start = time.monotonic()

@@ -27,7 +27,7 @@ MAX_NOTE_BYTES = 100_000
 MAX_NOTE_TEXT = 400
 NOTES = "notes"  # the folder beside the tables in which a profile leaves what it found of each
 OLD_DAYS = 30
-PACKAGES = {"tflite": "ai-edge-litert", "litert": "ai-edge-litert"}  # where a runtime's package has another name
+PACKAGES = {"litert": "ai-edge-litert"}  # where a runtime's package has another name
 _MEMBER = re.compile(r'\s*,?\s*"([a-z_]{1,40})"\s*:\s*')
 
 

@@ -39,7 +39,7 @@ def draw_profile(profile: DeviceProfile, png: Path, svg: Path) -> None:
     axes.fill_between(line, line * (1 - NEAR), line * (1 + NEAR), color=BAND, lw=0, zorder=1, label="within ±5 %")
     axes.plot(line, line, color=QUIET, lw=1, zorder=2, label="predicted = measured")
     fitted = [network for network in profile.networks if network.calibrated_on]
-    _points(axes, fitted, FRONT, "white", f"{_networks(fitted)} that the table was calibrated on")
+    _points(axes, fitted, FRONT, "white", f"{len(fitted)} of the networks that the table was calibrated on")
     errors = profile.errors
     if errors:
         found = f"mean error {percent(float(np.mean(errors)))}, largest {percent(max(errors))}"
@@ -53,10 +53,6 @@ def draw_profile(profile: DeviceProfile, png: Path, svg: Path) -> None:
     )
     write_legend(figure, axes)
     save(figure, png, svg)
-
-
-def _networks(networks: Sequence[CheckedNetwork], kind: str = "") -> str:
-    return f"{len(networks)} {kind}network{'' if len(networks) == 1 else 's'}"
 
 
 def _points(axes: Axes, networks: Sequence[CheckedNetwork], colour: str, fill: str, label: str) -> None:

@@ -115,6 +115,14 @@ def test_checks_out_of_range(tmp_path: Path, check: int) -> None:
         profiled(tmp_path, check=check)
 
 
+def test_a_runtime_of_whole_networks_alone_makes_no_table(tmp_path: Path) -> None:
+    class WholeAlone(KnownRuntime):
+        whole_only = True
+
+    with pytest.raises(MeasurementError, match=r"known times whole networks alone.*--whole"):
+        profiled(tmp_path, WholeAlone())
+
+
 def test_a_former_versions_table_answers_and_is_not_added_to(tmp_path: Path) -> None:
     profiled(tmp_path)
     upgraded = KnownRuntime(pace=lambda _: 1.1)  # the new version takes a tenth longer

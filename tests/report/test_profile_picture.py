@@ -39,7 +39,7 @@ def test_a_stranger_reads_what_it_is(tmp_path: Path) -> None:
         "A $CPU$ &lt;fast&gt;, 4 cores, x86_64",
         "within ±5 %",
         "predicted = measured",
-        "1 network that the table was calibrated on",
+        "1 of the networks that the table was calibrated on",
         "2 random networks that it has not seen: mean error 3.5 %, largest 5.0 %",
         "±1 standard deviation",
     ):
