@@ -43,9 +43,8 @@ def draw_profile(profile: DeviceProfile, png: Path, svg: Path) -> None:
     errors = profile.errors
     if errors:
         found = f"mean error {percent(float(np.mean(errors)))}, largest {percent(max(errors))}"
-        _points(
-            axes, profile.unseen, BEST, BEST, f"{_networks(profile.unseen, 'random ')} that it has not seen: {found}"
-        )
+        which = "1 random network" if len(errors) == 1 else f"{len(errors)} random networks"
+        _points(axes, profile.unseen, BEST, BEST, f"{which} that it has not seen: {found}")
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.text(

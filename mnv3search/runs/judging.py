@@ -9,8 +9,6 @@ from mnv3search.accuracy.evaluator import Evaluator, checked_evaluations
 from mnv3search.architecture import Architecture
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
-from mnv3search.errors import DeviceError
-from mnv3search.families import parse_network
 from mnv3search.families.figures import published_figures
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.model import (
@@ -18,7 +16,6 @@ from mnv3search.latency.model import (
     LatencyKind,
     LatencyModel,
     Preparable,
-    WholeMeasurer,
     checked_latencies,
 )
 from mnv3search.report.summary import Judged
@@ -82,32 +79,3 @@ def published_top1(network: str) -> float | None:
     rows = [row for row in published_figures() if row.network == network and row.top1 and "int8" not in row.version]
     rows.sort(key=lambda row: row.version != PAPER_VERSION)
     return rows[0].top1 if rows else None
-
-
-@dataclass(frozen=True, slots=True)
-class Latencies:
-    """Rows of (name, milliseconds, one standard deviation or None), all by one model."""
-
-    device: str
-    kind: LatencyKind
-    rows: Sequence[tuple[str, float, float | None]]
-
-
-def latencies(names: Sequence[str], device: str, *, whole: bool, progress: RunProgress) -> Latencies:
-    """Latencies of networks as they are named on the command line.
-
-    Raises:
-        DeviceError: ``whole`` on a device that is not this machine.
-    """
-    networks = [parse_network(name) for name in names]
-    judge = Judge.of(device, None, progress)
-    if not whole:
-        progress.stage("pricing networks")
-        found = judge.latencies(networks)
-        return Latencies(judge.device_name, judge.kind, [(n, *pair) for n, pair in zip(names, found, strict=True)])
-    if not isinstance(judge.device, WholeMeasurer):
-        raise DeviceError(f"--whole times networks on this machine; {device} cannot be timed here, use --device host")
-    progress.stage("timing whole networks, interleaved")
-    timed = judge.device.measure(networks, judge.told)
-    rows = [(n, m.latency_ms, m.error_ms) for n, m in zip(names, timed, strict=True)]
-    return Latencies(judge.device_name, "measured", rows)
