@@ -2,7 +2,8 @@
 
 A loop over one item sees one moment of the machine; the next item sees another, several percent away. So everything
 that is compared takes its turn in every round, the reference network runs before each slot of items, and each time is
-divided by what the reference took around that moment. :func:`rounds` measures; all else is pure.
+divided by the machine's pace at that moment (:mod:`~mnv3search.latency.drift`). :func:`rounds` measures; all else is
+pure.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import MeasurementError
+from mnv3search.latency.drift import drift_of
 from mnv3search.latency.runtimes.base import Session, time_in_turn
 
 FloatArray = NDArray[np.float64]
 Turns = Callable[[Sequence[Session]], list[float]]
 
-DRIFT_WINDOW = 5  # readings of the reference whose median is the machine's pace at the middle one
 MEDIAN_EFFICIENCY = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean, for normal noise
 MAD_TO_STD = 1.4826
 INTERVAL_95 = 1.96
@@ -77,6 +78,7 @@ class Timing:
 
     Attributes:
         median_ms, minimum_ms: milliseconds.
+        lower_ms: the lower quartile, which disturbances move less than the median, and noise less than the minimum.
         error_ms: one standard deviation of the median.
         spread: robust standard deviation of single repeats, as a share of the median.
         rounds: how many repeats.
@@ -84,6 +86,7 @@ class Timing:
 
     median_ms: float
     minimum_ms: float
+    lower_ms: float
     error_ms: float
     spread: float
     rounds: int
@@ -138,11 +141,11 @@ def _one_round(
             found = turns([reference, *(items[index] for index in order)])
             reference_ms.append(found[0] * 1e3)
             ms[order] = np.array(found[1:]) * 1e3
-    found = Round(ms, np.array(reference_ms))
-    for times in found:
+    done = Round(ms, np.array(reference_ms))
+    for times in done:
         if not (np.isfinite(times).all() and (times > 0).all()):
             raise MeasurementError(f"a runtime reported {times.min():g} ms for one call; its clock cannot be used")
-    return found
+    return done
 
 
 @contextmanager
@@ -157,31 +160,19 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def pace(reference_ms: FloatArray) -> FloatArray:
-    """The reference's smoothed time at each of its readings, shape (rounds, slots) as given.
+class Levelled(NamedTuple):
+    """Times of every item at one pace, shape (rounds, n), and what the reference takes at it; milliseconds."""
 
-    A running median over :data:`DRIFT_WINDOW` readings in the order in which they were taken, shorter at both ends.
-    """
-    readings = reference_ms.reshape(-1)
-    half = DRIFT_WINDOW // 2
-    smoothed = [np.median(readings[max(0, i - half) : i + half + 1]) for i in range(readings.size)]
-    return np.array(smoothed, dtype=np.float64).reshape(reference_ms.shape)
+    ms: FloatArray
+    reference_ms: float
 
 
-def at_level(ms: FloatArray, pace_ms: FloatArray, level_ms: float) -> FloatArray:
-    """Times as they would be where the reference takes ``level_ms``; ``ms`` and ``pace_ms`` of shape (rounds,)."""
-    return ms * (level_ms / pace_ms)
-
-
-def levelled(kept: Sequence[Round], slot_size: int, level_ms: float | None = None) -> FloatArray:
-    """Times of every item, shape (rounds, n), as they would be where the reference takes ``level_ms``.
-
-    Its own median over these rounds where no level is given.
-    """
-    ms, readings = np.stack([one.ms for one in kept]), np.stack([one.reference_ms for one in kept])
-    level = float(np.median(readings)) if level_ms is None else level_ms
-    found: FloatArray = ms * (level / pace(readings)[:, slot_of(ms.shape[1], slot_size)])
-    return found
+def levelled(kept: Sequence[Round], slot_size: int) -> Levelled:
+    """The rounds with the machine's drift divided out, at its median pace."""
+    ms = np.stack([one.ms for one in kept])
+    slots = slot_of(ms.shape[1], slot_size)
+    drift = drift_of(ms, slots, np.stack([one.reference_ms for one in kept]))
+    return Levelled(ms / drift.pace[:, slots], drift.reference_ms)
 
 
 def settled(kept: Sequence[Round], plan: MeasuringPlan) -> bool:
@@ -190,7 +181,7 @@ def settled(kept: Sequence[Round], plan: MeasuringPlan) -> bool:
         return True
     if len(kept) % LOOK or not kept:
         return False
-    times = levelled(kept, plan.slot_size)
+    times = levelled(kept, plan.slot_size).ms
     timings = (summarise(column) for column in times.T)
     return all(INTERVAL_95 * timing.error_ms <= plan.tolerance * timing.median_ms for timing in timings)
 
@@ -213,7 +204,8 @@ def summarise(ms: FloatArray, minimum_ms: float | None = None) -> Timing:
     median = float(np.median(ms))
     deviation = MAD_TO_STD * float(np.median(np.abs(ms - median)))
     least = float(ms.min()) if minimum_ms is None else minimum_ms
-    return Timing(median, least, median_error(ms, deviation), deviation / median, len(ms))
+    lower = float(np.quantile(ms, 0.25))
+    return Timing(median, least, lower, median_error(ms, deviation), deviation / median, len(ms))
 
 
 def median_error(ms: FloatArray, deviation: float) -> float:

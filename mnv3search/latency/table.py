@@ -18,15 +18,14 @@ import numpy as np
 
 from mnv3search.errors import DeviceError, RunError
 from mnv3search.files import write_text
+from mnv3search.latency.drift import Drift, drift_of
 from mnv3search.latency.fingerprint import Fingerprint
 from mnv3search.latency.measure import (
     FloatArray,
     Round,
     Timing,
-    at_level,
     halves_disagreement,
     moment_deviation,
-    pace,
     summarise,
 )
 
@@ -103,7 +102,7 @@ class LatencyTable:
         self._sittings: list[Sitting] = []
         self._units: dict[str, list[Run]] = {}
         self._networks: dict[str, list[Run]] = {}
-        self._paces: dict[int, FloatArray] = {}
+        self._drifts: dict[int, Drift] = {}
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -142,7 +141,7 @@ class LatencyTable:
         self._sittings[-1].reference_ms.append([round(ms, DIGITS) for ms in times.reference_ms.tolist()])
         for run, ms in zip(runs, times.ms.tolist(), strict=True):
             run.ms.append(round(ms, DIGITS))
-        self._paces.pop(len(self._sittings) - 1, None)
+        self._drifts.pop(len(self._sittings) - 1, None)
 
     @property
     def measured_at(self) -> str | None:
@@ -155,7 +154,7 @@ class LatencyTable:
         by_sitting: dict[int, list[FloatArray]] = {}
         for run in itertools.chain(*self._units.values(), *self._networks.values()):
             if run.ms:
-                by_sitting.setdefault(run.sitting, []).append(np.array(run.ms) / self._pace_of(run))
+                by_sitting.setdefault(run.sitting, []).append(self._at_pace(run))
         shares = []
         for times in by_sitting.values():
             rounds = min(map(len, times))  # the last one may have been interrupted
@@ -185,12 +184,12 @@ class LatencyTable:
 
     @property
     def level_ms(self) -> float:
-        """Median milliseconds of the reference network in the first sitting of units.
+        """What the reference network takes at the level of units: the median pace of their first sitting; milliseconds.
 
         Raises:
             DeviceError: no unit has been measured.
         """
-        return float(np.median(self._readings(self._units, min)))
+        return self._drift(self._sitting_of(self._units, min)).reference_ms
 
     @property
     def network_level_ms(self) -> float:
@@ -199,7 +198,7 @@ class LatencyTable:
         Raises:
             DeviceError: no network has been measured.
         """
-        return float(np.median(self._readings(self._networks, min)))
+        return self._drift(self._sitting_of(self._networks, min)).reference_ms
 
     @property
     def latest_network_level_ms(self) -> float:
@@ -208,24 +207,24 @@ class LatencyTable:
         Raises:
             DeviceError: no network has been measured.
         """
-        return float(np.median(self._readings(self._networks, max)))
+        return self._drift(self._sitting_of(self._networks, max)).reference_ms
 
     @property
     def level_error(self) -> float:
         """How far the machine's pace at another moment is from the level: one standard deviation, as a share."""
-        return moment_deviation(self._readings(self._units, min).reshape(-1)) / self.level_ms
+        return moment_deviation(self._drift(self._sitting_of(self._units, min)).pace.reshape(-1))
 
-    def _readings(self, entries: Mapping[str, list[Run]], which: Callable[[set[int]], int]) -> FloatArray:
-        """The reference's readings, (rounds, slots), in the first (``min``) or last (``max``) of their sittings."""
+    def _sitting_of(self, entries: Mapping[str, list[Run]], which: Callable[[set[int]], int]) -> int:
+        """The first (``min``) or the last (``max``) sitting of these entries."""
         sittings = {run.sitting for runs in entries.values() for run in runs if run.ms}
         if not sittings:
             raise DeviceError("the latency table is empty; measure its units first")
-        return np.array(self._sittings[which(sittings)].reference_ms)
+        return which(sittings)
 
     def timing(self, entry: str) -> Timing:
         """Median, minimum and error of an entry, at the table's level: of units, or of whole networks.
 
-        The minimum is scaled by the reference's minima, as the median by its pace.
+        The minimum is scaled by the reference's minima, all else by the drift.
 
         Raises:
             DeviceError: the entry has not been measured.
@@ -233,22 +232,29 @@ class LatencyTable:
         runs = [run for run in self._runs(entry) if run.ms]
         if not runs:
             raise DeviceError(f"the latency table has no time of {entry}; measure it first")
-        first = self._readings(self._networks if entry in self._networks else self._units, min)
-        level = float(np.median(first))
+        first = self._sitting_of(self._networks if entry in self._networks else self._units, min)
+        level_ms, least_ms = self._drift(first).reference_ms, self._least_reference(first)
         times, minima = [], []
         for run in runs:
-            readings = np.array(self._sittings[run.sitting].reference_ms)
-            times.append(at_level(np.array(run.ms), self._pace_of(run), level))
-            minima.append(min(run.ms) * float(first.min() / readings.min()))
+            times.append(self._at_pace(run) * level_ms / self._drift(run.sitting).reference_ms)
+            minima.append(min(run.ms) * least_ms / self._least_reference(run.sitting))
         return summarise(np.concatenate(times), min(minima))
 
-    def _pace_of(self, run: Run) -> FloatArray:
-        return self._pace(run.sitting)[: len(run.ms), run.slot]
+    def _least_reference(self, sitting: int) -> float:
+        return min(map(min, self._sittings[sitting].reference_ms))
 
-    def _pace(self, sitting: int) -> FloatArray:
-        if sitting not in self._paces:
-            self._paces[sitting] = pace(np.array(self._sittings[sitting].reference_ms))
-        return self._paces[sitting]
+    def _at_pace(self, run: Run) -> FloatArray:
+        """A run's times at the median pace of its sitting; milliseconds."""
+        return np.array(run.ms) / self._drift(run.sitting).pace[: len(run.ms), run.slot]
+
+    def _drift(self, sitting: int) -> Drift:
+        if sitting not in self._drifts:
+            readings = np.array(self._sittings[sitting].reference_ms)
+            everything = itertools.chain(*self._units.values(), *self._networks.values())
+            runs = [run for run in everything if run.sitting == sitting and len(run.ms) == len(readings)]
+            ms = np.array([run.ms for run in runs], dtype=np.float64).reshape(len(runs), len(readings)).T
+            self._drifts[sitting] = drift_of(ms, np.array([run.slot for run in runs], dtype=np.int64), readings)
+        return self._drifts[sitting]
 
     def save(self, path: Path) -> None:
         """Write the table, atomically.

@@ -235,9 +235,8 @@ class TableDevice:
         keys = keys[:LEVEL_NETWORKS]
         then = np.array([self._reported(key) for key in keys])
         found = self._whole([network_of_key(key) for key in keys], self.plan, progress)
-        ratios = np.log([one.latency_ms if self.statistic == "median" else one.minimum_ms for one in found]) - np.log(
-            then
-        )
+        now = np.array([one.latency_ms if self.statistic == "median" else one.minimum_ms for one in found])
+        ratios = np.log(now / then)
         return Level(float(np.exp(ratios.mean())), float(ratios.std(ddof=1)) / math.sqrt(len(keys)), len(keys))
 
     def _reported(self, key: str) -> float:
@@ -271,15 +270,10 @@ class TableDevice:
         return self._calibration
 
     def _alone_ms(self, parts: Sequence[Unit]) -> FloatArray:
-        """Milliseconds of units alone, shape (n,): halfway, in ratio, between the minimum and the median of each.
-
-        The minimum is noisy where a sitting saw few quiet moments, the median where the pace of a small unit is not
-        the reference's; what disturbs the one hardly disturbs the other.
-        """
+        """Milliseconds of units alone, shape (n,): their lower quartiles, nearly undisturbed and hardly noisy."""
         for unit in parts:
             if unit not in self._alone and unit not in self.between:
-                timing = self.table.timing(unit_key(unit))
-                self._alone[unit] = math.sqrt(timing.minimum_ms * timing.median_ms)
+                self._alone[unit] = self.table.timing(unit_key(unit)).lower_ms
         alone = (self.between.ms(unit) if unit in self.between else self._alone[unit] for unit in parts)
         return np.array(list(alone), dtype=np.float64)
 
@@ -343,12 +337,12 @@ class TableDevice:
         what = f"measuring {len(architectures)} networks on {self.runtime.name}"
         steps = Steps(len(architectures) * (1 + plan.rounds), what, progress)
         found = whole_rounds(list(architectures), self.reference, self.runtime, plan, steps)
-        level = float(np.median([one.reference_ms for one in found]))
+        at_pace = levelled(found, plan.slot_size)
         if self.pace_ms is None:
-            self.pace_ms = level
-        times = levelled(found, plan.slot_size, self.pace_ms)
+            self.pace_ms = at_pace.reference_ms
+        times = at_pace.ms * (self.pace_ms / at_pace.reference_ms)
         return [
-            _measured(architecture, times[:, index], found, index, level)
+            _measured(architecture, times[:, index], found, index, at_pace.reference_ms)
             for index, architecture in enumerate(architectures)
         ]
 
