@@ -35,6 +35,7 @@ REFERENCE = "mobilenet_v3_large"
 SPACE_UNITS = 100  # from so many unknown units on, the table is calibrated anew on networks made of them
 CALIBRATION_NETWORKS = 32
 WHOLE_TOLERANCE = 0.02  # a whole network's median is known within ± this share, or the rounds come to their end
+WHOLE_SLOT = 12  # whole networks between two readings of the reference: about a tenth of a second
 LEVEL_NETWORKS = 6  # timed whole in each process: what the table's times have become since it was measured
 UNIT_SECONDS = 1.5  # least duration of a sitting of units: a layer search asks for a few new ones in every step
 FALLBACK_NETWORKS = (
@@ -131,7 +132,7 @@ class TableDevice:
         self.statistic = statistic
         self.calibrate_on = tuple(calibrate_on)
         self.plan = plan or MeasuringPlan()
-        self.whole_plan = replace(self.plan, tolerance=WHOLE_TOLERANCE)
+        self.whole_plan = replace(self.plan, tolerance=WHOLE_TOLERANCE, slot_size=min(self.plan.slot_size, WHOLE_SLOT))
         self.reference = reference or published(REFERENCE)
         key = TableKey(
             machine_of(self.runtime), self.runtime.name, self.runtime.version, self.runtime.threads,
