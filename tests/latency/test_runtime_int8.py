@@ -1,0 +1,48 @@
+"""Quantised graphs: 8 bits where a layer computes, fp32 at both ends, and the same every time."""
+
+from __future__ import annotations
+
+import logging
+
+import onnx
+import pytest
+
+from mnv3search.architecture import Architecture
+from mnv3search.cost.layers import unit_layers
+from mnv3search.cost.units import units
+from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
+from mnv3search.latency.runtimes.base import Subject, graph_of
+from mnv3search.latency.runtimes.check import SAME_PADDED
+from mnv3search.latency.runtimes.int8 import graph_in, int8_graph_of
+
+UNIT = units(SAME_PADDED)[3]
+
+
+@pytest.mark.parametrize("subject", [UNIT, SAME_PADDED], ids=["unit", "network"])
+def test_every_weight_is_int8_with_a_scale_a_channel(subject: Subject) -> None:
+    graph = onnx.load_from_string(int8_graph_of(subject)).graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    parts = units(subject) if isinstance(subject, Architecture) else (subject,)
+    learned = [layer for unit in parts for layer in unit_layers(unit) if layer.kernel_size]
+    weights = [name for name in tensors if name.endswith(".weight_quantized")]
+    assert len(weights) == len(learned)
+    for name in weights:
+        assert tensors[name].data_type == onnx.TensorProto.INT8
+        scale = tensors[name.replace("_quantized", "_scale")]
+        assert list(scale.dims) == [tensors[name].dims[0]]
+    assert [value.name for value in (*graph.input, *graph.output)] == [INPUT_NAME, OUTPUT_NAME]
+    kinds = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+    assert kinds == {onnx.TensorProto.FLOAT}
+
+
+def test_it_is_repeatable_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    handlers = list(logging.getLogger().handlers)
+    with caplog.at_level(logging.WARNING):
+        assert int8_graph_of(UNIT) == int8_graph_of(UNIT)
+    assert caplog.records == []
+    assert logging.getLogger().handlers == handlers
+
+
+def test_the_precision_chooses_the_graph() -> None:
+    assert graph_in(UNIT, "fp32") == graph_of(UNIT)
+    assert graph_in(UNIT, "int8") == int8_graph_of(UNIT)
