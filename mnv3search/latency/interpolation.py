@@ -10,6 +10,9 @@ from measured widths that such a line misses. A stair lies hidden between widths
 multiples of 32, none shows a stair of 16), so a width speaks for another only where each stair that parts that one from
 its line parts this one too. Where none speaks, nothing is said, and the unit is to be measured.
 
+What the widths around say of one line is little, and the best-looking line was often lucky. So lines are used only
+where those on the same machine have been tried on enough measured units, and none is said to err less than these did.
+
 The measured widths are those that the search itself asked for before. Measuring grids of widths ahead was tried: it
 costs more units than it spares, as each narrowing makes new families.
 """
@@ -33,6 +36,7 @@ REACH = 64  # channels; no further away is a measured width looked for, of wider
 STAIRS = (16, 32)  # channels: multiples of the vector in which runtimes work
 COMBS = (STAIRS[0], 1)  # a line joins widths that are equal modulo this
 HIDDEN = 0.5  # channels: a line that parts less from a stair shows nothing of it
+PROOFS = 10  # measured units that lines must have been tried on before any is used
 HELD_OUT = 2  # measured widths, the nearest, from which a line's error is read
 UNIT_ERROR, NETWORK_ERROR = 0.03, 0.003  # shares: above these, units are measured
 
@@ -178,6 +182,23 @@ class Families:
         """As :func:`interpolated`."""
         if unit in self._known:
             return Interpolated(self._known[unit], 0.0)
+        return self._past(unit)
+
+    def proven_error(self, within: float) -> float | None:
+        """By how much lines that state an error ``within`` this miss measured units: root mean square, a share.
+
+        None where fewer than :data:`PROOFS` can be tried.
+        """
+        missed = []
+        for unit, ms in self._known.items():
+            if any(len(self._widths[family(unit, axis)]) > HELD_OUT + 1 for axis in axes(unit)):
+                line = self._past(unit)
+                if line is not None and line.error <= within:
+                    missed.append(line.ms / ms - 1)
+        return math.sqrt(sum(miss**2 for miss in missed) / len(missed)) if len(missed) >= PROOFS else None
+
+    def _past(self, unit: Unit) -> Interpolated | None:
+        """The best line through others, whether or not ``unit`` is measured."""
         lines = (self._on_axis(unit, axis, comb) for axis in axes(unit) for comb in COMBS)
         found = [line for line in lines if line is not None]
         return min(found, key=lambda one: one.error, default=None)
@@ -193,10 +214,10 @@ class Families:
         return None if error_ms is None else Interpolated(ms, error_ms / ms)
 
     def _around(self, unit: Unit, axis: Axis) -> list[_Point]:
-        """Measured widths of a family near a unit's, narrowest first."""
+        """Measured widths of a family near a unit's, but not its own; narrowest first."""
         width, widths = width_of(unit, axis), self._widths.get(family(unit, axis), {})
         reach = max(REACH, width)
-        return [_Point(*item) for item in sorted(widths.items()) if abs(item[0] - width) <= reach]
+        return [_Point(*item) for item in sorted(widths.items()) if 0 < abs(item[0] - width) <= reach]
 
 
 @runtime_checkable
@@ -238,6 +259,9 @@ class BetweenWidths:
     def lacking(self, asked: Iterable[Unit], known: Mapping[Unit, float]) -> list[Unit]:
         """Prices those that lie well between measured ones; gives those that are to be measured.
 
+        No line is used before lines have been tried on measured units of this machine, and have missed them by no more
+        than :attr:`unit_error`: what a few widths around say of one line is often luck.
+
         Args:
             asked: units.
             known: milliseconds of measured units alone, above 0.
@@ -246,8 +270,13 @@ class BetweenWidths:
         if not new:
             return []
         families = Families(known)
-        priced = {unit: families.interpolated(unit) for unit in new}
-        self._prices |= {u: one for u, one in priced.items() if one is not None and one.error <= self.unit_error}
+        proven = families.proven_error(self.unit_error)
+        if proven is None or proven > self.unit_error:
+            return new
+        for unit in new:
+            line = families.interpolated(unit)
+            if line is not None and line.error <= self.unit_error:
+                self._prices[unit] = Interpolated(line.ms, max(line.error, proven))
         return [unit for unit in new if unit not in self]
 
     def error_ms(self, parts: Sequence[Unit], ms: Sequence[float]) -> float:
