@@ -279,6 +279,8 @@ def as_markdown(numbers: Mapping[str, Any]) -> str:
             row = f"{error['bias']:+.1f} | {error['rms']:.1f} | {error['largest']:.1f}"
             lines.append(f"| {name} | {way}{more} | {row} |")
         lines.append(f"| {name} | *odd rounds against even ones* | | {content['halves_percent']:.1f} | |")
+    if not numbers["runs"]:
+        return "\n".join(lines)
     lines += [
         "", f"NetAdapt from one network of `{SPACE}` whose space is measured:", "",
         "| runtime | target | units | seconds | sittings | units measured | interpolated | steps "
