@@ -29,7 +29,7 @@ def drift_of(ms: FloatArray, slots: NDArray[np.int64], reference_ms: FloatArray)
     """The drift of a measurement.
 
     Args:
-        ms: of the items, shape (rounds, n).
+        ms: of the items, shape (rounds, n); NaN where an item missed its turn, as in a round that was interrupted.
         slots: in which slot each took its turns, shape (n,).
         reference_ms: the reference's readings, one a slot, shape (rounds, slots).
     """
@@ -38,9 +38,9 @@ def drift_of(ms: FloatArray, slots: NDArray[np.int64], reference_ms: FloatArray)
     of_slot = [np.flatnonzero(np.append(slots, np.arange(readings.shape[1])) == s) for s in range(readings.shape[1])]
     pace = np.zeros_like(readings)
     for _ in range(SWEEPS):
-        usual = np.median(logs - _spread(pace, slots), axis=0)
+        usual = _median(logs - _spread(pace, slots), axis=0)
         usual[len(slots) :] = np.median(readings - pace)  # the reference is one network in all its slots
-        pace = np.stack([np.median((logs - usual)[:, items], axis=1) for items in of_slot], axis=1)
+        pace = np.stack([_median((logs - usual)[:, items], axis=1) for items in of_slot], axis=1)
         pace -= np.median(pace)
     return Drift(np.exp(pace), float(np.exp(np.median(readings - pace))))
 
@@ -48,3 +48,10 @@ def drift_of(ms: FloatArray, slots: NDArray[np.int64], reference_ms: FloatArray)
 def _spread(pace: FloatArray, slots: NDArray[np.int64]) -> FloatArray:
     """The pace of each item's slot, then of each reading of the reference."""
     return np.hstack([pace[:, slots], pace])
+
+
+def _median(logs: FloatArray, axis: int) -> FloatArray:
+    """Of what was read: never nothing, for the reference reads first in every slot."""
+    # several times slower where values are to be skipped
+    found: FloatArray = np.nanmedian(logs, axis=axis) if np.isnan(logs).any() else np.median(logs, axis=axis)
+    return found
