@@ -26,6 +26,7 @@ from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
 from mnv3search.families import parse_network
 from mnv3search.latency.keys import network_of_key, unit_key
+from mnv3search.latency.space_prices import prepare_for_space
 from mnv3search.latency.table_device import TableDevice
 from mnv3search.space import load_space
 
@@ -53,15 +54,16 @@ def arguments() -> argparse.Namespace:
 
 def filled(runtime: str, space: str, cache: Path) -> dict[str, object]:
     """Fill a table for a space, then ask for it again in a new device; how long each took."""
-    parts = load_space(space).all_units()
+    searched = load_space(space)
+    parts = searched.all_units()
     device = TableDevice(runtime, cache_dir=cache)
     start = time.perf_counter()
-    device.prepare(parts)
+    prepare_for_space(searched, device)
     seconds = time.perf_counter() - start
     entries = len(device.table)
     again = TableDevice(runtime, cache_dir=cache)
     start = time.perf_counter()
-    again.prepare(parts)
+    prepare_for_space(searched, again)
     timings = [device.table.timing(unit_key(unit)) for unit in parts]
     return {
         "units": len(set(parts)),
@@ -79,11 +81,9 @@ def filled(runtime: str, space: str, cache: Path) -> dict[str, object]:
     }
 
 
-def against_truth(
-    device: TableDevice, networks: Sequence[Architecture], parts_first: Sequence[Architecture]
-) -> dict[str, object]:
+def against_truth(device: TableDevice, networks: Sequence[Architecture]) -> dict[str, object]:
     """Predict, then time whole; errors of every way to predict, and what was stated."""
-    device.prepare([unit for a in (*parts_first, *networks) for unit in units(a)])
+    device.prepare([unit for a in networks for unit in units(a)])
     predicted, stated = device.latency_ms(networks), device.latency_error_ms(networks)
     measured = device.measure(networks)
     truth = np.array([one.latency_ms for one in measured])
@@ -157,11 +157,12 @@ def networks(args: argparse.Namespace) -> None:
                 case = f"{runtime}, {space}"
                 numbers[case] = dict(made[case])
                 numbers[case]["minutes_apart"] = (time.time() - made[case]["finished"]) / 60
+                prepare_for_space(load_space(space), device)
                 some = unseen(space, args.networks, args.seed, device)
-                numbers[case] |= against_truth(device, some, [])
+                numbers[case] |= against_truth(device, some)
             else:
                 case = f"{runtime}, other families"
-                numbers[case] = against_truth(device, [parse_network(name) for name in FAMILIES], [])
+                numbers[case] = against_truth(device, [parse_network(name) for name in FAMILIES])
                 numbers[case]["names"] = list(FAMILIES)
             text = report(numbers)
             write_results("latency", numbers, text, [args.seed])

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from mnv3search.errors import DeviceError, SpaceError
 from mnv3search.latency.model import (
     LatencyModel,
-    Preparable,
     UnitLatencyModel,
     checked_latencies,
     checked_milliseconds,
 )
+from mnv3search.latency.space_prices import prepare_for_space
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
@@ -56,8 +56,7 @@ class RowLatency:
         self._priced = None
         self._fixed_ms = 0.0
         if isinstance(model, UnitLatencyModel):
-            if isinstance(model, Preparable):
-                model.prepare(space.all_units(), progress)
+            prepare_for_space(space, model, progress)
             self._priced = space.priced(model.unit_latency_ms)
             self._fixed_ms = float(model.fixed_ms)
 

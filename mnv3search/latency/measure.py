@@ -45,6 +45,8 @@ class MeasuringPlan:
         max_rounds: never more than so many.
         max_seconds: the measurement fails where ``rounds`` are not reached by then.
         warmup: calls of every item before the first round.
+        lead_calls: calls of an item right before each one that counts: with 1 or more it finds the caches as its own
+            last call left them, with 0 as the items before it did.
         slot_size: items between two readings of the reference.
         seed: of the order within the slots, another in each round.
     """
@@ -55,14 +57,18 @@ class MeasuringPlan:
     max_rounds: int = 200
     max_seconds: float = 1_800.0
     warmup: int = 2
+    lead_calls: int = 0
     slot_size: int = 24
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.rounds <= self.max_rounds:
             raise MeasurementError(f"{self.rounds} rounds of at most {self.max_rounds} were asked for; give at least 1")
-        if self.slot_size < 1 or self.warmup < 0:
-            raise MeasurementError(f"slot_size {self.slot_size} must be at least 1 and warmup {self.warmup} at least 0")
+        if self.slot_size < 1 or self.warmup < 0 or self.lead_calls < 0:
+            raise MeasurementError(
+                f"slot_size {self.slot_size} must be at least 1, warmup {self.warmup} and lead_calls {self.lead_calls} "
+                "at least 0"
+            )
 
 
 class Round(NamedTuple):
@@ -126,19 +132,21 @@ def rounds(
                 f"only {done} of {plan.rounds} rounds were measured within {plan.max_seconds:g} s; they are kept: "
                 f"run it again to go on, or measure fewer networks"
             )
-        kept.append(_one_round(items, reference, plan.slot_size, rng, turns))
+        kept.append(_one_round(items, reference, plan, rng, turns))
         yield kept[-1]
 
 
 def _one_round(
-    items: Sequence[Session], reference: Session, slot_size: int, rng: np.random.Generator, turns: Turns
+    items: Sequence[Session], reference: Session, plan: MeasuringPlan, rng: np.random.Generator, turns: Turns
 ) -> Round:
     ms = np.zeros(len(items))
     reference_ms = []
     with _no_collection():
-        for first in range(0, max(len(items), 1), slot_size):
-            order = first + rng.permutation(min(slot_size, len(items) - first))
-            found = turns([reference, *(items[index] for index in order)])
+        for first in range(0, max(len(items), 1), plan.slot_size):
+            order = first + rng.permutation(min(plan.slot_size, len(items) - first))
+            slot = [reference, *(items[index] for index in order)]
+            calls = turns([session for session in slot for _ in range(plan.lead_calls + 1)])
+            found = calls[plan.lead_calls :: plan.lead_calls + 1]
             reference_ms.append(found[0] * 1e3)
             ms[order] = np.array(found[1:]) * 1e3
     done = Round(ms, np.array(reference_ms))

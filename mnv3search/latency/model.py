@@ -95,6 +95,15 @@ class Preparable(Protocol):
         ...
 
 
+@runtime_checkable
+class CalibratedOnNetworks(Protocol):
+    """A latency model whose sum over units is fitted on networks timed whole."""
+
+    def calibrate_for(self, architectures: Sequence[Architecture]) -> None:
+        """From now on fit on these networks, which are like those that will be asked for."""
+        ...
+
+
 class WholeMeasurement(Protocol):
     """One network timed whole."""
 

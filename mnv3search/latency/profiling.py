@@ -20,6 +20,7 @@ from mnv3search.latency.keys import network_of_key, unit_key
 from mnv3search.latency.measure import MeasuringPlan
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import is_whole_only, machine_of
+from mnv3search.latency.space_prices import prepare_for_space
 from mnv3search.latency.table_device import TableDevice
 from mnv3search.latency.tables_on_disk import TableNote
 from mnv3search.space import SearchSpace
@@ -186,7 +187,7 @@ def profile_device(device: TableDevice, space: SearchSpace, check: int, told: To
     parts = space.all_units()
     lacking = sum(device.table.rounds_of(unit_key(unit)) < device.plan.rounds for unit in parts)
     start = time.monotonic()
-    device.prepare(parts, told(f"measuring {lacking:,} of {len(parts):,} layers of {space.name}"))
+    prepare_for_space(space, device, told(f"measuring {lacking:,} of {len(parts):,} layers of {space.name}"))
     calibration = device.calibration
     seconds = time.monotonic() - start
     tried = _tried(device, space, check, told) if check else []

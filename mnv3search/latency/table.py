@@ -52,7 +52,7 @@ class TableKey:
         """A file name that differs wherever the key does."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
         readable = re.sub(r"[^A-Za-z0-9.]+", "_", f"{self.runtime}-{self.runtime_version}-{self.precision}")
-        return f"{readable}-{self.threads}t-{digest}.json"
+        return f"{readable}-{self.threads}t-v{VERSION}-{digest}.json"
 
 
 def default_cache_dir() -> Path:
@@ -75,6 +75,10 @@ class Sitting:
 
     started: str
     reference_ms: list[list[float]] = field(default_factory=list)
+
+    def grew_into(self, other: Sitting) -> bool:
+        """Whether ``other`` is this sitting, as far on or further."""
+        return self.started == other.started and self.reference_ms == other.reference_ms[: len(self.reference_ms)]
 
 
 @dataclass(slots=True)
@@ -162,7 +166,9 @@ class LatencyTable:
         return max(shares, default=0.0)
 
     def merge(self, other: LatencyTable) -> None:
-        """Take every sitting of ``other`` that is not here already.
+        """Take a copy of every sitting of ``other`` that is not here already.
+
+        Where one of the tables was copied while a sitting went on, that sitting's longer state stays.
 
         Raises:
             DeviceError: it is of another machine, runtime, version, thread count, precision or reference network.
@@ -170,15 +176,21 @@ class LatencyTable:
         if other.key != self.key:
             named = [f.name for f in fields(TableKey) if getattr(other.key, f.name) != getattr(self.key, f.name)]
             raise DeviceError(f"latency tables of different {', '.join(named)} cannot be merged; keep both")
-        at = {}
+        taken: dict[int, int] = {}  # sittings of theirs, by where they go
         for index, sitting in enumerate(other._sittings):
-            if sitting not in self._sittings:
-                at[index] = len(self._sittings)
-                self._sittings.append(sitting)
+            if any(sitting.grew_into(known) for known in self._sittings):
+                continue
+            here = next((i for i, known in enumerate(self._sittings) if known.grew_into(sitting)), len(self._sittings))
+            self._sittings[here : here + 1] = [Sitting(sitting.started, [list(one) for one in sitting.reference_ms])]
+            self._drifts.pop(here, None)
+            taken[here] = index
+        at = {theirs: mine for mine, theirs in taken.items()}
         for mine, theirs in ((self._units, other._units), (self._networks, other._networks)):
-            for entry, runs in theirs.items():
-                new = [Run(at[run.sitting], run.slot, list(run.ms)) for run in runs if run.sitting in at]
-                mine.setdefault(entry, []).extend(new)
+            for entry in dict.fromkeys([*mine, *theirs]):
+                kept = [run for run in mine.get(entry, []) if run.sitting not in taken]
+                found = [run for run in theirs.get(entry, []) if run.sitting in at]
+                new = [Run(at[run.sitting], run.slot, list(run.ms)) for run in found]
+                mine[entry] = sorted([*kept, *new], key=lambda run: run.sitting)
         if self.output_difference is None:
             self.output_difference = other.output_difference
 
@@ -251,8 +263,10 @@ class LatencyTable:
         if sitting not in self._drifts:
             readings = np.array(self._sittings[sitting].reference_ms)
             everything = itertools.chain(*self._units.values(), *self._networks.values())
-            runs = [run for run in everything if run.sitting == sitting and len(run.ms) == len(readings)]
-            ms = np.array([run.ms for run in runs], dtype=np.float64).reshape(len(runs), len(readings)).T
+            runs = [run for run in everything if run.sitting == sitting and run.ms]
+            ms = np.full((len(readings), len(runs)), np.nan)  # an interrupted round lacks some
+            for column, run in enumerate(runs):
+                ms[: len(run.ms), column] = run.ms
             self._drifts[sitting] = drift_of(ms, np.array([run.slot for run in runs], dtype=np.int64), readings)
         return self._drifts[sitting]
 
@@ -264,7 +278,7 @@ class LatencyTable:
         """
         content = {
             "format": FORMAT, "version": VERSION, "key": asdict(self.key),
-            "output_difference": self.output_difference,
+            "measured_at": self.measured_at, "output_difference": self.output_difference,
             "sittings": [asdict(sitting) for sitting in self._sittings],
             "units": _to_json(self._units), "networks": _to_json(self._networks),
         }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ Statistic = Literal["median", "minimum"]
 
 DEFAULT_RUNTIME = "onnxruntime"
 REFERENCE = "mobilenet_v3_large"
-SPACE_UNITS = 100  # from so many unknown units on, the table is calibrated anew on networks made of them
+SPACE_UNITS = 60  # from so many unknown units on, the table is calibrated anew on networks made of them
 CALIBRATION_NETWORKS = 32
 WHOLE_TOLERANCE = 0.02  # a whole network's median is known within ± this share, or the rounds come to their end
 WHOLE_SLOT = 12  # whole networks between two readings of the reference: about a tenth of a second
@@ -97,8 +98,8 @@ class TableDevice:
         reference: the network that runs in every round; V3-Large where not given.
         statistic: of whole networks, to which the table is calibrated: ``median``, what a call usually takes, or
             ``minimum``, what it takes undisturbed.
-        calibrate_on: whole networks for the calibration; where none are given, networks assembled from a space's units,
-            or published ones.
+        calibrate_on: whole networks for the calibration (:meth:`calibrate_for`); where none are given, networks
+            assembled from the units that are asked for, or published ones.
         name: as the user wrote it; of the runtime where not given.
         check: compares the runtime's outputs with torch's when it is first used, and gives the difference.
         interpolates: whether units that layer search narrows may be priced from measured ones of other widths
@@ -107,7 +108,8 @@ class TableDevice:
     Raises:
         UnknownNameError: no such runtime.
         MissingDependencyError: the runtime's package is not installed.
-        DeviceError: the table on disk is damaged or of another version or machine.
+        DeviceError: the table on disk is damaged or of another version or machine, or ``calibrate_on`` has networks but
+            fewer than :data:`~mnv3search.latency.calibration.MIN_NETWORKS`.
     """
 
     kind: LatencyKind = "table"
@@ -130,7 +132,7 @@ class TableDevice:
         self.name = name or ("host" if default else f"host:{self.runtime.name}")
         self._check = check
         self.statistic = statistic
-        self.calibrate_on = tuple(calibrate_on)
+        self.calibrate_on = _enough(calibrate_on)
         self.plan = plan or MeasuringPlan()
         self.whole_plan = replace(self.plan, tolerance=WHOLE_TOLERANCE, slot_size=min(self.plan.slot_size, WHOLE_SLOT))
         self.reference = reference or published(REFERENCE)
@@ -146,6 +148,17 @@ class TableDevice:
         self._alone: dict[Unit, float] = {}
         self.interpolates = interpolates
         self.between = BetweenWidths()
+
+    def calibrate_for(self, architectures: Sequence[Architecture]) -> None:
+        """From now on the sum over units is fitted on these networks, measured when units next are.
+
+        Give networks like those that will be asked for: a fit on others is a few percent off.
+
+        Raises:
+            DeviceError: there are some, but fewer than five.
+        """
+        self.calibrate_on = _enough(architectures)
+        self._calibration = None
 
     def prepare(self, parts: Sequence[Unit], progress: Progress | None = None) -> None:
         """Measure the units that have no price, and the networks that calibrate them.
@@ -191,23 +204,30 @@ class TableDevice:
         return [] if enough else [published(name) for name in FALLBACK_NETWORKS]
 
     def _whole_networks(self) -> list[str]:
-        """Networks measured to the end, their units as well (an interrupted measurement may have only the former)."""
-        return [
+        """Networks measured to the end, their units as well (an interrupted measurement may have only the former).
+
+        Those of :meth:`calibrate_for` alone, where enough of them are there.
+        """
+        found = [
             key
             for key in self.table.networks
             if self._is_measured(key) and all(self._is_measured(unit_key(u)) for u in units(network_of_key(key)))
         ]
+        chosen = set(map(network_key, self.calibrate_on))
+        like = [key for key in found if key in chosen]
+        return like if len(like) >= MIN_NETWORKS else found
 
     def _measure(self, subjects: dict[str, Subject], progress: Progress | None) -> set[str]:
         """Measure into the table on disk; gives the keys that this process measured."""
         lock = self.path.with_suffix(".lock")
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            lock.touch()
-            with held(lock):
-                return self._measure_held(subjects, progress)
-        except (OSError, RunError) as error:
-            raise DeviceError(f"cannot write the latency table {self.path}: {error}") from None
+        with ExitStack() as stack:
+            try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                lock.touch()
+                stack.enter_context(held(lock))
+            except (OSError, RunError) as error:
+                raise DeviceError(f"cannot write the latency table {self.path}: {error}") from None
+            return self._measure_held(subjects, progress)
 
     def _measure_held(self, subjects: dict[str, Subject], progress: Progress | None) -> set[str]:
         known = self.table.output_difference
@@ -346,6 +366,16 @@ class TableDevice:
             _measured(architecture, times[:, index], found, index, at_pace.reference_ms)
             for index, architecture in enumerate(architectures)
         ]
+
+
+def _enough(architectures: Sequence[Architecture]) -> tuple[Architecture, ...]:
+    distinct = tuple(dict.fromkeys(architectures))
+    if 0 < len(distinct) < MIN_NETWORKS:
+        raise DeviceError(
+            f"{len(distinct)} different networks cannot calibrate a latency table; give at least {MIN_NETWORKS} to "
+            "calibrate on, or none"
+        )
+    return distinct
 
 
 def _measured(

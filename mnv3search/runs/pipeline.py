@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mnv3search.candidate import Candidate, pareto_front
 from mnv3search.latency.confidence import stated_errors_ms
 from mnv3search.latency.model import Device
+from mnv3search.latency.space_prices import prepare_for_space
 from mnv3search.layer_search.proposals import narrowest
 from mnv3search.report.picture import shown_candidates
 from mnv3search.report.summary import Judged, RunSummary, TargetVerdict
@@ -79,7 +80,8 @@ def netadapt_run(folder: RunFolder, progress: RunProgress, device: Device | None
 
 
 def _reference(bench: Bench, space: SearchSpace) -> Judged:
-    bench.progress.stage("pricing the reference")
+    bench.progress.stage("pricing the space and its reference")
+    prepare_for_space(space, bench.judge.device, bench.judge.told)
     published = published_top1(space.reference_name) if space.reference_name else None
     return bench.judge.judge(space.reference_label, space.reference, "reference", published)
 
