@@ -52,7 +52,7 @@ def page(claims: Sequence[Claim], numbers: Mapping[str, Any]) -> str:
     """The results as Markdown: what was done, where this machine disagrees, every claim."""
     runtimes = list(numbers["runtimes"])
     parts = [_introduction(numbers), "", "## Where this machine disagrees with the paper", ""]
-    parts += [*disagreements(claims, numbers), "", "## All claims"]
+    parts += [*_alike_by_group(claims, numbers), "", *disagreements(claims, numbers), "", "## All claims"]
     found = {(one["network"], one["base"]): one for one in numbers["claims"]}
     for group, some in groupby(claims, key=lambda claim: claim.group):
         parts += ["", f"### {group}", "", *NOTES.get(group, ()), *_header(runtimes)]
@@ -76,13 +76,13 @@ NOTES: Mapping[str, Sequence[str]] = {
         "",
     ],
     "Resolution multipliers": ["All against 224.", ""],
-    "Control": ["What two preparations of one network differ by: smaller differences above mean nothing.", ""],
 }
 
 
 def _introduction(numbers: Mapping[str, Any]) -> str:
     sessions = "; ".join(
-        f"{name} {one['version']}: {one['rounds']} rounds" for name, one in numbers["runtimes"].items()
+        f"{name} {one['version']}: {one['rounds']} rounds, by {100 * one['preparation_std']:.1f} %"
+        for name, one in numbers["runtimes"].items()
     )
     return f"""\
 # MobileNetV3's claims about latency, on this machine
@@ -93,10 +93,11 @@ one thread and at batch 1 as well, in several runtimes. Milliseconds of such dif
 ratios can: **each figure is the latency of the first network divided by that of the second**, below 1 where the first
 is faster.
 
-All {numbers["networks"]} networks took turns in every round of a runtime ({sessions}).
-A ratio is the median over the rounds of the two networks' times in the same round; in brackets is its 95 % interval.
-The paper's ratios come from the latencies that its tables print (rounded, without intervals): *v1* is the first
-preprint, *v5* the final version or the authors' README.
+All {numbers["networks"]} networks took turns in every round of a runtime, each twice: prepared anew, one network is not
+quite as fast as before ({sessions}).
+A ratio is the median over the rounds of the two networks' times in the same round; in brackets is its 95 % interval,
+which allows for both. The paper's ratios come from the latencies that its tables print (rounded, without intervals):
+*v1* is the first preprint, *v5* the final version or the authors' README.
 
 Behind a figure stands how it compares with the published one:
 
@@ -119,6 +120,18 @@ def disagreements(claims: Sequence[Claim], numbers: Mapping[str, Any]) -> list[s
             each = ", ".join(f"{one['verdict']} in {name} ({one['ratio']:.2f})" for name, one in differing.items())
             lines.append(f"- {claim.text}: paper {_span(judged(claim))}; {each}")
     return [f"{alike} of {compared} comparisons with the paper are alike; the others:", "", *lines]
+
+
+def _alike_by_group(claims: Sequence[Claim], numbers: Mapping[str, Any]) -> list[str]:
+    """How many claims of each group are alike in each runtime, as a table."""
+    runtimes = list(numbers["runtimes"])
+    lines = ["| alike | " + " | ".join(runtimes) + " |", "|" + "---|" * (1 + len(runtimes))]
+    pairs = [(claim, one) for claim, one in zip(claims, numbers["claims"], strict=True) if judged(claim)]
+    for group, some in groupby(pairs, key=lambda pair: pair[0].group):
+        found = [[one["here"][name]["verdict"] == "alike" for name in runtimes] for _, one in some]
+        cells = [f"{sum(column)} of {len(column)}" for column in zip(*found, strict=True)]
+        lines.append("| " + " | ".join([group, *cells]) + " |")
+    return lines
 
 
 def _span(values: Sequence[float]) -> str:

@@ -20,6 +20,7 @@ from benchmarks._v3_latency_claims import (
     without_se,
 )
 from benchmarks._v3_latency_page import judged, page, verdict
+from benchmarks.v3_claims import preparation_std, widened
 from mnv3search.architecture import Architecture
 from mnv3search.cost.counts import count
 from mnv3search.families import published
@@ -63,8 +64,7 @@ def test_every_claim_compares_two_networks_that_can_be_built() -> None:
     some = claims()
     assert len({(claim.network, claim.base) for claim in some}) == len(some)
     assert all(architecture_of(name).classes == 1000 for name in networks_of(some))
-    differing = [claim for claim in some if architecture_of(claim.network) == architecture_of(claim.base)]
-    assert {claim.group for claim in differing} == {"Control"}
+    assert all(architecture_of(claim.network) != architecture_of(claim.base) for claim in some)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,14 @@ def test_verdict(value: float, width: float, paper: list[float], expected: str) 
     assert verdict(Ratio(value, value - width, value + width), paper) == expected
 
 
+def test_interval_holds_what_preparing_anew_changes() -> None:
+    std = preparation_std([(1.0, math.exp(0.02)), (1.0, math.exp(-0.02))])
+    assert std == pytest.approx(0.02 / math.sqrt(2))
+    found = widened(Ratio(1.0, math.exp(-0.03), math.exp(0.03)), 0.04 / 1.96)
+    assert (found.low, found.high) == pytest.approx((math.exp(-0.05), math.exp(0.05)))
+    assert widened(Ratio(1.0, 0.0, math.inf), 0.01) == Ratio(1.0, 0.0, math.inf)
+
+
 def test_verdict_needs_an_interval_to_contradict() -> None:
     assert verdict(Ratio(2.0, 0.0, math.inf), [0.5]) == "alike"
 
@@ -99,10 +107,11 @@ def test_naive_kernels_are_not_judged() -> None:
 def test_page_names_what_disagrees() -> None:
     some = claims()
     here = {"ratio": 0.93, "low": 0.92, "high": 0.94}
+    session = {"version": "1", "rounds": 20, "preparation_std": 0.012, "latency_ms": {LARGE: 11.0}}
     numbers = {
         "networks": 1,
         "madds": {LARGE: 216_589_760},
-        "runtimes": {"onnxruntime": {"version": "1", "rounds": 20, "seconds": 40.0, "latency_ms": {LARGE: 11.0}}},
+        "runtimes": {"onnxruntime": session},
         "claims": [
             {
                 "network": claim.network, "base": claim.base, "madds": 3, "base_madds": 2,
@@ -112,6 +121,8 @@ def test_page_names_what_disagrees() -> None:
         ],
     }  # fmt: skip
     text = page(some, numbers)
+    assert "(onnxruntime 1: 20 rounds, by 1.2 %)" in text
+    assert "| Redesigned layers | 0 of 2 |" in text
     assert "- V3-Large against V2 1.0: paper 0.79 to 0.80; weaker in onnxruntime (0.93)" in text
     assert "| 0.80, 0.80, 0.79 (Pixel 1, 2, 3, v5) | 0.930 [0.920, 0.940] **weaker** |" in text
     assert "| SE in 8 of 15 blocks (V3-Large) against none | +0.0 M (1.50) | – | 0.930 [0.920, 0.940] |" in text
