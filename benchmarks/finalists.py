@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from benchmarks._results import write_results
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit
+from mnv3search.latency.model import LatencyKind
 from mnv3search.latency.space_prices import prepare_for_space
 from mnv3search.latency.table_device import TableDevice
 from mnv3search.runs import RunSettings, run
@@ -32,7 +33,7 @@ SHARES = (0.1, 0.75)  # of the way from the space's fastest network to its slowe
 class TableAlone:
     """A table device that cannot be timed: a search by it verifies nothing."""
 
-    kind = "table"
+    kind: LatencyKind = "table"
 
     def __init__(self, device: TableDevice) -> None:
         self._device = device
@@ -68,7 +69,7 @@ def searched(space_name: str, count: int, args: argparse.Namespace, folder: Path
     prepare_for_space(space, device)
     spread = device.latency_ms(space.sample(200, 3))
     low, high = np.quantile(spread, [0.02, 0.9])
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index, share in enumerate(np.linspace(*SHARES, count)):
         target = float(low + share * (high - low))
         for confidence in CONFIDENCES:
