@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,12 +19,10 @@ from mnv3search.latency.measure import (
     MAX_DISAGREEMENT,
     MeasuringPlan,
     Round,
-    at_level,
     halves_disagreement,
     levelled,
     median_error,
     moment_deviation,
-    pace,
     rounds,
     settled,
     slot_of,
@@ -31,6 +30,9 @@ from mnv3search.latency.measure import (
 )
 from mnv3search.latency.runtimes import Session, load_runtime
 from mnv3search.latency.runtimes.base import Image, TakesTurns, time_in_turn, turns_of
+
+
+PLAIN = MeasuringPlan(rounds=1, min_seconds=0, warmup=0)
 
 
 class Scripted:
@@ -54,31 +56,34 @@ def ticking(step: float) -> Iterator[float]:
         now += step
 
 
-def test_pace_is_a_running_median_in_time_order() -> None:
-    readings = np.array([[1.0, 9.0], [1.0, 1.0], [2.0, 2.0], [2.0, 2.0]])
-    # windows: [1 9 1], [1 9 1 1], [1 9 1 1 2], [9 1 1 2 2], [1 1 2 2 2], [1 2 2 2 2], [2 2 2 2], [2 2 2]
-    np.testing.assert_allclose(pace(readings), [[1, 1], [1, 2], [2, 2], [2, 2]])
-
-
 def test_drift_that_slows_everything_alike_is_divided_out() -> None:
-    drift = np.repeat([1.0, 1.3, 0.9, 1.1], 10)
-    reference = 8.0 * drift[:, None]
-    item = 0.5 * drift
-    settled = np.r_[2:8, 12:18, 22:28, 32:38]  # away from the steps, at which a window sees both sides
-    corrected = at_level(item, pace(reference)[:, 0], 8.0)
-    np.testing.assert_allclose(corrected[settled], 0.5)
-    assert summarise(corrected).median_ms == pytest.approx(0.5)
+    pace = np.repeat([1.0, 1.3, 0.9, 1.1, 1.0], 5)
+    usual = np.array([0.5, 2.0, 0.1])
+    found = levelled([Round(usual * p, np.array([8.0, 8.0]) * p) for p in pace], slot_size=2)
+    np.testing.assert_allclose(found.ms, np.tile(usual, (25, 1)))
+    assert found.reference_ms == pytest.approx(8.0)
 
 
-def test_rounds_are_levelled_by_their_own_slot_and_moment() -> None:
-    kept = [Round(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0])) for _ in range(4)]
-    # readings in order 10 20 10 20 …; of five in a row the middle one is its own value but at the ends
-    own = pace(np.array([[10.0, 20.0]] * 4))
-    np.testing.assert_allclose(own, [[10, 15], [10, 20], [10, 20], [15, 20]])
-    found = levelled(kept, 2, 30.0)
-    np.testing.assert_allclose(found[1], [3, 6, 4.5])  # two of the first slot, one of the second
-    np.testing.assert_allclose(found[0], [3, 6, 6])
-    np.testing.assert_allclose(levelled(kept, 2), found / 2)  # at their own median, 15
+def test_each_item_is_levelled_by_its_own_slot() -> None:
+    slots = slot_of(6, 3)
+    first, second = np.array([1.0, 1.5, 1.0, 1.0, 0.5]), np.array([2.0, 1.0, 1.0, 0.5, 1.0])
+    usual = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    kept = [Round(usual * pace[slots], 10.0 * pace) for pace in np.stack([first, second], axis=1)]
+    found = levelled(kept, 3)
+    np.testing.assert_allclose(found.ms, np.tile(usual, (5, 1)))
+    assert found.reference_ms == pytest.approx(10.0)
+
+
+def test_noise_of_one_item_is_its_own() -> None:
+    times = np.array([[1.0, 2.0, 3.0], [1.4, 2.0, 3.0], [0.7, 2.0, 3.0]])
+    found = levelled([Round(ms, np.array([10.0])) for ms in times], 24)
+    np.testing.assert_allclose(found.ms, times)  # three others say that the pace was steady
+
+
+def test_rounds_of_nothing_but_the_reference_are_levelled() -> None:
+    found = levelled([Round(np.zeros(0), np.array([ms])) for ms in (10.0, 12.0, 11.0)], 24)
+    assert found.ms.shape == (3, 0)
+    assert found.reference_ms == pytest.approx(11.0)
 
 
 def test_halves_by_hand() -> None:
@@ -92,8 +97,8 @@ def test_halves_by_hand() -> None:
 
 
 def wobbling(count: int, share: float) -> list[Round]:
-    """Rounds of one item that alternates between 1 - share and 1 + share."""
-    return [Round(np.array([1 + share * (-1) ** index]), np.array([10.0])) for index in range(count)]
+    """Rounds of an item that alternates between 1 - share and 1 + share, and of two that are steady."""
+    return [Round(np.array([1 + share * (-1) ** index, 1, 1]), np.array([10.0])) for index in range(count)]
 
 
 def test_settled_by_hand() -> None:
@@ -118,11 +123,13 @@ def test_summary_by_hand() -> None:
     timing = summarise(np.array([2.0, 1.0, 3.0, 2.0, 10.0]))
     assert timing.median_ms == 2.0
     assert timing.minimum_ms == 1.0
+    assert timing.lower_ms == 2.0  # of 1 2 2 3 10 the second
     assert timing.rounds == 5
     # deviations from 2: 0 1 1 0 8, median 1
     assert timing.spread == pytest.approx(1.4826 / 2)
     assert timing.error_ms == pytest.approx(1.2533 * 1.4826 / np.sqrt(5), rel=1e-4)
-    assert summarise(np.array([2.0, 3.0]), minimum_ms=1.5).minimum_ms == 1.5
+    two = summarise(np.array([2.0, 3.0]), minimum_ms=1.5)
+    assert (two.minimum_ms, two.lower_ms) == (1.5, 2.25)
 
 
 def test_error_of_a_median_is_what_repeated_experiments_show() -> None:
@@ -149,7 +156,8 @@ def test_deviation_of_moments_by_hand() -> None:
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=60), st.floats(0.5, 2))
 def test_statistics_scale_with_time(times: list[float], factor: float) -> None:
     one, other = summarise(np.array(times)), summarise(np.array(times) * factor)
-    assert one.minimum_ms <= one.median_ms
+    assert one.minimum_ms <= one.lower_ms <= one.median_ms
+    assert other.lower_ms == pytest.approx(one.lower_ms * factor)
     assert other.median_ms == pytest.approx(one.median_ms * factor)
     assert other.error_ms == pytest.approx(one.error_ms * factor, abs=1e-9)
     assert other.spread == pytest.approx(one.spread, abs=1e-6)
@@ -158,7 +166,7 @@ def test_statistics_scale_with_time(times: list[float], factor: float) -> None:
 def test_every_item_takes_its_turn_in_every_round_after_the_reference() -> None:
     log: list[str] = []
     items = [Scripted(str(i), log) for i in range(5)]
-    plan = MeasuringPlan(rounds=3, min_seconds=0, warmup=0, slot_size=2)
+    plan = replace(PLAIN, rounds=3, slot_size=2)
     found = list(rounds(items, Scripted("R", log), plan))
     assert len(found) == 3
     assert all(one.ms.shape == (5,) and one.reference_ms.shape == (3,) for one in found)
@@ -172,7 +180,7 @@ def test_every_item_takes_its_turn_in_every_round_after_the_reference() -> None:
 def test_the_order_within_a_slot_changes_from_round_to_round() -> None:
     log: list[str] = []
     items = [Scripted(str(i), log) for i in range(8)]
-    list(rounds(items, Scripted("R", log), MeasuringPlan(rounds=4, min_seconds=0, warmup=0)))
+    list(rounds(items, Scripted("R", log), replace(PLAIN, rounds=4)))
     orders = {tuple(log[turn * 9 + 1 : turn * 9 + 9]) for turn in range(4)}
     assert len(orders) == 4
 
@@ -181,25 +189,26 @@ def test_warm_up_is_not_counted_and_times_are_milliseconds_of_their_item() -> No
     log: list[str] = []
     items = [Scripted("a", log, [9, 9, 0.001]), Scripted("b", log, [9, 9, 0.002])]
     reference = Scripted("R", log, [9, 9, 0.008])
-    (found,) = rounds(items, reference, MeasuringPlan(rounds=1, min_seconds=0, warmup=2))
+    (found,) = rounds(items, reference, replace(PLAIN, warmup=2))
     np.testing.assert_allclose(found.ms, [1, 2])
     np.testing.assert_allclose(found.reference_ms, [8])
 
 
 def test_rounds_go_on_until_the_time_is_spread() -> None:
     clock = ticking(0.5)
-    plan = MeasuringPlan(rounds=2, min_seconds=4.0, warmup=0)
+    plan = replace(PLAIN, rounds=2, min_seconds=4.0)
     found = list(rounds([Scripted("a", [])], Scripted("R", []), plan, clock=lambda: next(clock)))
     assert len(found) == 7  # the clock is read once at the start and once before each round: 4 s have passed at the 8th
-    endless = MeasuringPlan(rounds=2, min_seconds=1e9, max_rounds=5, warmup=0)
+    endless = replace(PLAIN, rounds=2, min_seconds=1e9, max_rounds=5)
     assert len(list(rounds([Scripted("a", [])], Scripted("R", []), endless))) == 5
 
 
 def test_rounds_go_on_until_the_medians_are_known() -> None:
     def measured(tolerance: float | None, *, wobble: float = 0.1, least: int = 2, most: int = 200) -> int:
         item = Scripted("a", [], [1e-3 * (1 + wobble * (-1) ** index) for index in range(1_000)])
-        plan = MeasuringPlan(rounds=least, min_seconds=0, max_rounds=most, tolerance=tolerance, warmup=0)
-        return len(list(rounds([item], Scripted("R", []), plan)))
+        plan = replace(PLAIN, rounds=least, max_rounds=most, tolerance=tolerance)
+        steady = [Scripted(name, []) for name in "bc"]
+        return len(list(rounds([item, *steady], Scripted("R", []), plan)))
 
     assert measured(None) == 2
     assert measured(0.5) == LOOK
@@ -225,7 +234,7 @@ def test_a_runtime_that_takes_turns_gets_whole_slots_and_gives_the_same() -> Non
     def found(turns: InTurn | None) -> tuple[list[Round], list[str]]:
         log: list[str] = []
         items = [Scripted(str(i), log, [1e-3 * (i + 1 + 0.1 * turn) for turn in range(9)]) for i in range(5)]
-        plan = MeasuringPlan(rounds=3, min_seconds=0, warmup=1, slot_size=2)
+        plan = replace(PLAIN, rounds=3, warmup=1, slot_size=2)
         reference = Scripted("R", log)
         how = time_in_turn if turns is None else turns_of(turns)  # type: ignore[arg-type]
         return list(rounds(items, reference, plan, turns=how)), log
@@ -245,7 +254,7 @@ def test_a_runtime_that_takes_turns_gets_whole_slots_and_gives_the_same() -> Non
 
 def test_too_slow_a_measurement_fails_and_says_what_to_do() -> None:
     clock = ticking(10.0)
-    plan = MeasuringPlan(rounds=40, max_seconds=35.0, warmup=0)
+    plan = replace(PLAIN, rounds=40, max_seconds=35.0)
     measuring = rounds([Scripted("a", [])], Scripted("R", []), plan, clock=lambda: next(clock))
     assert len(list(itertools.islice(measuring, 3))) == 3
     with pytest.raises(MeasurementError, match=r"only 3 of 40 rounds.*run it again"):
@@ -255,7 +264,7 @@ def test_too_slow_a_measurement_fails_and_says_what_to_do() -> None:
 @pytest.mark.parametrize("seconds", [0.0, -1e-3, float("nan"), float("inf")])
 def test_impossible_times_are_refused(seconds: float) -> None:
     with pytest.raises(MeasurementError, match="cannot be used"):
-        next(rounds([Scripted("a", [], [seconds])], Scripted("R", []), MeasuringPlan(warmup=0)))
+        next(rounds([Scripted("a", [], [seconds])], Scripted("R", []), PLAIN))
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": 0}, {"rounds": 50, "max_rounds": 40}, {"slot_size": 0}, {"warmup": -1}])
@@ -272,7 +281,7 @@ def test_the_collector_is_off_while_timing_and_on_again_after() -> None:
             seen.append(gc.isenabled())
             return 1e-3
 
-    list(rounds([Watching("a", [])], Watching("R", []), MeasuringPlan(rounds=2, min_seconds=0, warmup=0)))
+    list(rounds([Watching("a", [])], Watching("R", []), replace(PLAIN, rounds=2)))
     assert seen == [False] * 4
     assert gc.isenabled()
 
@@ -282,9 +291,9 @@ def test_real_networks_are_timed() -> None:
     runtime = load_runtime("onnxruntime")
     sessions = [runtime.prepare(published("mobilenet_v3_small", resolution=r)) for r in (32, 224)]
     reference = runtime.prepare(published("mobilenet_v3_small", resolution=64))
-    found = list(rounds(sessions, reference, MeasuringPlan(rounds=12, min_seconds=0)))
-    times, readings = np.stack([one.ms for one in found]), np.stack([one.reference_ms for one in found])
-    small, large = (summarise(at_level(times[:, i], pace(readings)[:, 0], float(np.median(readings)))) for i in (0, 1))
+    plan = replace(PLAIN, rounds=12, warmup=2)
+    found = list(rounds(sessions, reference, plan))
+    small, large = (summarise(times) for times in levelled(found, plan.slot_size).ms.T)
     assert small.minimum_ms > 0
     assert small.minimum_ms < large.minimum_ms  # 49 times the pixels
     assert small.rounds == 12

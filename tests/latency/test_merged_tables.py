@@ -57,7 +57,8 @@ def test_sittings_follow_and_times_keep_their_level(first: LatencyTable, second:
     expected = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 3.5, "late": 9.0, "net": 9.0}
     assert {entry: first.timing(entry).median_ms for entry in expected} == pytest.approx(expected)
     assert {entry: first.timing(entry).minimum_ms for entry in expected} == pytest.approx(expected)
-    assert (first.level_ms, first.network_level_ms, first.latest_network_level_ms) == (10.0, 12.0, 24.0)
+    levels = first.level_ms, first.network_level_ms, first.latest_network_level_ms
+    assert levels == pytest.approx((10.0, 12.0, 24.0))
 
 
 def test_the_other_table_stays_as_it_was(first: LatencyTable, second: LatencyTable, tmp_path: Path) -> None:
@@ -87,6 +88,60 @@ def test_merging_twice_or_with_itself_changes_nothing(
     second.save(tmp_path / "second.json")
     first.merge(LatencyTable.load(tmp_path / "second.json", KEY))  # a copy is known as well
     assert content(first, tmp_path) == once
+
+
+def midway(path: Path) -> tuple[LatencyTable, LatencyTable]:
+    """A table, and what was saved of it in the middle of its second sitting."""
+    table = LatencyTable(KEY)
+    sat(table, 10.0, {"a": 1.0})
+    runs = table.start_sitting({"b": 0, "net": 0}, ["net"])
+    for index in range(8):
+        if index == 3:
+            table.save(path)
+        table.add_round(runs, Round(np.array([2.0, 9.0]), np.array([10.0 + index])))
+    return table, LatencyTable.load(path, KEY)
+
+
+def test_a_copy_saved_in_the_middle_of_a_sitting_is_known(tmp_path: Path) -> None:
+    table, copy = midway(tmp_path / "copy.json")
+    assert (copy.rounds_of("b"), table.rounds_of("b")) == (3, 8)
+    whole = content(table, tmp_path)
+    table.merge(copy)
+    assert content(table, tmp_path) == whole
+
+
+def test_the_longer_state_of_a_sitting_replaces_its_beginning(tmp_path: Path) -> None:
+    table, copy = midway(tmp_path / "copy.json")
+    assert copy.timing("b").rounds == 3  # its drift is known, and forgotten
+    copy.merge(table)
+    assert content(copy, tmp_path) == content(table, tmp_path)
+    assert copy.timing("b") == table.timing("b")
+    assert copy.network_level_ms == table.network_level_ms
+    copy.merge(table)
+    assert copy.rounds_of("net") == 8
+
+
+def test_all_states_of_a_sitting_come_to_the_longest(first: LatencyTable, tmp_path: Path) -> None:
+    table, copy = midway(tmp_path / "copy.json")
+    first.merge(copy)
+    before = first.rounds_of("b")
+    first.merge(table)
+    first.merge(copy)
+    assert first.rounds_of("b") == before + 5
+    first.save(tmp_path / "t.json")
+    assert LatencyTable.load(tmp_path / "t.json", KEY).timing("net") == first.timing("net")
+
+
+def test_what_is_measured_after_a_merge_stays_out_of_the_other(first: LatencyTable) -> None:
+    table = LatencyTable(KEY)
+    runs = table.start_sitting({"x": 0})
+    table.add_round(runs, Round(np.array([1.0]), np.array([10.0])))
+    first.merge(table)
+    table.add_round(runs, Round(np.array([1.0]), np.array([10.0])))
+    assert (first.rounds_of("x"), table.rounds_of("x")) == (1, 2)
+    assert first.timing("x").rounds == 1
+    first.merge(table)
+    assert first.timing("x").rounds == 2
 
 
 def test_an_empty_table_adds_nothing_and_takes_all(first: LatencyTable, tmp_path: Path) -> None:

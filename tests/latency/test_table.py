@@ -55,7 +55,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert len(again) == 2
     assert again.timing("a") == table.timing("a")
     assert again.timing("net") == table.timing("net")
-    assert again.level_ms == 10.0
+    assert again.level_ms == table.level_ms == pytest.approx(10.0)
     assert [p.name for p in path.parent.iterdir()] == ["table.json"]
 
 
@@ -65,14 +65,15 @@ def test_times_are_at_the_level_of_the_first_sitting() -> None:
     assert table.timing("a").median_ms == pytest.approx(1.0)
     assert table.timing("b").median_ms == pytest.approx(0.5)
     assert table.timing("b").minimum_ms == pytest.approx(0.5)
-    assert table.level_ms == 10.0
+    assert table.level_ms == pytest.approx(10.0)
 
 
 def test_units_and_networks_have_a_level_each() -> None:
     table = filled([[10.0]] * 5, {"a": [1.0] * 5})
     add_sitting(table, [[12.0]] * 5, {"net": [9.0] * 5}, ("net",))  # the reference among networks
     add_sitting(table, [[24.0]] * 5, {"late": [9.0] * 5}, ("late",))
-    assert (table.level_ms, table.network_level_ms, table.latest_network_level_ms) == (10.0, 12.0, 24.0)
+    levels = table.level_ms, table.network_level_ms, table.latest_network_level_ms
+    assert levels == pytest.approx((10.0, 12.0, 24.0))
     assert table.timing("net").median_ms == pytest.approx(9.0)
     assert table.timing("late").median_ms == pytest.approx(4.5)
     assert table.timing("a").median_ms == pytest.approx(1.0)
@@ -81,19 +82,22 @@ def test_units_and_networks_have_a_level_each() -> None:
 
 
 def test_a_second_sitting_adds_to_an_entry() -> None:
-    table = filled([[10.0]] * 3, {"a": [1.0, 1.2, 1.1]})
-    add_sitting(table, [[10.0]] * 2, {"a": [1.3, 1.4]})
+    # x and y say that the pace was steady
+    table = filled([[10.0]] * 3, {"a": [1.0, 1.2, 1.1], "x": [2.0] * 3, "y": [3.0] * 3})
+    add_sitting(table, [[10.0]] * 2, {"a": [1.3, 1.4], "x": [2.0] * 2, "y": [3.0] * 2})
     assert table.rounds_of("a") == 5
     assert table.timing("a").median_ms == pytest.approx(1.2)
+    assert table.timing("a").lower_ms == pytest.approx(1.1)
     assert table.timing("a").minimum_ms == pytest.approx(1.0)
     assert table.rounds_of("b") == 0
 
 
 def test_level_error_is_how_the_pace_varies() -> None:
     assert filled([[10.0]] * 16, {"a": [1.0] * 16}).level_error == 0
-    wandering = filled([[10.0]] * 8 + [[12.0]] * 8, {"a": [1.0] * 16})
-    # moments 10 and 12, four each, at a level of 11
-    assert wandering.level_error == pytest.approx(np.sqrt(8 / 7) / 11)
+    wandering = filled([[10.0]] * 8 + [[14.4]] * 8, {"a": [1.0] * 8 + [1.44] * 8})
+    assert wandering.level_ms == pytest.approx(12.0)
+    # moments at paces of 1/1.2 and 1.2, four each
+    assert wandering.level_error == pytest.approx(np.sqrt(8 / 7) * (1.2 - 1 / 1.2) / 2)
 
 
 def test_when_it_was_measured(tmp_path: Path) -> None:
@@ -120,8 +124,8 @@ def test_halves_that_disagree_are_seen() -> None:
     assert LatencyTable(KEY).halves_disagreement == 0
     steady = filled([[10.0]] * 6, {"a": [1.0] * 6, "b": [2.0] * 6})
     assert steady.halves_disagreement == pytest.approx(0)
-    add_sitting(steady, [[10.0]] * 6, {"c": [1.0, 1.1] * 3})
-    assert steady.halves_disagreement == pytest.approx(1 - 1 / 1.1)  # the worst sitting
+    add_sitting(steady, [[10.0]] * 6, {"c": [1.0, 1.1] * 3, "d": [1.1, 1.0] * 3})
+    assert steady.halves_disagreement == pytest.approx((0.1 / 1.1 + 0.1) / 2)  # the worst sitting, c's and d's middle
     assert steady.halves_disagreement > MAX_DISAGREEMENT
     drifting = filled([[10.0]] * 6 + [[12.0]] * 6, {"a": [1.0] * 6 + [1.2] * 6})
     assert drifting.halves_disagreement == pytest.approx(0)
@@ -129,11 +133,14 @@ def test_halves_that_disagree_are_seen() -> None:
     assert drifting.halves_disagreement == pytest.approx(0)
 
 
-def test_a_round_that_is_interrupted_leaves_a_table_that_reads_back(tmp_path: Path) -> None:
-    class Interrupted(list[float]):
-        def append(self, value: float) -> None:
-            raise KeyboardInterrupt
+class Interrupted(list[float]):
+    """Repeats of which no more can be noted."""
 
+    def append(self, value: float) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_round_that_is_interrupted_leaves_a_table_that_reads_back(tmp_path: Path) -> None:
     table = LatencyTable(KEY)
     runs = table.start_sitting({"a": 0, "b": 0})
     table.add_round(runs, Round(np.array([1.0, 2.0]), np.array([10.0])))
@@ -145,6 +152,25 @@ def test_a_round_that_is_interrupted_leaves_a_table_that_reads_back(tmp_path: Pa
     assert (again.rounds_of("a"), again.rounds_of("b")) == (2, 1)
     assert again.timing("b").median_ms == 2.0
     assert again.halves_disagreement == 0
+
+
+@pytest.mark.parametrize("noted", [0, 1, 2])
+def test_an_interrupted_round_leaves_the_pace_of_those_before_it(tmp_path: Path, noted: int) -> None:
+    table = LatencyTable(KEY)
+    usual = np.array([1.0, 2.0, 4.0])
+    runs = table.start_sitting({"a": 0, "b": 0, "c": 0})
+    for pace, reading in ((1.0, 10.0), (1.5, 15.0), (1.0, 30.0), (1.0, 10.0)):  # a wrong reading in the third
+        table.add_round(runs, Round(usual * pace, np.array([reading])))
+    runs[noted].ms = Interrupted(runs[noted].ms)
+    with pytest.raises(KeyboardInterrupt):
+        table.add_round(runs, Round(usual, np.array([10.0])))
+    table.save(tmp_path / "t.json")
+    for found in (table, LatencyTable.load(tmp_path / "t.json", KEY)):
+        assert [found.rounds_of(entry) for entry in "abc"] == [4 + (index < noted) for index in range(3)]
+        assert found.level_ms == pytest.approx(10.0)
+        assert [found.timing(entry).median_ms for entry in "abc"] == pytest.approx(usual.tolist())
+        assert [found.timing(entry).spread for entry in "abc"] == pytest.approx([0, 0, 0])
+        assert found.timing("b").lower_ms == pytest.approx(2.0)
 
 
 def test_unknown_entries_and_empty_tables_are_said() -> None:
