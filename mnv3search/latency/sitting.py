@@ -36,7 +36,7 @@ class Steps:
 def measure_into(
     table: LatencyTable,
     subjects: Mapping[str, Subject],
-    reference: Architecture,
+    reference: Session,
     runtime: Runtime,
     plan: MeasuringPlan,
     save: Callable[[], None],
@@ -54,10 +54,9 @@ def measure_into(
     parts = {key: subject for key, subject in subjects.items() if key not in networks}
     batches = [*batched(parts, MAX_SESSIONS), *batched(networks, MAX_SESSIONS)]
     steps = Steps(len(subjects) * (1 + plan.rounds), f"measuring {len(subjects)} layers on {runtime.name}", progress)
-    warm = runtime.prepare(reference)
     try:
         for batch in batches:
-            _measure_batch(table, batch, warm, runtime, plan, save, steps)
+            _measure_batch(table, batch, reference, runtime, plan, save, steps)
     finally:
         save()
 
@@ -102,13 +101,12 @@ def batched(subjects: Mapping[_Key, Subject], limit: int) -> list[dict[_Key, Sub
 
 
 def whole_rounds(
-    architectures: list[Architecture], reference: Architecture, runtime: Runtime, plan: MeasuringPlan, steps: Steps
+    architectures: list[Architecture], reference: Session, runtime: Runtime, plan: MeasuringPlan, steps: Steps
 ) -> list[Round]:
     """Rounds of whole networks against the reference, not kept in any table."""
-    warm = runtime.prepare(reference)
     sessions = prepared(list(architectures), runtime, steps)
     found = []
-    for one in rounds(sessions, warm, plan, turns=turns_of(runtime)):
+    for one in rounds(sessions, reference, plan, turns=turns_of(runtime)):
         found.append(one)
         steps.add(len(architectures))
     return found

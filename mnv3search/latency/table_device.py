@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,20 +14,21 @@ import numpy as np
 
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit, units
-from mnv3search.errors import DeviceError, RunError
+from mnv3search.errors import DeviceError, MeasurementError, RunError
 from mnv3search.families import published
 from mnv3search.files import held
 from mnv3search.latency.assembled import assembled_networks
 from mnv3search.latency.calibration import MIN_NETWORKS, Calibration, fit
 from mnv3search.latency.interpolation import BetweenWidths
 from mnv3search.latency.keys import network_key, network_of_key, unit_key
-from mnv3search.latency.measure import FloatArray, MeasuringPlan, Round, levelled, summarise
+from mnv3search.latency.measure import FloatArray, MeasuringPlan
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
-from mnv3search.latency.runtimes.base import machine_of
+from mnv3search.latency.runtimes.base import Session, is_whole_only, machine_of
 from mnv3search.latency.runtimes.check import check_outputs
 from mnv3search.latency.sitting import MAX_SESSIONS, Steps, measure_into, whole_rounds
 from mnv3search.latency.table import LatencyTable, TableKey, table_path
+from mnv3search.latency.whole_times import Level, MeasuredLatency, measured_latencies
 
 Statistic = Literal["median", "minimum"]
 
@@ -38,48 +39,11 @@ CALIBRATION_NETWORKS = 32
 WHOLE_TOLERANCE = 0.02  # a whole network's median is known within ± this share, or the rounds come to their end
 WHOLE_SLOT = 12  # whole networks between two readings of the reference: about a tenth of a second
 LEVEL_NETWORKS = 6  # timed whole in each process: what the table's times have become since it was measured
-UNIT_SECONDS = 1.5  # least duration of a sitting of units: a layer search asks for a few new ones in every step
+UNIT_SECONDS = 0.5  # least duration of a sitting of units: a layer search asks for a few new ones in every step
 FALLBACK_NETWORKS = (
     "mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v3_large_minimalistic", "mobilenet_v2", "mnasnet_a1",
     "mnasnet_small", "mobilenet_v3_small_minimalistic", "mobilenet_v3_large_reduced_tail",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MeasuredLatency:
-    """One network timed whole, interleaved with the others and the reference.
-
-    Attributes:
-        latency_ms: median, at the pace of the process's first whole measurement: later drift is divided out.
-        error_ms: one standard deviation of that median.
-        minimum_ms: the fastest call, as it was.
-        rounds: how many calls.
-        reference_ms: the reference network's median in this measurement, as it was.
-        times_ms: every call, in order, the reference's drift divided out; call i of all networks is of one round.
-    """
-
-    architecture: Architecture
-    latency_ms: float
-    error_ms: float
-    minimum_ms: float
-    rounds: int
-    reference_ms: float
-    times_ms: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """How the machine of this process's session stands to the table's times.
-
-    Attributes:
-        factor: what networks take now for one millisecond that the table gave them.
-        error: one standard deviation of that, as a share.
-        networks: how many were timed to know it.
-    """
-
-    factor: float
-    error: float
-    networks: int
 
 
 class TableDevice:
@@ -143,6 +107,7 @@ class TableDevice:
         self.path = table_path(key, cache_dir)
         self.table = LatencyTable.load(self.path, key)
         self.pace_ms: float | None = None
+        self._reference: Session | None = None
         self._level: Level | None = None
         self._calibration: Calibration | None = None
         self._alone: dict[Unit, float] = {}
@@ -165,8 +130,14 @@ class TableDevice:
 
         Raises:
             MeasurementError: time ran out, a session failed, or the runtime computes wrong; what was measured is kept.
+                Or the runtime takes whole networks alone.
             DeviceError: the table cannot be written, or another process measures into it.
         """
+        if is_whole_only(self.runtime):
+            raise MeasurementError(
+                f"{self.runtime.name} times whole networks alone, so no table of layers can be made with it; "
+                f"use mnv3search latency NETWORK... --device {self.name} --whole"
+            )
         self.between.measured(parts)
         unknown = [u for u in dict.fromkeys(parts) if u not in self._alone and not self._is_measured(unit_key(u))]
         if not unknown and self._calibration is not None:
@@ -239,8 +210,20 @@ class TableDevice:
         plan = replace(self.plan, min_seconds=min(self.plan.min_seconds, UNIT_SECONDS), tolerance=None)
         save = partial(self.table.save, self.path)
         if missing:
-            measure_into(self.table, missing, self.reference, self.runtime, plan, save, progress)
+            with self._reference_session() as reference:
+                measure_into(self.table, missing, reference, self.runtime, plan, save, progress)
         return set(missing)
+
+    @contextmanager
+    def _reference_session(self) -> Iterator[Session]:
+        """The reference, prepared once; anew after a failure, which may have lost it with the line to a board."""
+        if self._reference is None:
+            self._reference = self.runtime.prepare(self.reference)
+        try:
+            yield self._reference
+        except BaseException:
+            self._reference = None
+            raise
 
     def _fresh(self, networks: int) -> Level:
         """The level where so many of the table's networks have just been measured in this process."""
@@ -357,15 +340,12 @@ class TableDevice:
     ) -> list[MeasuredLatency]:
         what = f"measuring {len(architectures)} networks on {self.runtime.name}"
         steps = Steps(len(architectures) * (1 + plan.rounds), what, progress)
-        found = whole_rounds(list(architectures), self.reference, self.runtime, plan, steps)
-        at_pace = levelled(found, plan.slot_size)
+        with self._reference_session() as reference:
+            found = whole_rounds(list(architectures), reference, self.runtime, plan, steps)
+        measured = measured_latencies(architectures, found, plan.slot_size, self.pace_ms)
         if self.pace_ms is None:
-            self.pace_ms = at_pace.reference_ms
-        times = at_pace.ms * (self.pace_ms / at_pace.reference_ms)
-        return [
-            _measured(architecture, times[:, index], found, index, at_pace.reference_ms)
-            for index, architecture in enumerate(architectures)
-        ]
+            self.pace_ms = measured[0].reference_ms
+        return measured
 
 
 def _enough(architectures: Sequence[Architecture]) -> tuple[Architecture, ...]:
@@ -376,12 +356,3 @@ def _enough(architectures: Sequence[Architecture]) -> tuple[Architecture, ...]:
             "calibrate on, or none"
         )
     return distinct
-
-
-def _measured(
-    architecture: Architecture, times_ms: FloatArray, found: Sequence[Round], index: int, level_ms: float
-) -> MeasuredLatency:
-    timing = summarise(times_ms, min(float(one.ms[index]) for one in found))
-    return MeasuredLatency(
-        architecture, timing.median_ms, timing.error_ms, timing.minimum_ms, timing.rounds, level_ms, times_ms
-    )
