@@ -31,7 +31,6 @@ from mnv3search.latency.measure import (
 from mnv3search.latency.runtimes import Session, load_runtime
 from mnv3search.latency.runtimes.base import Image, TakesTurns, time_in_turn, turns_of
 
-
 PLAIN = MeasuringPlan(rounds=1, min_seconds=0, warmup=0)
 
 
