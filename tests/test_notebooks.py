@@ -20,8 +20,9 @@ def _by_name(path: Path) -> str:
     return path.stem
 
 
-def test_both_are_there() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["01_published_tables", "02_search_against_the_paper"]
+def test_all_are_there() -> None:
+    names = ["01_published_tables", "02_search_against_the_paper", "03_latency"]
+    assert [path.stem for path in NOTEBOOKS] == names
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=_by_name)
