@@ -19,7 +19,7 @@ from mnv3search.latency.fingerprint import Fingerprint
 from mnv3search.latency.keys import network_of_key, unit_key
 from mnv3search.latency.measure import MeasuringPlan
 from mnv3search.latency.model import Progress
-from mnv3search.latency.runtimes.base import is_whole_only, machine_of
+from mnv3search.latency.runtimes.base import machine_of
 from mnv3search.latency.space_prices import prepare_for_space
 from mnv3search.latency.table_device import TableDevice
 from mnv3search.latency.tables_on_disk import TableNote
@@ -67,10 +67,10 @@ class DeviceProfile:
         rounds: least calls of each layer.
         seconds: that measuring the layers took, this time.
         noise: one call's deviation as a share, median over the layers.
-        drift: of the machine's pace in the table's first sitting: one standard deviation, as a share.
+        drift: of the machine's pace in the table's last sitting of units: one standard deviation, as a share.
         calibration_networks: how many whole networks the table was fitted on.
         calibration_error: on these, each left out once: one standard deviation, as a share.
-        halves: how far the odd rounds' times are from the even ones', as a share; None where the table does not say.
+        halves: how far the odd rounds' times are from the even ones', as a share, in its last sittings.
         networks: timed whole and predicted; those not calibrated on first.
         table: where the times are kept.
         measured_at: ISO time, UTC.
@@ -91,7 +91,7 @@ class DeviceProfile:
     drift: float
     calibration_networks: int
     calibration_error: float
-    halves: float | None
+    halves: float
     networks: Sequence[CheckedNetwork]
     table: Path
     measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -114,9 +114,9 @@ class DeviceProfile:
     def warnings(self) -> list[str]:
         """What speaks against the table, one sentence each."""
         said = []
-        if self.halves is not None and self.halves > MAX_HALVES:
+        if self.halves > MAX_HALVES:
             said.append(
-                f"the odd and the even rounds of the table's worst sitting differ by {percent(self.halves)}, more than "
+                f"the odd and the even rounds of the table's last sitting differ by {percent(self.halves)}, more than "
                 f"{percent(MAX_HALVES)}: the machine was not quiet; close other programs and delete the table to "
                 f"measure again"
             )
@@ -150,17 +150,19 @@ def _joint(network: CheckedNetwork) -> float:
     return math.hypot(network.predicted_error_ms, network.measured_error_ms)
 
 
-def measuring_plan(rounds: int, seconds: float) -> MeasuringPlan:
-    """A plan of at least so many rounds of every layer within so many seconds.
+def measuring_plan(rounds: int | None, seconds: float) -> MeasuringPlan:
+    """A plan of at least so many rounds of every layer, the usual number where None, within so many seconds.
 
     Raises:
         MeasurementError: no rounds or seconds.
     """
+    usual = MeasuringPlan()
+    rounds = usual.rounds if rounds is None else rounds
     if rounds < 1:
         raise MeasurementError(f"rounds is {rounds}; give at least 1")
     if not (math.isfinite(seconds) and seconds > 0):
         raise MeasurementError(f"seconds is {seconds:g}; give a number above 0")
-    return MeasuringPlan(rounds=rounds, max_rounds=max(MeasuringPlan().max_rounds, rounds), max_seconds=seconds)
+    return MeasuringPlan(rounds=rounds, max_rounds=max(usual.max_rounds, rounds), max_seconds=seconds)
 
 
 def profile_device(device: TableDevice, space: SearchSpace, check: int, told: Told) -> DeviceProfile:
@@ -179,11 +181,6 @@ def profile_device(device: TableDevice, space: SearchSpace, check: int, told: To
     """
     if not 0 <= check <= MAX_CHECKS:
         raise MeasurementError(f"check is {check}; give 0 to {MAX_CHECKS} networks")
-    if is_whole_only(device.runtime):
-        raise MeasurementError(
-            f"{device.runtime.name} times whole networks alone, so no table of layers can be made with it; "
-            f"use mnv3search latency NETWORK... --device {device.name} --whole"
-        )
     parts = space.all_units()
     lacking = sum(device.table.rounds_of(unit_key(unit)) < device.plan.rounds for unit in parts)
     start = time.monotonic()
@@ -191,11 +188,11 @@ def profile_device(device: TableDevice, space: SearchSpace, check: int, told: To
     calibration = device.calibration
     seconds = time.monotonic() - start
     tried = _tried(device, space, check, told) if check else []
-    runtime, halves = device.runtime, getattr(device.table, "halves_disagreement", None)
+    runtime, table = device.runtime, device.table
     return DeviceProfile(
         space.name, device.name, machine_of(runtime), runtime.name, runtime.version, runtime.threads, runtime.precision,
-        len(parts), lacking, device.plan.rounds, seconds, _noise(device, parts), device.table.level_error,
-        calibration.networks, calibration.relative_std, halves() if callable(halves) else halves, tried, device.path,
+        len(parts), lacking, device.plan.rounds, seconds, _noise(device, parts), table.level_error,
+        calibration.networks, calibration.relative_std, table.halves_disagreement, tried, device.path,
     )  # fmt: skip
 
 

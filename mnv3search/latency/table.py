@@ -154,10 +154,14 @@ class LatencyTable:
 
     @property
     def halves_disagreement(self) -> float:
-        """By how much odd and even rounds disagree, a share, in the worst sitting; 0 of an empty table."""
+        """By how much odd and even rounds disagree, a share; 0 of an empty table.
+
+        The worse of the last sitting of units and the last of networks: a bad one of before is held against none.
+        """
+        last = {max(found) for found in map(_sittings, (self._units, self._networks)) if found}
         by_sitting: dict[int, list[FloatArray]] = {}
         for run in itertools.chain(*self._units.values(), *self._networks.values()):
-            if run.ms:
+            if run.ms and run.sitting in last:
                 by_sitting.setdefault(run.sitting, []).append(self._at_pace(run))
         shares = []
         for times in by_sitting.values():
@@ -223,12 +227,18 @@ class LatencyTable:
 
     @property
     def level_error(self) -> float:
-        """How far the machine's pace at another moment is from the level: one standard deviation, as a share."""
-        return moment_deviation(self._drift(self._sitting_of(self._units, min)).pace.reshape(-1))
+        """How far the machine's pace at another moment is from the level: one standard deviation, as a share.
+
+        By the last sitting of units.
+
+        Raises:
+            DeviceError: no unit has been measured.
+        """
+        return moment_deviation(self._drift(self._sitting_of(self._units, max)).pace.reshape(-1))
 
     def _sitting_of(self, entries: Mapping[str, list[Run]], which: Callable[[set[int]], int]) -> int:
         """The first (``min``) or the last (``max``) sitting of these entries."""
-        sittings = {run.sitting for runs in entries.values() for run in runs if run.ms}
+        sittings = _sittings(entries)
         if not sittings:
             raise DeviceError("the latency table is empty; measure its units first")
         return which(sittings)
@@ -329,6 +339,10 @@ class LatencyTable:
         if run.ms and run.slot >= len(readings[0]):
             raise ValueError("a run names a slot that its sitting does not have")
         return run
+
+
+def _sittings(entries: Mapping[str, list[Run]]) -> set[int]:
+    return {run.sitting for runs in entries.values() for run in runs if run.ms}
 
 
 def _to_json(entries: Mapping[str, list[Run]]) -> dict[str, list[dict[str, Any]]]:

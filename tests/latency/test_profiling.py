@@ -109,6 +109,12 @@ def test_plans_that_measure_nothing(rounds: int, seconds: float) -> None:
         measuring_plan(rounds, seconds)
 
 
+def test_a_plan_makes_as_many_rounds_as_a_search_unless_told() -> None:
+    usual = MeasuringPlan()
+    assert measuring_plan(None, usual.max_seconds) == usual
+    assert (measuring_plan(300, 10.0).rounds, measuring_plan(300, 10.0).max_rounds) == (300, 300)
+
+
 @pytest.mark.parametrize("check", [-1, 101])
 def test_checks_out_of_range(tmp_path: Path, check: int) -> None:
     with pytest.raises(MeasurementError, match="check is"):
