@@ -166,11 +166,8 @@ def held_out(sums: Numbers, elements: Numbers, whole: Numbers) -> Numbers:
     return predicted
 
 
-def main() -> None:
-    """Measure, compare, keep."""
-    args = arguments()
-    plan = MeasuringPlan(rounds=args.rounds)
-    networks = load_space(args.space).sample(args.networks, args.seed)
+def sums_of(networks: Sequence[Architecture], plan: MeasuringPlan) -> tuple[dict[str, Numbers], Numbers, float]:
+    """Each network's sum by every kind of part, its time whole, and the share of fused operators that others have."""
     runtime = load_runtime("onnxruntime")
     reference = runtime.prepare(published("mobilenet_v3_large"))
     with tempfile.TemporaryDirectory() as folder:
@@ -178,20 +175,24 @@ def main() -> None:
     blocks = list(dict.fromkeys(unit for a in networks for unit in units(a)))
     operators = [operator_graphs(a) for a in networks]
     distinct = list(dict.fromkeys(graph for graphs in operators for graph in graphs))
-    whole, _ = timed([runtime.prepare(a) for a in networks], reference, replace(plan, slot_size=8))
-    block_ms = dict(
-        zip(blocks, zip(*timed([runtime.prepare(u) for u in blocks], reference, plan), strict=True), strict=True)
-    )
-    operator_ms = dict(
-        zip(distinct, zip(*timed([operator_session(g) for g in distinct], reference, plan), strict=True), strict=True)
-    )
-    elements = np.array([entering_elements(units(a)).sum() for a in networks]) * 1e-6
+    whole, _ = timed([runtime.prepare(a) for a in networks], reference, replace(plan, slot_size=12))
+    block_ms = dict(zip(blocks, timed([runtime.prepare(u) for u in blocks], reference, plan)[1], strict=True))
+    operator_ms = dict(zip(distinct, timed([operator_session(g) for g in distinct], reference, plan)[1], strict=True))
     fused, share = fused_sums(profiles)
     sums = {
-        f"{len(blocks)} blocks": _sums([[block_ms[u] for u in units(a)] for a in networks]),
-        f"{len(distinct)} operators": _sums([[operator_ms[g] for g in graphs] for graphs in operators]),
+        f"{len(blocks)} blocks": np.array([sum(block_ms[u] for u in units(a)) for a in networks]),
+        f"{len(distinct)} operators": np.array([sum(operator_ms[g] for g in graphs) for graphs in operators]),
         "fused operators, by the profiler": fused,
     }
+    return sums, whole, share
+
+
+def main() -> None:
+    """Measure, compare, keep."""
+    args = arguments()
+    networks = load_space(args.space).sample(args.networks, args.seed)
+    sums, whole, share = sums_of(networks, MeasuringPlan(rounds=args.rounds))
+    elements = np.array([entering_elements(units(a)).sum() for a in networks]) * 1e-6
     found = {
         name: {"raw": compared(s, whole), "calibrated": compared(held_out(s, elements, whole), whole)}
         for name, s in sums.items()
@@ -209,11 +210,6 @@ def main() -> None:
         ]
     write_results("granularity", {"errors": found, "covered": share}, "\n".join(text), [args.seed])
     print("\n".join(text))
-
-
-def _sums(times: Sequence[Sequence[tuple[float, float]]]) -> Numbers:
-    """Sums of the parts' lower quartiles."""
-    return np.array([sum(lower for _, lower in parts) for parts in times])
 
 
 if __name__ == "__main__":
