@@ -10,9 +10,18 @@ import click
 
 from mnv3search.errors import InfeasibleError, Mnv3SearchError
 
-COMMANDS = ("run", "search", "netadapt", "count", "latency", "profile", "tables", "compare", "spaces", "devices", "device")
+COMMANDS = (
+    "run", "search", "netadapt", "count", "latency", "profile", "tables", "compare", "spaces", "devices", "device",
+)  # fmt: skip
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+KEPT_IN_FOLDERS = "the run's folder keeps what was finished: go on with its command and --resume DIR alone"
+KEPT_IN_TABLES = "the latency table keeps the layers that were measured: the same command goes on"
+KEPT = {
+    "run": KEPT_IN_FOLDERS, "search": KEPT_IN_FOLDERS, "netadapt": KEPT_IN_FOLDERS,
+    "profile": KEPT_IN_TABLES, "latency": KEPT_IN_TABLES,
+}  # fmt: skip
+"""What stays after Ctrl-C; other commands keep nothing."""
 
 
 class _LazyGroup(click.Group):
@@ -50,23 +59,23 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as done:
         code = done.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted; a run's folder keeps what was finished: go on with its command and --resume DIR alone")
+        _notice("; ".join(["interrupted", *_kept(arguments)]))
         code = EXIT_INTERRUPTED
     except click.ClickException as error:
-        _say(_click_message(error))
+        _error(_click_message(error))
         code = EXIT_BAD_INPUT
     except Mnv3SearchError as error:
         if "--json" in arguments and isinstance(error, InfeasibleError):
             figures = {"feasible": False, "fastest_ms": error.fastest_ms, "slowest_ms": error.slowest_ms}
             sys.stdout.write(json.dumps(figures) + "\n")
-        _say(str(error))
+        _error(str(error))
         code = EXIT_BAD_INPUT
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has gone: nothing is left to say, and no one to say it to
         code = 0
     except OSError as error:  # a full disk, a folder that went away, no permission
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"{where}{error.strerror or error}; what was written before is intact: mend that, then resume")
+        _error(f"{where}{error.strerror or error}; what was written before is intact: mend that, then resume")
         code = EXIT_BAD_INPUT
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -78,5 +87,14 @@ def _click_message(error: click.ClickException) -> str:
     return error.format_message() + hint
 
 
-def _say(text: str) -> None:
-    sys.stderr.write("error: " + " ".join(text.split()) + "\n" if not text.startswith("interrupted") else text + "\n")
+def _kept(arguments: list[str]) -> list[str]:
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    return [KEPT[command]] if command in KEPT else []
+
+
+def _error(text: str) -> None:
+    sys.stderr.write("error: " + " ".join(text.split()) + "\n")
+
+
+def _notice(text: str) -> None:
+    sys.stderr.write(text + "\n")

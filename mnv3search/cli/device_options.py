@@ -18,29 +18,36 @@ _STALE: Decorator = click.option(
 
 
 def measured_options(function: Any) -> Any:
-    """Add ``--runtime``, ``--threads`` and ``--precision``, which :func:`composed` joins to ``--device``."""
-    return _RUNTIME(_THREADS(_PRECISION(function)))
+    """Add ``--runtime``, ``--threads``, ``--precision`` and ``--allow-stale``; :func:`composed` takes their values."""
+    return _RUNTIME(_THREADS(_PRECISION(_STALE(function))))
 
 
-def stale_option(function: Any) -> Any:
-    """Add ``--allow-stale``, for :func:`~mnv3search.latency.devices.load_device`."""
-    return _STALE(function)
-
-
-def composed(device: str, runtime: str | None, threads: int | None, precision: str | None) -> str:
+def composed(
+    device: str, runtime: str | None, threads: int | None, precision: str | None, *, allow_stale: bool = False
+) -> str:
     """The device's text with the options in it: ``host`` and 2 threads give ``host:onnxruntime,threads=2``.
 
     Raises:
         UnknownNameError: no such runtime or precision.
         DeviceError: an option for a device that is not measured, or one that contradicts its text.
     """
-    if runtime is None and threads is None and precision is None:
+    options = {"--runtime": runtime, "--threads": threads, "--precision": precision, "--allow-stale": allow_stale}
+    given = [name for name, value in options.items() if value is not None and value is not False]
+    if not given:
         return device
     from mnv3search.errors import DeviceError
     from mnv3search.latency.device_spec import DeviceSpec
 
     if not DeviceSpec.names(device):
-        given = {"--runtime": runtime, "--threads": threads, "--precision": precision}
-        option = next(name for name, value in given.items() if value is not None)
-        raise DeviceError(f"{option} is for measured devices; device {device!r:.80} is not one: add --device host")
-    return str(DeviceSpec.parse(device).with_options(runtime, threads, precision))
+        raise DeviceError(f"{given[0]} is for measured devices; device {device!r:.80} is not one: add --device host")
+    return str(DeviceSpec.parse(device).with_options(runtime, threads, precision, stale=allow_stale))
+
+
+def composed_from(device: str, options: dict[str, Any]) -> str:
+    """The same with the values of :func:`measured_options` among a command's ``options``, from which they are taken.
+
+    Raises:
+        UnknownNameError, DeviceError: as :func:`composed`.
+    """
+    values = {name: options.pop(name) for name in ("runtime", "threads", "precision", "allow_stale")}
+    return composed(device, **values)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnv3search.cli.device_options import composed, measured_options, stale_option
+from mnv3search.cli.device_options import composed, measured_options
 from mnv3search.cli.output import json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 @measured_options
 @click.option("--whole", is_flag=True, help="On a measured device: time whole networks in turn, set against the first.")
 @click.option("--against", metavar="NETWORK", help="With --whole: set them against this one.")
-@stale_option
 @json_option
 def command(
     networks: tuple[str, ...],
@@ -35,9 +34,9 @@ def command(
     runtime: str | None,
     threads: int | None,
     precision: str | None,
+    allow_stale: bool,
     whole: bool,
     against: str | None,
-    allow_stale: bool,
     as_json: bool,
 ) -> None:
     """How long networks take, and how sure that is.
@@ -48,11 +47,11 @@ def command(
     """
     from mnv3search.latency.answers import latencies
 
-    text = composed(device, runtime, threads, precision)
+    text = composed(device, runtime, threads, precision, allow_stale=allow_stale)
     with ProgressLine(quiet=as_json) as line:
         line.stage("timing whole networks, in turn" if whole else "pricing networks")
         found = latencies(
-            networks, text, whole=whole, against=against, allow_stale=allow_stale,
+            networks, text, whole=whole, against=against,
             progress=lambda done, total, what: line.advance(done, what, total),
         )  # fmt: skip
     if as_json:
@@ -73,6 +72,8 @@ def _mapping(found: Latencies) -> dict[str, object]:
     content: dict[str, object] = {"device": found.device, "kind": found.kind, "networks": rows}
     if found.rounds is not None:
         content |= {"rounds": found.rounds, "against": found.against}
+    if found.notes:
+        content["notes"] = list(found.notes)
     return content
 
 
@@ -98,7 +99,10 @@ def _show(found: Latencies) -> None:
         if row.ratio is not None:
             cells += _ratio_cells(row.ratio, base=index == _base(found))
         table.add_row(*cells)
-    stdout_console().print(table)
+    console = stdout_console()
+    console.print(table)
+    for note in found.notes:
+        console.print(f"• {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _base(found: Latencies) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnv3search.cli import run_options as opt
+from mnv3search.cli.device_options import composed_from, measured_options
 
 if TYPE_CHECKING:
     from mnv3search.runs import RunSettings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @opt.target_option
 @opt.confidence_option
 @click.option("--device", default="pixel1", show_default=True, help="See mnv3search devices.")
+@measured_options
 @click.option("--evaluator", default="prior", show_default=True, help="Accuracy evaluator.")
 @opt.netadapt_options
 @opt.folder_options
@@ -45,6 +47,7 @@ def _settings(network: str | None, options: dict[str, Any]) -> RunSettings:
         raise click.UsageError("give a NETWORK and --target-latency, or --resume DIR")
     parse_target(target)
     parse_network(network)
-    load_device(options["device"])
+    device = composed_from(options.pop("device"), options)
+    load_device(device)
     load_evaluator(options["evaluator"])
-    return RunSettings(kind="netadapt", subject=network, target=target, **options)
+    return RunSettings(kind="netadapt", subject=network, target=target, device=device, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ EXIT_INTERRUPTED = 130
 @click.option(
     "--seconds", type=float, default=1_800.0, show_default=True, help="Stop after so long; call it again to go on."
 )
-@click.option("--rounds", type=int, default=40, show_default=True, help="Least calls of every layer.")
+@click.option("--rounds", type=int, help="Least calls of every layer.  [default: as many as a search makes]")
 @click.option(
     "--check", type=int, default=6, show_default=True, help="Unseen networks to time whole; 0 leaves that out."
 )
@@ -48,8 +49,9 @@ def command(
     runtime: str | None,
     threads: int | None,
     precision: str | None,
+    allow_stale: bool,
     seconds: float,
-    rounds: int,
+    rounds: int | None,
     check: int,
     out: Path | None,
     as_json: bool,
@@ -66,21 +68,23 @@ def command(
     from mnv3search.latency.profiling import measuring_plan
     from mnv3search.space import load_space
 
-    text = composed(device, runtime, threads, precision)
+    text = composed(device, runtime, threads, precision, allow_stale=allow_stale)
     if not DeviceSpec.names(text):
         raise DeviceError(f"device {text!r:.80} cannot be measured; give --device host or ssh://USER@BOARD")
     loaded, plan = load_space(space), measuring_plan(rounds, seconds)
-    measured = measured_device(DeviceSpec.parse(text), plan=plan)
+    spec = DeviceSpec.parse(text)
+    measured = measured_device(spec, plan=plan)
     profile = _measured(measured, loaded, check, quiet=as_json)
     folder = out or Path("runs") / f"profile-{_slug(loaded.name)}-{_slug(measured.name)}"
-    content = _write(profile, folder)
+    content = _write(profile, folder, str(replace(spec, stale=False)))
     if as_json:
         print_json(content)
     else:
-        _show(profile, space, folder)
+        _show(profile, space, str(spec), folder)
 
 
 def _measured(device: TableDevice, space: SearchSpace, check: int, *, quiet: bool) -> DeviceProfile:
+    from mnv3search.latency.busy import busy_sentence
     from mnv3search.latency.profiling import profile_device
 
     try:
@@ -90,6 +94,8 @@ def _measured(device: TableDevice, space: SearchSpace, check: int, *, quiet: boo
                 line.stage(stage)
                 return lambda done, total, what: line.advance(done, what, total)
 
+            if sentence := busy_sentence(device):
+                line.note(sentence)
             return profile_device(device, space, check, told)
     except KeyboardInterrupt:
         click.echo(f"interrupted; what was measured is kept in {device.path}: the same command goes on", err=True)
@@ -100,8 +106,8 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:80]
 
 
-def _write(profile: DeviceProfile, folder: Path) -> dict[str, object]:
-    """The folder's files and the note beside the table; gives what ``profile.json`` holds."""
+def _write(profile: DeviceProfile, folder: Path, text: str) -> dict[str, object]:
+    """The folder's files and the note beside the table of the device ``text``; gives what ``profile.json`` holds."""
     import json
 
     from mnv3search.files import write_text
@@ -116,24 +122,24 @@ def _write(profile: DeviceProfile, folder: Path) -> dict[str, object]:
         draw_profile(profile, folder / f"{PICTURE}.png", folder / f"{PICTURE}.svg")
     note = profile.note()
     if note is not None:
-        write_note(profile.table, note)
+        write_note(profile.table, replace(note, device=text))
     return content
 
 
-def _show(profile: DeviceProfile, space: str, folder: Path) -> None:
+def _show(profile: DeviceProfile, space: str, text: str, folder: Path) -> None:
     from rich.table import Table
 
     from mnv3search.report.profile_picture import headline
 
     title = f"{profile.space} on {profile.device}: {profile.machine}; {headline(profile)}"
     table = Table(title=title, show_header=False, box=None, title_justify="left", padding=(0, 2))
-    for label, text in _lines(profile, folder):
-        table.add_row(label, text)
+    for label, value in _lines(profile, folder):
+        table.add_row(label, value)
     console = stdout_console()
     console.print(table, markup=False, highlight=False)
     for warning in profile.warnings():
         console.print(f"• {warning}", markup=False, highlight=False, soft_wrap=True)
-    following = f"mnv3search run --space {space} --device {profile.device} --target-latency 0.8x"
+    following = f"mnv3search run --space {space} --device {text} --target-latency 0.8x"
     console.print(f"next: {following}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -148,7 +154,7 @@ def _lines(profile: DeviceProfile, folder: Path) -> list[tuple[str, str]]:
     lines = [
         ("layers", f"{layers}; at least {profile.rounds} calls each"),
         ("noise", f"one call is {percent(profile.noise)} off (median over the layers)"),
-        ("drift", f"the machine's pace wandered by {percent(profile.drift)} in the table's first sitting"),
+        ("drift", f"the machine's pace wandered by {percent(profile.drift)} in the table's last sitting"),
         (
             "calibration",
             f"± {percent(profile.calibration_error)} on {profile.calibration_networks} networks, each left out once",

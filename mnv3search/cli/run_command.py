@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from mnv3search.cli import run_options as opt
+from mnv3search.cli.device_options import composed_from
 
 if TYPE_CHECKING:
     from mnv3search.runs import RunSettings
@@ -48,7 +49,7 @@ def space_settings(kind: Literal["run", "search"], options: dict[str, Any]) -> R
         raise click.UsageError("give --space and --target-latency, or --resume DIR")
     parse_target(target)
     space = load_space(name)
-    device = options.pop("device") or space.device
+    device = composed_from(options.pop("device") or space.device, options)
     evaluator = options.pop("evaluator") or space.evaluator
     if evaluator is None:
         raise EvaluatorError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mnv3search.cli.device_options import measured_options
 from mnv3search.cli.output import json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
@@ -77,6 +78,7 @@ space_options = _together(
     target_option,
     confidence_option,
     device_option,
+    measured_options,
     evaluator_option,
     trials_option,
     seed_option,

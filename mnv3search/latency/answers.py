@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError
 from mnv3search.families import parse_network
+from mnv3search.latency.busy import busy_sentence
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.model import (
     Device,
@@ -43,13 +44,17 @@ class NetworkLatency:
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """Networks by one model; ``against`` is the one to which ratios are, ``rounds`` how often each was called."""
+    """Networks by one model.
+
+    ``against`` is the one to which ratios are, ``rounds`` how often each was called, ``notes`` what to know of it all.
+    """
 
     device: str
     kind: LatencyKind
     rows: Sequence[NetworkLatency]
     against: str | None = None
     rounds: int | None = None
+    notes: Sequence[str] = ()
 
 
 def latencies(
@@ -58,7 +63,6 @@ def latencies(
     *,
     whole: bool = False,
     against: str | None = None,
-    allow_stale: bool = False,
     progress: Progress | None = None,
 ) -> Latencies:
     """Latencies of networks as they are named on the command line.
@@ -68,7 +72,6 @@ def latencies(
         device: as :func:`~mnv3search.latency.devices.load_device` takes it.
         whole: time whole networks, interleaved, in place of the model's sums.
         against: the network to which ratios are, the first of ``names`` where not given; another one is timed as well.
-        allow_stale: see :func:`~mnv3search.latency.devices.load_device`.
         progress: told while something is measured.
 
     Raises:
@@ -79,20 +82,23 @@ def latencies(
         raise DeviceError(f"--against {against} compares networks that are timed whole, in turn; add --whole")
     shown = [*([against] if against is not None and against not in names else []), *names]
     networks = [parse_network(name) for name in shown]
-    model = load_device(device, allow_stale=allow_stale)
+    model = load_device(device)
+    sentence = busy_sentence(model)  # before it is made busy
+    notes = [] if sentence is None else [sentence]
     if whole:
         if not isinstance(model, WholeMeasurer):
             raise DeviceError(
                 f"--whole times networks on a machine; {device} cannot be timed here, use --device host or ssh://…"
             )
         timed = model.measure(networks, progress)
-        return _compared(model, shown, timed, shown.index(against) if against is not None else 0)
+        found = _compared(model, shown, timed, shown.index(against) if against is not None else 0)
+        return replace(found, notes=notes)
     if isinstance(model, Preparable):
         model.prepare(list(dict.fromkeys(part for a in networks for part in units(a))), progress)
     values = checked_latencies(model, networks)
     errors = model.latency_error_ms(networks)
     rows = [NetworkLatency(n, float(v), float(e)) for n, v, e in zip(shown, values, errors, strict=True)]
-    return Latencies(model.name, model.kind, rows)
+    return Latencies(model.name, model.kind, rows, notes=notes)
 
 
 def _compared(model: object, names: Sequence[str], timed: Sequence[WholeMeasurement], base: int) -> Latencies:

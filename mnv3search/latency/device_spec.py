@@ -10,12 +10,12 @@ from mnv3search.errors import DeviceError, UnknownNameError
 from mnv3search.latency.runtimes import MAX_THREADS, RUNTIMES, runtime_names
 from mnv3search.latency.runtimes.base import Precision
 
-HOST, SSH = "host", "ssh://"
+HOST, SSH, STALE = "host", "ssh://", "stale"
 DEFAULT_RUNTIME = "onnxruntime"
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 MAX_TEXT = 300
-FORM = "host[:RUNTIME][,int8][,threads=N] or ssh://[USER@]HOST[:PORT][,int8][,threads=N][,python=PATH]"
-_Key = Literal["runtime", "precision", "threads", "python"]
+FORM = "host[:RUNTIME][,int8][,threads=N][,stale] or ssh://[USER@]HOST[:PORT][,int8][,threads=N][,python=PATH][,stale]"
+_Key = Literal["runtime", "precision", "threads", "python", "stale"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class DeviceSpec:
         threads: of one call.
         address: ``ssh://[user@]host[:port]``; None for this machine.
         python: the other machine's Python; its own default where None.
+        stale: where the runtime's present version has no table, the newest of another version may answer.
 
     Raises:
         UnknownNameError: no such runtime or precision.
@@ -42,6 +43,7 @@ class DeviceSpec:
     threads: int = 1
     address: str | None = None
     python: str | None = None
+    stale: bool = False
 
     def __post_init__(self) -> None:
         if not _is_runtime(self.runtime):
@@ -66,8 +68,8 @@ class DeviceSpec:
     def parse(cls, text: str) -> DeviceSpec:
         """The spec of a text such as ``host:torch,threads=2``.
 
-        After the device, in any order: a runtime, ``fp32`` or ``int8``, ``threads=N``, and ``python=PATH`` for another
-        machine.
+        After the device, in any order: a runtime, ``fp32`` or ``int8``, ``threads=N``, ``stale``, and ``python=PATH``
+        for another machine.
 
         Raises:
             UnknownNameError: no such runtime or precision.
@@ -88,15 +90,22 @@ class DeviceSpec:
             words.insert(0, self.precision)
         if self.python is not None:
             words.append(f"python={self.python}")
+        if self.stale:
+            words.append(STALE)
         if self.address is not None:
             return ",".join([self.address, *words])
         named = [self.runtime] if words or self.runtime != DEFAULT_RUNTIME else []
         return ":".join([HOST, ",".join([*named, *words])]) if named else HOST
 
     def with_options(
-        self, runtime: str | None = None, threads: int | None = None, precision: str | None = None
+        self,
+        runtime: str | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+        *,
+        stale: bool = False,
     ) -> DeviceSpec:
-        """The same device with what is given here; None leaves a field as it is.
+        """The same device with what is given here; None, or ``stale`` unset, leaves a field as it is.
 
         Raises:
             UnknownNameError: no such runtime or precision.
@@ -109,7 +118,7 @@ class DeviceSpec:
             here = getattr(self, key)
             if here not in (getattr(usual, key), value):
                 raise DeviceError(f"--{key} {value} contradicts the device {self}; leave one of them away")
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes, stale=self.stale or stale)  # type: ignore[arg-type]
 
 
 def _fields(words: list[str], text: str) -> dict[_Key, object]:
@@ -130,12 +139,13 @@ def _field(word: str, text: str) -> tuple[_Key, object]:
         return "python", value
     if word in PRECISIONS:
         return "precision", word
+    if word == STALE:
+        return "stale", True
     if _is_runtime(word):
         return "runtime", word
     kind = "device option" if equals else "runtime or precision"
-    known = (
-        ["threads=N", *(["python=PATH"] if text.startswith(SSH) else [])] if equals else [*runtime_names(), *PRECISIONS]
-    )
+    options = ["threads=N", *(["python=PATH"] if text.startswith(SSH) else [])]
+    known = options if equals else [*runtime_names(), *PRECISIONS, STALE]
     raise UnknownNameError(kind, word, known, f"It stands in the device {text!r}; the form is {FORM}.")
 
 

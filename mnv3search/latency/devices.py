@@ -17,7 +17,7 @@ from mnv3search.latency.features import FEATURE_NAMES
 from mnv3search.latency.model import Device, LatencyKind
 from mnv3search.latency.roofline import RooflineDevice
 from mnv3search.latency.runtimes import runtime_names
-from mnv3search.latency.tables_on_disk import installed_version
+from mnv3search.latency.tables_on_disk import installed_version, plug_in
 
 FORMAT, VERSION = "mnv3search.device", 1
 MAX_BYTES = 10_000_000  # a device fitted to hundreds of networks holds them all
@@ -59,11 +59,19 @@ def describe_devices() -> tuple[DeviceDescription, ...]:
     roofline = DeviceDescription(
         "roofline:GMADDS,GBYTES", "estimated", "any device, from 10⁹ MAdds/s and 10⁹ bytes/s: a wide error"
     )
-    file = DeviceDescription("FILE.json", "estimated", f"your own profile: format {FORMAT}, version {VERSION}")
+    file = DeviceDescription(
+        "FILE.json",
+        "estimated",
+        "your own profile, or what mnv3search device made of your own times: a table where layers were timed "
+        f"(format {FORMAT}, version {VERSION})",
+    )
     return (*map(_described_profile, PROFILES), host, *hosts, options, remote, roofline, file)
 
 
 def _installed(runtime: str) -> str:
+    package = plug_in(runtime)
+    if package is not None:
+        return f"{runtime}, of the package {package}"
     version = installed_version(runtime)
     return f"{runtime}, which is not installed" if version is None else f"{runtime} {version}"
 
@@ -83,24 +91,24 @@ def _held_out(details: Mapping[str, object]) -> str:
     return f"mean {min(errors):.0f} to {max(errors):.0f} % by family" if errors else ""
 
 
-def load_device(text: str, *, allow_stale: bool = False) -> Device:
+def load_device(text: str) -> Device:
     """The device of this name, roofline, profile file or machine.
 
     Args:
         text: ``pixel1``, ``pixel2``, ``pixel3``, ``host``, ``host:torch``, ``host:openvino,int8,threads=2``,
-            ``ssh://user@board:2222,threads=4`` (see :class:`~mnv3search.latency.device_spec.DeviceSpec`),
-            ``roofline:GMADDS,GBYTES`` or a path that ends in ``.json``.
-        allow_stale: a measured device whose runtime was upgraded answers from the newest table of another version.
+            ``ssh://user@board:2222,threads=4``, ``host,stale`` (see
+            :class:`~mnv3search.latency.device_spec.DeviceSpec`), ``roofline:GMADDS,GBYTES`` or a path that ends in
+            ``.json``.
 
     Raises:
         UnknownNameError: none of these; the message names the nearest.
-        DeviceError: a profile, roofline or machine that cannot be read, reached or used; no table for ``allow_stale``.
+        DeviceError: a profile, roofline or machine that cannot be read, reached or used.
         MissingDependencyError: the runtime is not installed.
     """
     if text in PROFILES:
         return _parse((_profile(text)).read_bytes(), f"the embedded profile {text}", text)
     if DeviceSpec.names(text):
-        return _measured(DeviceSpec.parse(text), allow_stale=allow_stale)
+        return _measured(DeviceSpec.parse(text))
     if text.endswith(".json"):
         path = Path(text)
         return _parse(_read(path), str(path), path.stem)
@@ -110,10 +118,10 @@ def load_device(text: str, *, allow_stale: bool = False) -> Device:
     raise UnknownNameError("device", text, device_names(), _HINT)
 
 
-def _measured(spec: DeviceSpec, *, allow_stale: bool) -> Device:
+def _measured(spec: DeviceSpec) -> Device:
     """Measuring is loaded only where it is used."""
     made: Any = importlib.import_module("mnv3search.latency.measured_devices")
-    return cast("Device", made.measured_device(spec, allow_stale=allow_stale))
+    return cast("Device", made.measured_device(spec))
 
 
 def _profile(name: str) -> Any:

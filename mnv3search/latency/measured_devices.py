@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +19,14 @@ from mnv3search.latency.tables_on_disk import stale_table_for
 
 
 def measured_device(
-    spec: DeviceSpec, *, allow_stale: bool = False, cache_dir: Path | None = None, plan: MeasuringPlan | None = None
+    spec: DeviceSpec, *, cache_dir: Path | None = None, plan: MeasuringPlan | None = None
 ) -> TableDevice:
     """The device of ``spec``, under its canonical text.
 
     Args:
-        spec: what is timed where.
-        allow_stale: where the runtime's present version has no table, the newest of another version answers, and the
-            name says so; it is never added to, as times of two versions are not to be mixed.
+        spec: what is timed where; where it is ``stale`` and the runtime's present version has no table, the newest of
+            another version answers, and the name says so; it is never added to, as times of two versions are not to be
+            mixed.
         cache_dir: where the tables lie; the default one where not given.
         plan: how much is measured.
 
@@ -33,13 +34,14 @@ def measured_device(
         DeviceError: the machine cannot be reached or the table is damaged.
         MissingDependencyError: the runtime is not installed.
     """
-    runtime, name = runtime_of(spec), str(spec)
+    runtime, name = runtime_of(spec), str(replace(spec, stale=False))
     device = TableDevice(runtime, cache_dir=cache_dir, plan=plan, name=name)
-    former = stale_table_for(device.table.key, cache_dir) if allow_stale and not len(device.table) else None
+    former = stale_table_for(device.table.key, cache_dir) if spec.stale and not len(device.table) else None
     if former is not None and former.key is not None:
         old = former.key.runtime_version
         stale = f"{name} (table of {runtime.name} {old})"
-        return TableDevice(FormerVersion(runtime, old), cache_dir=cache_dir, plan=plan, name=stale)
+        device = TableDevice(FormerVersion(runtime, old), cache_dir=cache_dir, plan=plan, name=stale)
+        device.plan = replace(device.plan, rounds=1)  # what it holds answers: no more calls can be added
     return device
 
 
@@ -69,6 +71,12 @@ class FormerVersion:
         self.precision: Precision = runtime.precision
         if isinstance(runtime, TakesTurns):
             self.time_in_turn = runtime.time_in_turn
+
+    @property
+    def load_average(self) -> float | None:
+        """Of the other machine; None of this one."""
+        found: float | None = getattr(self._runtime, "load_average", None)
+        return found
 
     @property
     def machine(self) -> Fingerprint:

@@ -189,9 +189,10 @@ def profile_device(device: TableDevice, space: SearchSpace, check: int, told: To
     seconds = time.monotonic() - start
     tried = _tried(device, space, check, told) if check else []
     runtime, table = device.runtime, device.table
+    rounds = min(table.rounds_of(unit_key(unit)) for unit in parts)
     return DeviceProfile(
         space.name, device.name, machine_of(runtime), runtime.name, runtime.version, runtime.threads, runtime.precision,
-        len(parts), lacking, device.plan.rounds, seconds, _noise(device, parts), table.level_error,
+        len(parts), lacking, rounds, seconds, _noise(device, parts), table.level_error,
         calibration.networks, calibration.relative_std, table.halves_disagreement, tried, device.path,
     )  # fmt: skip
 

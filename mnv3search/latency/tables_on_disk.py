@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mnv3search.errors import RunError
 from mnv3search.files import write_text
 from mnv3search.latency.device_spec import DEFAULT_RUNTIME
 from mnv3search.latency.fingerprint import Fingerprint, this_machine
+from mnv3search.latency.runtimes import ENTRY_POINT_GROUP, RUNTIMES
 from mnv3search.latency.table import FORMAT, VERSION, TableKey, default_cache_dir
 
 HEAD_BYTES = 1 << 16  # the format, the version, the key and what else stands before the times
@@ -194,17 +195,27 @@ def installed_version(runtime: str) -> str | None:
         return None
 
 
+def plug_in(runtime: str) -> str | None:
+    """The package, with its version, that registers a runtime beside this program's own; None where none does."""
+    if runtime in RUNTIMES:
+        return None
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=runtime):
+        return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
+    return None
+
+
 def _staleness(table: TableOnDisk, now: datetime, here: Fingerprint) -> str:
     key = table.key
     if key is None:
         return ""
     if key.device != here:
         return "of another machine"
-    installed = installed_version(key.runtime)
-    if installed is None:
-        return f"{key.runtime} is not installed"
-    if _release(installed) != _release(key.runtime_version):
-        return f"{key.runtime} is now {installed}"
+    if plug_in(key.runtime) is None:  # of these only the runtime itself, made, tells its version
+        installed = installed_version(key.runtime)
+        if installed is None:
+            return f"{key.runtime} is not installed"
+        if _release(installed) != _release(key.runtime_version):
+            return f"{key.runtime} is now {installed}"
     days = (now - table.measured_at).days
     return f"{days} days old" if days > OLD_DAYS else ""
 

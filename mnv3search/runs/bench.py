@@ -9,6 +9,7 @@ from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, Origin
 from mnv3search.errors import RunError
+from mnv3search.latency.busy import busy_sentence
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.model import Device
 from mnv3search.latency.target import parse_target
@@ -46,6 +47,8 @@ class Bench:
         memory = RememberingEvaluator(load_evaluator(folder.settings.evaluator))
         logged = LoggingEvaluator(memory, folder.evaluations)
         judge = Judge.by(device or load_device(folder.device), logged, progress)
+        if sentence := busy_sentence(judge.device):
+            progress.note(sentence)
         decisions, timings = Decisions(folder.decisions), Timings(judge, folder.measured)
         return Bench(folder, judge, memory, logged, decisions, timings, progress, time.monotonic())
 

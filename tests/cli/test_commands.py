@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mnv3search.cli import COMMANDS
+from mnv3search.cli import COMMANDS, cli
 
 Invoke = Callable[..., Any]
 
@@ -26,6 +26,31 @@ def test_every_command_has_help_with_examples(invoke: Invoke, command: str) -> N
     outcome = invoke(command, "--help")
     assert outcome.code == 0
     assert f"mnv3search {command}" in outcome.out.split("Examples:")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (("run", "--space", "mnv3_large"), "; the run's folder keeps what was finished"),
+        (("search", "--resume", "r"), "; the run's folder keeps what was finished"),
+        (("netadapt", "mobilenet_v2"), "; the run's folder keeps what was finished"),
+        (("latency", "mobilenet_v2"), "; the latency table keeps the layers that were measured"),
+        (("profile", "--space", "mnv3_large"), "; the latency table keeps the layers that were measured"),
+        (("compare", "run"), "\n"),
+        (("count", "search.json"), "\n"),
+        ((), "\n"),
+    ],
+)
+def test_an_interrupt_says_what_is_kept(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], kept: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", interrupted)
+    outcome = invoke(*words)
+    assert (outcome.code, outcome.out) == (130, "")
+    assert outcome.err.startswith(f"interrupted{kept}")
 
 
 def test_count_json(invoke: Invoke) -> None:

@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 from latency_fakes import KnownRuntime
 
+from mnv3search.architecture_json import dump_architecture
 from mnv3search.latency import measured_devices
 from mnv3search.latency.device_spec import DeviceSpec
 from mnv3search.latency.runtimes import Runtime
 from mnv3search.latency.table_device import TableDevice
+from mnv3search.space import load_space
 
 Invoke = Callable[..., Any]
 PROFILE = ("profile", "--space", "ofa_mbv3", "--rounds", "17", "--check", "3")
+SEARCH = ("search", "--space", "mnv3_large", "--target-latency", "50ms")
+NETADAPT = ("netadapt", "mobilenet_v2", "--target-latency", "0.8x")
 
 
 class Machine:
@@ -25,11 +29,13 @@ class Machine:
 
     version = "1"
     stop_after: int | None = None
+    load_average: float | None = None
 
     def runtime(self, spec: DeviceSpec) -> Runtime:
         runtime = KnownRuntime(stop_after=self.stop_after)
         runtime.version, runtime.name = self.version, spec.runtime
         runtime.threads, runtime.precision = spec.threads, spec.precision
+        runtime.load_average = self.load_average  # type: ignore[attr-defined]
         return runtime
 
 
@@ -98,11 +104,16 @@ def test_devices_names_the_held_out_errors_of_profiles(invoke: Invoke) -> None:
     assert devices["host"]["held_out"] is None
 
 
-def test_an_upgrade_measures_anew_unless_a_stale_table_is_allowed(invoke: Invoke, machine: Machine) -> None:
+def test_an_upgrade_measures_anew_unless_a_stale_table_is_allowed(
+    invoke: Invoke, machine: Machine, tmp_path: Path
+) -> None:
     invoke(*PROFILE)
     machine.version = "2"
     latency = ("latency", "--device", "host", "--json")
-    stale = json.loads(invoke(*latency, "mobilenet_v3_large", "--allow-stale").out)
+    (tmp_path / "net.json").write_text(dump_architecture(load_space("ofa_mbv3").sample(1, seed=5)[0]))
+    found = invoke(*latency, "net.json", "--allow-stale")
+    assert found.code == 0, found.err
+    stale = json.loads(found.out)
     assert stale["device"] == "host (table of onnxruntime 1)"
     lacking = invoke(*latency, "mobilenet_v2@0.35", "--allow-stale")  # its layers are not in it, and none is added
     assert (lacking.code, "leave --allow-stale away" in lacking.err) == (2, True)
@@ -110,6 +121,57 @@ def test_an_upgrade_measures_anew_unless_a_stale_table_is_allowed(invoke: Invoke
     assert table["runtime_version"] == "1"
     assert json.loads(invoke(*latency, "mobilenet_v3_large").out)["device"] == "host"
     assert "of them measured now" in invoke(*PROFILE).out
+
+
+def test_a_profile_of_a_former_versions_table_says_so_and_leads_on(invoke: Invoke, machine: Machine) -> None:
+    invoke(*PROFILE)
+    machine.version = "2"
+    shown = invoke(*PROFILE, "--allow-stale")
+    assert shown.code == 0, shown.err
+    assert "host (table of onnxruntime 1)" in shown.out
+    assert "nothing was measured again" in shown.out
+    assert "next: mnv3search run --space ofa_mbv3 --device host:onnxruntime,stale --target" in shown.out
+    (table,) = json.loads(invoke("devices", "--json").out)["tables"]
+    assert (table["device"], table["runtime_version"]) == ("host", "1")
+
+
+def test_a_run_keeps_the_device_with_its_options_and_goes_on_with_them(
+    invoke: Invoke, machine: Machine, tmp_path: Path
+) -> None:
+    search = ("search", "--space", "ofa_mbv3", "--target-latency", "0.9x", "--trials", "30", "--json")
+    options = ("--device", "host", "--runtime", "torch", "--threads", "2")
+    fresh = invoke(*search, *options, "--out", "fresh")
+    assert fresh.code == 0, fresh.err
+    machine.version = "2"
+    first = invoke(*search, *options, "--allow-stale", "--out", "r")
+    assert first.code == 0, first.err
+    manifest = (tmp_path / "r" / "manifest.json").read_text()
+    assert '"host:torch,threads=2,stale"' in manifest
+    best = json.loads((tmp_path / "r" / "best.json").read_text())
+    assert best["device"] == "host:torch,threads=2 (table of torch 1)"
+    again = invoke("search", "--resume", "r", "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["best"]["architecture"] == json.loads(first.out)["best"]["architecture"]
+    assert len(json.loads(invoke("devices", "--json").out)["tables"]) == 1
+
+
+def test_a_busy_board_is_said_once(invoke: Invoke, machine: Machine) -> None:
+    machine.load_average = 1000.0
+    assert invoke(*PROFILE).err.count("the board is busy: its load average was 1000.0") == 1
+    latency = ("latency", "mobilenet_v3_small", "--device", "host", "--whole")
+    assert invoke(*latency).out.count("the board is busy") == 1
+    (note,) = json.loads(invoke(*latency, "--json").out)["notes"]
+    assert note.startswith("the board is busy")
+    machine.load_average = 0.0
+    assert "busy" not in invoke(*latency).out
+
+
+def test_latency_interrupted_speaks_of_the_table(invoke: Invoke, machine: Machine) -> None:
+    machine.stop_after = 50
+    stopped = invoke("latency", "mobilenet_v3_small", "--device", "host")
+    assert stopped.code == 130
+    assert stopped.err.splitlines()[-1].startswith("interrupted; the latency table keeps")
+    assert "--resume" not in stopped.err
 
 
 def test_networks_against_each_other(invoke: Invoke, machine: Machine) -> None:
@@ -141,6 +203,13 @@ def test_networks_against_each_other(invoke: Invoke, machine: Machine) -> None:
         (("profile", "--space", "mnv3_small", "--check", "-1"), ("check is -1",)),
         (("profile",), ("--space",)),
         (("latency", "mobilenet_v2", "--threads", "2"), ("--threads", "pixel1", "--device host")),
+        (("latency", "mobilenet_v2", "--allow-stale"), ("--allow-stale", "pixel1", "--device host")),
+        ((*SEARCH, "--runtime", "torch"), ("--runtime", "pixel1", "--device host")),
+        ((*SEARCH, "--allow-stale"), ("--allow-stale", "pixel1", "--device host")),
+        ((*SEARCH, "--device", "host", "--precision", "int4"), ("int4", "int8")),
+        ((*SEARCH, "--device", "host:torch", "--runtime", "openvino"), ("contradicts",)),
+        ((*NETADAPT, "--threads", "2"), ("--threads", "pixel1", "--device host")),
+        ((*NETADAPT, "--device", "host", "--runtime", "onnxrutime"), ("onnxrutime", "onnxruntime")),
         (("latency", "mobilenet_v2", "--against", "mnasnet_a1"), ("--whole",)),
         (("latency", "mobilenet_v2", "--device", "ssh://-x@board"), ("-x@board",)),
     ],

@@ -21,8 +21,8 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnownRuntime:
     """``host`` is a made-up machine whose pace wanders by a half."""
     runtime = KnownRuntime(pace=lambda call: 1 + 0.5 * (call // 40 % 3))
 
-    def load(text: str, *, allow_stale: bool = False) -> Any:
-        assert (text, allow_stale) == ("host", False)
+    def load(text: str) -> Any:
+        assert text == "host"
         return known_device(runtime, tmp_path)
 
     monkeypatch.setattr(answers, "load_device", load)

@@ -26,6 +26,13 @@ from mnv3search.latency.device_spec import DeviceSpec
             "host:openvino,int8,threads=2",
         ),
         ("host:fp32,threads=1", {}, "host"),
+        ("host,stale", {"stale": True}, "host:onnxruntime,stale"),
+        ("host:stale,int8", {"stale": True, "precision": "int8"}, "host:onnxruntime,int8,stale"),
+        (
+            "ssh://board,stale,threads=2",
+            {"address": "ssh://board", "stale": True, "threads": 2},
+            "ssh://board,threads=2,stale",
+        ),
         ("ssh://board", {"address": "ssh://board"}, "ssh://board"),
         ("ssh://pi@board:2222,int8", {"address": "ssh://pi@board:2222", "precision": "int8"}, None),
         ("ssh://[fe80::1%eth0]:22", {"address": "ssh://[fe80::1%eth0]:22"}, None),
@@ -42,11 +49,16 @@ def test_what_a_text_says(text: str, fields: dict[str, Any], canonical: str | No
     assert str(spec) == (text if canonical is None else canonical)
 
 
-@given(st.sampled_from(["onnxruntime", "torch", "openvino"]), st.integers(1, 1024), st.sampled_from(["fp32", "int8"]))
-def test_a_spec_reads_back(runtime: str, threads: int, precision: Any) -> None:
-    spec = DeviceSpec(runtime, precision, threads)
+@given(
+    st.sampled_from(["onnxruntime", "torch", "openvino"]),
+    st.integers(1, 1024),
+    st.sampled_from(["fp32", "int8"]),
+    st.booleans(),
+)
+def test_a_spec_reads_back(runtime: str, threads: int, precision: Any, stale: bool) -> None:
+    spec = DeviceSpec(runtime, precision, threads, stale=stale)
     assert DeviceSpec.parse(str(spec)) == spec
-    elsewhere = DeviceSpec("onnxruntime", precision, threads, "ssh://a@b:1", "python3.12")
+    elsewhere = DeviceSpec("onnxruntime", precision, threads, "ssh://a@b:1", "python3.12", stale)
     assert DeviceSpec.parse(str(elsewhere)) == elsewhere
 
 
@@ -64,6 +76,8 @@ def test_a_spec_reads_back(runtime: str, threads: int, precision: Any) -> None:
         ("host:threads=99999999999999999999", ("whole number",)),
         ("host:torch,openvino", ("runtime twice",)),
         ("host:threads=2,threads=2", ("threads twice",)),
+        ("host,stale,stale", ("stale twice",)),
+        ("host:stael", ("stael", "did you mean stale")),
         ("host:python=/usr/bin/python3", ("another machine",)),
         ("ssh://", ("board",)),
         ("ssh://-oProxyCommand=x@board", ("address",)),
@@ -92,6 +106,9 @@ def test_options_join_the_text() -> None:
     host = DeviceSpec()
     assert str(host.with_options(runtime="torch", threads=2)) == "host:torch,threads=2"
     assert host.with_options() == host
+    stale = host.with_options(stale=True)
+    assert str(stale) == "host:onnxruntime,stale"
+    assert stale.with_options(threads=2, stale=False).stale
     board = DeviceSpec.parse("ssh://board,threads=4")
     assert str(board.with_options(precision="int8", threads=4)) == "ssh://board,int8,threads=4"
 

@@ -31,13 +31,15 @@ KEY = TableKey(this_machine(), "onnxruntime", INSTALLED, 1, "fp32", "a reference
 NOTE = TableNote("host", "2026-01-31T10:00:00+00:00", 6, 0.012, 0.038, "mnv3_large", 711)
 
 
-def saved(key: TableKey, cache: Path, rounds: int = 3) -> Path:
+def saved(key: TableKey, cache: Path, rounds: int = 3, moment: str | None = None) -> Path:
     table = LatencyTable(key)
     runs = table.start_sitting({"a unit": 0})
     for _ in range(rounds):
         table.add_round(runs, Round(np.array([1.0]), np.array([2.0])))
     path = table_path(key, cache)
     table.save(path)
+    if moment is not None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"measured_at": moment}))
     return path
 
 
@@ -125,14 +127,24 @@ def test_large_tables_are_not_read_whole(tmp_path: Path) -> None:
 
 
 def test_the_newest_comes_first(tmp_path: Path) -> None:
-    old, new = saved(KEY, tmp_path), saved(replace(KEY, threads=2), tmp_path)
-    os.utime(old, (1_700_000_000, 1_700_000_000))
+    new = saved(replace(KEY, threads=2), tmp_path, moment="2025-03-02T10:00:00+00:00")
+    old = saved(KEY, tmp_path, moment="2025-03-02T09:00:00+00:00")  # written later, as by a copy
     assert [table.path for table in tables_on_disk(tmp_path)] == [new, old]
+    assert tables_on_disk(tmp_path)[0].measured_at == datetime(2025, 3, 2, 10, tzinfo=UTC)
+
+
+def test_a_table_that_does_not_say_when_has_its_files_time(tmp_path: Path) -> None:
+    path = saved(KEY, tmp_path, moment="yesterday")
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    (found,) = tables_on_disk(tmp_path)
+    assert found.measured_at == datetime.fromtimestamp(1_700_000_000, UTC)
 
 
 def test_a_former_version_is_found_the_newest_and_only_otherwise_alike(tmp_path: Path) -> None:
-    old, newer = (saved(replace(KEY, runtime_version=version), tmp_path) for version in ("0.1", "0.2"))
-    os.utime(old, (1_700_000_000, 1_700_000_000))
+    newer, _ = (
+        saved(replace(KEY, runtime_version=version), tmp_path, moment=f"2025-03-0{day}T10:00:00+00:00")
+        for version, day in (("0.2", 2), ("0.1", 1))
+    )
     saved(KEY, tmp_path)
     found = stale_table_for(KEY, tmp_path)
     assert found is not None

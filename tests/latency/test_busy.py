@@ -1,0 +1,37 @@
+"""What is said of another machine that has work of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from latency_fakes import KnownRuntime, known_device
+
+from mnv3search.latency.busy import busy_sentence
+from mnv3search.latency.devices import load_device
+from mnv3search.latency.fingerprint import Fingerprint
+from mnv3search.latency.measured_devices import FormerVersion
+
+
+class Board(KnownRuntime):
+    """Another machine with four cores."""
+
+    machine = Fingerprint("a board's CPU", 4, "aarch64")
+
+    def __init__(self, load_average: float | None) -> None:
+        super().__init__()
+        self.load_average = load_average
+
+
+@pytest.mark.parametrize(("load", "busy"), [(None, False), (0.0, False), (2.0, False), (2.1, True), (40.0, True)])
+def test_more_than_half_of_its_cores(load: float | None, busy: bool, tmp_path: Path) -> None:
+    for runtime in (Board(load), FormerVersion(Board(load), "0")):
+        sentence = busy_sentence(known_device(runtime, tmp_path))
+        assert (sentence is not None) is busy
+        if sentence is not None:
+            assert f"the board is busy: its load average was {load:.1f} on 4 cores" in sentence
+
+
+def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
+    assert busy_sentence(known_device(KnownRuntime(), tmp_path)) is None
+    assert busy_sentence(load_device("pixel1")) is None
