@@ -14,7 +14,9 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("mnv3search", "numpy", "scipy", "torch", "torchvision", "onnx", "onnxruntime", "openvino", "optuna", "fvcore", "timm")
+PACKAGES = (
+    "mnv3search", "numpy", "scipy", "torch", "torchvision", "onnx", "onnxruntime", "openvino", "optuna", "fvcore", "timm",
+)  # fmt: skip
 
 
 def write_results(name: str, numbers: Mapping[str, object], readme: str, seeds: Sequence[int] = ()) -> Path:
