@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
-    "mnv3search", "numpy", "scipy", "torch", "torchvision", "onnx", "onnxruntime", "openvino", "optuna", "fvcore", "timm",
+    "mnv3search", "numpy", "scipy", "torch", "torchvision", "onnx", "onnxruntime", "openvino", "optuna", "fvcore",
+    "timm",
 )  # fmt: skip
 
 
