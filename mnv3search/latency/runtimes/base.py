@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,18 @@ def graph_of(subject: Subject) -> bytes:
     if isinstance(subject, Architecture):
         return network_graph(subject, WEIGHT_SEED)
     return unit_graph(subject, WEIGHT_SEED)
+
+
+def import_onnxruntime() -> Any:
+    """The package, its telemetry (on by default from 1.29 on) switched off: it sends, and works beside what is timed.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 @runtime_checkable

@@ -16,7 +16,14 @@ import numpy as np
 
 from mnv3search.errors import MeasurementError, MissingDependencyError
 from mnv3search.graph import INPUT_NAME
-from mnv3search.latency.runtimes.base import IMAGE_SEED, Precision, Subject, graph_of, input_shape
+from mnv3search.latency.runtimes.base import (
+    IMAGE_SEED,
+    Precision,
+    Subject,
+    graph_of,
+    import_onnxruntime,
+    input_shape,
+)
 
 CALIBRATION_SEEDS = (IMAGE_SEED, IMAGE_SEED + 1, IMAGE_SEED + 2)
 _PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")  # norms are folded and shapes known: nothing to prepare
@@ -40,6 +47,7 @@ def int8_graph_of(subject: Subject) -> bytes:
         MeasurementError: the quantiser refuses the graph.
     """
     try:
+        import_onnxruntime()
         from onnxruntime import quantization
     except ImportError:
         raise MissingDependencyError("onnxruntime", "int8") from None

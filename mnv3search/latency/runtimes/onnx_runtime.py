@@ -15,6 +15,7 @@ from mnv3search.latency.runtimes.base import (
     Session,
     Subject,
     clock_of,
+    import_onnxruntime,
     input_image,
 )
 from mnv3search.latency.runtimes.int8 import graph_in
@@ -35,7 +36,7 @@ class OnnxRuntime:
 
     def __init__(self, threads: int = 1, precision: Precision = "fp32") -> None:
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError:
             raise MissingDependencyError("onnxruntime", "measuring this machine") from None
         self._ort: Any = onnxruntime
