@@ -154,10 +154,7 @@ class LatencyTable:
 
     @property
     def halves_disagreement(self) -> float:
-        """By how much odd and even rounds disagree, a share; 0 of an empty table.
-
-        The worse of the last sitting of units and the last of networks: a bad one of before is held against none.
-        """
+        """By how much odd and even rounds disagree, a share, in the last sittings of units and of networks; or 0."""
         last = {max(found) for found in map(_sittings, (self._units, self._networks)) if found}
         by_sitting: dict[int, list[FloatArray]] = {}
         for run in itertools.chain(*self._units.values(), *self._networks.values()):
@@ -227,9 +224,7 @@ class LatencyTable:
 
     @property
     def level_error(self) -> float:
-        """How far the machine's pace at another moment is from the level: one standard deviation, as a share.
-
-        By the last sitting of units.
+        """How far the pace is at another moment, by the last sitting of units: one standard deviation, as a share.
 
         Raises:
             DeviceError: no unit has been measured.
