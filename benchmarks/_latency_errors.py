@@ -82,8 +82,9 @@ def _details(found: Mapping[str, Any]) -> list[str]:
             f"rounds of each, in {found['seconds']:.0f} s; asked again {found['seconds_again']:.1f} s, "
             f"{found['entries_measured_again']} measured again. A repeat of a unit spreads by "
             f"{found['unit_spread_percent']:.1f} %, odd and even rounds disagree by "
-            f"{found['halves_disagree_percent']:.1f} %, the machine's pace varied "
-            f"by {found['pace_varied_percent']:.1f} %. Held-out error of the calibration {found['held_out_percent']:.1f} %."
+            f"{found['halves_disagree_percent']:.1f} %, the machine's pace varied  by "
+            f"{found['pace_varied_percent']:.1f} %. Held-out error of the calibration "
+            f"{found['held_out_percent']:.1f} %."
         )
     shares = 100 * found["within_one_stated"], 100 * found["within_two_stated"]
     lines.append(

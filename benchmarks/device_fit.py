@@ -23,9 +23,9 @@ from benchmarks.row_data import DATA_VARIABLE, data_folder, ofa_architecture
 from mnv3search.architecture import Architecture, HeadSpec, StemSpec, make_divisible, out_size
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import Unit, units
-from mnv3search.latency.fit import PARAMETERS, FitOptions, LatencyRow, design
-from mnv3search.latency.fit import fit as fit_features
-from mnv3search.latency.whole_fit import fit_whole_networks
+from mnv3search.latency.estimated.fit import PARAMETERS, FitOptions, LatencyRow, design
+from mnv3search.latency.estimated.fit import fit as fit_features
+from mnv3search.latency.fitted.whole_fit import fit_whole_networks
 
 _INTRODUCTION = """# A device fitted to whole-network timings
 

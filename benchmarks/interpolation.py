@@ -27,11 +27,11 @@ from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture, BlockSpec, SqueezeExciteSpec
 from mnv3search.cost.units import Unit, units
 from mnv3search.families import published
-from mnv3search.latency.interpolation import UNIT_ERROR, Axis, Families, at_width, grid_neighbours, width_of
 from mnv3search.latency.keys import network_key, network_of_key
-from mnv3search.latency.measure import MeasuringPlan, levelled, rounds
+from mnv3search.latency.measured.interpolation import UNIT_ERROR, Axis, Families, at_width, grid_neighbours, width_of
+from mnv3search.latency.measured.measure import MeasuringPlan, levelled, rounds
+from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.runtimes import Session, Subject, load_runtime
-from mnv3search.latency.table_device import TableDevice
 from mnv3search.layer_search import Step, netadapt
 from mnv3search.space import load_space
 

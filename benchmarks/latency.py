@@ -26,8 +26,8 @@ from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
 from mnv3search.families import parse_network
 from mnv3search.latency.keys import network_of_key, unit_key
+from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.space_prices import prepare_for_space
-from mnv3search.latency.table_device import TableDevice
 from mnv3search.space import load_space
 
 RUNTIMES = ("onnxruntime", "openvino", "torch")

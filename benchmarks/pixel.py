@@ -21,7 +21,8 @@ import numpy as np
 from benchmarks import _roofline_fit
 from benchmarks._results import ROOT, write_results
 from mnv3search.families import published
-from mnv3search.latency.campaigns import (
+from mnv3search.latency.devices import FORMAT, VERSION
+from mnv3search.latency.estimated.campaigns import (
     FITTED_DEVICES,
     HeldOut,
     calibrate,
@@ -34,9 +35,8 @@ from mnv3search.latency.campaigns import (
     network_out,
     one_out,
 )
-from mnv3search.latency.devices import FORMAT, VERSION
-from mnv3search.latency.features import FEATURES
-from mnv3search.latency.fit import PARAMETERS, Fit, design
+from mnv3search.latency.estimated.features import FEATURES
+from mnv3search.latency.estimated.fit import PARAMETERS, Fit, design
 
 PROFILES = ROOT / "mnv3search" / "latency" / "profiles"
 GOALS = {("v5", "mobilenet_v3"): 3.2, ("v1", "mobilenet_v3"): 3.7, ("zoo", "mobilenet_v2"): 4.5}
@@ -210,7 +210,7 @@ def _readme(pages: Sequence[str]) -> str:
         [
             "# The Pixel profiles against published latencies",
             "",
-            "Bounded, robust least squares in relative error; see `mnv3search/latency/fit.py`. " + ERROR_NOTE,
+            "Bounded, robust least squares in relative error; see `mnv3search/latency/estimated/fit.py`. " + ERROR_NOTE,
             "",
             "The features, the weighting of outliers and the reading of the preprint's rows were chosen among about 30 "
             "variants by their leave-one-out errors on these same rows of Pixel 1, so those errors are optimistic: the "

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from mnv3search.families import parse_network as parse_network
     from mnv3search.families import published as published
     from mnv3search.latency.devices import load_device as load_device
+    from mnv3search.latency.estimated.roofline import RooflineDevice as RooflineDevice
     from mnv3search.latency.model import LatencyModel as LatencyModel
-    from mnv3search.latency.roofline import RooflineDevice as RooflineDevice
     from mnv3search.layer_search import NetAdaptOptions as NetAdaptOptions
     from mnv3search.layer_search import NetAdaptResult as NetAdaptResult
     from mnv3search.layer_search import netadapt as netadapt
@@ -62,7 +62,7 @@ _HOMES = {
     "Mnv3SearchError": "errors",
     "NetAdaptOptions": "layer_search",
     "NetAdaptResult": "layer_search",
-    "RooflineDevice": "latency.roofline",
+    "RooflineDevice": "latency.estimated.roofline",
     "SearchResult": "block_search",
     "SearchSpace": "space",
     "SqueezeExciteSpec": "architecture",

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Activation, Architecture, BlockSpec, SqueezeExciteSpec
 from mnv3search.cost.units import Unit, units
 from mnv3search.families import published
-from mnv3search.latency.calibration import entering_elements
-from mnv3search.latency.measure import MeasuringPlan
+from mnv3search.latency.measured.calibration import entering_elements
+from mnv3search.latency.measured.measure import MeasuringPlan
+from mnv3search.latency.measured.table_device import Statistic, TableDevice
 from mnv3search.latency.runtimes import Runtime, Session, Subject
 from mnv3search.latency.runtimes.base import Image, Precision
-from mnv3search.latency.table_device import Statistic, TableDevice
 
 QUICK = MeasuringPlan(rounds=40, min_seconds=0, warmup=1)
 REFERENCE = published("mobilenet_v3_small", resolution=32)

@@ -58,8 +58,8 @@ def fit(times: Path, name: str, out: Path | None, as_json: bool) -> None:
     5 networks will do, 25 to 200 are better; it says how far it is off on networks that it did not see.
     """
     from mnv3search.latency.device_documents import check_writable, write_device
-    from mnv3search.latency.network_times import read_network_times, suspect_notices
-    from mnv3search.latency.whole_fit import fit_whole_networks
+    from mnv3search.latency.fitted.network_times import read_network_times, suspect_notices
+    from mnv3search.latency.fitted.whole_fit import fit_whole_networks
 
     path = _path(name, out)
     check_writable(path)
@@ -102,7 +102,7 @@ def export_layers(space: str, out: Path, networks: int, as_json: bool) -> None:
 
     An interrupted export goes on by the same command. README.txt in the folder says what to time and how to tell it.
     """
-    from mnv3search.latency.layer_files import planned_layers, write_layers
+    from mnv3search.latency.layer_files.files import planned_layers, write_layers
     from mnv3search.space import load_space
 
     plan = planned_layers(space, load_space(space).all_units(), networks)
@@ -145,7 +145,7 @@ def import_(layers: Path, times: Path, name: str, out: Path | None, partial: boo
     Whole networks among them calibrate the sums; without these a wide error is stated.
     """
     from mnv3search.latency.device_documents import check_writable, write_device
-    from mnv3search.latency.layer_times import import_layers
+    from mnv3search.latency.layer_files.layer_times import import_layers
 
     path = _path(name, out)
     check_writable(path)

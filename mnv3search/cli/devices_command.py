@@ -10,7 +10,7 @@ from mnv3search.cli.output import json_option, print_json, stdout_console
 
 if TYPE_CHECKING:
     from mnv3search.latency.devices import DeviceDescription
-    from mnv3search.latency.tables_on_disk import TableOnDisk
+    from mnv3search.latency.measured.tables_on_disk import TableOnDisk
 
 
 @click.command("devices", epilog="Examples:  mnv3search devices  |  mnv3search devices --json")
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def command(as_json: bool) -> None:
     """The devices, what their figures are and how good, and the latency tables measured so far."""
     from mnv3search.latency.devices import describe_devices
-    from mnv3search.latency.tables_on_disk import tables_on_disk
+    from mnv3search.latency.measured.tables_on_disk import tables_on_disk
 
     devices, tables = describe_devices(), tables_on_disk()
     if as_json:
@@ -64,7 +64,7 @@ def _show_tables(tables: tuple[TableOnDisk, ...]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from mnv3search.latency.tables_on_disk import cache_place
+    from mnv3search.latency.measured.tables_on_disk import cache_place
 
     console = stdout_console()
     if not tables:
@@ -85,7 +85,7 @@ def _show_tables(tables: tuple[TableOnDisk, ...]) -> None:
 
 
 def _error(table: TableOnDisk) -> str:
-    from mnv3search.latency.profiling import percent
+    from mnv3search.latency.measured.profiling import percent
 
     if table.note is not None:
         note = table.note

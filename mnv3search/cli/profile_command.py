@@ -14,9 +14,9 @@ from mnv3search.cli.output import json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
+    from mnv3search.latency.measured.profiling import DeviceProfile
+    from mnv3search.latency.measured.table_device import TableDevice
     from mnv3search.latency.model import Progress
-    from mnv3search.latency.profiling import DeviceProfile
-    from mnv3search.latency.table_device import TableDevice
     from mnv3search.space import SearchSpace
 
 PICTURE = "predicted-against-measured"
@@ -64,8 +64,8 @@ def command(
     """
     from mnv3search.errors import DeviceError
     from mnv3search.latency.device_spec import DeviceSpec
-    from mnv3search.latency.measured_devices import measured_device
-    from mnv3search.latency.profiling import measuring_plan
+    from mnv3search.latency.measured.measured_devices import measured_device
+    from mnv3search.latency.measured.profiling import measuring_plan
     from mnv3search.space import load_space
 
     text = composed(device, runtime, threads, precision, allow_stale=allow_stale)
@@ -84,8 +84,8 @@ def command(
 
 
 def _measured(device: TableDevice, space: SearchSpace, check: int, *, quiet: bool) -> DeviceProfile:
-    from mnv3search.latency.busy import busy_sentence
-    from mnv3search.latency.profiling import profile_device
+    from mnv3search.latency.measured.busy import busy_sentence
+    from mnv3search.latency.measured.profiling import profile_device
 
     try:
         with ProgressLine(quiet=quiet) as line:
@@ -111,8 +111,8 @@ def _write(profile: DeviceProfile, folder: Path, text: str) -> dict[str, object]
     import json
 
     from mnv3search.files import write_text
-    from mnv3search.latency.profiling import profile_mapping
-    from mnv3search.latency.tables_on_disk import write_note
+    from mnv3search.latency.measured.profiling import profile_mapping
+    from mnv3search.latency.measured.tables_on_disk import write_note
     from mnv3search.report.profile_picture import draw_profile
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def _show(profile: DeviceProfile, space: str, text: str, folder: Path) -> None:
 
 
 def _lines(profile: DeviceProfile, folder: Path) -> list[tuple[str, str]]:
-    from mnv3search.latency.profiling import NEAR, percent
+    from mnv3search.latency.measured.profiling import NEAR, percent
 
     layers = f"{profile.layers:,}"
     if profile.measured_now:

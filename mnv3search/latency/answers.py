@@ -9,8 +9,9 @@ from typing import Any
 from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError
 from mnv3search.families import parse_network
-from mnv3search.latency.busy import busy_sentence
 from mnv3search.latency.devices import load_device
+from mnv3search.latency.measured.busy import busy_sentence
+from mnv3search.latency.measured.ratios import Ratio, paired_ratio
 from mnv3search.latency.model import (
     Device,
     LatencyKind,
@@ -20,7 +21,6 @@ from mnv3search.latency.model import (
     WholeMeasurer,
     checked_latencies,
 )
-from mnv3search.latency.ratios import Ratio, paired_ratio
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.cost.units import units
 from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.files import write_text
-from mnv3search.latency.fitted import MIN_NETWORKS, FittedDevice
-from mnv3search.latency.imported import ImportedDevice, WholeTime
+from mnv3search.latency.fitted.fitted import MIN_NETWORKS, FittedDevice
+from mnv3search.latency.fitted.unit_kernel import PARAMETERS, KernelScales
+from mnv3search.latency.fitted.unit_process import MAX_SUMS, ProcessValues
 from mnv3search.latency.keys import unit_key
-from mnv3search.latency.unit_kernel import PARAMETERS, KernelScales
-from mnv3search.latency.unit_of_key import unit_of_key
-from mnv3search.latency.unit_process import MAX_SUMS, ProcessValues
+from mnv3search.latency.layer_files.imported import ImportedDevice, WholeTime
+from mnv3search.latency.layer_files.unit_of_key import unit_of_key
 
 FORMAT, VERSION = "mnv3search.device", 1
 MAX_LAYERS = 20_000

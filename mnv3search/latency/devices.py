@@ -12,12 +12,12 @@ from typing import Any, NoReturn, cast
 
 from mnv3search.errors import DeviceError, UnknownNameError
 from mnv3search.latency.device_spec import DeviceSpec
-from mnv3search.latency.estimate import EstimatedDevice
-from mnv3search.latency.features import FEATURE_NAMES
+from mnv3search.latency.estimated.estimate import EstimatedDevice
+from mnv3search.latency.estimated.features import FEATURE_NAMES
+from mnv3search.latency.estimated.roofline import RooflineDevice
+from mnv3search.latency.measured.tables_on_disk import installed_version, plug_in
 from mnv3search.latency.model import Device, LatencyKind
-from mnv3search.latency.roofline import RooflineDevice
 from mnv3search.latency.runtimes import runtime_names
-from mnv3search.latency.tables_on_disk import installed_version, plug_in
 
 FORMAT, VERSION = "mnv3search.device", 1
 MAX_BYTES = 10_000_000  # a device fitted to hundreds of networks holds them all
@@ -120,7 +120,7 @@ def load_device(text: str) -> Device:
 
 def _measured(spec: DeviceSpec) -> Device:
     """Measuring is loaded only where it is used."""
-    made: Any = importlib.import_module("mnv3search.latency.measured_devices")
+    made: Any = importlib.import_module("mnv3search.latency.measured.measured_devices")
     return cast("Device", made.measured_device(spec))
 
 

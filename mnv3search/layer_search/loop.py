@@ -15,7 +15,7 @@ from mnv3search.candidate import Candidate, Origin
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
 from mnv3search.errors import InfeasibleError, Mnv3SearchError, TargetError
-from mnv3search.latency.interpolation import PricesNarrowed
+from mnv3search.latency.measured.interpolation import PricesNarrowed
 from mnv3search.latency.model import LatencyModel, Preparable, checked_latencies
 from mnv3search.layer_search.proposals import Site, narrow, narrowest, sites
 from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule

@@ -133,6 +133,7 @@ def comparison_labels(summary: RunSummary) -> tuple[str, str]:
 
 
 def canvas(x_text: str, y_text: str, title: str) -> tuple[Figure, Axes]:
+    """An empty figure with one pair of labelled axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnv3search.latency.profiling import NEAR, CheckedNetwork, DeviceProfile, percent
+from mnv3search.latency.measured.profiling import NEAR, CheckedNetwork, DeviceProfile, percent
 from mnv3search.report.figures import BEST, FRONT, INK, QUIET, canvas, save, write_legend
 
 if TYPE_CHECKING:

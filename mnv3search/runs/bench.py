@@ -9,7 +9,7 @@ from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, Origin
 from mnv3search.errors import RunError
-from mnv3search.latency.busy import busy_sentence
+from mnv3search.latency.measured.busy import busy_sentence
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.model import Device
 from mnv3search.latency.target import parse_target

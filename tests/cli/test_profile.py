@@ -12,10 +12,10 @@ import pytest
 from latency_fakes import KnownRuntime
 
 from mnv3search.architecture_json import dump_architecture
-from mnv3search.latency import measured_devices
 from mnv3search.latency.device_spec import DeviceSpec
+from mnv3search.latency.measured import measured_devices
+from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.runtimes import Runtime
-from mnv3search.latency.table_device import TableDevice
 from mnv3search.space import load_space
 
 Invoke = Callable[..., Any]

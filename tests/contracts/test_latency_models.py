@@ -12,11 +12,11 @@ from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost.units import units
 from mnv3search.families import published
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.imported import ImportedDevice, WholeTime
+from mnv3search.latency.fitted.process_fit import fit_process
+from mnv3search.latency.fitted.whole_fit import fit_whole_networks
 from mnv3search.latency.keys import unit_key
+from mnv3search.latency.layer_files.imported import ImportedDevice, WholeTime
 from mnv3search.latency.model import Device, LatencyModel, UnitLatencyModel
-from mnv3search.latency.process_fit import fit_process
-from mnv3search.latency.whole_fit import fit_whole_networks
 from mnv3search.space import load_space
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from latency_fakes import KnownRuntime, known_device
 
-from mnv3search.latency.busy import busy_sentence
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.measured_devices import FormerVersion
+from mnv3search.latency.measured.busy import busy_sentence
+from mnv3search.latency.measured.measured_devices import FormerVersion
 
 
 class Board(KnownRuntime):

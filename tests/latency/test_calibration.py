@@ -13,8 +13,8 @@ from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit, units
 from mnv3search.errors import MeasurementError
 from mnv3search.families import published
-from mnv3search.latency.calibration import Calibration, entering_elements, fit
-from mnv3search.latency.measure import FloatArray
+from mnv3search.latency.measured.calibration import Calibration, entering_elements, fit
+from mnv3search.latency.measured.measure import FloatArray
 
 
 def alone_of(parts: Sequence[Unit]) -> FloatArray:

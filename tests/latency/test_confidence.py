@@ -70,7 +70,7 @@ def test_a_limit_keeps_the_relative_error() -> None:
 @pytest.mark.parametrize("errors", [[1.0], [1.0, -1.0], [1.0, float("nan")]])
 def test_unusable_errors_are_named(errors: list[float]) -> None:
     with pytest.raises(DeviceError, match="no usable errors"):
-        stated_errors_ms(Wrong(errors), NETWORKS)  # type: ignore[arg-type]
+        stated_errors_ms(Wrong(errors), NETWORKS)
 
 
 def test_the_probability_is_half_at_the_target() -> None:

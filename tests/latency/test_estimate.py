@@ -14,8 +14,8 @@ from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError
 from mnv3search.families import published
 from mnv3search.latency.devices import PROFILES, load_device
-from mnv3search.latency.estimate import EstimatedDevice
-from mnv3search.latency.features import FEATURE_NAMES, architecture_features
+from mnv3search.latency.estimated.estimate import EstimatedDevice
+from mnv3search.latency.estimated.features import FEATURE_NAMES, architecture_features
 from mnv3search.scaling import scale_width
 
 SIZE = len(FEATURE_NAMES) + 1

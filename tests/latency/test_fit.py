@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mnv3search.families import parse_network, published
-from mnv3search.latency import campaigns
-from mnv3search.latency.campaigns import (
+from mnv3search.latency.estimated import campaigns
+from mnv3search.latency.estimated.campaigns import (
     FITTED_DEVICES,
     HeldOut,
     calibrate,
@@ -22,7 +22,7 @@ from mnv3search.latency.campaigns import (
     network_out,
     one_out,
 )
-from mnv3search.latency.fit import (
+from mnv3search.latency.estimated.fit import (
     PARAMETERS,
     DifferenceRow,
     FitOptions,

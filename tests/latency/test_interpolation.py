@@ -17,7 +17,8 @@ from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
 from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError
-from mnv3search.latency.interpolation import (
+from mnv3search.latency.keys import unit_key
+from mnv3search.latency.measured.interpolation import (
     Axis,
     BetweenWidths,
     PricesNarrowed,
@@ -27,9 +28,8 @@ from mnv3search.latency.interpolation import (
     interpolated,
     width_of,
 )
-from mnv3search.latency.keys import unit_key
+from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.runtimes import Session, Subject
-from mnv3search.latency.table_device import TableDevice
 from mnv3search.layer_search import netadapt
 
 PLAIN = Unit(BlockSpec(3, 240, 24, stride=2), 40, 28)

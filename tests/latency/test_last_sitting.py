@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.measure import Round
-from mnv3search.latency.table import LatencyTable, TableKey
+from mnv3search.latency.measured.measure import Round
+from mnv3search.latency.measured.table import LatencyTable, TableKey
 
 KEY = TableKey(Fingerprint("a CPU", 4, "x86_64"), "known", "1", 1, "fp32", "a reference")
 STEADY = [1.0] * 16

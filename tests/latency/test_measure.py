@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mnv3search.errors import MeasurementError
 from mnv3search.families import published
-from mnv3search.latency.measure import (
+from mnv3search.latency.measured.measure import (
     LOOK,
     MAX_DISAGREEMENT,
     MeasuringPlan,

@@ -11,16 +11,16 @@ from latency_fakes import KnownRuntime, known_device
 
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.keys import network_of_key
-from mnv3search.latency.measure import MeasuringPlan
-from mnv3search.latency.measured_devices import FormerVersion
-from mnv3search.latency.model import Progress
-from mnv3search.latency.profiling import (
+from mnv3search.latency.measured.measure import MeasuringPlan
+from mnv3search.latency.measured.measured_devices import FormerVersion
+from mnv3search.latency.measured.profiling import (
     DeviceProfile,
     measuring_plan,
     profile_device,
     profile_mapping,
     unseen_networks,
 )
+from mnv3search.latency.model import Progress
 from mnv3search.space import load_space
 
 SPACE = load_space("ofa_mbv3")

@@ -17,9 +17,9 @@ from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.families import published
 from mnv3search.latency.fingerprint import this_machine
 from mnv3search.latency.keys import network_key, unit_key
-from mnv3search.latency.measure import MeasuringPlan
+from mnv3search.latency.measured.measure import MeasuringPlan
+from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.runtimes import Subject, load_runtime
-from mnv3search.latency.table_device import TableDevice
 
 SUBJECT = published("mobilenet_v3_small", resolution=32)
 PLAN = MeasuringPlan(rounds=5, min_seconds=0, max_rounds=8, warmup=1)

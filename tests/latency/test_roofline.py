@@ -10,7 +10,7 @@ from mnv3search.cost.counts import count
 from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError
 from mnv3search.families import published
-from mnv3search.latency.roofline import COMPUTE_ERROR, MEMORY_ERROR, RooflineDevice
+from mnv3search.latency.estimated.roofline import COMPUTE_ERROR, MEMORY_ERROR, RooflineDevice
 
 V2 = published("mobilenet_v2")
 

@@ -24,14 +24,14 @@ from mnv3search.architecture import Architecture, BlockSpec
 from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError, MeasurementError, UnknownNameError
 from mnv3search.families import published
-from mnv3search.latency.assembled import assembled_networks
-from mnv3search.latency.calibration import MIN_NETWORKS
 from mnv3search.latency.keys import network_key, unit_key
-from mnv3search.latency.measure import Round
+from mnv3search.latency.measured.assembled import assembled_networks
+from mnv3search.latency.measured.calibration import MIN_NETWORKS
+from mnv3search.latency.measured.measure import Round
+from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, TableDevice
 from mnv3search.latency.model import Device, Preparable, UnitLatencyModel, WholeMeasurer
 from mnv3search.latency.runtimes import CallSession, Session, Subject, load_runtime
 from mnv3search.latency.runtimes.base import Image
-from mnv3search.latency.table_device import CALIBRATION_NETWORKS, TableDevice
 
 
 def test_known_times_are_recovered_through_drift(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from mnv3search.latency.fingerprint import Fingerprint, this_machine
-from mnv3search.latency.measure import Round
-from mnv3search.latency.table import LatencyTable, TableKey, table_path
-from mnv3search.latency.tables_on_disk import (
+from mnv3search.latency.measured.measure import Round
+from mnv3search.latency.measured.table import LatencyTable, TableKey, table_path
+from mnv3search.latency.measured.tables_on_disk import (
     HEAD_BYTES,
     NOTES,
     OLD_DAYS,

@@ -19,11 +19,11 @@ from mnv3search.errors import DeviceError, MeasurementError, Mnv3SearchError
 from mnv3search.families import published
 from mnv3search.latency.device_documents import device_document, read_document, write_device
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.estimate import EstimatedDevice
-from mnv3search.latency.features import FEATURE_NAMES
-from mnv3search.latency.fitted import FittedDevice
-from mnv3search.latency.network_times import read_network_times
-from mnv3search.latency.whole_fit import HeldOut, WholeFit, fit_whole_networks
+from mnv3search.latency.estimated.estimate import EstimatedDevice
+from mnv3search.latency.estimated.features import FEATURE_NAMES
+from mnv3search.latency.fitted.fitted import FittedDevice
+from mnv3search.latency.fitted.network_times import read_network_times
+from mnv3search.latency.fitted.whole_fit import HeldOut, WholeFit, fit_whole_networks
 from mnv3search.space import load_space
 from strategies import architectures
 

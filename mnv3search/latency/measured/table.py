@@ -18,9 +18,9 @@ import numpy as np
 
 from mnv3search.errors import DeviceError, RunError
 from mnv3search.files import write_text
-from mnv3search.latency.drift import Drift, drift_of
 from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.measure import (
+from mnv3search.latency.measured.drift import Drift, drift_of
+from mnv3search.latency.measured.measure import (
     FloatArray,
     Round,
     Timing,

@@ -2,8 +2,8 @@
 
 A loop over one item sees one moment of the machine; the next item sees another, several percent away. So everything
 that is compared takes its turn in every round, the reference network runs before each slot of items, and each time is
-divided by the machine's pace at that moment (:mod:`~mnv3search.latency.drift`). :func:`rounds` measures; all else is
-pure.
+divided by the machine's pace at that moment (:mod:`~mnv3search.latency.measured.drift`). :func:`rounds` measures; all
+else is pure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.drift import drift_of
+from mnv3search.latency.measured.drift import drift_of
 from mnv3search.latency.runtimes.base import Session, time_in_turn
 
 FloatArray = NDArray[np.float64]

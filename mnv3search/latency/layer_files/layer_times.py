@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit, units
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.calibration import MIN_NETWORKS
-from mnv3search.latency.imported import UNCALIBRATED_ERROR, ImportedDevice, WholeTime
+from mnv3search.latency.fitted.process_fit import fit_process
+from mnv3search.latency.fitted.time_rows import TimeFile, TimeRow, averaged, check_magnitudes, read_times
+from mnv3search.latency.fitted.unit_process import MAX_SUMS, ProcessValues, UnitProcess
 from mnv3search.latency.keys import unit_key
-from mnv3search.latency.layer_files import LayerFile, LayerFolder, file_sha256, read_layers
-from mnv3search.latency.process_fit import fit_process
-from mnv3search.latency.time_rows import TimeFile, TimeRow, averaged, check_magnitudes, read_times
-from mnv3search.latency.unit_process import MAX_SUMS, ProcessValues, UnitProcess
+from mnv3search.latency.layer_files.files import LayerFile, LayerFolder, file_sha256, read_layers
+from mnv3search.latency.layer_files.imported import UNCALIBRATED_ERROR, ImportedDevice, WholeTime
+from mnv3search.latency.measured.calibration import MIN_NETWORKS
 
 MIN_LAYERS = 5
 FOLDS = 5
@@ -40,7 +40,7 @@ def import_layers(folder: Path, times: Path, name: str, *, partial: bool = False
     """The device of these layers' times.
 
     Args:
-        folder: that :func:`~mnv3search.latency.layer_files.write_layers` wrote.
+        folder: that :func:`~mnv3search.latency.layer_files.files.write_layers` wrote.
         times: a CSV file with the columns ``file`` (or ``name``) and ``ms`` (or ``us``, ``s``), and perhaps
             ``minimum_ms``.
         name: of the device.

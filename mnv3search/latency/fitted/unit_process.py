@@ -10,7 +10,7 @@ import numpy as np
 
 from mnv3search.cost.units import Unit
 from mnv3search.errors import DeviceError
-from mnv3search.latency.unit_kernel import (
+from mnv3search.latency.fitted.unit_kernel import (
     PARAMETERS,
     Array,
     KernelScales,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mnv3search.architecture import BlockSpec, StemSpec, out_size
 from mnv3search.cost.units import Unit
-from mnv3search.latency.features import FEATURE_NAMES, unit_features
+from mnv3search.latency.estimated.features import FEATURE_NAMES, unit_features
 from mnv3search.latency.keys import unit_key
 
 if TYPE_CHECKING:

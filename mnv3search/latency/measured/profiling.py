@@ -17,12 +17,12 @@ from mnv3search.cost.units import Unit
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.fingerprint import Fingerprint
 from mnv3search.latency.keys import network_of_key, unit_key
-from mnv3search.latency.measure import MeasuringPlan
+from mnv3search.latency.measured.measure import MeasuringPlan
+from mnv3search.latency.measured.table_device import TableDevice
+from mnv3search.latency.measured.tables_on_disk import TableNote
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import machine_of
 from mnv3search.latency.space_prices import prepare_for_space
-from mnv3search.latency.table_device import TableDevice
-from mnv3search.latency.tables_on_disk import TableNote
 from mnv3search.space import SearchSpace
 
 FORMAT, VERSION = "mnv3search.profile", 1

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.latency.features import FEATURE_NAMES, architecture_features
+from mnv3search.latency.estimated.features import FEATURE_NAMES, architecture_features
 
 Array = NDArray[np.float64]
 

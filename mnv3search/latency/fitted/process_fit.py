@@ -1,4 +1,4 @@
-"""Fits a process of units (latency/unit_process.py) to the times of sums of units.
+"""Fits a process of units (latency/fitted/unit_process.py) to the times of sums of units.
 
 Prices of counts start from the proportions of a usual device, so that five networks are enough to begin with, and
 hundreds tell unit from unit. All scales are chosen by the marginal likelihood of what is fitted.
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mnv3search.cost.units import Unit
-from mnv3search.latency.unit_kernel import PARAMETERS, Array, KernelScales, Support, design
-from mnv3search.latency.unit_process import ProcessValues
+from mnv3search.latency.fitted.unit_kernel import PARAMETERS, Array, KernelScales, Support, design
+from mnv3search.latency.fitted.unit_process import ProcessValues
 from mnv3search.threads import on_one_blas_thread
 
 SCALE_SUMS = 200  # by which the scales are chosen; a thousand would tell little more

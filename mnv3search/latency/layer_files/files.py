@@ -16,12 +16,12 @@ from mnv3search.cost.layers import unit_layers
 from mnv3search.cost.units import Unit, units
 from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.files import held, write_atomic, write_text
-from mnv3search.latency.assembled import assembled_networks
-from mnv3search.latency.calibration import MIN_NETWORKS
 from mnv3search.latency.keys import network_key, unit_key
+from mnv3search.latency.layer_files.unit_of_key import unit_of_key
+from mnv3search.latency.measured.assembled import assembled_networks
+from mnv3search.latency.measured.calibration import MIN_NETWORKS
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import Subject, graph_of, input_shape
-from mnv3search.latency.unit_of_key import unit_of_key
 
 FORMAT, VERSION = "mnv3search.layers", 1
 MANIFEST, README = "manifest.json", "README.txt"

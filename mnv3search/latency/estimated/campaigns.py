@@ -11,7 +11,7 @@ import numpy as np
 from mnv3search.architecture import Architecture
 from mnv3search.families import parse_network
 from mnv3search.families.figures import published_figures
-from mnv3search.latency.fit import PARAMETERS, Array, DifferenceRow, Fit, FitOptions, LatencyRow, fit
+from mnv3search.latency.estimated.fit import PARAMETERS, Array, DifferenceRow, Fit, FitOptions, LatencyRow, fit
 
 FITTED_DEVICES = ("pixel1", "pixel2", "pixel3")
 CAMPAIGNS = ("v5", "v1", "zoo")

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import units
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.fitted import MIN_NETWORKS, FittedDevice
+from mnv3search.latency.fitted.fitted import MIN_NETWORKS, FittedDevice
+from mnv3search.latency.fitted.process_fit import fit_process
+from mnv3search.latency.fitted.unit_process import MAX_SUMS
 from mnv3search.latency.model import Progress
-from mnv3search.latency.process_fit import fit_process
-from mnv3search.latency.unit_process import MAX_SUMS
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.measure import MAD_TO_STD, MEDIAN_EFFICIENCY, FloatArray
+from mnv3search.latency.measured.measure import MAD_TO_STD, MEDIAN_EFFICIENCY, FloatArray
 
 LEVEL = 0.95
 PARTS = 8  # contiguous parts of a measurement; their medians are nearly independent where its single rounds are not

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mnv3search.architecture import Architecture
-from mnv3search.latency.measure import MeasuringPlan, Round, rounds, slot_of
+from mnv3search.latency.measured.measure import MeasuringPlan, Round, rounds, slot_of
+from mnv3search.latency.measured.table import LatencyTable
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import Runtime, Session, Subject, turns_of
-from mnv3search.latency.table import LatencyTable
 
 MAX_SESSIONS = 400  # in memory at once; a session holds a few megabytes
 SAVE_SECONDS = 5.0

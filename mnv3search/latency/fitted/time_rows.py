@@ -12,7 +12,7 @@ from statistics import median
 
 from mnv3search.cost.units import Unit
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.features import FEATURE_NAMES, unit_features
+from mnv3search.latency.estimated.features import FEATURE_NAMES, unit_features
 
 MAX_BYTES = 5_000_000
 MAX_ROWS = 20_000

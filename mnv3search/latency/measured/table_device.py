@@ -17,18 +17,18 @@ from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError, MeasurementError, RunError
 from mnv3search.families import published
 from mnv3search.files import held
-from mnv3search.latency.assembled import assembled_networks
-from mnv3search.latency.calibration import MIN_NETWORKS, Calibration, fit
-from mnv3search.latency.interpolation import BetweenWidths
 from mnv3search.latency.keys import network_key, network_of_key, unit_key
-from mnv3search.latency.measure import FloatArray, MeasuringPlan
+from mnv3search.latency.measured.assembled import assembled_networks
+from mnv3search.latency.measured.calibration import MIN_NETWORKS, Calibration, fit
+from mnv3search.latency.measured.interpolation import BetweenWidths
+from mnv3search.latency.measured.measure import FloatArray, MeasuringPlan
+from mnv3search.latency.measured.sitting import MAX_SESSIONS, Steps, measure_into, whole_rounds
+from mnv3search.latency.measured.table import LatencyTable, TableKey, table_path
+from mnv3search.latency.measured.whole_times import Level, MeasuredLatency, measured_latencies
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
 from mnv3search.latency.runtimes.base import Session, is_whole_only, machine_of
 from mnv3search.latency.runtimes.check import check_outputs
-from mnv3search.latency.sitting import MAX_SESSIONS, Steps, measure_into, whole_rounds
-from mnv3search.latency.table import LatencyTable, TableKey, table_path
-from mnv3search.latency.whole_times import Level, MeasuredLatency, measured_latencies
 
 Statistic = Literal["median", "minimum"]
 
@@ -67,13 +67,13 @@ class TableDevice:
         name: as the user wrote it; of the runtime where not given.
         check: compares the runtime's outputs with torch's when it is first used, and gives the difference.
         interpolates: whether units that layer search narrows may be priced from measured ones of other widths
-            (:mod:`~mnv3search.latency.interpolation`); all else is always measured.
+            (:mod:`~mnv3search.latency.measured.interpolation`); all else is always measured.
 
     Raises:
         UnknownNameError: no such runtime.
         MissingDependencyError: the runtime's package is not installed.
         DeviceError: the table on disk is damaged or of another version or machine, or ``calibrate_on`` has networks but
-            fewer than :data:`~mnv3search.latency.calibration.MIN_NETWORKS`.
+            fewer than :data:`~mnv3search.latency.measured.calibration.MIN_NETWORKS`.
     """
 
     kind: LatencyKind = "table"
@@ -309,7 +309,7 @@ class TableDevice:
 
         It joins the calibration's on networks left out, growing away from these, the level's, and that of interpolated
         units. How far the machine's pace wanders is no part of it (:attr:`LatencyTable.level_error
-        <mnv3search.latency.table.LatencyTable>`).
+        <mnv3search.latency.measured.table.LatencyTable>`).
         """
         latency = self.latency_ms(architectures)
         found = []

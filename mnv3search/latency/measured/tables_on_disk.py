@@ -18,8 +18,8 @@ from mnv3search.errors import RunError
 from mnv3search.files import write_text
 from mnv3search.latency.device_spec import DEFAULT_RUNTIME
 from mnv3search.latency.fingerprint import Fingerprint, this_machine
+from mnv3search.latency.measured.table import FORMAT, VERSION, TableKey, default_cache_dir
 from mnv3search.latency.runtimes import ENTRY_POINT_GROUP, RUNTIMES
-from mnv3search.latency.table import FORMAT, VERSION, TableKey, default_cache_dir
 
 HEAD_BYTES = 1 << 16  # the format, the version, the key and what else stands before the times
 TAIL_BYTES = 256

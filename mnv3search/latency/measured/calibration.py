@@ -17,7 +17,7 @@ import numpy as np
 from mnv3search.architecture import BlockSpec, StemSpec
 from mnv3search.cost.units import Unit
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.measure import FloatArray
+from mnv3search.latency.measured.measure import FloatArray
 
 MIN_NETWORKS = 5
 FLAT = 10.0  # standard deviation of the scale and of the boundary term: nothing is assumed of them

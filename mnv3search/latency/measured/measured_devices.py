@@ -11,11 +11,11 @@ from mnv3search.architecture import Architecture
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.device_spec import DeviceSpec
 from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.measure import MeasuringPlan
+from mnv3search.latency.measured.measure import MeasuringPlan
+from mnv3search.latency.measured.table_device import TableDevice
+from mnv3search.latency.measured.tables_on_disk import stale_table_for
 from mnv3search.latency.runtimes import Runtime, Session, Subject, load_runtime
 from mnv3search.latency.runtimes.base import Precision, TakesTurns, machine_of
-from mnv3search.latency.table_device import TableDevice
-from mnv3search.latency.tables_on_disk import stale_table_for
 
 
 def measured_device(

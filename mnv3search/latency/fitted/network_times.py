@@ -10,9 +10,9 @@ from mnv3search.architecture import Architecture
 from mnv3search.cost.units import units
 from mnv3search.errors import ArchitectureError, MeasurementError, UnknownNameError
 from mnv3search.families import parse_network
-from mnv3search.latency.fitted import MIN_NETWORKS
-from mnv3search.latency.time_rows import TimeRow, averaged, check_magnitudes, read_times
-from mnv3search.latency.unit_process import MAX_SUMS
+from mnv3search.latency.fitted.fitted import MIN_NETWORKS
+from mnv3search.latency.fitted.time_rows import TimeRow, averaged, check_magnitudes, read_times
+from mnv3search.latency.fitted.unit_process import MAX_SUMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ def read_network_times(path: Path) -> NetworkTimes:
     file, relative to the CSV's folder. Two names of one network are one network.
 
     Raises:
-        MeasurementError: as :func:`~mnv3search.latency.time_rows.read_times`; or an unknown network, fewer than 5 or
-            more than 1000 of them, or times that are of different units.
+        MeasurementError: as :func:`~mnv3search.latency.fitted.time_rows.read_times`; or an unknown network, fewer than
+            5 or more than 1000 of them, or times that are of different units.
     """
     file = read_times(path, ("architecture",))
     by_network: dict[Architecture, list[TimeRow]] = {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mnv3search.architecture import Architecture
-from mnv3search.latency.measure import FloatArray, Round, levelled, summarise
+from mnv3search.latency.measured.measure import FloatArray, Round, levelled, summarise
 
 
 @dataclass(frozen=True, slots=True, eq=False)

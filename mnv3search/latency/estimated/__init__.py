@@ -1,0 +1,1 @@
+"""Devices estimated from published figures or two figures of hardware."""

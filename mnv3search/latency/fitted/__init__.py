@@ -1,0 +1,1 @@
+"""Devices fitted to timings of whole networks."""

@@ -1,0 +1,1 @@
+"""Machines that are measured: the protocol, the table, and from its sums to networks."""
