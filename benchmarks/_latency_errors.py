@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 WAYS = (
-    ("levelled", "**the table, levelled on six networks timed in the new session** (what the program does)"),
+    ("levelled", "**the table, levelled on twelve networks timed in the new session** (what the program does)"),
     ("by_reference", "the table, levelled by the reference network alone"),
     ("at_table", "the table's own level, half an hour old"),
     ("raw_sum", "raw sum of the units' medians, levelled"),

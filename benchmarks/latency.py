@@ -36,7 +36,7 @@ FAMILIES = (
     "mobilenet_v1", "mobilenet_v1@0.5", "mobilenet_v2", "mobilenet_v2@0.5", "mnasnet_a1", "mnasnet_b1", "mnasnet_small",
     "efficientnet_lite0",
 )  # fmt: skip
-WHOLE_ROUNDS = 120
+WHOLE_ROUNDS = 80
 APART_MINUTES = 30
 
 

@@ -38,7 +38,7 @@ SPACE_UNITS = 60  # from so many unknown units on, the table is calibrated anew 
 CALIBRATION_NETWORKS = 32
 WHOLE_TOLERANCE = 0.02  # a whole network's median is known within ± this share, or the rounds come to their end
 WHOLE_SLOT = 12  # whole networks between two readings of the reference: about a tenth of a second
-LEVEL_NETWORKS = 6  # timed whole in each process: what the table's times have become since it was measured
+LEVEL_NETWORKS = 12  # timed whole in each process: what the table's times have become since it was measured
 UNIT_SECONDS = 0.5  # least duration of a sitting of units: a layer search asks for a few new ones in every step
 FALLBACK_NETWORKS = (
     "mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v3_large_minimalistic", "mobilenet_v2", "mnasnet_a1",
