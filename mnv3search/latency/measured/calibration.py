@@ -9,6 +9,7 @@ corrections are held near 0 by a prior: Bayesian linear regression on relative e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,24 +24,30 @@ MIN_NETWORKS = 5
 FLAT = 10.0  # standard deviation of the scale and of the boundary term: nothing is assumed of them
 KIND_STD, UNIT_STD = 0.04, 0.05  # of the corrections, as shares of a unit's time
 NOISE_STD = 0.008  # of a network timed whole beside the units that are known; held-out errors correct the sum
+MOST_SAVED = 0.75  # of a unit's scaled time that its boundary can save: no unit costs nothing, and all are summed
+CAP_STEPS = 8
 ELEMENTS = 1e-6  # the boundary is counted in millions, so that its prior is as flat as the scale's
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """``price(unit) = alone · (scale + Σ corrections of its kinds + its own) − boundary · elements``, at least 0.
+    """``price(unit) = alone · (scale + Σ corrections of its kinds + its own) − boundary · elements``.
+
+    The elements are those that enter it, as far as they save at most :data:`MOST_SAVED` of its scaled time.
 
     Attributes:
         scale: milliseconds in a network for one of units alone.
         boundary_ms: milliseconds for each element that enters a unit.
         relative_std: of whole networks, each predicted by a fit without it (leave-one-out), as a share.
         networks: how many were fitted.
+        elements_per_ms: at most so many elements count for each millisecond that a unit takes alone.
     """
 
     scale: float
     boundary_ms: float
     relative_std: float
     networks: int
+    elements_per_ms: float
     _columns: dict[str | Unit, int]
     _weights: FloatArray
     _covariance: FloatArray
@@ -53,12 +60,14 @@ class Calibration:
             for column, std in _corrections(unit):
                 if column in self._columns:
                     share[row] += std * self._weights[self._columns[column]]
-        price: FloatArray = np.maximum(alone_ms * share - self.boundary_ms * entering_elements(parts), 0.0)
+        price: FloatArray = np.maximum(
+            alone_ms * share - self.boundary_ms * _saving(parts, alone_ms, self.elements_per_ms), 0.0
+        )
         return price
 
     def relative_error(self, parts: Sequence[Unit], alone_ms: FloatArray, latency_ms: float) -> float:
         """One standard deviation of a network's latency, as a share; it grows away from the networks of the fit."""
-        row, unseen = _row(self._columns, parts, alone_ms)
+        row, unseen = _row(self._columns, parts, alone_ms, self.elements_per_ms)
         row /= latency_ms
         variance = NOISE_STD**2 + float(row @ self._covariance @ row) + unseen / latency_ms**2
         return self._widening * float(np.sqrt(variance))
@@ -88,20 +97,25 @@ def fit(networks: Sequence[Sequence[Unit]], alone_ms: Sequence[FloatArray], late
         )
     names = dict.fromkeys(column for parts in networks for unit in parts for column, _ in _corrections(unit))
     columns: dict[str | Unit, int] = {name: 2 + index for index, name in enumerate(names)}
-    pairs = zip(networks, alone_ms, strict=True)
-    rows = np.stack([_row(columns, parts, alone)[0] for parts, alone in pairs]) / latency_ms[:, None]
-    prior = np.ones(rows.shape[1])
+    prior = np.ones(2 + len(columns))
     prior[:2] = FLAT**2
-    if _solve(rows, prior)[0][1] < 0:
-        prior[1] = 0.0  # no boundary to be seen
+    cap = math.inf
+    for _ in range(CAP_STEPS):
+        pairs = zip(networks, alone_ms, strict=True)
+        rows = np.stack([_row(columns, parts, alone, cap)[0] for parts, alone in pairs]) / latency_ms[:, None]
+        scale, boundary = _solve(rows, prior)[0][:2]
+        if boundary <= 0:
+            prior[1] = 0.0  # no boundary to be seen
+            break
+        cap = MOST_SAVED * float(scale) / (float(boundary) * ELEMENTS)
     weights, covariance, held_out, spread = _solve(rows, prior)
     if weights[0] <= 0:
         raise MeasurementError("the networks' times do not grow with their units'; measure the table again")
     # a boundary term that could not be seen is still not known to be 0, and few networks must not look exact
     widening = max(1.0, float(np.sqrt(np.mean((held_out / spread) ** 2))))
     return Calibration(
-        float(weights[0]), float(weights[1]) * ELEMENTS, float(np.sqrt(np.mean(held_out**2))), len(rows), columns,
-        weights, covariance, widening,
+        float(weights[0]), float(weights[1]) * ELEMENTS, float(np.sqrt(np.mean(held_out**2))), len(rows), cap,
+        columns, weights, covariance, widening,
     )  # fmt: skip
 
 
@@ -117,11 +131,19 @@ def _corrections(unit: Unit) -> list[tuple[str | Unit, float]]:
     return [*((name, KIND_STD) for name in named), (unit, UNIT_STD)]
 
 
-def _row(columns: dict[str | Unit, int], parts: Sequence[Unit], alone_ms: FloatArray) -> tuple[FloatArray, float]:
+def _saving(parts: Sequence[Unit], alone_ms: FloatArray, elements_per_ms: float) -> FloatArray:
+    """The entering elements that count, shape (n,)."""
+    found: FloatArray = np.minimum(entering_elements(parts), elements_per_ms * alone_ms)
+    return found
+
+
+def _row(
+    columns: dict[str | Unit, int], parts: Sequence[Unit], alone_ms: FloatArray, elements_per_ms: float
+) -> tuple[FloatArray, float]:
     """A network's row before it is divided by its latency, and the prior variance of what has no column."""
     row = np.zeros(2 + len(columns))
     unseen: dict[str | Unit, float] = {}
-    row[0], row[1] = alone_ms.sum(), -entering_elements(parts).sum() * ELEMENTS
+    row[0], row[1] = alone_ms.sum(), -_saving(parts, alone_ms, elements_per_ms).sum() * ELEMENTS
     for unit, ms in zip(parts, alone_ms.tolist(), strict=True):
         for column, std in _corrections(unit):
             if column in columns:
