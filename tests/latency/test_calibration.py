@@ -80,12 +80,27 @@ def test_boundary_is_never_below_0() -> None:
     assert model.scale > 0.9
 
 
-def test_prices_are_never_below_0() -> None:
-    some = variants(12)
+def test_a_boundary_saves_at_most_three_quarters_of_a_unit() -> None:
+    some = mixed(24)
     model = fitted(some, whole_ms(some))
     block = units(some[0])[1]
-    assert model.price([block], np.array([1e-9])).tolist() == [0.0]
+    (price,) = model.price([block], np.array([1e-6]))  # it has far more elements than such a time can save
+    assert price == pytest.approx(0.25 * 0.8e-6, rel=0.05)
     assert model.price([], np.zeros(0)).shape == (0,)
+
+
+def test_prices_sum_to_the_networks_where_boundaries_outweigh_units() -> None:
+    """What a unit cannot save must not be saved in the fit either, or every sum comes out too long."""
+    some = mixed(24)
+
+    def saved(network: Architecture) -> float:
+        parts = units(network)
+        alone = alone_of(parts)
+        return float(np.maximum(alone - 6e-6 * entering_elements(parts), 0.25 * alone).sum())
+
+    model = fitted(some, np.array([saved(a) for a in some]))
+    ratios = [predicted(model, a) / saved(a) for a in some]
+    assert np.mean(ratios) == pytest.approx(1, abs=0.005)
 
 
 def test_a_kind_that_differs_is_corrected() -> None:
