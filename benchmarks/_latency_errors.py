@@ -51,7 +51,9 @@ def report(numbers: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         "One thread, batch 1. Unseen random networks of each space, timed whole in turn with the reference network;",
         "the table's own calibration networks are not among them. *Halves of the truth*: the medians of odd rounds",
-        "against those of even ones, the noise that no prediction can beat.",
+        "against those of even ones, the noise that no prediction can beat. The form of the calibration and of the",
+        "levelling was settled on earlier measurements of networks of the same spaces, some of them these.",
+        "Other families: their units are measured in the new session, no network of them before.",
         "",
         "| case | table | minutes apart | mean error | within ±5 % | Spearman | halves of the truth: Spearman |",
         "|---|---|---|---|---|---|---|",
@@ -82,13 +84,14 @@ def _details(found: Mapping[str, Any]) -> list[str]:
             f"rounds of each, in {found['seconds']:.0f} s; asked again {found['seconds_again']:.1f} s, "
             f"{found['entries_measured_again']} measured again. A repeat of a unit spreads by "
             f"{found['unit_spread_percent']:.1f} %, odd and even rounds disagree by "
-            f"{found['halves_disagree_percent']:.1f} %, the machine's pace varied  by "
+            f"{found['halves_disagree_percent']:.1f} %, the machine's pace varied by "
             f"{found['pace_varied_percent']:.1f} %. Held-out error of the calibration "
             f"{found['held_out_percent']:.1f} %."
         )
     shares = 100 * found["within_one_stated"], 100 * found["within_two_stated"]
     lines.append(
-        f"{found['networks']} networks, each median known to {found['truth_error_percent']:.1f} %. Since the "
+        f"{found['networks']} networks, {found['truth_rounds']} rounds, "
+        f"each median known to {found['truth_error_percent']:.1f} %. Since the "
         f"table networks took {found['level']['factor']:.3f} times as long (±{100 * found['level']['error']:.1f} %). "
         f"Stated deviation {found['stated_error_percent']:.1f} %: {shares[0]:.0f} % lie within one, "
         f"{shares[1]:.0f} % within two."

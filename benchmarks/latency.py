@@ -97,7 +97,7 @@ def against_truth(device: TableDevice, networks: Sequence[Architecture]) -> dict
         "predicted_ms": [round(float(ms), 4) for ms in predicted],
         "truth_halves": compared(halves[0], halves[1]),
         "truth_error_percent": 100 * float(np.median([one.error_ms / one.latency_ms for one in measured])),
-        "rounds": measured[0].rounds,
+        "truth_rounds": measured[0].rounds,
         "level": {"factor": device.level.factor, "error": device.level.error, "networks": device.level.networks},
         "reference_ms": {"level": device.pace_ms, "networks": measured[0].reference_ms},
         "stated_error_percent": 100 * float(np.median(stated / predicted)),
