@@ -28,7 +28,7 @@ from mnv3search.latency.keys import network_key, unit_key
 from mnv3search.latency.measured.assembled import assembled_networks
 from mnv3search.latency.measured.calibration import MIN_NETWORKS
 from mnv3search.latency.measured.measure import Round
-from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, TableDevice
+from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, LEVEL_NETWORKS, TableDevice
 from mnv3search.latency.model import Device, Preparable, UnitLatencyModel, WholeMeasurer
 from mnv3search.latency.runtimes import CallSession, Session, Subject, load_runtime
 from mnv3search.latency.runtimes.base import Image
@@ -74,7 +74,9 @@ def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
     again = known_device(runtime, tmp_path)
     again.prepare(parts_of(some))
     np.testing.assert_allclose(again.latency_ms(some), expected, rtol=1e-5)
-    assert len(runtime.prepared) == len(runtime.networks) == 1 + 6  # the reference, and the level's networks
+    assert (
+        len(runtime.prepared) == len(runtime.networks) == 1 + LEVEL_NETWORKS
+    )  # beside the reference
     runtime.prepared.clear()
     new = variants(1, seed=9)
     again.latency_ms(new)
