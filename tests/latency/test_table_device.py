@@ -74,9 +74,7 @@ def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
     again = known_device(runtime, tmp_path)
     again.prepare(parts_of(some))
     np.testing.assert_allclose(again.latency_ms(some), expected, rtol=1e-5)
-    assert (
-        len(runtime.prepared) == len(runtime.networks) == 1 + LEVEL_NETWORKS
-    )  # beside the reference
+    assert len(runtime.prepared) == len(runtime.networks) == 1 + LEVEL_NETWORKS  # beside the reference
     runtime.prepared.clear()
     new = variants(1, seed=9)
     again.latency_ms(new)
