@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mnv3search.errors import RunError
@@ -49,6 +49,23 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(stream.fileno())
 
     write_atomic(path, write)
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Append ``lines`` as UTF-8 and wait until they are on disk.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    try:
+        with path.open("ab") as stream:
+            stream.write("".join(f"{line}\n" for line in lines).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror}; what was written before is intact: free some space, then resume"
+        ) from None
 
 
 @contextlib.contextmanager

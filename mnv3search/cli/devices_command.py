@@ -42,7 +42,6 @@ def _table_mapping(table: TableOnDisk) -> dict[str, object]:
         content |= {
             "device": table.device, "machine": str(key.device), "runtime": key.runtime,
             "runtime_version": key.runtime_version, "threads": key.threads, "precision": key.precision,
-            "calibration_error": table.calibration_error,
             "checked": None if note is None else {
                 "at": note.checked_at, "space": note.space, "layers": note.layers, "networks": note.networks,
                 "mean_error": note.mean_error, "max_error": note.max_error,
@@ -91,6 +90,4 @@ def _error(table: TableOnDisk) -> str:
         note = table.note
         errors = f"mean {percent(note.mean_error)}, most {percent(note.max_error)}"
         return f"{errors} ({note.networks} networks of {note.space})"
-    if table.calibration_error is not None:
-        return f"± {percent(table.calibration_error)}, each left out of the fit once"
     return "not tried: mnv3search profile"

@@ -16,6 +16,7 @@ from mnv3search.accuracy.evaluator import Evaluation, Evaluator, checked_evaluat
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.errors import ArchitectureError, RunError
+from mnv3search.files import append_lines
 
 MAX_LOG_BYTES = 512_000_000
 
@@ -75,16 +76,7 @@ class LoggingEvaluator:
             json.dumps({"top1": e.top1, "top1_std": e.top1_std, "architecture": to_mapping(a)}, separators=(",", ":"))
             for a, e in new.items()
         ]
-        try:
-            with self._log.open("ab") as stream:
-                stream.write(("\n".join(lines) + "\n").encode())
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise RunError(
-                f"cannot write {self._log}: {error.strerror}; what was written before is intact: "
-                "free some space, then resume"
-            ) from None
+        append_lines(self._log, lines)
 
 
 def _read_log(log: Path) -> list[tuple[Architecture, Evaluation]]:

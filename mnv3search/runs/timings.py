@@ -16,6 +16,7 @@ from pathlib import Path
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.errors import ArchitectureError, MeasurementError, RunError
+from mnv3search.files import append_lines
 from mnv3search.latency.model import WholeMeasurer
 from mnv3search.runs.judging import Judge
 
@@ -100,16 +101,7 @@ class Timings:
             )
             for a, t in found.items()
         ]
-        try:
-            with self._log.open("ab") as stream:
-                stream.write(("\n".join(lines) + "\n").encode())
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise RunError(
-                f"cannot write {self._log}: {error.strerror}; what was written before is intact: "
-                "free some space, then resume"
-            ) from None
+        append_lines(self._log, lines)
 
 
 def _usable(timed: Timed) -> bool:

@@ -63,7 +63,6 @@ class TableOnDisk:
         key: what its times have in common; None where the file is damaged.
         measured_at: when it was last measured, UTC; the file's time where it does not say.
         size: bytes.
-        calibration_error: one standard deviation on networks left out of the calibration, as a share, where it is said.
         note: what ``mnv3search profile`` found.
         damage: what is wrong and what mends it; empty where nothing is.
         stale: why it does not speak of this machine as it is now; empty where nothing is known against it.
@@ -73,7 +72,6 @@ class TableOnDisk:
     key: TableKey | None
     measured_at: datetime
     size: int
-    calibration_error: float | None = None
     note: TableNote | None = None
     damage: str = ""
     stale: str = ""
@@ -150,8 +148,7 @@ def read_head(path: Path) -> TableOnDisk:
         damage = "damaged (cut short): delete it to measure again"
     if damage:
         return TableOnDisk(path, None, moment, stat.st_size, damage=damage)
-    said, held_out = _moment(members.get("measured_at")), _share(members.get("calibration_error"))
-    return TableOnDisk(path, key, said or moment, stat.st_size, held_out, read_note(path))
+    return TableOnDisk(path, key, _moment(members.get("measured_at")) or moment, stat.st_size, read_note(path))
 
 
 def write_note(table: Path, note: TableNote) -> None:
