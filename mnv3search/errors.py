@@ -12,6 +12,9 @@
     │   └── MeasurementError        a measurement on this machine that failed or cannot be trusted
     ├── EvaluatorError              an accuracy evaluator that cannot serve here or gave an unusable answer
     ├── WeightsError                weights that do not belong to the network
+    ├── DataError                   images or labels that cannot be trained or judged on
+    ├── TrainingError               a recipe that breaks a rule, or a training that cannot go on
+    ├── ExportError                 a network that cannot be exported, or whose export differs from it
     ├── RunError                    a run folder that is missing, damaged or of another run
     └── MissingDependencyError      a package that this step needs is not installed; says how to get it
 
@@ -97,6 +100,18 @@ class EvaluatorError(Mnv3SearchError):
 
 class WeightsError(Mnv3SearchError, ValueError):
     """Weights that do not belong to the network."""
+
+
+class DataError(Mnv3SearchError, ValueError):
+    """Images or labels that cannot be trained or judged on."""
+
+
+class TrainingError(Mnv3SearchError):
+    """A recipe that breaks a rule, or a training that cannot go on."""
+
+
+class ExportError(Mnv3SearchError):
+    """A network that cannot be exported, or whose export differs from it."""
 
 
 class RunError(Mnv3SearchError):

@@ -24,7 +24,8 @@ ORDER = (
     ("graph",),
     ("network",),
     ("latency",),
-    ("accuracy",),
+    ("training",),
+    ("accuracy", "export"),
     ("candidate",),
     ("block_search", "layer_search"),
     ("report",),
@@ -37,8 +38,18 @@ LEVEL |= {"__init__": LEVEL["cli"], "__main__": LEVEL["cli"] + 1}
 
 # Which modules may import a package at all, by the start of their name; the others may be used anywhere in functions.
 HOMES = {
-    "torch": ("network", "latency.runtimes.torch", "latency.runtimes.litert_conversion"),
-    "torchvision": ("network",),
+    "torch": (
+        "network",
+        "latency.runtimes.torch",
+        "latency.runtimes.litert_conversion",
+        "training",
+        "export",
+        "accuracy.zero_cost",
+        "accuracy.proxy",
+        "layer_search.trained",
+    ),
+    "torchvision": ("network", "training"),
+    "accelerate": ("training",),
     "optuna": ("block_search",),
     "matplotlib": ("report",),
     "openvino": ("latency.runtimes.openvino",),
@@ -48,7 +59,7 @@ HOMES = {
 }
 HEAVY = {
     "torch", "torchvision", "matplotlib", "onnx", "onnxruntime", "pandas", "scipy", "optuna", "fvcore", "openvino",
-    "MNN", "ai_edge_litert", "litert_torch",
+    "MNN", "ai_edge_litert", "litert_torch", "accelerate", "PIL", "tensorboard",
 }  # fmt: skip
 # An nn.Module has to name its base when it is defined, so these import torch at the top and are themselves imported in
 # functions only.

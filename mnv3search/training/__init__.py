@@ -1,0 +1,1 @@
+"""From labelled images to a trained network: data, recipes, the loop, checkpoints."""
