@@ -1,0 +1,205 @@
+"""A trained network as one file: weights, architecture, class names and how images are prepared for it.
+
+The file is a ``.safetensors`` whose metadata say the rest, so that what the weights need travels with them and nothing
+is ever unpickled. Every command that takes a RUN reads such a file, or the ``best.safetensors`` in a run's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import from_mapping, to_mapping
+from mnv3search.errors import Mnv3SearchError, WeightsError
+from mnv3search.files import write_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mnv3search.network.build import MobileNetwork
+    from mnv3search.training.data.preprocessing import Preprocessing
+
+FORMAT = "mnv3search.trained"
+VERSION = 1
+BEST = "best.safetensors"
+_KEY = (
+    "mnv3search"  # one entry for all: safetensors writes several in any order, and equal networks should be equal files
+)
+_REMEDY = "give a file that mnv3search train wrote, or the folder of its run"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedNetwork:
+    """A network with what it needs to judge an image.
+
+    Attributes:
+        architecture: of ``network``.
+        network: in evaluation mode, on the CPU.
+        classes: names of its logits, in their order.
+        preprocessing: from an image to the network's input.
+        facts: what is known of it (``val_accuracy`` in percent, ``epoch``, ``recipe``, …); plain JSON values.
+    """
+
+    architecture: Architecture
+    network: MobileNetwork
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != self.architecture.classes:
+            raise WeightsError(
+                f"the network has {self.architecture.classes} logits, but {len(self.classes)} class names are given; "
+                "give one name for each"
+            )
+        if len(set(self.classes)) != len(self.classes):
+            raise WeightsError("two classes have the same name; class names must differ")
+
+
+def save_trained(path: Path, trained: TrainedNetwork) -> None:
+    """Write ``trained`` to ``path``, one ``.safetensors`` file, whole or not at all.
+
+    Equal networks with equal facts give equal bytes.
+
+    Raises:
+        WeightsError: ``path`` does not end in ``.safetensors``.
+        RunError: the file cannot be written.
+    """
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"{path} is no name for a trained network; it must end in .safetensors")
+    about = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": to_mapping(trained.architecture),
+        "classes": list(trained.classes),
+        "preprocessing": trained.preprocessing.to_mapping(),
+        "facts": dict(trained.facts),
+    }
+    write_tensors(path, trained.network.state_dict(), {_KEY: json.dumps(about, ensure_ascii=False)})
+
+
+def load_trained(path: Path) -> TrainedNetwork:
+    """The trained network in a file of :func:`save_trained`, or the best of a run's folder.
+
+    Raises:
+        WeightsError: no such file or folder, one of another kind (a pickled checkpoint among them), or one whose
+            weights do not belong to its architecture; the message says which.
+    """
+    from mnv3search.training.data.preprocessing import Preprocessing
+
+    path = trained_file(path)
+    tensors, metadata = read_tensors(path)
+    about = _described(path, metadata)
+    try:
+        architecture = from_mapping(about.get("architecture"))
+        preprocessing = Preprocessing.from_mapping(about.get("preprocessing"))
+        classes = _classes(about.get("classes"))
+        return TrainedNetwork(
+            architecture, _network(architecture, tensors), classes, preprocessing, _facts(about.get("facts"))
+        )
+    except Mnv3SearchError as error:
+        raise WeightsError(f"{path}: {error}") from None
+
+
+def trained_file(path: Path) -> Path:
+    """The file that holds the trained network of ``path``: itself, or a folder's ``best.safetensors``.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    if path.is_dir():
+        if not (path / BEST).is_file():
+            raise WeightsError(f"{path} holds no {BEST}: no epoch of its training was finished, or it is no training")
+        return path / BEST
+    if not path.exists():
+        raise WeightsError(f"there is no file or folder {path}; {_REMEDY}")
+    if path.suffix != ".safetensors":
+        raise WeightsError(
+            f"{path} is not a trained network of mnv3search, which ends in .safetensors; {_REMEDY}, or make one of "
+            f"other weights with mnv3search train NETWORK --data DIR --weights {path.name}"
+        )
+    return path
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors by name with text beside them as ``.safetensors``, whole or not at all.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    write_atomic(path, write)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a ``.safetensors`` file, on the CPU, and the text beside them.
+
+    Raises:
+        WeightsError: it cannot be read or is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"cannot read {path}: {error}; it is damaged or no .safetensors file") from None
+
+
+def _described(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
+    try:
+        about = json.loads(metadata.get(_KEY, "null"))
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise WeightsError(f"{path} holds tensors, but not as a trained network of mnv3search; {_REMEDY}")
+    if about.get("version") != VERSION:
+        raise WeightsError(f"{path} has version {about.get('version')!r}; this release reads version {VERSION}")
+    return about
+
+
+def _classes(listed: object) -> tuple[str, ...]:
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise WeightsError("its class names are no list of words; the file is damaged")
+    return tuple(listed)
+
+
+def _facts(mapping: object) -> dict[str, object]:
+    return dict(mapping) if isinstance(mapping, dict) else {}
+
+
+def _network(architecture: Architecture, tensors: Mapping[str, Tensor]) -> MobileNetwork:
+    """The network with these very tensors, which must be its own by name, shape and kind."""
+    import torch
+
+    from mnv3search.network.build import MobileNetwork
+
+    with torch.device("meta"):  # takes no memory, so that a file cannot ask for more than it holds
+        network = MobileNetwork(architecture)
+    wanted = network.state_dict()
+    for name in sorted(wanted.keys() | tensors.keys()):
+        mine, found = wanted.get(name), tensors.get(name)
+        if mine is None or found is None:
+            raise WeightsError(f"{name} is {'missing' if found is None else 'no part of its architecture'}")
+        if mine.shape != found.shape or mine.dtype != found.dtype:
+            raise WeightsError(
+                f"{name} is {tuple(found.shape)} {found.dtype}; its architecture needs {tuple(mine.shape)} {mine.dtype}"
+            )
+        if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+            raise WeightsError(f"{name} holds NaN or infinity; take an earlier checkpoint")
+    network.load_state_dict(dict(tensors), assign=True)
+    return network.eval()
