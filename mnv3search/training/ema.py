@@ -1,0 +1,48 @@
+"""The exponential moving average of a network's weights and running statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class MovingAverage:
+    """Averages over the steps: ``average ← d · average + (1 − d) · now``.
+
+    The decay ``d`` is ``min(decay, (1 + step) / (10 + step))``, TensorFlow's rule with ``num_updates``: a short
+    training is averaged over about its last tenth and never over its first weights. Parameters and the running
+    statistics of norms are averaged alike; what is not a floating number is copied.
+
+    Attributes:
+        tensors: the averages by their names in the module's state dict.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.tensors = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        state = module.state_dict()
+        floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
+        self._averages = [self.tensors[name] for name in floating]
+        self._now = [state[name].detach() for name in floating]
+        self._copied = [(self.tensors[name], state[name]) for name in state.keys() - set(floating)]
+
+    def update(self, step: int) -> None:
+        """Take in the module as it is after ``step`` steps (from 1)."""
+        import torch
+
+        decay = min(self.decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averages, self._now, 1 - decay)
+            for average, now in self._copied:
+                average.copy_(now)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from saved averages."""
+        import torch
+
+        with torch.no_grad():
+            for name, average in self.tensors.items():
+                average.copy_(tensors[name])

@@ -1,0 +1,165 @@
+"""A recipe: everything that decides how a network is trained, but the images and the seed.
+
+Recipes are YAML files; ``recipe_schema.json`` lists every field with its range. The shipped ones are
+
+- ``paper``: from scratch on ImageNet, as the MobileNetV3 paper (its sources stand in the file);
+- ``finetune``: all of a network that has weights, on other images;
+- ``transfer``: a new classifier on frozen features;
+- ``small_32``: from scratch on 32×32 images, fast on a CPU, tuned on CIFAR-10 (``results/``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from mnv3search.errors import Mnv3SearchError, TrainingError, UnknownNameError
+from mnv3search.space.documents import Path as YamlPath
+from mnv3search.space.documents import parse_document, path_text, read_text
+from mnv3search.training.data.augmentation import Augmentation
+from mnv3search.training.recipe_rules import Place, check_recipe
+
+Optimizer = Literal["rmsprop_tf", "sgd", "adamw"]
+Schedule = Literal["cosine", "step", "constant"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+SUFFIXES = (".yaml", ".yml")
+FORMAT = "mnv3search.recipe/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images of a step, over all processes together.
+        optimizer: ``rmsprop_tf`` (TensorFlow's), ``sgd`` or ``adamw``.
+        learning_rate: at its highest, for batches of ``reference_batch`` images; scaled in proportion to the batch.
+        momentum: of the gradient (AdamW's first beta).
+        squares_decay: of the squared gradients' average (RMSProp's decay, AdamW's second beta).
+        epsilon: inside RMSProp's square root.
+        nesterov: SGD's momentum looks ahead.
+        weight_decay: on weights of convolutions and linear layers, never on norms or biases.
+        schedule: ``cosine`` to 0, ``step`` (× ``decay_factor`` every ``decay_epochs``) or ``constant``.
+        warmup_epochs: over which the rate rises linearly.
+        label_smoothing: share of the label that is spread over all classes.
+        ema_decay: of the moving average of weights, which is then judged and kept; None for none.
+        clip_norm: the gradients' largest norm; None for any.
+        dropout: before the classifier, in place of the architecture's; None for that.
+        norm_momentum: of the norms' running statistics, in place of the architecture's; None for that. Training of few
+            steps needs more than the paper's 0.01.
+        augmentation: what is done to a training image.
+        precision: ``auto`` is fp32 on CPUs, bf16 or fp16 on GPUs.
+        distillation_temperature, distillation_share: of a teacher's opinion, where a teacher is given.
+        name: of the file, for messages and manifests.
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer
+    learning_rate: float
+    reference_batch: int
+    momentum: float = 0.9
+    squares_decay: float = 0.9
+    epsilon: float = 1e-3
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: Schedule = "cosine"
+    decay_factor: float = 0.99
+    decay_epochs: float = 3.0
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    ema_decay: float | None = None
+    clip_norm: float | None = None
+    dropout: float | None = None
+    norm_momentum: float | None = None
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    precision: Precision = "auto"
+    distillation_temperature: float = 2.0
+    distillation_share: float = 0.5
+    name: str = "recipe"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.augmentation, Augmentation):
+            raise TrainingError(f"recipe {self.name}: augmentation must be an Augmentation, not {self.augmentation!r}")
+        check_recipe(self.to_mapping(), lambda path: f"recipe {self.name}: {path_text(path)}")
+        if self.warmup_epochs > self.epochs:
+            raise TrainingError(
+                f"recipe {self.name}: a warm-up of {self.warmup_epochs:g} epochs is longer than the training of "
+                f"{self.epochs}; give at most that"
+            )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values by field, as a recipe file holds them; fields that are None, and ``name``, are left out."""
+        values = {key: value for key, value in asdict(self).items() if key != "name" and value is not None}
+        return {"format": FORMAT, **values, "augmentation": self.augmentation.to_mapping()}
+
+    @classmethod
+    def from_mapping(cls, mapping: object, name: str = "recipe") -> Self:
+        """The recipe of a mapping such as :meth:`to_mapping` gives.
+
+        Raises:
+            TrainingError: an unknown or missing field, or a value out of its range.
+        """
+        return cls._read(mapping, name, lambda path: f"recipe {name}: {path_text(path)}")
+
+    @classmethod
+    def _read(cls, content: Any, name: str, place: Place) -> Self:
+        check_recipe(content, place)
+        values = {key: value for key, value in content.items() if key not in {"format", "description"}}
+        try:
+            values["augmentation"] = Augmentation.from_mapping(content.get("augmentation", {}))
+        except Mnv3SearchError as error:
+            raise TrainingError(f"{place(('augmentation',))}: {error}") from None
+        return cls(**values, name=name)
+
+    def changed(self, **values: Any) -> Self:
+        """This recipe with other values; None leaves a field as it is."""
+        given = {key: value for key, value in values.items() if value is not None}
+        return replace(self, **given) if given else self
+
+    def for_epochs(self, epochs: int) -> Self:
+        """This recipe over ``epochs`` epochs; warm-up is cut to a fifth of them where it would be more."""
+        return replace(self, epochs=epochs, warmup_epochs=min(self.warmup_epochs, epochs / 5))
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The shipped recipes."""
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in _shipped().iterdir() if f.name.endswith(".yaml")))
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A shipped recipe by name, or one from a YAML file.
+
+    Raises:
+        UnknownNameError: no such name; the message names the nearest.
+        TrainingError: a file that cannot be read or breaks a rule: file, line, field, value, what would be valid.
+    """
+    if isinstance(name_or_path, Path) or name_or_path.endswith(SUFFIXES):
+        path = Path(name_or_path)
+        return parse_recipe(read_text(path), path.stem, str(path))
+    if name_or_path not in recipe_names():
+        raise UnknownNameError("recipe", str(name_or_path), recipe_names(), "A path to a recipe ends in .yaml.")
+    text = _shipped().joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    return parse_recipe(text, str(name_or_path), f"{name_or_path}.yaml")
+
+
+def parse_recipe(text: str, name: str, file_name: str = "recipe.yaml") -> Recipe:
+    """The recipe of a YAML text; ``file_name`` stands in errors.
+
+    Raises:
+        TrainingError: as :func:`load_recipe`.
+    """
+    document = parse_document(text, file_name)
+
+    def place(path: YamlPath) -> str:
+        return str(document.error(path, "")).removesuffix(": ")
+
+    return Recipe._read(document.data, name, place)
+
+
+def _shipped() -> Traversable:
+    return files("mnv3search.training").joinpath("recipes")
