@@ -141,7 +141,7 @@ def netadapt(
     check_evaluator(evaluator)
     options = options or NetAdaptOptions()
     seed = _judge(architecture, latency, evaluator, "reference", 0)
-    _check_reachable(seed, latency, target_latency_ms, options)
+    check_reachable(seed.architecture, seed.latency_ms, latency, target_latency_ms, options)
     loop = _Loop(seed, latency, evaluator, target_latency_ms, options, list(resume))
     while loop.latency_ms > target_latency_ms and len(loop.steps) < MAX_STEPS:
         step = loop.next_step()
@@ -229,7 +229,7 @@ def widest_within(
         middle = [(low[i] + high[i]) // 2 for i in active]
         tried = [narrow(architecture, places[i][0], places[i][1][m]) for i, m in zip(active, middle, strict=True)]
         for i, m, network, latency_ms in zip(
-            active, middle, tried, _latencies(latency, tried, narrowed=True), strict=True
+            active, middle, tried, latencies_ms(latency, tried, narrowed=True), strict=True
         ):
             if latency_ms <= limit_ms:
                 found[i] = (places[i][0], places[i][1][m], network, latency_ms)
@@ -238,7 +238,16 @@ def widest_within(
                 low[i] = m + 1
 
 
-def _latencies(latency: LatencyModel, architectures: Sequence[Architecture], *, narrowed: bool = False) -> list[float]:
+def latencies_ms(
+    latency: LatencyModel, architectures: Sequence[Architecture], *, narrowed: bool = False
+) -> list[float]:
+    """Milliseconds of each; a model that measures is told first what it will be asked for.
+
+    ``narrowed``: these were narrowed from networks that it has priced, so some may be priced between measured widths.
+
+    Raises:
+        DeviceError: a latency that is not positive and finite, or not one for each network.
+    """
     parts = list(dict.fromkeys(part for a in architectures for part in units(a)))
     if narrowed and isinstance(latency, PricesNarrowed):
         latency.prepare_narrowed(parts)
@@ -253,19 +262,27 @@ def _judge(
     answer = checked_evaluations(evaluator, [architecture])[0]
     counts = count(architecture)
     return Candidate(
-        architecture, answer.top1, answer.top1_std, _latencies(latency, [architecture])[0], counts.madds,
+        architecture, answer.top1, answer.top1_std, latencies_ms(latency, [architecture])[0], counts.madds,
         counts.parameters, origin, number,
     )  # fmt: skip
 
 
-def _check_reachable(seed: Candidate, latency: LatencyModel, target_ms: float, options: NetAdaptOptions) -> None:
-    missing = seed.latency_ms - target_ms
+def check_reachable(
+    architecture: Architecture, seed_ms: float, latency: LatencyModel, target_ms: float, options: NetAdaptOptions
+) -> None:
+    """Whether narrowing ``architecture``, which takes ``seed_ms``, can come to ``target_ms``.
+
+    Raises:
+        InfeasibleError: even the narrowest network is above the target; it carries the fastest and the slowest.
+        Mnv3SearchError: δ decays so fast that its steps cannot sum to the cut that is needed.
+    """
+    missing = seed_ms - target_ms
     if missing <= 0:
         return
-    least = _latencies(latency, [narrowest(seed.architecture, options.divisor)])[0]
+    least = latencies_ms(latency, [narrowest(architecture, options.divisor)])[0]
     if least > target_ms:
-        raise InfeasibleError(target_ms, least, seed.latency_ms, exact=True, narrowing=True)
-    reach_ms = options.reach * seed.latency_ms
+        raise InfeasibleError(target_ms, least, seed_ms, exact=True, narrowing=True)
+    reach_ms = options.reach * seed_ms
     if reach_ms < missing:
         raise Mnv3SearchError(
             f"steps of {options.step_fraction:g} of the seed's latency with decay {options.decay:g} sum to "
