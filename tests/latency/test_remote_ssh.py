@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contracts.test_runtimes import RuntimeContract
 from ssh_board import SSH_CONFIG, Board, ssh_board
 
 from mnv3search.architecture import Architecture, BlockSpec
@@ -19,7 +20,7 @@ from mnv3search.latency.fingerprint import this_machine
 from mnv3search.latency.keys import network_key, unit_key
 from mnv3search.latency.measured.measure import MeasuringPlan
 from mnv3search.latency.measured.table_device import TableDevice
-from mnv3search.latency.runtimes import Subject, load_runtime
+from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
 
 SUBJECT = published("mobilenet_v3_small", resolution=32)
 PLAN = MeasuringPlan(rounds=5, min_seconds=0, max_rounds=8, warmup=1)
@@ -48,6 +49,23 @@ def gone(board: Board) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+class TestRuntimeOnABoard(RuntimeContract):
+    """The suite that the runtimes of this machine keep to, over ssh."""
+
+    @pytest.fixture(scope="class")
+    def _opened(self, board: Board) -> Iterator[Runtime]:
+        runtime = board.open()
+        yield runtime
+        runtime.close()
+
+    @pytest.fixture
+    def runtime(self, _opened: Runtime) -> Runtime:
+        return _opened
+
+    def test_at_one_thread_the_whole_call_runs_in_the_calling_thread(self, runtime: Runtime) -> None:
+        pytest.skip("the call runs in another process, perhaps of another machine")
 
 
 def test_another_users_python_computes_and_times_and_keeps_nothing(board: Board) -> None:
