@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,14 +20,16 @@ class MovingAverage:
         tensors: the averages by their names in the module's state dict.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module, decay: float, names: Sequence[str] | None = None) -> None:
+        """Begin with the module as it is; ``names`` are the tensors to average, all where None."""
         self.decay = decay
-        self.tensors = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-        state = module.state_dict()
+        whole = module.state_dict()
+        state = {name: whole[name] for name in (whole if names is None else names)}
+        self.tensors = {name: tensor.detach().clone() for name, tensor in state.items()}
         floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
         self._averages = [self.tensors[name] for name in floating]
         self._now = [state[name].detach() for name in floating]
-        self._copied = [(self.tensors[name], state[name]) for name in state.keys() - set(floating)]
+        self._copied = [(self.tensors[name], state[name]) for name in state if name not in floating]
 
     def update(self, step: int) -> None:
         """Take in the module as it is after ``step`` steps (from 1)."""

@@ -1,0 +1,41 @@
+"""Where a training runs: one process or several, and in which precision; Hugging Face accelerate knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mnv3search.errors import MissingDependencyError, TrainingError
+
+if TYPE_CHECKING:
+    from mnv3search.training.recipe import Precision
+
+_MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def accelerator(precision: Precision = "fp32") -> Any:
+    """An ``Accelerator`` of Hugging Face accelerate: it finds the GPU, and the other processes that were launched.
+
+    ``auto`` is bf16 or fp16 on CUDA and fp32 elsewhere: on CPUs without bf16 units autocast is several times slower.
+
+    Raises:
+        TrainingError: fp16 on a CPU, which cannot train in it.
+        MissingDependencyError: accelerate is not installed.
+    """
+    import torch
+
+    try:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from accelerate.utils import DistributedDataParallelKwargs
+    except ImportError:
+        raise MissingDependencyError("accelerate", "training") from None
+    cuda = torch.cuda.is_available()
+    if precision == "auto":
+        precision = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if cuda else "fp32"
+    if precision == "fp16" and not cuda:
+        raise TrainingError("precision fp16 needs a CUDA device, and there is none; choose fp32, bf16 or auto")
+    # accelerate keeps one state for the whole process and refuses another precision; the process group stays.
+    AcceleratorState._reset_state(reset_partial_state=False)
+    # Running statistics are averaged once an epoch, not sent at each step.
+    wrapping = DistributedDataParallelKwargs(broadcast_buffers=False)
+    return Accelerator(mixed_precision=_MIXED[precision], kwargs_handlers=[wrapping])

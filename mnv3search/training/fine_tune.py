@@ -1,0 +1,104 @@
+"""A few plain steps, as NetAdapt takes them between two cuts: no epochs, no judging, nothing kept but the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from mnv3search.errors import TrainingError
+from mnv3search.training.distillation import batch_loss
+from mnv3search.training.optimisers import decay_groups
+from mnv3search.training.randomness import own_randomness, step_seed
+from mnv3search.training.steps import prepared
+
+if TYPE_CHECKING:
+    from mnv3search.network.build import MobileNetwork
+    from mnv3search.training.data.batches import Batch, Batches
+
+
+def fine_tune(
+    network: MobileNetwork,
+    batches: Batches,
+    steps: int,
+    learning_rate: float,
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-5,
+    label_smoothing: float = 0.0,
+    clip_norm: float | None = 5.0,
+    first_step: int = 0,
+    seed: int = 0,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
+    """Train ``network`` in place for ``steps`` steps of SGD with Nesterov momentum at a constant rate.
+
+    A pure function of its arguments: equal weights, batches, seed and first step give equal weights again, bit for bit,
+    on one machine with one number of threads. The network stays where it is and in the mode that it was in.
+
+    Args:
+        network: with the weights to begin from.
+        batches: which images; their epochs follow one another.
+        steps: how many.
+        learning_rate: of every step, for batches of this size.
+        momentum: of SGD.
+        weight_decay: of SGD; norms and biases are not decayed.
+        label_smoothing: share of the label that is spread over all classes.
+        clip_norm: the gradients' largest norm; None for any. A network that has just been cut has large ones.
+        first_step: the place in the stream of batches to begin at, so that one call can go on where another ended.
+        seed: of dropout.
+        on_step: called with the number of steps that are done after each.
+
+    Raises:
+        TrainingError: a loss that is not finite, no batches, or a figure out of its range.
+        DataError: an image that cannot be read.
+    """
+    import torch
+    from torch.nn.utils import clip_grad_norm_
+
+    _check(len(batches), steps, first_step, learning_rate)
+    training = network.training
+    prepared(network).train()
+    device = network.head.classifier.weight.device
+    nesterov = momentum > 0
+    optimiser = torch.optim.SGD(
+        decay_groups(network, weight_decay), learning_rate, momentum=momentum, nesterov=nesterov, foreach=True
+    )
+    with own_randomness():
+        for number, batch in enumerate(_stream(batches, first_step, steps)):
+            torch.manual_seed(step_seed(seed, 0, first_step + number, 0))
+            loss = batch_loss(network(batch.images.to(device)), batch.labels.to(device), label_smoothing)
+            if not math.isfinite(float(loss)):
+                raise TrainingError(
+                    f"the loss is {float(loss)} at step {number + 1} of {steps} of a fine-tuning at a learning rate of "
+                    f"{learning_rate:g}; lower it"
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+            if clip_norm is not None:
+                clip_grad_norm_(network.parameters(), clip_norm, foreach=True)
+            optimiser.step()
+            optimiser.zero_grad()
+            if on_step is not None:
+                on_step(number + 1)
+    network.train(training)
+
+
+def _stream(batches: Batches, first: int, count: int) -> Iterator[Batch]:
+    """``count`` batches of successive epochs, from number ``first`` of the stream on."""
+    epoch, start = divmod(first, len(batches))
+    while count > 0:
+        for batch in batches.epoch(epoch, start):
+            if count == 0:
+                return
+            yield batch
+            count -= 1
+        epoch, start = epoch + 1, 0
+
+
+def _check(batches: int, steps: int, first_step: int, learning_rate: float) -> None:
+    if batches < 1:
+        raise TrainingError("there is no batch to fine-tune on; give more images or smaller batches")
+    if steps < 0 or first_step < 0:
+        raise TrainingError(f"steps ({steps}) and first_step ({first_step}) must be 0 or more")
+    if not 0 < learning_rate < math.inf:
+        raise TrainingError(f"the learning rate of a fine-tuning, {learning_rate!r}, must be above 0")

@@ -1,0 +1,277 @@
+"""The training loop: a recipe's epochs over images, each judged, the best kept, and every step of it repeatable."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnv3search.architecture_json import to_mapping
+from mnv3search.errors import TrainingError
+from mnv3search.training.data.images import DataSplits, LabelledImages
+from mnv3search.training.history import EpochRecord, write_history
+from mnv3search.training.interruption import Interruption
+from mnv3search.training.progress import SilentProgress, TrainingProgress
+from mnv3search.training.randomness import own_randomness
+from mnv3search.training.state import (
+    LAST,
+    all_tensors,
+    load_state,
+    restore_network,
+    restore_optimiser,
+    save_state,
+    tensors_of,
+)
+from mnv3search.training.steps import Steps, plain_copy, recipe_settings
+from mnv3search.training.trained import BEST, TrainedNetwork, load_trained, save_trained
+from mnv3search.training.workload import Freeze, check_data
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mnv3search.network.build import MobileNetwork
+    from mnv3search.training.data.preprocessing import Preprocessing
+    from mnv3search.training.recipe import Recipe
+
+HISTORY = "history.csv"
+SAVE_EVERY_S = 300.0
+NOTED_EPOCH_S = 5.0
+_REMEDY = "lower the learning rate, lengthen the warm-up or set clip_norm"
+OnEpoch = Callable[[EpochRecord], bool | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingResult:
+    """What a training came to.
+
+    Attributes:
+        trained: the network of the best epoch by validation top-1 (of averaged weights where there is an average).
+        history: every epoch.
+        seconds: of the whole call, judging included.
+        images: trained on in all epochs.
+        stopped: whether ``on_epoch`` ended it early.
+    """
+
+    trained: TrainedNetwork
+    history: tuple[EpochRecord, ...]
+    seconds: float
+    images: int
+    stopped: bool = False
+
+
+def train_network(
+    network: MobileNetwork, data: DataSplits | tuple[LabelledImages, LabelledImages], recipe: Recipe, *,
+    preprocessing: Preprocessing, seed: int = 0, folder: Path | None = None, resume: bool = False,
+    freeze: Freeze = "none", teacher: nn.Module | None = None, workers: int = 0,
+    progress: TrainingProgress | None = None, on_epoch: OnEpoch | None = None,
+) -> TrainingResult:  # fmt: skip
+    """Train ``network`` in place by ``recipe`` and keep the best epoch's weights.
+
+    Under ``torchrun`` or ``accelerate launch`` every process calls this with the same arguments; the first one writes.
+
+    Args:
+        network: with the weights to begin from and as many logits as there are classes.
+        data: images to learn from and to choose by.
+        recipe: how.
+        preprocessing: of the images, stored with the trained network.
+        seed: of the images' order and changes, and of dropout. One seed gives the same weights, bit for bit, on one
+            machine with one number of threads.
+        folder: where ``best.safetensors``, ``last.safetensors`` (the state to resume from) and ``history.csv`` are
+            written; it must exist. None keeps all in memory.
+        resume: go on from ``last.safetensors`` in ``folder``, to the same weights as undisturbed.
+        freeze: ``features``: only the classifier learns, and norms keep their statistics.
+        teacher: a network of the same classes to learn from beside the labels.
+        workers: threads that decode large images ahead.
+        progress: told what is being done.
+        on_epoch: called after each epoch; True ends the training there.
+
+    Raises:
+        DataError: images that this network cannot learn from.
+        TrainingError: a loss that is not finite: the step, the rate and the last good checkpoint.
+        RunError: ``folder`` cannot be written, or its state is damaged or another training's.
+        KeyboardInterrupt: Ctrl-C, after the running step and with the state saved.
+    """
+    train, val = (data.train, data.val) if isinstance(data, DataSplits) else data
+    check_data(network, train, val)
+    if resume and folder is None:
+        raise TrainingError("resume needs the folder of the training to go on with")
+    recipe = replace(recipe, batch_size=min(recipe.batch_size, len(train)))
+    asked = _asked(network, train, val, recipe, preprocessing, seed, freeze, teacher)
+    with own_randomness(), recipe_settings(network, recipe):
+        steps = Steps(
+            network, train, val, recipe, preprocessing, seed=seed, freeze=freeze, teacher=teacher, workers=workers,
+            progress=progress or SilentProgress(),
+        )  # fmt: skip
+        training = _Training(steps, folder, asked, (train.classes, preprocessing), progress or SilentProgress())
+        if resume:
+            training.take_up()
+        with Interruption() as interruption:
+            return training.run(interruption, on_epoch)
+
+
+class _Training:
+    """Epoch after epoch around :class:`Steps`: judging, keeping the best, saving the state."""
+
+    def __init__(
+        self, steps: Steps, folder: Path | None, asked: dict[str, Any],
+        about: tuple[tuple[str, ...], Preprocessing], progress: TrainingProgress,
+    ) -> None:  # fmt: skip
+        self.steps, self.folder, self.asked, self.progress = steps, folder, asked, progress
+        self.classes, self.preprocessing = about
+        self.best: TrainedNetwork | None = None
+        self.saved = "no checkpoint was written yet"
+        self.saved_at = time.monotonic()
+
+    def take_up(self) -> None:
+        """Go on from the folder's state."""
+        assert self.folder is not None
+        steps, path = self.steps, self.folder / LAST
+        steps.counters, tensors = load_state(path, self.asked)
+        restore_network(path, steps.network, tensors)
+        restore_optimiser(path, steps.optimiser, tensors)
+        if steps.average is not None:
+            steps.average.load(tensors_of(tensors, "average"))
+        if steps.counters.scaler is not None and steps.accelerator.scaler is not None:
+            steps.accelerator.scaler.load_state_dict(steps.counters.scaler)
+        if steps.counters.history:
+            self.best = load_trained(self.folder / BEST)
+        self._note_saved()
+
+    def run(self, interruption: Interruption, on_epoch: OnEpoch | None) -> TrainingResult:
+        """All epochs that are left."""
+        steps, began, stopped = self.steps, time.perf_counter(), False
+        counters, epochs = steps.counters, steps.recipe.epochs
+        before = counters.epoch * steps.steps + counters.step
+        self.progress.stage("training", epochs * steps.steps - before)
+        if not counters.history and not counters.step:
+            self.save()  # so that an interrupt within the first steps leaves something to go on from
+        while counters.epoch < epochs and not stopped:
+            try:
+                self._epoch(interruption, before)
+                record = self._judged()
+            except TrainingError as error:
+                raise TrainingError(f"{error}; {self.saved}; {_REMEDY}") from None
+            self._keep(record)
+            if on_epoch is not None:
+                stopped = bool(on_epoch(record))
+            self._stop_if(interruption)
+        assert self.best is not None
+        images = len(counters.history) * steps.steps * steps.recipe.batch_size
+        return TrainingResult(self.best, tuple(counters.history), time.perf_counter() - began, images, stopped)
+
+    def _epoch(self, interruption: Interruption, before: int) -> None:
+        counters, steps = self.steps.counters, self.steps
+        for done in steps.epoch():
+            speed = done * steps.recipe.batch_size / max(counters.seconds, 1e-9)
+            loss = counters.loss_sum / max(counters.seen, 1)
+            best = f", best {max(r.val_top1 for r in counters.history):.2f} %" if counters.history else ""
+            self.progress.advance(
+                counters.epoch * steps.steps + done - before,
+                f"epoch {counters.epoch + 1} of {steps.recipe.epochs}, loss {loss:.3f}, {speed:.0f} images/s{best}",
+            )
+            self._stop_if(interruption)
+            if time.monotonic() - self.saved_at > SAVE_EVERY_S:
+                self.save()
+
+    def _stop_if(self, interruption: Interruption) -> None:
+        if interruption.asked:
+            self.save()
+            raise KeyboardInterrupt
+
+    def _judged(self) -> EpochRecord:
+        counters, steps = self.steps.counters, self.steps
+        judgement = steps.judge(self.progress)
+        return EpochRecord(
+            epoch=counters.epoch + 1,
+            learning_rate=steps.rate_at(counters.epoch, steps.steps - 1),
+            train_loss=counters.loss_sum / max(counters.seen, 1),
+            val_top1=judgement.top1,
+            val_top5=judgement.top5,
+            val_loss=judgement.loss,
+            seconds=counters.seconds,
+            images_per_second=steps.steps * steps.recipe.batch_size / max(counters.seconds, 1e-9),
+        )
+
+    def _keep(self, record: EpochRecord) -> None:
+        """Keep the epoch's network if it is the best, then its state: in this order a crash loses neither."""
+        counters, steps = self.steps.counters, self.steps
+        if self.best is None or record.rank > max(r.rank for r in counters.history):
+            self.best = self._trained(record)
+            if self.folder is not None and steps.is_main:
+                save_trained(self.folder / BEST, self.best)
+        counters.history.append(record)
+        counters.epoch, counters.step = counters.epoch + 1, 0
+        counters.loss_sum, counters.seen, counters.seconds = 0.0, 0, 0.0
+        self.save()
+        if self.folder is not None and steps.is_main:
+            write_history(self.folder / HISTORY, counters.history)
+        if record.seconds >= NOTED_EPOCH_S:
+            self.progress.note(
+                f"epoch {record.epoch} of {steps.recipe.epochs}: loss {record.train_loss:.3f}, validation top-1 "
+                f"{record.val_top1:.2f} %, {record.images_per_second:.0f} images/s"
+            )
+
+    def _trained(self, record: EpochRecord) -> TrainedNetwork:
+        facts = {
+            "val_accuracy": record.val_top1, "val_top5": record.val_top5, "val_loss": record.val_loss,
+            "epoch": record.epoch, "epochs": self.steps.recipe.epochs, "recipe": self.steps.recipe.name,
+            "seed": self.asked["seed"],
+        }  # fmt: skip
+        network = plain_copy(self.steps.judged).cpu().requires_grad_(requires_grad=True)
+        return TrainedNetwork(network.architecture, network, self.classes, self.preprocessing, facts)
+
+    def save(self) -> None:
+        """Write the state, whole or not at all.
+
+        Raises:
+            TrainingError: the weights are not finite, so the state before stays the last good one.
+        """
+        steps = self.steps
+        steps.check_losses()
+        self.saved_at = time.monotonic()
+        if self.folder is None or not steps.is_main:
+            return
+        if not all(bool(p.isfinite().all()) for p in steps.network.parameters()):
+            raise TrainingError("the weights are no longer finite")
+        scaler = steps.accelerator.scaler
+        steps.counters.scaler = None if scaler is None else scaler.state_dict()
+        tensors = all_tensors(steps.network, steps.average and steps.average.tensors, steps.optimiser)
+        save_state(self.folder / LAST, self.asked, steps.counters, tensors)
+        self._note_saved()
+
+    def _note_saved(self) -> None:
+        counters = self.steps.counters
+        assert self.folder is not None
+        self.saved = (
+            f"the last good checkpoint is {self.folder / LAST} (epoch {counters.epoch + 1}, after {counters.step} of "
+            f"{self.steps.steps} steps)"
+        )
+
+
+def _asked(
+    network: MobileNetwork, train: LabelledImages, val: LabelledImages, recipe: Recipe, preprocessing: Preprocessing,
+    seed: int, freeze: Freeze, teacher: nn.Module | None,
+) -> dict[str, Any]:  # fmt: skip
+    """What decides the weights, in plain values."""
+    return {
+        "architecture": to_mapping(network.architecture),
+        "classes": list(train.classes),
+        "train images": _digest(train),
+        "validation images": _digest(val),
+        "recipe": recipe.to_mapping(),
+        "preprocessing": preprocessing.to_mapping(),
+        "seed": seed,
+        "freeze": freeze,
+        "teacher": teacher is not None,
+    }
+
+
+def _digest(images: LabelledImages) -> str:
+    """The number of images and a hash of their names and labels."""
+    found = hashlib.blake2b(digest_size=8)
+    for file, label in zip(images.files, images.labels.tolist(), strict=True):
+        found.update(f"{label}\0{file}\0".encode("utf-8", "surrogateescape"))
+    return f"{len(images)} images, {found.hexdigest()}"

@@ -1,0 +1,161 @@
+"""A training's state on disk, from which it goes on to the very weights that it would have reached undisturbed.
+
+``last.safetensors`` holds the weights, their average and the optimiser's tensors, and in its metadata the counters.
+Everything random is drawn anew for each step from the seed, so no generator's state is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnv3search.errors import RunError, WeightsError
+from mnv3search.training.history import EpochRecord
+from mnv3search.training.trained import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+FORMAT = "mnv3search.training_state"
+VERSION = 1
+LAST = "last.safetensors"
+
+
+@dataclass(slots=True)
+class Counters:
+    """Where a training stands.
+
+    Attributes:
+        epoch: the current one, from 0.
+        step: how many of its steps are done.
+        loss_sum, seen: of this epoch: loss times images, and images.
+        seconds: that this epoch's steps took.
+        history: the epochs that are done.
+        scaler: of fp16's loss, None elsewhere.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    seen: int = 0
+    seconds: float = 0.0
+    history: list[EpochRecord] = field(default_factory=list)
+    scaler: dict[str, Any] | None = None
+
+
+def save_state(path: Path, asked: Mapping[str, Any], counters: Counters, tensors: Mapping[str, Tensor]) -> None:
+    """Write a state, whole or not at all.
+
+    Args:
+        path: of the file.
+        asked: what the training was asked; a state is only taken up by a training that was asked the same.
+        counters: where it stands.
+        tensors: all of its tensors, see :func:`all_tensors`.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    content = {"format": FORMAT, "version": VERSION, "asked": asked, "counters": asdict(counters)}
+    write_tensors(path, tensors, {"mnv3search": json.dumps(content)})
+
+
+def load_state(path: Path, asked: Mapping[str, Any]) -> tuple[Counters, dict[str, Tensor]]:
+    """A state that :func:`save_state` wrote.
+
+    Raises:
+        RunError: it is missing, damaged, of another version, or of a training that was asked something else.
+    """
+    if not path.exists():
+        raise RunError(f"{path.parent} has no {path.name}: no step of its training was saved; start it anew")
+    try:
+        tensors, metadata = read_tensors(path)
+        content = json.loads(metadata.get("mnv3search", "null"))
+    except (WeightsError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged: {error}; start the training anew") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise RunError(f"{path} is no training's state; start the training anew")
+    if content.get("version") != VERSION:
+        raise RunError(f"{path} has version {content.get('version')!r}; this release reads version {VERSION}")
+    before, now = content.get("asked"), json.loads(json.dumps(asked))
+    if before != now:
+        raise RunError(f"{path} is of another training: {_difference(before, now)}; start anew in another folder")
+    return _counters(path, content.get("counters")), tensors
+
+
+def _difference(before: object, now: Mapping[str, Any]) -> str:
+    if not isinstance(before, dict):
+        return "it does not say of which"
+    name = next(key for key in sorted({*before, *now}) if before.get(key) != now.get(key))
+    return f"its {name} was {_short(before.get(name))} and is now {_short(now.get(name))}"
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _counters(path: Path, mapping: object) -> Counters:
+    try:
+        values: dict[str, Any] = dict(mapping)  # type: ignore[call-overload]  # a wrong one raises below
+        history = [EpochRecord.from_mapping(record) for record in values.pop("history")]
+        found = Counters(**values, history=history)
+    except (TypeError, ValueError, KeyError):
+        raise RunError(f"{path} is damaged: its counters are unreadable; start the training anew") from None
+    whole = all(isinstance(n, int) and n >= 0 for n in (found.epoch, found.step, found.seen))
+    if not whole or not all(isinstance(x, int | float) for x in (found.loss_sum, found.seconds)):
+        raise RunError(f"{path} is damaged: its counters are {_short(asdict(found))}; start the training anew")
+    return found
+
+
+def all_tensors(network: nn.Module, average: Mapping[str, Tensor] | None, optimiser: Optimizer) -> dict[str, Tensor]:
+    """The tensors of a training by name: ``network.…``, ``average.…``, ``optimiser.NUMBER.…``."""
+    found = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    found |= {f"average.{name}": tensor for name, tensor in (average or {}).items()}
+    for number, entries in optimiser.state_dict()["state"].items():
+        found |= {f"optimiser.{number}.{name}": value for name, value in entries.items() if value is not None}
+    return found
+
+
+def tensors_of(tensors: Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
+    """Those of ``network``, ``average`` or ``optimiser``, by their names there."""
+    return {name.removeprefix(f"{owner}."): t for name, t in tensors.items() if name.startswith(f"{owner}.")}
+
+
+def restore_network(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy saved weights into ``network``, whose memory layout stays as it is.
+
+    Raises:
+        RunError: the weights are another network's.
+    """
+    try:
+        network.load_state_dict(tensors_of(tensors, "network"))
+    except RuntimeError as error:
+        raise RunError(f"{path} holds another network's weights: {str(error).splitlines()[-1].strip()}") from None
+
+
+def restore_optimiser(path: Path, optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimiser its tensors back, each laid out in memory as the parameter that it belongs to.
+
+    Sums over memory in another order round otherwise, and the weights would no longer be the same bit for bit.
+
+    Raises:
+        RunError: the tensors are another optimiser's.
+    """
+    import torch
+
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, saved in tensors_of(tensors, "optimiser").items():
+        number, _, entry = name.partition(".")
+        if not number.isdecimal() or int(number) >= len(parameters):
+            raise RunError(f"{path} holds another optimiser's state ({name}); start the training anew")
+        parameter = parameters[int(number)]
+        laid_out = saved.clone()
+        if saved.shape == parameter.shape:
+            laid_out = torch.empty_like(parameter).copy_(saved)
+        state.setdefault(int(number), {})[entry] = laid_out.detach()
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

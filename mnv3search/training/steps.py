@@ -1,0 +1,221 @@
+"""The steps of a training: each a function of the weights, the images, the seed, the epoch and its number alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mnv3search.errors import TrainingError
+from mnv3search.training.devices import accelerator
+from mnv3search.training.distillation import Teacher, batch_loss
+from mnv3search.training.ema import MovingAverage
+from mnv3search.training.judge import Judgement, Tally, evaluating
+from mnv3search.training.optimisers import make_optimiser
+from mnv3search.training.randomness import step_seed
+from mnv3search.training.schedules import learning_rate
+from mnv3search.training.state import Counters
+from mnv3search.training.workload import Freeze, Share, make_workload
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from mnv3search.network.build import MobileNetwork
+    from mnv3search.training.data.batches import Batch
+    from mnv3search.training.data.images import LabelledImages
+    from mnv3search.training.data.preprocessing import Preprocessing
+    from mnv3search.training.progress import TrainingProgress
+    from mnv3search.training.recipe import Recipe
+
+CHECK_EVERY = 25  # steps after which a GPU's losses are looked at: looking waits for it
+
+
+class Steps:
+    """Makes a network ready, then takes one step after another.
+
+    Attributes:
+        network: that is trained, in place.
+        judged: a plain copy that :meth:`judge` fills with the weights to be judged and kept.
+        counters: where the training stands.
+    """
+
+    def __init__(
+        self, network: MobileNetwork, train: LabelledImages, val: LabelledImages, recipe: Recipe,
+        preprocessing: Preprocessing, *, seed: int, freeze: Freeze, teacher: nn.Module | None, workers: int,
+        progress: TrainingProgress,
+    ) -> None:  # fmt: skip
+        self.recipe, self.network, self._seed, self._frozen = recipe, network, seed, freeze == "features"
+        self.accelerator: Any = accelerator(recipe.precision)
+        self._device: torch.device = self.accelerator.device
+        network.to(self._device)
+        self.judged = plain_copy(network)
+        prepared(network, frozen=self._frozen)
+        self.train_mode()
+        share = Share(self.accelerator.process_index, self.accelerator.num_processes)
+        self._work = make_workload(
+            network, train, val, recipe, preprocessing, seed=seed, freeze=freeze, teacher=teacher is not None,
+            share=share, workers=workers, progress=progress,
+        )  # fmt: skip
+        self.optimiser = make_optimiser(self._work.module, recipe)
+        self._module, self._stepper = self.accelerator.prepare(self._work.module, self.optimiser)
+        self.average = MovingAverage(network, recipe.ema_decay, self._moving()) if recipe.ema_decay else None
+        self._teacher = None if teacher is None else Teacher(teacher.to(self._device), recipe, len(train.classes))
+        self._classes = len(train.classes)
+        self.counters = Counters()
+        self._pending: list[tuple[int, float, int, Tensor]] = []
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch."""
+        return len(self._work.train)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return bool(self.accelerator.is_main_process)
+
+    def train_mode(self) -> None:
+        """The network as it is trained; frozen features keep the statistics of their norms."""
+        self.network.train(not self._frozen)
+        self.network.head.dropout.train()
+
+    def rate_at(self, epoch: int, step: int) -> float:
+        """The learning rate of a step, by its middle."""
+        return learning_rate(self.recipe, epoch + (step + 0.5) / self.steps)
+
+    def epoch(self) -> Iterator[int]:
+        """Take the steps of the current epoch that are left; gives the number of steps that are done after each."""
+        counters = self.counters
+        began = time.perf_counter()
+        for batch in self._work.train.epoch(counters.epoch, counters.step):
+            self._step(batch)
+            counters.step += 1
+            now = time.perf_counter()
+            counters.seconds, began = counters.seconds + now - began, now
+            yield counters.step
+            began = time.perf_counter()
+        self.check_losses()
+
+    def _step(self, batch: Batch) -> None:
+        import torch
+
+        epoch, step = self.counters.epoch, self.counters.step
+        rate = self.rate_at(epoch, step)
+        for group in self._stepper.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(step_seed(self._seed, epoch, step, self.accelerator.process_index))
+        images, labels = batch.images.to(self._device), batch.labels.to(self._device)
+        logits = self._module(images)
+        loss = batch_loss(logits, labels, self.recipe.label_smoothing)
+        if self._teacher is not None:
+            loss = self._teacher.loss(images, logits, loss)
+        self._pending.append((step, rate, len(images) * self.accelerator.num_processes, loss.detach()))
+        if self._device.type == "cpu" or len(self._pending) >= CHECK_EVERY:
+            self.check_losses()
+        self.accelerator.backward(loss)
+        if self.recipe.clip_norm is not None:
+            self.accelerator.clip_grad_norm_(self._module.parameters(), self.recipe.clip_norm)
+        self._stepper.step()
+        self._stepper.zero_grad()
+        if self.average is not None:
+            self.average.update(epoch * self.steps + step + 1)
+
+    def check_losses(self) -> None:
+        """Add up the losses since the last look.
+
+        Raises:
+            TrainingError: one of them is not finite: the step and the rate.
+        """
+        counters = self.counters
+        for step, rate, images, loss in self._pending:
+            value = float(loss)
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss is {value} at step {step + 1} of {self.steps} in epoch {counters.epoch + 1}, "
+                    f"at a learning rate of {rate:.4g}"
+                )
+            counters.loss_sum += value * images
+            counters.seen += images
+        self._pending.clear()
+
+    def judge(self, progress: TrainingProgress) -> Judgement:
+        """Judge the averaged weights, or the weights where there is no average; they are then in ``judged``."""
+        import torch
+
+        self._level_statistics()
+        state = self.network.state_dict() | (self.average.tensors if self.average else {})
+        self.judged.load_state_dict(state)
+        tally = Tally(self._classes)
+        began = time.perf_counter()
+        part = self._work.judged_part(self.judged)
+        with evaluating(self.judged):
+            for batch in self._work.val.epoch(0):
+                if len(batch):
+                    tally.judge(part, batch)
+        if self.accelerator.num_processes > 1:
+            sums = torch.from_numpy(tally.sums).to(self._device)
+            tally.sums = self.accelerator.reduce(sums, "sum").cpu().numpy()
+        return tally.judgement(time.perf_counter() - began)
+
+    def _level_statistics(self) -> None:
+        """Give every process the mean of all processes' running statistics; weights are equal already."""
+        if self.accelerator.num_processes == 1:
+            return
+        average = self.average.tensors if self.average else {}
+        for name, buffer in self.network.named_buffers():
+            for tensor in (buffer, average.get(name)):
+                if tensor is not None and tensor.is_floating_point():
+                    tensor.copy_(self.accelerator.reduce(tensor, "mean"))
+
+    def _moving(self) -> list[str]:
+        """Names of the tensors that training changes."""
+        if not self._frozen:
+            return list(self.network.state_dict())
+        return [name for name, parameter in self.network.named_parameters() if parameter.requires_grad]
+
+
+def plain_copy(network: MobileNetwork) -> MobileNetwork:
+    """A network of the same architecture and weights, in evaluation mode, as it is built and not as it is trained."""
+    import torch
+
+    from mnv3search.network.build import MobileNetwork
+
+    with torch.device("meta"):
+        made = MobileNetwork(network.architecture)
+    made.load_state_dict({name: t.detach().clone() for name, t in network.state_dict().items()}, assign=True)
+    return made.requires_grad_(False).eval()
+
+
+def prepared(network: MobileNetwork, *, frozen: bool = False) -> MobileNetwork:
+    """``network`` laid out and rewired for fast training, in place; with ``frozen`` only its classifier learns."""
+    import torch
+
+    network.requires_grad_(not frozen)
+    network.head.classifier.requires_grad_(True)
+    try:
+        from mnv3search.network.training_mode import prepare_for_training
+    except ImportError:
+        return network.to(memory_format=torch.channels_last)
+    return prepare_for_training(network)
+
+
+@contextmanager
+def recipe_settings(network: MobileNetwork, recipe: Recipe) -> Iterator[None]:
+    """Within it ``network`` has the recipe's dropout and norm momentum; its architecture stays as it is."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)] if recipe.norm_momentum else []
+    momenta, dropout = [norm.momentum for norm in norms], network.head.dropout.p
+    for norm in norms:
+        norm.momentum = recipe.norm_momentum
+    if recipe.dropout is not None:
+        network.head.dropout.p = recipe.dropout
+    try:
+        yield
+    finally:
+        network.head.dropout.p = dropout
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
