@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from mnv3search.training.data.scan import ScanReport
 
 
 class ImageSource(Protocol):
@@ -60,8 +63,10 @@ class DataSplits:
     Attributes:
         train, val: to learn from, and to choose by.
         test: to judge by at the end, or None where the data have none.
+        report: what the scan found, or None where there was none.
     """
 
     train: LabelledImages
     val: LabelledImages
     test: LabelledImages | None
+    report: ScanReport | None = None

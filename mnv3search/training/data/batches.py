@@ -1,0 +1,171 @@
+"""Batches of images for training and judging: each a function of the images, the seed, the epoch and its number alone."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv3search.errors import DataError
+from mnv3search.training.data import changes
+from mnv3search.training.data.augmentation import Augmentation
+from mnv3search.training.data.draws import Draws, draw
+from mnv3search.training.data.images import LabelledImages
+from mnv3search.training.data.memory import in_memory
+from mnv3search.training.data.policy import changed
+from mnv3search.training.data.preprocessing import Preprocessing
+from mnv3search.training.data.squares import Squares
+
+if TYPE_CHECKING:
+    import torch
+
+AHEAD = 2  # batches that are decoded while the network works on one
+
+# One stream of random numbers for each purpose: what is drawn for one does not move the others.
+_ORDER, _FLIP, _CHANGES, _MIX = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the network takes at once.
+
+    Attributes:
+        images: (N, 3, R, R) float32, channels last in memory.
+        labels: (N,) int64, or (N, classes) float32 shares where images were mixed.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+
+class Batches:
+    """The images of one split as batches, epoch by epoch.
+
+    Small images (up to 64 pixels, all of one size) are decoded once and kept with their source; large ones are decoded
+    when they are needed, by ``workers`` threads ahead of the network.
+
+    With several processes each batch is that of one process cut into ``world`` parts, ``rank`` getting its own: the
+    images of a step and their changes do not depend on how many processes share it. Only MixUp and CutMix, which pair
+    images within a process, do. The last batch of an epoch may leave a process without images; ``drop_last`` drops it.
+    """
+
+    def __init__(
+        self, images: LabelledImages, preprocessing: Preprocessing, batch_size: int, *,
+        augmentation: Augmentation | None = None, seed: int = 0, shuffle: bool = False, drop_last: bool = False,
+        rank: int = 0, world: int = 1, workers: int = 0,
+    ) -> None:  # fmt: skip
+        """Take the images; small ones are decoded now unless they have been before.
+
+        Args:
+            images: of one split.
+            preprocessing: what every image goes through.
+            batch_size: images in a step, over all processes together.
+            augmentation: random changes; None for none.
+            seed: of the order and the changes.
+            shuffle: a new order each epoch, or always that of ``images``.
+            drop_last: leave out the last batch of an epoch where it is not full.
+            rank, world: this process and the number of processes.
+            workers: threads that decode large images; 0 decodes in the caller's.
+
+        Raises:
+            DataError: no images, a size that makes no batch, or an image that cannot be decoded.
+        """
+        if len(images) == 0:
+            raise DataError(f"{images.source.name} gives no images to make batches of")
+        if batch_size < 1 or (drop_last and batch_size > len(images)):
+            raise DataError(
+                f"batches of {batch_size} cannot be made of {len(images)} images; choose 1 to {len(images)}"
+            )
+        if not 0 <= rank < world or batch_size % world:
+            raise DataError(f"batches of {batch_size} cannot be cut for process {rank} of {world}: use a multiple")
+        if workers < 0 or seed < 0:
+            raise DataError(f"workers ({workers}) and seed ({seed}) must be 0 or more")
+        self.images, self.preprocessing, self.batch_size = images, preprocessing, batch_size
+        self.augmentation = augmentation or Augmentation()
+        self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
+        self.rank, self.world, self.workers = rank, world, workers
+        self._squares = Squares(images, preprocessing, self.augmentation, in_memory(images))
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        full, rest = divmod(len(self.images), self.batch_size)
+        return full + (1 if rest and not self.drop_last else 0)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch ``number`` from batch ``start`` on, the same each time.
+
+        Raises:
+            DataError: an image that cannot be decoded.
+        """
+        if number < 0 or start < 0:
+            raise DataError(f"epoch {number} and its first batch {start} must be 0 or more")
+        order, flips = self._order(number), self._flips(number)
+        with contextlib.ExitStack() as stack:
+            pool = None
+            if self.workers and not self._squares.in_memory:
+                pool = concurrent.futures.ThreadPoolExecutor(self.workers, "images")
+                stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            begun: deque[Callable[[], Batch]] = deque()
+            for step in range(start, len(self)):
+                chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+                begun.append(self._begin(number, step, chosen, flips[chosen], pool))
+                if len(begun) > (AHEAD if pool else 0):
+                    yield begun.popleft()()
+            while begun:
+                yield begun.popleft()()
+
+    def _begin(
+        self, epoch: int, step: int, chosen: NDArray[np.int64], flips: NDArray[np.bool_],
+        pool: concurrent.futures.Executor | None,
+    ) -> Callable[[], Batch]:  # fmt: skip
+        """Begin batch ``step`` of ``epoch``; call the result to get it."""
+        side, count = self.preprocessing.resolution, len(chosen)
+        # Drawn for all processes and then cut, so that each image's changes do not depend on how many there are.
+        part = slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
+        draws = draw(self._generator(_CHANGES, epoch, step), flips, self.augmentation, side).share(part)
+        mine = chosen[part]
+        squares = self._squares.begin(mine, draws, pool)
+        return lambda: self._finish(epoch, step, mine, draws, squares())
+
+    def _finish(
+        self, epoch: int, step: int, chosen: NDArray[np.int64], draws: Draws, squares: NDArray[np.uint8]
+    ) -> Batch:
+        import torch
+
+        if draws.operations is not None:
+            squares = changed(squares, draws.operations)
+        pixels = self.preprocessing.normalised(squares)
+        for boxes in draws.boxes:
+            pixels = changes.blank(pixels, boxes)
+        labels = torch.from_numpy(self.images.labels[chosen])
+        if not self.augmentation.mixes:
+            return Batch(pixels, labels)
+        mix = changes.draw_mix(
+            self._generator(_MIX, epoch, step, self.rank, self.world), len(chosen), self.preprocessing.resolution,
+            self.augmentation.mixup, self.augmentation.cutmix,
+        )  # fmt: skip
+        return Batch(changes.mix_images(pixels, mix), changes.mix_labels(labels, len(self.images.classes), mix))
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if not self.shuffle:
+            return np.arange(len(self.images))
+        return self._generator(_ORDER, epoch).permutation(len(self.images))
+
+    def _flips(self, epoch: int) -> NDArray[np.bool_]:
+        """Of each image whether it is mirrored: each in every other epoch."""
+        if not self.augmentation.flip:
+            return np.zeros(len(self.images), dtype=bool)
+        first = self._generator(_FLIP).random(len(self.images)) < 0.5
+        return first ^ bool(epoch % 2)
+
+    def _generator(self, *what: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, *what])

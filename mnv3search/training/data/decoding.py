@@ -1,0 +1,140 @@
+"""Encoded images to pixels: (height, width, 3) uint8 RGB as a viewer shows them, bounded, or an error that says why not."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv3search.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+})  # fmt: skip
+# By content, not by name; formats that start other programs (EPS) stay out.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MAX_PIXELS = 80_000_000  # 240 MB decoded; under the count at which Pillow itself begins to warn
+MAX_FILE_BYTES = 256 * 1024 * 1024
+ORIENTATION = 0x0112
+
+
+class EncodedImage:
+    """An image whose header is read and checked, and whose pixels are decoded when asked for.
+
+    Attributes:
+        name: for messages.
+        width, height: pixels as shown, that is after the turn that EXIF asks for.
+        mode: Pillow's name of how the pixels are stored; ``RGB`` needs no conversion.
+        turned: EXIF asks for a turn or a mirror.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        """Read the header.
+
+        Raises:
+            DataError: no data, no image of a known format, or more than ``MAX_PIXELS``.
+        """
+        if not data:
+            raise DataError(f"{name} is empty (0 bytes); replace or remove it")
+        self.name = name
+        self._image = _opened(data, name)
+        width, height = self._image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(_too_large(name, f"{width}×{height} pixels"))
+        self.mode = self._image.mode
+        self.turned = _orientation(self._image)
+        if self.turned >= 5:
+            width, height = height, width
+        self.width, self.height = width, height
+
+    def pixels(self, reduce: int = 1) -> NDArray[np.uint8]:
+        """Decode: (height, width, 3) RGB.
+
+        Args:
+            reduce: 1, 2, 4 or 8: JPEGs are decoded at that part of their size, which is several times faster; other
+                formats ignore it.
+
+        Raises:
+            DataError: the data are cut short or damaged.
+        """
+        from PIL import Image, ImageOps
+
+        image = self._image
+        try:
+            if reduce > 1:
+                image.draft("RGB", (image.width // reduce, image.height // reduce))
+            image.load()
+            if self.turned > 1:
+                image = ImageOps.exif_transpose(image)
+            return _rgb(image, self.name)
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+            TypeError,
+            ArithmeticError,
+            LookupError,
+            Image.DecompressionBombError,
+        ) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{self.name} cannot be decoded: {error}; replace or remove it") from None
+
+
+def decode(data: bytes, name: str) -> NDArray[np.uint8]:
+    """The pixels of an encoded image, (height, width, 3) RGB: turned by EXIF, transparency laid on white.
+
+    Raises:
+        DataError: the data are empty, too large, cut short, damaged or no image.
+    """
+    return EncodedImage(data, name).pixels()
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(_too_large(name, "far more pixels")) from None
+    except Exception as error:  # a damaged header can raise almost anything in a format's parser
+        reason = "is no image of a known format" if isinstance(error, Image.UnidentifiedImageError) else "is damaged"
+        raise DataError(f"{name} {reason} ({', '.join(FORMATS)}); replace or remove it") from None
+
+
+def _too_large(name: str, size: str) -> str:
+    return f"{name} has {size}, more than the {MAX_PIXELS // 1_000_000} million that are decoded; scale it down"
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 where there is none."""
+    if image.format in {"JPEG", "MPO"} and "exif" not in image.info:
+        return 1  # parsing what is not there costs as much as decoding a small image
+    try:
+        turn = int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF says nothing about how to turn
+        return 1
+    return turn if 1 <= turn <= 8 else 1
+
+
+def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return np.array(image)
+    if image.mode == "F":
+        raise DataError(f"{name} holds floating-point values, whose black and white are unknown; store it with 8 bits")
+    if image.mode.startswith("I"):  # 16 bits: convert() would clip instead of scaling
+        grey = np.asarray(image).astype(np.int64)
+        eight = (np.clip(grey, 0, 65535) // 257).astype(np.uint8)
+        return np.repeat(eight[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        white = Image.new("RGBA", seen.size, (255, 255, 255, 255))
+        return np.array(Image.alpha_composite(white, seen).convert("RGB"))
+    return np.array(image.convert("RGB"))

@@ -1,0 +1,85 @@
+"""Which split and class each file of a folder or archive belongs to, by the folders that it stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from mnv3search.errors import DataError
+from mnv3search.training.data.decoding import SUFFIXES
+from mnv3search.training.data.sources import is_hidden
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+WHOLE = ""  # the one split of data without split folders
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What stands where.
+
+    Attributes:
+        splits: by ``train``, ``val``, ``test``, or ``WHOLE`` alone; of each the files of each class, sorted, also of
+            classes that have none.
+        ignored: files that are not images by their name, or hidden, and images that stand in no class.
+    """
+
+    splits: dict[str, dict[str, list[str]]]
+    ignored: tuple[str, ...]
+
+
+def read_layout(names: Iterable[str], where: str) -> Layout:
+    """Sort ``names`` (paths with ``/``; those of folders end with ``/``) into splits and classes.
+
+    Folders that hold nothing but one folder are passed through, as archives often have one at the top.
+
+    Raises:
+        DataError: two folders that mean the same split.
+    """
+    kept: list[tuple[str, tuple[str, ...]]] = []
+    ignored = []
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if is_hidden(name) or not (name.endswith("/") or PurePosixPath(name).suffix.lower() in SUFFIXES):
+            ignored.append(name)
+        else:
+            kept.append((name, parts))
+    depth = _depth_of_top([parts for name, parts in kept if not name.endswith("/")])
+    splits: dict[str, dict[str, list[str]]] = {}
+    tops = {parts[depth] for _, parts in kept if len(parts) > depth}
+    by_split = any(top.lower() in SPLIT_NAMES for top in tops)
+    folders: dict[str, str] = {}
+    for name, parts in kept:
+        below = parts[depth:]
+        if by_split and below:
+            split = SPLIT_NAMES.get(below[0].lower(), None)
+            if split is not None and folders.setdefault(split, below[0]) != below[0]:
+                raise DataError(f"{where} has two folders for {split}: {folders[split]} and {below[0]}; keep one")
+            below = below[1:]
+        else:
+            split = WHOLE
+        is_folder = name.endswith("/")
+        if split is None or len(below) < (1 if is_folder else 2):
+            if not is_folder:
+                ignored.append(name)
+            continue
+        files = splits.setdefault(split, {}).setdefault(below[0], [])
+        if not is_folder:
+            files.append(name)
+    ordered = {split: {label: sorted(classes[label]) for label in sorted(classes)} for split, classes in splits.items()}
+    return Layout(ordered, tuple(sorted(ignored)))
+
+
+def _depth_of_top(files: list[tuple[str, ...]]) -> int:
+    """How many folders stand above the splits or classes: those that all images share, and that are neither."""
+    depth = 0
+    while True:
+        tops = {parts[depth] for parts in files if len(parts) > depth}
+        alone = len(tops) == 1 and all(len(parts) > depth + 2 for parts in files)
+        if not alone or next(iter(tops)).lower() in SPLIT_NAMES:
+            return depth
+        depth += 1

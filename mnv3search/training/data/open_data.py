@@ -1,0 +1,167 @@
+"""Data sets by the name that a user gives: a folder, a zip archive, or a data set of torchvision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mnv3search.errors import DataError
+from mnv3search.training.data.images import DataSplits, ImageSource, LabelledImages
+from mnv3search.training.data.layout import SPLIT_NAMES, WHOLE, read_layout
+from mnv3search.training.data.scan import ScanReport, check_splits, scan_images
+from mnv3search.training.data.sources import MAX_ENTRIES, FolderSource, ZipSource
+from mnv3search.training.data.splits import held_out
+from mnv3search.training.data.torchvision_data import PREFIX, torchvision_splits
+
+Progress = Callable[[int, int], None]
+
+
+def open_data(where: str, *, val_share: float = 0.1, scan: bool = True, progress: Progress | None = None) -> DataSplits:
+    """The data set ``where``, with a split to choose by, and one to judge by where there is one.
+
+    ``where`` is
+
+    - a folder with ``train/`` and ``val/`` or ``test/``, in each a folder of images for each class; or with the folders
+      of the classes at once;
+    - a zip archive of such a folder, read in place;
+    - ``torchvision:NAME:FOLDER``, for instance ``torchvision:CIFAR10:data``; ``,download`` at the end fetches it.
+
+    Without a ``val`` split it is held out of ``train``, by the hash of the names: adding files moves none.
+
+    Args:
+        where: see above.
+        val_share: share of the training images to hold out where there is no ``val``.
+        scan: look at every image first (see :func:`~mnv3search.training.data.scan.scan_images`).
+        progress: called with (done, total) while it scans.
+
+    Raises:
+        DataError: no such data, one class, empty classes, classes that differ between the splits, or, with ``scan``,
+            images that cannot be decoded.
+    """
+    found, ignored = _splits(where)
+    if WHOLE in found:
+        found = {"train": found[WHOLE]}
+    if "train" not in found:
+        raise DataError(f"{where} has no images to train on: it holds {_listed(found)}; add a folder train/")
+    check_splits(found)
+    report = scan_images(tuple(found.values()), progress, ignored=ignored) if scan else None
+    if report is not None:
+        report.raise_if_bad()
+    train = found["train"]
+    if "val" in found:
+        return DataSplits(train, found["val"], found.get("test"), report)
+    rest, held = held_out(train, val_share)
+    return DataSplits(rest, held, found.get("test"), report)
+
+
+def open_images(
+    where: str, classes: Sequence[str] | None = None, *, scan: bool = False, progress: Progress | None = None
+) -> LabelledImages:
+    """The images of one split, to judge by.
+
+    Args:
+        where: a folder whose folders are classes (``flowers/val``), or data as :func:`open_data` takes them followed by
+            ``:`` and a split (``cifar10.zip:test``, ``torchvision:CIFAR10:data:test``).
+        classes: the order of the labels, as a trained network has them; sorted by name where None.
+        scan: look at every image first.
+        progress: called with (done, total) while it scans.
+
+    Raises:
+        DataError: no such data or split, or classes that are not those of ``classes``.
+    """
+    base, split = _with_split(where)
+    found, ignored = _splits(base)
+    if split is None:
+        if len(found) > 1:
+            raise DataError(f"{where} has several splits; say which: {' or '.join(f'{where}:{one}' for one in found)}")
+        images = next(iter(found.values()))
+    elif split not in found:
+        raise DataError(f"{base} has no split {split!r}; it holds {_listed(found)}")
+    else:
+        images = found[split]
+    if scan:
+        report: ScanReport = scan_images(images, progress, ignored=ignored)
+        report.raise_if_bad()
+    return images if classes is None else with_classes(images, classes)
+
+
+def with_classes(images: LabelledImages, classes: Sequence[str]) -> LabelledImages:
+    """The same images with labels in the order of ``classes``, which may have more classes than the images.
+
+    Raises:
+        DataError: the images have classes that ``classes`` has not.
+    """
+    numbers = {name: number for number, name in enumerate(classes)}
+    if unknown := [name for name in images.classes if name not in numbers]:
+        raise DataError(
+            f"{images.source.name} has {_some(unknown)}, which the network was not trained on; it knows {_some(classes)}"
+        )
+    order = np.array([numbers[name] for name in images.classes], dtype=np.int64)
+    return replace(images, labels=order[images.labels], classes=tuple(classes))
+
+
+def _splits(where: str) -> tuple[dict[str, LabelledImages], tuple[str, ...]]:
+    """Splits by name (or ``WHOLE``), and the files that are no images."""
+    if where.startswith(PREFIX):
+        return torchvision_splits(where), ()
+    path = Path(where).expanduser()
+    source: ImageSource
+    if path.is_dir():
+        source, names = FolderSource(path), _walk(path)
+    elif path.is_file():
+        source = ZipSource(path)
+        names = source.entries()
+    else:
+        raise DataError(f"no such folder or zip archive: {where}; or name torchvision:NAME:FOLDER")
+    layout = read_layout(names, where)
+    if not layout.splits:
+        raise DataError(
+            f"{where} holds no folder of images; put the images of each class into a folder of its name, in train/ and val/"
+        )
+    return {split: _labelled(source, classes) for split, classes in layout.splits.items()}, layout.ignored
+
+
+def _labelled(source: ImageSource, classes: dict[str, list[str]]) -> LabelledImages:
+    files = tuple(file for members in classes.values() for file in members)
+    counts = [len(members) for members in classes.values()]
+    return LabelledImages(source, files, np.repeat(np.arange(len(counts)), counts), tuple(classes))
+
+
+def _walk(root: Path) -> list[str]:
+    """Names of all files and, with ``/`` at the end, folders below ``root``; links are followed, but not in circles."""
+    names: list[str] = []
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        below = Path(folder).relative_to(root).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        names += [f"{prefix}{name}/" for name in folders] + [f"{prefix}{name}" for name in files]
+        if len(names) > MAX_ENTRIES:
+            raise DataError(
+                f"{root} holds more than the {MAX_ENTRIES:,} files that are read; name the folder of the data"
+            )
+    return names
+
+
+def _with_split(where: str) -> tuple[str, str | None]:
+    """``data.zip:test`` in its parts; a whole path that exists, or one without a split, has None."""
+    base, colon, split = where.rpartition(":")
+    if not colon or split not in SPLIT_NAMES or Path(where).exists():
+        return where, None
+    return base, SPLIT_NAMES[split]
+
+
+def _listed(found: dict[str, LabelledImages]) -> str:
+    return ", ".join(split or "no splits" for split in found)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:5])
+    return f"{len(names)} classes ({shown}{', …' if len(names) > 5 else ''})" if len(names) > 1 else f"class {shown}"

@@ -1,0 +1,148 @@
+"""From pixels to the tensor that a network takes: resize, crop the middle, normalise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv3search.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
+MAX_RESOLUTION = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """What is done to every image before the network sees it; stored with trained weights.
+
+    Attributes:
+        resolution: side of the square that the network takes, pixels.
+        mean, std: of red, green and blue, with pixels in 0 to 1.
+        crop_share: share of the shorter side that the middle crop keeps: the shorter side is resized to
+            ``resolution / crop_share``. Images that have the resolution already are neither resized nor cropped.
+        interpolation: ``bilinear``, ``bicubic`` or ``nearest``.
+
+    Raises:
+        DataError: a value out of its range.
+    """
+
+    resolution: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    crop_share: float = 0.875
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.resolution <= MAX_RESOLUTION:
+            raise DataError(f"resolution {self.resolution!r} must be 1 to {MAX_RESOLUTION} pixels")
+        if not 0.1 <= self.crop_share <= 1:
+            raise DataError(f"crop_share {self.crop_share!r} must be 0.1 to 1; 1 keeps the whole shorter side")
+        if self.interpolation not in INTERPOLATIONS:
+            raise DataError(f"interpolation {self.interpolation!r} must be one of {', '.join(INTERPOLATIONS)}")
+        for name, values, least in (("mean", self.mean, -math.inf), ("std", self.std, 1e-6)):
+            if len(values) != 3 or not all(math.isfinite(value) and value >= least for value in values):
+                raise DataError(f"{name} {values!r} must be three finite figures{' above 0' if name == 'std' else ''}")
+
+    def to_mapping(self) -> dict[str, object]:
+        """Plain values for JSON; :meth:`from_mapping` reads them back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, object]) -> Preprocessing:
+        """Read what :meth:`to_mapping` wrote.
+
+        Raises:
+            DataError: a missing, unknown or wrong value.
+        """
+        values = dict(mapping)
+        known = set(cls.__dataclass_fields__)
+        if "resolution" not in values or not set(values) <= known:
+            raise DataError(f"pre-processing {values!r} must have a resolution and only {', '.join(sorted(known))}")
+        try:
+            return cls(
+                resolution=_whole(values["resolution"]),
+                mean=_three(values.get("mean", IMAGENET_MEAN)),
+                std=_three(values.get("std", IMAGENET_STD)),
+                crop_share=_number(values.get("crop_share", 0.875)),
+                interpolation=str(values.get("interpolation", "bilinear")),
+            )
+        except TypeError as error:
+            raise DataError(f"pre-processing {values!r} is not usable: {error}") from None
+
+    def squares(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize and crop images of one size: (N, H, W, 3) to (N, R, R, 3)."""
+        side, (height, width) = self.resolution, images.shape[1:3]
+        if (height, width) == (side, side):
+            return images
+        short = max(side, round(side / self.crop_share))
+        scale = short / min(height, width)
+        # As torchvision's Resize: the longer side is cut down to whole pixels.
+        new_height, new_width = (short, int(short * width / height)) if height <= width else (
+            int(short * height / width), short
+        )  # fmt: skip
+        if scale != 1:
+            images = resized(images, new_height, new_width, self.interpolation)
+        top, left = round((new_height - side) / 2), round((new_width - side) / 2)
+        return images[:, top : top + side, left : left + side]
+
+    def normalised(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        """(N, R, R, 3) uint8 to (N, 3, R, R) float32, channels last in memory: ``(pixel / 255 - mean) / std``."""
+        import torch
+
+        count, height, width, _ = images.shape
+        scale = torch.tensor([1 / (255 * value) for value in self.std]).repeat(width)
+        shift = torch.tensor([-mean / std for mean, std in zip(self.mean, self.std, strict=True)]).repeat(width)
+        # Whole rows against a repeated row of factors: three channels at a time would leave the vector units idle.
+        rows = torch.from_numpy(np.ascontiguousarray(images).reshape(count * height, width * 3)).to(torch.float32)
+        rows.mul_(scale).add_(shift)
+        return rows.view(count, height, width, 3).permute(0, 3, 1, 2)
+
+    def to_tensor(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        """Images of one size, (N, H, W, 3) uint8, to the (N, 3, R, R) float32 tensor that the network takes."""
+        return self.normalised(self.squares(images))
+
+    def pixels_to_tensor(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        """One image, (H, W, 3) uint8 RGB, to a (3, R, R) float32 tensor."""
+        return self.to_tensor(image[None])[0]
+
+
+def resized(images: NDArray[np.uint8], height: int, width: int, interpolation: str) -> NDArray[np.uint8]:
+    """Images of one size, (N, H, W, 3), at another size; antialiased where they shrink."""
+    import torch
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
+    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    mode = InterpolationMode(interpolation)
+    out: torch.Tensor = transforms.resize(tensor, [height, width], interpolation=mode, antialias=True)
+    pixels: NDArray[np.uint8] = out.permute(0, 2, 3, 1).numpy()
+    return pixels
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
+def _three(value: object) -> tuple[float, float, float]:
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise TypeError(f"{value!r} is no list of three numbers")
+    red, green, blue = (_number(one) for one in value)
+    return red, green, blue

@@ -1,0 +1,160 @@
+"""Where images are read from: a folder, a zip archive, or an array in memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv3search.errors import DataError
+from mnv3search.training.data.decoding import MAX_FILE_BYTES, decode
+
+MAX_ENTRIES = 4_000_000
+MAX_RATIO = 200  # deflate cannot pass 1032; images that are compressed already stay near 1
+
+
+class FolderSource:
+    """Images in files under one folder; names are paths relative to it with ``/``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.name = str(root)
+
+    def encoded(self, file: str) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            DataError: no such file, not readable, or larger than an image can be.
+        """
+        path = self.root / file
+        try:
+            with path.open("rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                if size > MAX_FILE_BYTES:
+                    raise DataError(_too_long(str(path), size))
+                return stream.read(MAX_FILE_BYTES)
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+
+    def read(self, file: str) -> NDArray[np.uint8]:
+        """The decoded image, (height, width, 3) RGB.
+
+        Raises:
+            DataError: the file is missing, empty, cut short, too large or no image.
+        """
+        return decode(self.encoded(file), str(self.root / file))
+
+
+class ZipSource:
+    """Images in a zip archive, read in place: nothing is extracted. Safe to use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the archive's directory.
+
+        Raises:
+            DataError: no such file, no zip archive, a damaged one, or one with more than ``MAX_ENTRIES`` entries.
+        """
+        self.path = path
+        self.name = str(path)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._archive = _open_zip(path)
+
+    def __reduce__(self) -> tuple[type[ZipSource], tuple[Path]]:
+        return ZipSource, (self.path,)
+
+    def entries(self) -> list[str]:
+        """Names of all entries in the archive's order; those of folders end with ``/``."""
+        return self._archive.namelist()
+
+    def encoded(self, file: str) -> bytes:
+        """The entry's bytes, at most ``MAX_FILE_BYTES`` of them.
+
+        Raises:
+            DataError: no such entry, an encrypted one, one that would unpack to far more than it should, or damage.
+        """
+        where = f"{self.name}:{file}"
+        with self._lock:
+            if os.getpid() != self._process:  # a forked process must not share the position in the file
+                self._archive, self._process = _open_zip(self.path), os.getpid()
+            try:
+                entry = self._archive.getinfo(file)
+            except KeyError:
+                raise DataError(f"{self.name} has no entry {file!r}") from None
+            _check_entry(entry, where)
+            try:
+                with self._archive.open(entry) as stream:
+                    return stream.read(entry.file_size)
+            except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+                raise DataError(f"{where} cannot be read: {error}; make the archive anew") from None
+
+    def read(self, file: str) -> NDArray[np.uint8]:
+        """The decoded image, (height, width, 3) RGB.
+
+        Raises:
+            DataError: the entry is missing, encrypted, empty, cut short, too large or no image.
+        """
+        return decode(self.encoded(file), f"{self.name}:{file}")
+
+
+class ArraySource:
+    """Images that are in memory already: an array (N, H, W, 3) of uint8, named by their numbers."""
+
+    def __init__(self, name: str, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Take the arrays of the splits by name; file ``split/000012`` is image 12 of ``split``."""
+        self.name = name
+        self.arrays = dict(arrays)
+
+    def files(self, split: str) -> tuple[str, ...]:
+        """Names of the images of one split, in order."""
+        return tuple(f"{split}/{number:06d}" for number in range(len(self.arrays[split])))
+
+    def read(self, file: str) -> NDArray[np.uint8]:
+        """The image, (height, width, 3) RGB.
+
+        Raises:
+            DataError: no such image.
+        """
+        split, _, number = file.partition("/")
+        try:
+            return self.arrays[split][int(number)]
+        except (KeyError, ValueError, IndexError):
+            raise DataError(f"{self.name} has no image {file!r}") from None
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DataError(f"cannot read the zip archive {path}: {reason}") from None
+    if len(archive.infolist()) > MAX_ENTRIES:
+        raise DataError(f"{path} has {len(archive.infolist()):,} entries, more than the {MAX_ENTRIES:,} that are read")
+    return archive
+
+
+def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:
+    if entry.flag_bits & 0x1:
+        raise DataError(f"{where} is encrypted; make the archive without a password")
+    if entry.file_size > MAX_FILE_BYTES:
+        raise DataError(_too_long(where, entry.file_size))
+    if entry.file_size > 1024 * 1024 and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
+        raise DataError(
+            f"{where} would unpack from {entry.compress_size:,} to {entry.file_size:,} bytes, as a zip bomb does; "
+            "remove it from the archive"
+        )
+
+
+def _too_long(where: str, size: int) -> str:
+    return f"{where} has {size:,} bytes, more than the {MAX_FILE_BYTES:,} that an image may have; scale it down"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path (with ``/``) is one that systems keep for themselves: ``.x``, ``__MACOSX``."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)

@@ -1,0 +1,89 @@
+"""Which images are held out: by a hash of their names, so that it stays as it is when files are added."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv3search.errors import DataError
+from mnv3search.training.data.images import LabelledImages
+
+
+def held_out(images: LabelledImages, share: float, salt: str = "held out") -> tuple[LabelledImages, LabelledImages]:
+    """Cut ``images`` in two: (rest, held), class by class, about ``share`` of each class being held.
+
+    An image is held when the hash of its class and file name is below ``share``: it stays where it is when files are
+    added or removed, when folders move, and when a folder is zipped. Of each class at least one image goes to either
+    side.
+
+    Args:
+        images: what to cut; stays in its order on both sides.
+        share: above 0 and below 1.
+        salt: another salt gives an independent cut.
+
+    Raises:
+        DataError: ``share`` out of its range, or a class with one image.
+    """
+    if not 0 < share < 1:
+        raise DataError(f"the share to hold out, {share!r}, must be above 0 and below 1")
+    places = name_hashes(images, salt)
+    held = places < share
+    for label in np.unique(images.labels):
+        members = np.flatnonzero(images.labels == label)
+        if len(members) < 2:
+            raise DataError(
+                f"class {images.classes[int(label)]!r} has one image ({images.files[int(members[0])]}): holding some out "
+                "needs two or more; add images or give a split of your own (folders train/ and val/)"
+            )
+        ordered = members[np.argsort(places[members], kind="stable")]
+        held[ordered[0]], held[ordered[-1]] = True, False
+    return images.subset(np.flatnonzero(~held)), images.subset(np.flatnonzero(held))
+
+
+def stable_subset(images: LabelledImages, count: int, salt: str = "subset") -> LabelledImages:
+    """``count`` images, classes in the proportion of the whole, in the order of ``images``.
+
+    Chosen by the hash of their names: the same on every machine, and the subset of fewer is part of the subset of more
+    as far as the rounding of the classes' shares lets it.
+
+    Raises:
+        DataError: fewer than one image a class is asked for, or more than there are.
+    """
+    present, counts = np.unique(images.labels, return_counts=True)
+    if not len(present) <= count <= len(images):
+        raise DataError(
+            f"a subset of {count} images must have at least one for each of {len(present)} classes and at most all "
+            f"{len(images)}"
+        )
+    places = name_hashes(images, salt)
+    chosen = [
+        members[np.argsort(places[members], kind="stable")[:quota]]
+        for label, quota in zip(present, _quotas(counts, count), strict=True)
+        for members in [np.flatnonzero(images.labels == label)]
+    ]
+    return images.subset(np.sort(np.concatenate(chosen)))
+
+
+def name_hashes(images: LabelledImages, salt: str) -> NDArray[np.float64]:
+    """Of each image a figure in [0, 1) that depends on ``salt``, its class and its file name alone."""
+    hashes = np.empty(len(images), dtype=np.float64)
+    for index, (file, label) in enumerate(zip(images.files, images.labels, strict=True)):
+        text = f"{salt}\0{images.classes[int(label)]}\0{PurePosixPath(file).name}"
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+        hashes[index] = (int.from_bytes(digest, "big") >> 11) / 2.0**53
+    return hashes
+
+
+def _quotas(counts: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Whole shares of ``count`` in proportion to ``counts``, each at least 1, by largest remainder."""
+    exact = counts * (count / counts.sum())
+    quotas = np.maximum(1, np.floor(exact)).astype(np.int64)
+    while (missing := count - int(quotas.sum())) != 0:
+        step = 1 if missing > 0 else -1
+        open_to_change = quotas < counts if step > 0 else quotas > 1
+        gain = np.where(open_to_change, step * (exact - quotas), -np.inf)
+        quotas[int(np.argmax(gain))] += step
+    return quotas
