@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnv3search.errors import MeasurementError, MissingDependencyError
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
@@ -46,13 +47,20 @@ class OnnxRuntime:
 
     def prepare(self, subject: Subject) -> Session:
         """A session with its input and output bound, so that a call moves no memory of its own."""
-        graph = graph_in(subject, self.precision)
+        return self.load(graph_in(subject, self.precision), input_image(subject), str(subject))
+
+    def load(self, graph: bytes, image: NDArray[Any], what: str) -> Session:
+        """A session of any graph with inputs and outputs as :mod:`mnv3search.graph` names them, on ``image``.
+
+        Raises:
+            MeasurementError: onnxruntime refuses the graph; ``what`` says of what it is.
+        """
         try:
             session = self._ort.InferenceSession(graph, self._options(), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own that share only Exception
-            raise MeasurementError(f"onnxruntime {self.version} refuses the graph of {subject}: {error}") from None
+            raise MeasurementError(f"onnxruntime {self.version} refuses the graph of {what}: {error}") from None
         binding = session.io_binding()
-        image, output = input_image(subject), np.zeros(session.get_outputs()[0].shape, dtype=np.float32)
+        output = np.zeros((len(image), *session.get_outputs()[0].shape[1:]), dtype=np.float32)
         binding.bind_ortvalue_input(INPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(image))
         binding.bind_ortvalue_output(OUTPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(output))
         call = partial(session.run_with_iobinding, binding)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnv3search.errors import MeasurementError, MissingDependencyError
 from mnv3search.latency.runtimes.base import CallSession, Precision, Session, Subject, clock_of, input_image
@@ -40,13 +41,21 @@ class OpenVinoCpu:
 
     def prepare(self, subject: Subject) -> Session:
         """A request whose input and output lie in memory of ours, so that a call moves none of its own."""
-        graph = graph_in(subject, self.precision)
+        return self.load(graph_in(subject, self.precision), input_image(subject), str(subject))
+
+    def load(self, graph: bytes, image: NDArray[Any], what: str) -> Session:
+        """A request of any graph with one input, which holds ``image``, and one output.
+
+        Raises:
+            MeasurementError: openvino refuses the graph; ``what`` says of what it is.
+        """
         try:
             model = self._core.read_model(graph)
+            model.reshape(list(image.shape))
             request = self._core.compile_model(model, "CPU", self._settings()).create_infer_request()
         except RuntimeError as error:
-            raise MeasurementError(f"openvino {self.version} refuses the graph of {subject}: {error}") from None
-        image, output = input_image(subject), np.zeros(tuple(model.outputs[0].shape), dtype=np.float32)
+            raise MeasurementError(f"openvino {self.version} refuses the graph of {what}: {error}") from None
+        output = np.zeros(tuple(model.outputs[0].shape), dtype=np.float32)
         request.set_input_tensor(self._openvino.Tensor(image, shared_memory=True))
         request.set_output_tensor(self._openvino.Tensor(output, shared_memory=True))
         call = partial(request.infer, share_outputs=True)
