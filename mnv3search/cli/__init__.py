@@ -12,13 +12,14 @@ from mnv3search.errors import InfeasibleError, Mnv3SearchError
 
 COMMANDS = (
     "run", "search", "netadapt", "count", "latency", "profile", "tables", "compare", "spaces", "devices", "device",
+    "train", "evaluate",
 )  # fmt: skip
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 KEPT_IN_FOLDERS = "the run's folder keeps what was finished: go on with its command and --resume DIR alone"
 KEPT_IN_TABLES = "the latency table keeps the layers that were measured: the same command goes on"
 KEPT = {
-    "run": KEPT_IN_FOLDERS, "search": KEPT_IN_FOLDERS, "netadapt": KEPT_IN_FOLDERS,
+    "run": KEPT_IN_FOLDERS, "search": KEPT_IN_FOLDERS, "netadapt": KEPT_IN_FOLDERS, "train": KEPT_IN_FOLDERS,
     "profile": KEPT_IN_TABLES, "latency": KEPT_IN_TABLES,
 }  # fmt: skip
 """What stays after Ctrl-C; other commands keep nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.errors import MissingDependencyError, TrainingError
@@ -39,3 +40,19 @@ def accelerator(precision: Precision = "fp32") -> Any:
     # Running statistics are averaged once an epoch, not sent at each step.
     wrapping = DistributedDataParallelKwargs(broadcast_buffers=False)
     return Accelerator(mixed_precision=_MIXED[precision], kwargs_handlers=[wrapping])
+
+
+def is_main_process() -> bool:
+    """Whether this process is the only one or the first of those that ``torchrun`` or ``accelerate launch`` started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def process_count() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def wait_for_everyone() -> None:
+    """Wait until all processes have come here."""
+    if process_count() > 1:
+        accelerator().wait_for_everyone()

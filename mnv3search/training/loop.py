@@ -238,7 +238,7 @@ class _Training:
             raise TrainingError("the weights are no longer finite")
         scaler = steps.accelerator.scaler
         steps.counters.scaler = None if scaler is None else scaler.state_dict()
-        tensors = all_tensors(steps.network, steps.average and steps.average.tensors, steps.optimiser)
+        tensors = all_tensors(steps.network, steps.average.tensors if steps.average else None, steps.optimiser)
         save_state(self.folder / LAST, self.asked, steps.counters, tensors)
         self._note_saved()
 

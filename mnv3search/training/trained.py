@@ -97,7 +97,7 @@ def load_trained(path: Path) -> TrainedNetwork:
     about = _described(path, metadata)
     try:
         architecture = from_mapping(about.get("architecture"))
-        preprocessing = Preprocessing.from_mapping(about.get("preprocessing"))
+        preprocessing = Preprocessing.from_mapping(about.get("preprocessing") or {})
         classes = _classes(about.get("classes"))
         return TrainedNetwork(
             architecture, _network(architecture, tensors), classes, preprocessing, _facts(about.get("facts"))

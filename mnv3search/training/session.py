@@ -1,0 +1,240 @@
+"""A training as the command line asks for it: from names and paths to a folder with a trained network."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnv3search.architecture import Architecture
+from mnv3search.errors import RunError, TrainingError, WeightsError
+from mnv3search.families import parse_network
+from mnv3search.files import held
+from mnv3search.training.data.images import DataSplits
+from mnv3search.training.data.open_data import open_data
+from mnv3search.training.data.preprocessing import Preprocessing
+from mnv3search.training.devices import is_main_process, process_count, wait_for_everyone
+from mnv3search.training.folder import TrainingFolder, TrainingSettings
+from mnv3search.training.loop import OnEpoch, TrainingResult, train_network
+from mnv3search.training.progress import TrainingProgress
+from mnv3search.training.recipe import Recipe, load_recipe
+from mnv3search.training.state import LAST
+from mnv3search.training.trained import TrainedNetwork, load_trained
+from mnv3search.training.workload import Freeze
+
+if TYPE_CHECKING:
+    from mnv3search.network.build import MobileNetwork
+
+SMALL = 64  # pixels: up to here a network from scratch is trained by small_32
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """What a user asks for; None leaves a choice to the recipe, the network or the data."""
+
+    network: str
+    data: str
+    weights: str | None = None
+    freeze: Freeze = "none"
+    recipe: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    precision: str | None = None
+    resolution: int | None = None
+    seed: int = 0
+    teacher: str | None = None
+    workers: int | None = None
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingSession:
+    """A training that is ready to go, or to go on.
+
+    Attributes:
+        path: of its folder.
+        settings: what was asked.
+    """
+
+    path: Path
+    settings: TrainingSettings
+    folder: TrainingFolder | None
+    network: MobileNetwork
+    data: DataSplits
+    teacher: TrainedNetwork | None
+    workers: int
+    resume: bool
+
+
+def begin(
+    request: TrainingRequest, out: Path | None, environment: Mapping[str, object], progress: TrainingProgress
+) -> TrainingSession:
+    """Check everything that was asked, read the data, build the network, and make the folder.
+
+    Raises:
+        DataError, WeightsError, TrainingError, UnknownNameError, ArchitectureError: what was asked cannot be.
+        RunError: the folder cannot be made; several processes need a name for it.
+    """
+    if process_count() > 1 and out is None:
+        raise TrainingError("several processes train into one folder: give it a name with --out")
+    architecture = parse_network(request.network)
+    if request.resolution is not None:
+        architecture = architecture.with_resolution(request.resolution)
+    recipe = asked_recipe(request, architecture.resolution)
+    initial, teacher = _initial(request), None if request.teacher is None else load_trained(Path(request.teacher))
+    data = _opened(request.data, progress)
+    architecture = architecture.with_classes(len(data.train.classes))
+    preprocessing = _preprocessing(architecture, initial, teacher, data)
+    network = initial_network(architecture, request.seed, initial, progress)
+    settings = TrainingSettings(
+        request.network, request.data, recipe.to_mapping(), recipe.name, preprocessing.to_mapping(), request.seed,
+        request.weights, request.freeze, request.teacher, request.tensorboard,
+    )  # fmt: skip
+    folder = TrainingFolder.create(out, settings, architecture, environment) if is_main_process() else None
+    wait_for_everyone()
+    path = folder.path if folder is not None else out
+    assert path is not None
+    return TrainingSession(path, settings, folder, network, data, teacher, _threads(request.workers), resume=False)
+
+
+def take_up(path: Path, progress: TrainingProgress, workers: int | None = None) -> TrainingSession:
+    """An interrupted training, from its folder alone.
+
+    Raises:
+        RunError: it is no training's folder, or nothing of it was saved.
+        DataError: its data are gone or have changed.
+    """
+    from mnv3search.network.build import MobileNetwork
+
+    folder = TrainingFolder.open(path)
+    if not (path / LAST).exists():
+        raise RunError(f"{path} has no {LAST}: no step of its training was saved; start it anew")
+    settings = folder.settings
+    network = MobileNetwork(folder.architecture())
+    teacher = None if settings.teacher is None else load_trained(Path(settings.teacher))
+    data = _opened(settings.data, progress)
+    if is_main_process():
+        folder.continued()
+    return TrainingSession(
+        path, settings, folder if is_main_process() else None, network, data, teacher, _threads(workers), resume=True,
+    )  # fmt: skip
+
+
+def carry_out(session: TrainingSession, progress: TrainingProgress) -> TrainingResult:
+    """Train, and note in the folder how it ended."""
+    settings, folder, began = session.settings, session.folder, time.monotonic()
+    with ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(held(session.path))
+            stack.enter_context(folder.closing_notes())
+        result = train_network(
+            session.network, session.data, settings.loaded_recipe(), preprocessing=settings.loaded_preprocessing(),
+            seed=settings.seed, folder=session.path, resume=session.resume, freeze=settings.freeze,
+            teacher=session.teacher.network if session.teacher else None, workers=session.workers, progress=progress,
+            on_epoch=_log(session),
+        )  # fmt: skip
+        if folder is not None:
+            folder.finish("finished", time.monotonic() - began, best=dict(result.trained.facts))
+    return result
+
+
+def asked_recipe(request: TrainingRequest, resolution: int) -> Recipe:
+    """The recipe that a request names or implies, with the request's changes."""
+    from dataclasses import replace
+
+    name = request.recipe or _default_recipe(request, resolution)
+    recipe = load_recipe(name)
+    if request.epochs is not None:
+        recipe = recipe.for_epochs(request.epochs)
+    recipe = recipe.changed(batch_size=request.batch_size, precision=request.precision)
+    if request.learning_rate is not None:
+        recipe = replace(recipe, learning_rate=request.learning_rate, reference_batch=recipe.batch_size)
+    return recipe
+
+
+def _default_recipe(request: TrainingRequest, resolution: int) -> str:
+    if request.freeze == "features":
+        return "transfer"
+    if request.weights is not None:
+        return "finetune"
+    return "small_32" if resolution <= SMALL else "paper"
+
+
+def initial_network(
+    architecture: Architecture, seed: int, initial: Path | TrainedNetwork | None, progress: TrainingProgress
+) -> MobileNetwork:
+    """A network of ``architecture``, fresh from ``seed`` or with the weights of ``initial``.
+
+    Raises:
+        WeightsError: the weights are another network's; the message says which layers differ.
+    """
+    import torch
+
+    from mnv3search.network.build import build_network
+    from mnv3search.training.randomness import own_randomness
+
+    with own_randomness():
+        torch.manual_seed(seed)
+        network = build_network(architecture)
+    if initial is not None:
+        from mnv3search.network.initial_weights import load_initial_weights
+
+        found = load_initial_weights(network, initial)
+        if found.fresh:
+            progress.note(f"fresh weights in {', '.join(found.fresh)}; all others are given")
+    return network
+
+
+def _initial(request: TrainingRequest) -> Path | TrainedNetwork | None:
+    if request.weights is None:
+        if request.freeze == "features":
+            raise WeightsError("--freeze features keeps weights as they are, and there are none: give --weights")
+        return None
+    path = Path(request.weights)
+    if path.is_dir():
+        return load_trained(path)
+    if not path.exists():
+        raise WeightsError(f"there are no weights {path}; give a weights file or the folder of a training")
+    return path
+
+
+def _opened(where: str, progress: TrainingProgress) -> DataSplits:
+    progress.stage(f"looking at the images of {where}")
+    return open_data(where, progress=lambda done, total: progress.advance(done, "images", total))
+
+
+def _preprocessing(
+    architecture: Architecture, initial: Path | TrainedNetwork | None, teacher: TrainedNetwork | None, data: DataSplits
+) -> Preprocessing:
+    """That of the weights or of the teacher, which learned with it; ImageNet's elsewhere."""
+    from dataclasses import replace
+
+    if teacher is not None and teacher.classes != data.train.classes:
+        raise TrainingError(
+            f"the teacher's {len(teacher.classes)} classes are not the {len(data.train.classes)} of the images, or in "
+            "another order; a teacher must be trained on the same classes"
+        )
+    source = initial if isinstance(initial, TrainedNetwork) else teacher
+    if source is None:
+        return Preprocessing(architecture.resolution)
+    made = replace(source.preprocessing, resolution=architecture.resolution)
+    if teacher is not None and (teacher.preprocessing.mean, teacher.preprocessing.std) != (made.mean, made.std):
+        raise TrainingError("the teacher was trained with another mean and deviation of pixels than --weights")
+    return made
+
+
+def _log(session: TrainingSession) -> OnEpoch | None:
+    if not session.settings.tensorboard or session.folder is None:
+        return None
+    from mnv3search.training.tensorboard_log import TensorBoardLog
+
+    return TensorBoardLog(session.path / "tensorboard").record  # type: ignore[return-value]  # None ends nothing
+
+
+def _threads(workers: int | None) -> int:
+    return min(os.cpu_count() or 1, 16) if workers is None else workers
