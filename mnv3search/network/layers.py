@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, Padding, SqueezeExciteSpec
+from mnv3search.network.depthwise import DepthwiseConv
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {
@@ -89,11 +90,21 @@ class ConvNormActivation(nn.Module):
         )
         self.norm = conventions.norm(out_channels)
         self.activation = ACTIVATIONS[activation]() if activation else None
+        self.fast_gradients = False
 
     def forward(self, features: Tensor) -> Tensor:
         """Runs the three in order."""
-        features = self.norm(self.conv(features))
+        features = self.norm(self._convolved(features))
         return features if self.activation is None else self.activation(features)
+
+    def _convolved(self, features: Tensor) -> Tensor:
+        conv = self.conv
+        depthwise = conv.groups > 1 and type(conv) is nn.Conv2d and conv.bias is None
+        if not (self.fast_gradients and depthwise and torch.is_grad_enabled() and features.device.type == "cpu"):
+            convolved: Tensor = conv(features)
+            return convolved
+        stride, padding = conv.stride[0], int(conv.padding[0])
+        return DepthwiseConv.apply(features, conv.weight, stride, padding)  # type: ignore[no-any-return]
 
 
 class SqueezeExcite(nn.Module):
