@@ -12,7 +12,7 @@ from mnv3search.errors import InfeasibleError, Mnv3SearchError
 
 COMMANDS = (
     "run", "search", "netadapt", "count", "latency", "profile", "tables", "compare", "spaces", "devices", "device",
-    "train", "evaluate",
+    "train", "evaluate", "predict", "export",
 )  # fmt: skip
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130

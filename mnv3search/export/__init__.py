@@ -1,1 +1,22 @@
-"""Trained networks as files for a device, each held against the network on real images."""
+"""Trained networks as files for a device, each held against the network on real images; what they say of images."""
+
+from __future__ import annotations
+
+from mnv3search.export.description import Description
+from mnv3search.export.exported import ExportedModel, load_exported
+from mnv3search.export.exporting import Export, ExportSettings, export_network
+from mnv3search.export.int8 import export_int8
+from mnv3search.export.onnx_file import export_onnx
+from mnv3search.export.parity import Parity
+
+__all__ = [
+    "Description",
+    "Export",
+    "ExportSettings",
+    "ExportedModel",
+    "Parity",
+    "export_int8",
+    "export_network",
+    "export_onnx",
+    "load_exported",
+]

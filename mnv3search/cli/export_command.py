@@ -1,0 +1,131 @@
+"""``mnv3search export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from mnv3search.export import Export, ExportSettings
+    from mnv3search.latency.measured.ratios import Ratio
+
+
+@click.command(
+    "export",
+    epilog="Examples:  mnv3search export runs/2026-01-31-train-best --data flowers/  |  "
+    "mnv3search export best.safetensors --int8 --data flowers/ --out flowers_int8.onnx  |  "
+    "mnv3search export best.safetensors --data flowers/ --with-preprocessing --batch dynamic",
+)
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "format_", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="Of the file."
+)
+@click.option("--int8", is_flag=True, help="In 8 bits, calibrated on training images of --data.")
+@click.option("--data", metavar="DATA", help="What it was trained on: the export is checked on its held-out images.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE",
+    help="[default: best.onnx, or best_int8.onnx, beside the weights]",
+)  # fmt: skip
+@click.option(
+    "--batch", type=click.Choice(["1", "dynamic"]), default="1", show_default=True, help="Images in one call."
+)
+@click.option(
+    "--with-preprocessing", is_flag=True, help="Take uint8 pixels, (N, R, R, 3) RGB, and normalise in the graph."
+)
+@click.option(
+    "--calibration", type=click.Choice(["minmax", "percentile", "entropy"]), default="minmax", show_default=True,
+    help="With --int8: how the range of an activation is found.",
+)  # fmt: skip
+@click.option(
+    "--calibration-images", type=click.IntRange(1, 100_000), default=256, show_default=True,
+    help="With --int8: over so many training images.",
+)  # fmt: skip
+@click.option("--reduce-range", is_flag=True, help="With --int8: weights in 7 bits, for x86 processors without VNNI.")
+@click.option(
+    "--check-images", type=click.IntRange(0), default=1000, show_default=True,
+    help="Held-out images that it is checked on; 0 takes all.",
+)  # fmt: skip
+@click.option("--timing/--no-timing", default=True, show_default=True, help="Time the file, whole, in onnxruntime.")
+@json_option
+def command(run: Path, data: str | None, out: Path | None, as_json: bool, **options: Any) -> None:
+    """Write a trained network as a file for a device.
+
+    RUN is the folder of a training, or a trained network's .safetensors file. The class names, the preprocessing and
+    the architecture travel in the file, and in a JSON file beside it. It is held against the network, on held-out
+    images of --data or else on noise, before it is written: one that differs is not written.
+    """
+    from mnv3search.export import export_network
+    from mnv3search.training.data.open_data import open_data
+    from mnv3search.training.trained import load_trained, trained_file
+
+    settings = _settings(options)
+    weights = trained_file(run)
+    trained = load_trained(weights)
+    target = out or weights.with_name(f"{weights.stem}{'_int8' if options['int8'] else ''}.onnx")
+    with ProgressLine(quiet=as_json) as progress:
+        splits = None
+        if data is not None:
+            progress.stage(f"looking at {data}")
+            splits = open_data(data, scan=False)  # the images that are taken are decoded here; no other is needed
+        done = export_network(trained, target, settings, data=splits, progress=progress)
+    if as_json:
+        print_json({"path": str(done.path), "description_path": str(done.description_path), **done.to_mapping()})
+    else:
+        _show(done)
+
+
+def _settings(options: dict[str, Any]) -> ExportSettings:
+    from mnv3search.export import ExportSettings
+    from mnv3search.latency.runtimes.int8 import Quantisation
+
+    quantisation = None
+    if options["int8"]:
+        quantisation = Quantisation(calibration=options["calibration"], reduce_range=options["reduce_range"])
+    elif options["reduce_range"]:
+        raise click.UsageError("--reduce-range is about 8 bits; add --int8")
+    return ExportSettings(
+        batch=options["batch"], with_preprocessing=options["with_preprocessing"], int8=quantisation,
+        calibration_images=options["calibration_images"], check_images=options["check_images"],
+        timed=options["timing"],
+    )  # fmt: skip
+
+
+def _show(done: Export) -> None:
+    console = stdout_console()
+    described, parity = done.description, done.parity
+    side = described.preprocessing.resolution
+    entering = f"(N, {side}, {side}, 3) uint8" if described.input == "uint8" else f"(N, 3, {side}, {side}) float32"
+    size, classes = f"{done.bytes / 1e6:.2f} MB", f"{len(described.classes)} classes"
+    lines = [
+        f"{done.path}: {described.precision}, {size}, input {entering}, {classes}",
+        f"{done.description_path}: its classes, preprocessing, checks and times as JSON",
+        f"checked on {parity.images:,} images ({parity.source}): the same class on {parity.agreement:.2f} %, logits "
+        f"within {parity.max_difference:.2g} of their root mean square (all together {parity.rms_difference:.2g})",
+    ]
+    if parity.network_top1 is not None and parity.model_top1 is not None:
+        lines.append(
+            f"top-1 there: network {parity.network_top1:.2f} %, file {parity.model_top1:.2f} % "
+            f"({parity.model_top1 - parity.network_top1:+.2f} ± {parity.top1_error:.2f} points, one standard deviation)"
+        )
+    lines += _latency_lines(done)
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _latency_lines(done: Export) -> list[str]:
+    found = done.latency
+    if found is None:
+        return []
+    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    times = "; ".join(f"{name} {one.latency_ms:.3f} ± {one.error_ms:.3f} ms" for name, one in found.models.items())
+    ratio = "" if found.ratio is None else f"; int8 takes {_ratio_text(found.ratio)} of fp32's time"
+    return [f"{found.runtime}, {threads}, batch 1, {found.rounds} calls in turn: {times}{ratio}"]
+
+
+def _ratio_text(ratio: Ratio) -> str:
+    return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}, 95 %)"

@@ -1,0 +1,96 @@
+"""``mnv3search predict``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from mnv3search.export.predictor import Prediction
+
+EXIT_SOME_FAILED = 2
+
+
+@click.command(
+    "predict",
+    epilog="Examples:  mnv3search predict runs/2026-01-31-train-best rose.jpg daisy.jpg --picture guesses.png  |  "
+    "mnv3search predict best_int8.onnx photos/ --top 3 --json",
+)
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(1, 100), default=5, show_default=True, help="Classes for each image.")
+@click.option(
+    "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG",
+    help="Draw the images with their classes (the first 24).",
+)  # fmt: skip
+@json_option
+def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, as_json: bool) -> None:
+    """Say what is on images.
+
+    RUN is the folder of a training, a trained network's .safetensors file, or an exported .onnx, which then runs in
+    onnxruntime with the class names that it carries. Each IMAGE is a file, a folder or a pattern. An image that cannot
+    be read gets a line on stderr and exit code 2 at the end; the others are predicted.
+    """
+    from mnv3search.export.predictor import image_files, load_predictor, predict
+
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise click.UsageError(f"--picture {picture} must end in .png")
+    predictor = load_predictor(run)
+    files = image_files(images)
+    done: list[Prediction] = []
+    with ProgressLine(quiet=as_json) as progress:
+        progress.stage("predicting", len(files))
+        for prediction in predict(predictor, files, top):
+            done.append(prediction)
+            progress.advance(len(done))
+    if picture is not None:
+        _draw(done, picture)
+    if as_json:
+        print_json({"predictions": [_mapping(one) for one in done]})
+    else:
+        _show(done)
+    for one in done:
+        if one.error is not None:
+            sys.stderr.write(f"error: {' '.join(one.error.split())}\n")
+    if any(one.error is not None for one in done):
+        raise click.exceptions.Exit(EXIT_SOME_FAILED)
+
+
+def _draw(done: list[Prediction], picture: Path) -> None:
+    from mnv3search.report.prediction_picture import PredictedImage, draw_predictions
+
+    shown = [
+        PredictedImage(str(one.file.name), one.pixels, tuple((guess.name, guess.probability) for guess in one.guesses))
+        for one in done
+        if one.pixels is not None
+    ]
+    draw_predictions(shown, picture)
+
+
+def _mapping(one: Prediction) -> dict[str, object]:
+    found: dict[str, object] = {"file": str(one.file)}
+    if one.error is not None:
+        return {**found, "error": one.error}
+    return {**found, "classes": [{"name": guess.name, "probability": guess.probability} for guess in one.guesses]}
+
+
+def _show(done: list[Prediction]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("image", "class")
+    table.add_column("probability", justify="right")
+    for one in done:
+        for place, guess in enumerate(one.guesses):
+            name = escape(str(one.file)) if place == 0 else ""
+            table.add_row(
+                name, escape(guess.name), f"{100 * guess.probability:.1f} %", end_section=one.guesses[-1] is guess
+            )
+    if table.row_count:
+        stdout_console().print(table)

@@ -1,0 +1,215 @@
+"""From a trained network to a file that was held against it: export, quantise, compare, time, and only then write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnv3search.errors import ExportError
+from mnv3search.export.description import Description
+from mnv3search.export.exported import ExportedModel
+from mnv3search.export.int8 import export_int8
+from mnv3search.export.onnx_file import Batch, export_onnx
+from mnv3search.export.parity import Parity, compare, hold
+from mnv3search.export.pixels import Squares, noise_squares, squares_of
+from mnv3search.export.timing import ModelLatencies, time_models
+from mnv3search.files import write_atomic, write_text
+from mnv3search.latency.runtimes.int8 import Quantisation
+from mnv3search.training.progress import SilentProgress, TrainingProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mnv3search.training.data.images import DataSplits, LabelledImages
+    from mnv3search.training.trained import TrainedNetwork
+
+NOISE_IMAGES = 64
+NOISE = "noise, as no data were given"
+SUFFIX = ".onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """What is exported, and how it is checked.
+
+    Attributes:
+        batch: images in a call: ``1`` or ``dynamic``.
+        with_preprocessing: whether pixels enter, which the graph normalises.
+        int8: how it is quantised; None exports fp32.
+        calibration_images: training images over which ranges are found; at least one of each class is taken.
+        check_images: held-out images on which it is compared with the network; 0 takes all.
+        timed: whether its latency is measured.
+    """
+
+    batch: Batch = "1"
+    with_preprocessing: bool = False
+    int8: Quantisation | None = None
+    calibration_images: int = 256
+    check_images: int = 1000
+    timed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.calibration_images < 1 or self.check_images < 0:
+            raise ExportError(
+                f"{self.calibration_images} calibration images and {self.check_images} images to check on were asked "
+                "for; give at least 1 and 0 (all)"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A file that was written.
+
+    Attributes:
+        path, description_path: the model, and the JSON file beside it.
+        bytes: of the model.
+        description: what travels in it.
+        parity: how it compares with the network.
+        latency: of it and, for int8, of fp32 beside it; None where it was not timed.
+    """
+
+    path: Path
+    description_path: Path
+    bytes: int
+    description: Description
+    parity: Parity
+    latency: ModelLatencies | None
+
+    def to_mapping(self) -> dict[str, object]:
+        """Plain values for JSON; what :func:`export_network` writes beside the model."""
+        return {
+            **self.description.to_mapping(),
+            "file": self.path.name,
+            "bytes": self.bytes,
+            "parity": self.parity.to_mapping(),
+            "latency": None if self.latency is None else self.latency.to_mapping(),
+        }
+
+
+def export_network(
+    trained: TrainedNetwork,
+    out: Path,
+    settings: ExportSettings | None = None,
+    *,
+    data: DataSplits | None = None,
+    progress: TrainingProgress | None = None,
+) -> Export:
+    """Export ``trained`` to ``out`` (and ``out`` + ``.json``), once the model was found to do what the network does.
+
+    Args:
+        trained: what to export.
+        out: the file, ending in ``.onnx``; written whole or not at all.
+        settings: the defaults where None.
+        data: calibrates int8 on its training images and compares on its held-out ones (``test``, or ``val``); its
+            labels are brought into the network's order. Without data the comparison is on seeded noise.
+        progress: told of the stages.
+
+    Raises:
+        ExportError: int8 without data, a name that does not end in ``.onnx``, or a model that differs from its network.
+        DataError: an image cannot be read, or belongs to a class that the network was not trained on.
+        MissingDependencyError: onnx or onnxruntime is not installed.
+        RunError: the file cannot be written.
+    """
+    settings, progress = settings or ExportSettings(), progress or SilentProgress()
+    if out.suffix != SUFFIX:
+        raise ExportError(f"{out} is no name for an ONNX model; it must end in {SUFFIX}")
+    if out.is_dir() or not out.parent.is_dir():
+        raise ExportError(f"{out} cannot be written: {_why_not(out)}")
+    fp32, model = _models(trained, settings, data, progress)
+    loaded = ExportedModel(model, str(out))
+    parity = _checked(trained, loaded, settings, data, progress)
+    latency = _timed(fp32, model, loaded.description, settings, progress)
+    beside = out.with_name(out.name + ".json")
+    done = Export(out, beside, len(model), loaded.description, parity, latency)
+    write_atomic(out, lambda path: _write(path, model))
+    digest = hashlib.sha256(model).hexdigest()
+    write_text(beside, json.dumps({**done.to_mapping(), "sha256": digest}, indent=2, ensure_ascii=False) + "\n")
+    return done
+
+
+def _why_not(out: Path) -> str:
+    return "there is a folder of that name" if out.is_dir() else f"make the folder {out.parent} first"
+
+
+def _models(
+    trained: TrainedNetwork, settings: ExportSettings, data: DataSplits | None, progress: TrainingProgress
+) -> tuple[bytes, bytes]:
+    """The model in fp32, and the one that was asked for."""
+    progress.stage("writing the graph")
+    fp32 = export_onnx(trained, batch=settings.batch, with_preprocessing=settings.with_preprocessing)
+    if settings.int8 is None:
+        return fp32, fp32
+    if data is None:
+        raise ExportError(
+            "int8 needs images to find the ranges of its activations on; add --data with the data that the network was "
+            "trained on"
+        )
+    chosen = _subset(_in_order(data.train, trained), settings.calibration_images)
+    progress.stage(f"quantising on {len(chosen)} training images")
+    int8 = export_int8(
+        trained, squares_of(chosen, trained.preprocessing), quantisation=settings.int8, batch=settings.batch,
+        with_preprocessing=settings.with_preprocessing,
+    )  # fmt: skip
+    return fp32, int8
+
+
+def _checked(
+    trained: TrainedNetwork, model: ExportedModel, settings: ExportSettings, data: DataSplits | None,
+    progress: TrainingProgress,
+) -> Parity:  # fmt: skip
+    preprocessing = trained.preprocessing
+    if data is None:
+        count, source = NOISE_IMAGES, NOISE
+        squares = noise_squares(count, preprocessing.resolution)
+    else:
+        held = _in_order(data.val if data.test is None else data.test, trained)
+        chosen = _subset(held, settings.check_images or len(held))
+        count, source = len(chosen), f"{held.source.name}, {'val' if data.test is None else 'test'}"
+        squares = squares_of(chosen, preprocessing)
+    progress.stage("comparing it with the network", count)
+    parity = compare(trained, model, _told(squares, progress.advance), source, labelled=data is not None)
+    hold(parity)
+    return parity
+
+
+def _told(squares: Iterator[Squares], advance: Callable[[int], None]) -> Iterator[Squares]:
+    done = 0
+    for chunk in squares:
+        yield chunk
+        done += len(chunk.pixels)
+        advance(done)
+
+
+def _timed(
+    fp32: bytes, model: bytes, description: Description, settings: ExportSettings, progress: TrainingProgress
+) -> ModelLatencies | None:
+    if not settings.timed:
+        return None
+    models = {"fp32": fp32} if settings.int8 is None else {"fp32": fp32, "int8": model}
+    progress.stage("timing it, whole, in onnxruntime")
+    return time_models(models, description, progress=lambda done, total: progress.advance(done, "rounds", total))
+
+
+def _in_order(images: LabelledImages, trained: TrainedNetwork) -> LabelledImages:
+    from mnv3search.training.data.open_data import with_classes
+
+    return with_classes(images, trained.classes)
+
+
+def _subset(images: LabelledImages, count: int) -> LabelledImages:
+    from mnv3search.training.data.splits import stable_subset
+
+    present = len(set(images.labels.tolist()))
+    return stable_subset(images, min(len(images), max(count, present)))
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,124 @@
+"""A trained network as an ONNX model: the project's own graph with its weights, and what a user of the file must know.
+
+The model's input is called ``input`` and is either ``(N, 3, R, R)`` float32, normalised, or with the preprocessing
+inside ``(N, R, R, 3)`` uint8, RGB; its output ``output`` is the logits, ``(N, classes)`` float32. N is 1, or any where
+the batch is dynamic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mnv3search.errors import ExportError
+from mnv3search.export.description import Description, write_description
+from mnv3search.graph import INPUT_NAME, network_graph
+
+if TYPE_CHECKING:
+    import onnx
+
+    from mnv3search.training.data.preprocessing import Preprocessing
+    from mnv3search.training.trained import TrainedNetwork
+
+Batch = Literal["1", "dynamic"]
+NORMALISED = "normalised"  # the tensor that the network's first convolution takes where preprocessing is inside
+_DYNAMIC = "batch"
+
+
+def export_onnx(trained: TrainedNetwork, *, batch: Batch = "1", with_preprocessing: bool = False) -> bytes:
+    """The serialised ONNX model of ``trained``: norms folded into convolutions, names and preprocessing with it.
+
+    Args:
+        trained: the network, its classes and its preprocessing, at whose resolution the model works.
+        batch: ``1``, or ``dynamic`` for any number of images in a call.
+        with_preprocessing: take pixels, (N, R, R, 3) uint8 RGB, and normalise them in the graph; resizing and cropping
+            to R stay with the caller.
+
+    Raises:
+        MissingDependencyError: onnx is not installed.
+        WeightsError: weights that are not finite.
+        ExportError: the graph is not valid ONNX.
+    """
+    graph = deployed_graph(trained)
+    return finished(graph, Description.of(trained), batch=batch, with_preprocessing=with_preprocessing)
+
+
+def deployed_graph(trained: TrainedNetwork) -> bytes:
+    """The serialised graph of ``trained`` alone: (1, 3, R, R) float32 to (1, classes).
+
+    Raises:
+        MissingDependencyError: onnx is not installed.
+        WeightsError: weights that are not finite.
+    """
+    from mnv3search.network.folded import folded_weights
+
+    # a network may be trained on images of another side than it is described for; its weights fit both
+    architecture = replace(trained.architecture, resolution=trained.preprocessing.resolution)
+    return network_graph(architecture, weights=folded_weights(trained.network))
+
+
+def finished(graph: bytes, description: Description, *, batch: Batch, with_preprocessing: bool) -> bytes:
+    """``graph`` with its batch, its preprocessing where it is asked for, and its description; checked by onnx.
+
+    Raises:
+        ExportError: the graph is not valid ONNX.
+    """
+    import onnx
+
+    model = with_batch(graph, batch)
+    if with_preprocessing:
+        _put_preprocessing(model, description.preprocessing, batch)
+    write_description(model, replace(description, input="uint8" if with_preprocessing else "float32"))
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker, shape inference and protobuf each have classes of their own
+        raise ExportError(f"the exported graph is not valid ONNX: {' '.join(str(error).split())[:300]}") from None
+    return bytes(model.SerializeToString())
+
+
+def with_batch(model: bytes, batch: Batch) -> onnx.ModelProto:
+    """``model``, for this batch; what was inferred for another one is dropped."""
+    import onnx
+
+    loaded = onnx.load_from_string(model)
+    del loaded.graph.value_info[:]
+    for value in (*loaded.graph.input, *loaded.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        if batch == "dynamic":
+            first.dim_param = _DYNAMIC
+        else:
+            first.dim_value = 1
+    return loaded
+
+
+def _put_preprocessing(model: onnx.ModelProto, preprocessing: Preprocessing, batch: Batch) -> None:
+    """Pixels in place of the normalised input: cast, to channels first, times a scale, plus a shift, a channel each."""
+    import onnx
+
+    side, graph = preprocessing.resolution, model.graph
+    std = np.array(preprocessing.std, dtype=np.float64)
+    factors = {
+        "preprocessing.scale": 1 / (255 * std),
+        "preprocessing.shift": -np.array(preprocessing.mean, dtype=np.float64) / std,
+    }
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name == INPUT_NAME:
+                node.input[index] = NORMALISED
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Transpose", [INPUT_NAME], "preprocessing.transpose", {"perm": [0, 3, 1, 2]}),
+        ("Cast", ["preprocessing.transpose"], "preprocessing.cast", {"to": onnx.TensorProto.FLOAT}),
+        ("Mul", ["preprocessing.cast", "preprocessing.scale"], "preprocessing.scaled", {}),
+        ("Add", ["preprocessing.scaled", "preprocessing.shift"], NORMALISED, {}),
+    ]
+    made = [onnx.helper.make_node(kind, given, [out], name=out, **more) for kind, given, out, more in steps]
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*made, *rest])
+    for name, values in factors.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32).reshape(1, 3, 1, 1), name))
+    images: int | str = _DYNAMIC if batch == "dynamic" else 1
+    pixels = onnx.helper.make_tensor_value_info(INPUT_NAME, onnx.TensorProto.UINT8, [images, side, side, 3])
+    graph.input[0].CopyFrom(pixels)

@@ -1,0 +1,114 @@
+"""How long exported models take, whole, in onnxruntime: in turn, so that what slows the machine slows each alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mnv3search.export.pixels import model_input, noise_squares
+from mnv3search.latency.measured.measure import MeasuringPlan, levelled, rounds, summarise
+from mnv3search.latency.measured.ratios import Ratio, paired_ratio
+from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from mnv3search.export.description import Description
+    from mnv3search.latency.runtimes.base import Session
+
+PLAN = MeasuringPlan(rounds=60, min_seconds=3.0, tolerance=0.02, max_rounds=600, max_seconds=120.0, lead_calls=1)
+TimingProgress = Callable[[int, int], None]
+
+
+class LoadsGraphs(Protocol):
+    """A runtime that takes any graph."""
+
+    name: str
+    version: str
+    threads: int
+
+    def load(self, graph: bytes, image: NDArray[Any], what: str) -> Session:
+        """A session of ``graph`` on ``image``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLatency:
+    """What one model takes at batch 1.
+
+    Attributes:
+        latency_ms: median.
+        error_ms: one standard deviation of that median.
+        minimum_ms: the fastest call.
+    """
+
+    latency_ms: float
+    error_ms: float
+    minimum_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLatencies:
+    """Models timed in turn.
+
+    Attributes:
+        runtime: in what, with its version.
+        threads: of a call.
+        rounds: how many calls of each.
+        models: by name, in the order in which they were given.
+        ratio: of the last to the first, from calls of the same rounds; None where there is one model.
+    """
+
+    runtime: str
+    threads: int
+    rounds: int
+    models: Mapping[str, ModelLatency]
+    ratio: Ratio | None
+
+    def to_mapping(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def time_models(
+    models: Mapping[str, bytes],
+    description: Description,
+    *,
+    runtime: LoadsGraphs | None = None,
+    plan: MeasuringPlan = PLAN,
+    progress: TimingProgress | None = None,
+) -> ModelLatencies:
+    """Time ``models``, all with the input of ``description``, on one image.
+
+    Args:
+        models: serialised, by a name for each.
+        description: of what enters them.
+        runtime: onnxruntime at one thread where None.
+        plan: how much is measured; each model runs once before the call that counts.
+        progress: told how many rounds of how many are done.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+        MeasurementError: the runtime refuses a model, or time runs out.
+    """
+    runtime = OnnxRuntime() if runtime is None else runtime
+    preprocessing = description.preprocessing
+    pixels = next(noise_squares(1, preprocessing.resolution)).pixels
+    image = model_input(pixels, preprocessing, description.input)
+    sessions = [runtime.load(content, image, name) for name, content in models.items()]
+    reference = runtime.load(next(iter(models.values())), image, "the reference")
+    kept = []
+    for one in rounds(sessions, reference, plan):
+        kept.append(one)
+        if progress is not None:
+            progress(len(kept), max(plan.rounds, len(kept)))
+    times = levelled(kept, plan.slot_size).ms
+    found = {}
+    for index, name in enumerate(models):
+        timing = summarise(times[:, index], min(float(one.ms[index]) for one in kept))
+        found[name] = ModelLatency(timing.median_ms, timing.error_ms, timing.minimum_ms)
+    ratio = paired_ratio(times[:, -1], times[:, 0]) if len(models) > 1 else None
+    return ModelLatencies(f"{runtime.name} {runtime.version}", runtime.threads, len(kept), found, ratio)
