@@ -84,7 +84,8 @@ def plan_slicing(
     faults = list(narrowing_faults(wide, architecture))
     if faults:
         more = f" (and {len(faults) - 1} more differ)" if len(faults) > 1 else ""
-        raise WeightsError(f"{faults[0]}{more}; ask for the same layers, each as wide or narrower")
+        told = faults[0].told("the architecture asked for")
+        raise WeightsError(f"{told}{more}; a slice has the same layers, each as wide or narrower")
     choice = _Choice(state, rule)
     widths = [architecture.stem.out_channels, *(block.out_channels for block in architecture.blocks)]
     kept: list[Channels] = []

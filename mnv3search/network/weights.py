@@ -1,49 +1,66 @@
 """Weights of other libraries, mapped onto a network by structure.
 
 A state dict is read as the list of its convolutions, norms and linear layers in the order in which they run; the
-network has such a list too, and the two are matched one by one, shapes checked. No network is known here by its name.
-Where the order of a state dict's keys says nothing (safetensors sorts them), the libraries' naming of modules does.
+network has such a list too, and the two are matched, shapes checked. No network is known here by its name. Where the
+order of a state dict's keys says nothing (safetensors sorts them), the libraries' naming of modules does.
 """
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Mapping
-from itertools import zip_longest
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from mnv3search.errors import MissingDependencyError, WeightsError
+from mnv3search.errors import WeightsError
+from mnv3search.network.layer_matching import (
+    Layer,
+    Pair,
+    differences,
+    grouped,
+    is_narrowing,
+    listed,
+    paired_by_name,
+    paired_in_order,
+)
 
+Library = Literal["mnv3search", "torchvision", "timm"]
 StateDict = Mapping[str, Tensor]
 _OrderKey = tuple[object, ...]
-_OPTIONAL = frozenset({"num_batches_tracked"})
+# the first layers that each library's naming begins with; torchvision's MNASNet has names of its own
+_FIRST_LAYERS: tuple[tuple[str, Library], ...] = (
+    ("stem.conv.weight", "mnv3search"), ("conv_stem.weight", "timm"), ("features.0.0.weight", "torchvision"),
+    ("layers.0.weight", "torchvision"),
+)  # fmt: skip
 
 
-class _Layer(NamedTuple):
-    """One convolution, norm or linear layer, and its tensors by their last name."""
+def library_of(state: StateDict) -> Library:
+    """Whose naming of layers a state dict has.
 
-    name: str
-    tensors: dict[str, Tensor]
-
-    def shape(self, tensor: str) -> str:
-        found = self.tensors.get(tensor)
-        return "nothing" if found is None else str(tuple(found.shape))
+    Raises:
+        WeightsError: nobody's that is known here; the message lists its first names.
+    """
+    for name, library in _FIRST_LAYERS:
+        if name in state:
+            return library
+    names = ", ".join(list(state)[:4])
+    raise WeightsError(
+        f"weights named {names} … are of none of the networks that are understood: the MobileNets, MNASNet and "
+        "EfficientNet of torchvision, timm's EfficientNet and MobileNetV3 classes, and those of mnv3search"
+    )
 
 
 def load_torchvision_state(network: nn.Module, state: StateDict) -> None:
-    """Copies a state dict of ``torchvision.models`` (MobileNetV2, MobileNetV3, MNASNet) into ``network``.
+    """Copies a state dict of ``torchvision.models`` (MobileNetV2, MobileNetV3, MNASNet, EfficientNet) into ``network``.
 
     Padding, eps and momentum are no part of a state dict: they are fields of the architecture that ``network`` was
     built from.
 
     Raises:
-        WeightsError: the first layer that differs, with both shapes; ``network`` is then as it was.
+        WeightsError: the first layers that differ, with both shapes, and how many; ``network`` is then as it was.
     """
-    _load(network, state, _torchvision_order)
+    copy_pairs(checked(paired_layers(network, state, "torchvision")))
 
 
 def load_timm_state(network: nn.Module, state: StateDict) -> None:
@@ -53,102 +70,61 @@ def load_timm_state(network: nn.Module, state: StateDict) -> None:
     architecture that ``network`` was built from.
 
     Raises:
-        WeightsError: the first layer that differs, with both shapes; ``network`` is then as it was.
+        WeightsError: the first layers that differ, with both shapes, and how many; ``network`` is then as it was.
     """
+    copy_pairs(checked(paired_layers(network, state, "timm")))
+
+
+def paired_layers(network: nn.Module, state: StateDict, library: Library) -> list[Pair]:
+    """Each layer of ``network`` with the one of ``state`` that belongs to it, by the naming of ``library``."""
+    ours, theirs = grouped(network.state_dict().items()), grouped(state.items())
+    if library == "mnv3search":
+        return paired_by_name(ours, theirs)
+    if library == "torchvision":
+        return paired_in_order(ours, sorted(theirs, key=lambda layer: _torchvision_order(layer.name)))
     inverted = {name.rsplit(".", 2)[0] for name in state if name.endswith(".conv_pwl.weight")}
-    _load(network, state, lambda name: _timm_order(name, inverted))
+    return paired_in_order(ours, sorted(theirs, key=lambda layer: _timm_order(layer.name, inverted)))
 
 
-def load_weights_file(path: Path) -> dict[str, Tensor]:
-    """The state dict in a ``.safetensors`` file, or in a ``.pt``, ``.pth`` or ``.bin`` file of tensors alone.
-
-    Nothing is unpickled but tensors (``weights_only=True``).
+def checked(pairs: Sequence[Pair]) -> Sequence[Pair]:
+    """The pairs, which differ in nothing and hold finite numbers.
 
     Raises:
-        WeightsError: another kind of file, a damaged one, or one that holds more than tensors by name.
-        MissingDependencyError: the package safetensors is missing.
+        WeightsError: they do not; the message lists the first layers that differ and says how many do.
     """
-    if path.suffix == ".safetensors":
-        content = _read_safetensors(path)
-    elif path.suffix in {".pt", ".pth", ".bin"}:
-        content = _read_torch(path)
-    else:
-        raise WeightsError(f"{path} is no weights file; it must end in .safetensors, .pt, .pth or .bin")
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
-    ):
-        raise WeightsError(f"{path} must hold tensors by name alone; save network.state_dict()")
-    return content
-
-
-def _read_safetensors(path: Path) -> object:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise MissingDependencyError("safetensors", f"reading {path}") from None
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"cannot read {path}: {error}; save it again with safetensors.torch.save_file") from None
-
-
-def _read_torch(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"cannot read {path} as tensors alone: {reason}; save network.state_dict() with torch.save"
-        ) from None
-
-
-def _load(network: nn.Module, state: StateDict, order: Callable[[str], _OrderKey]) -> None:
-    found = sorted(_grouped(state), key=lambda layer: order(layer.name))
-    copies: list[tuple[Tensor, Tensor]] = []
-    for mine, theirs in zip_longest(_grouped(network.state_dict()), found):
-        copies += _matched(mine, theirs)
-    with torch.no_grad():
-        for mine, theirs in copies:
-            mine.copy_(theirs.reshape(mine.shape))
-
-
-def _grouped(state: StateDict) -> list[_Layer]:
-    """The layers of a state dict in the order of their first tensors."""
-    layers: dict[str, _Layer] = {}
-    for name, tensor in state.items():
-        owner, _, leaf = name.rpartition(".")
-        layers.setdefault(owner, _Layer(owner, {})).tensors[leaf] = tensor
-    return list(layers.values())
-
-
-def _matched(mine: _Layer | None, theirs: _Layer | None) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of equal tensors of two layers that are of one kind and shape."""
-    if mine is None or theirs is None:
-        longer = mine or theirs or _Layer("", {})
-        owner, other = ("network", "weights") if mine else ("weights", "network")
-        raise WeightsError(
-            f"layer {longer.name} of the {owner} has weight {longer.shape('weight')}, "
-            f"but nothing is left in the {other}: {_REMEDY}"
-        )
-    for tensor in sorted(mine.tensors.keys() | theirs.tensors.keys(), reverse=True):
-        if tensor not in _OPTIONAL and not _same_shape(mine.tensors.get(tensor), theirs.tensors.get(tensor)):
-            raise WeightsError(
-                f"layer {mine.name} of the network has {tensor} {mine.shape(tensor)}, "
-                f"but {theirs.name} of the weights has {theirs.shape(tensor)}: {_REMEDY}"
+    found = differences(pairs)
+    if found:
+        remedy = "take the weights of this very architecture"
+        if is_narrowing(pairs):
+            remedy = (
+                "the network is a narrowing of the weights': load them into the network that they are of, and narrow "
+                "that with slice_network or mnv3search netadapt"
             )
-    return [(mine.tensors[name], theirs.tensors[name]) for name in mine.tensors.keys() & theirs.tensors.keys()]
+        raise WeightsError(f"{listed(found, len(pairs))}: {remedy}")
+    for _, theirs in pairs:
+        if theirs is not None:
+            _check_numbers(theirs)
+    return pairs
 
 
-_REMEDY = "take the weights of this very architecture"
+def _check_numbers(layer: Layer) -> None:
+    for name, tensor in layer.tensors.items():
+        if name == "num_batches_tracked":
+            continue
+        if not tensor.is_floating_point():
+            raise WeightsError(f"{layer.name}.{name} of the weights is {tensor.dtype}; give weights in floating point")
+        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{layer.name}.{name} of the weights holds NaN or infinity; take an earlier checkpoint")
 
 
-def _same_shape(mine: Tensor | None, theirs: Tensor | None) -> bool:
-    """Equal shapes; a linear layer equals a 1×1 convolution."""
-    if mine is None or theirs is None:
-        return False
-    shapes = [tuple(t.shape) + (1,) * (4 - t.dim()) if t.dim() >= 2 else tuple(t.shape) for t in (mine, theirs)]
-    return shapes[0] == shapes[1]
+def copy_pairs(pairs: Sequence[Pair]) -> None:
+    """Copies the weights' tensors into the network's, in place."""
+    with torch.no_grad():
+        for ours, theirs in pairs:
+            assert ours is not None
+            assert theirs is not None
+            for name in ours.tensors.keys() & theirs.tensors.keys():
+                ours.tensors[name].copy_(theirs.tensors[name].reshape(ours.tensors[name].shape))
 
 
 def _torchvision_order(name: str) -> _OrderKey:

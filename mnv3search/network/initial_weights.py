@@ -1,0 +1,200 @@
+"""Weights that a network starts from: another library's, or those of a network that was trained here.
+
+What is loaded, what is drawn anew and what does not belong are told apart layer by layer: either every layer but the
+classifier is loaded, or none is and every one that differs is named. A network is never half-loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from torch import nn
+
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import from_mapping
+from mnv3search.errors import ArchitectureError, WeightsError
+from mnv3search.network.build import MobileNetwork
+from mnv3search.network.layer_matching import Difference, Pair, differences
+from mnv3search.network.narrowing import narrowing_faults
+from mnv3search.network.weights import Library, StateDict, checked, copy_pairs, library_of, paired_layers
+from mnv3search.network.weights_file import load_weights_file, unwrapped
+
+CLASSIFIER = "head.classifier"
+_ABOUT, _TRAINED, _STATE = "mnv3search", "mnv3search.trained", "mnv3search.training_state"
+
+
+class HasNetwork(Protocol):
+    """A trained network, as ``training.trained.TrainedNetwork`` is one."""
+
+    @property
+    def network(self) -> MobileNetwork:
+        """Its module."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of its logits."""
+        ...
+
+
+Source = Path | StateDict | HasNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class InitialWeights:
+    """What a network was given.
+
+    Attributes:
+        library: whose naming the weights had.
+        loaded: the network's layers that hold them, in order.
+        fresh: its layers that were drawn anew: the classifier, or none.
+        reason: why the classifier was drawn anew; empty where it was not.
+        classes: class names that came with the weights, by logit; None where none did.
+    """
+
+    library: Library
+    loaded: tuple[str, ...]
+    fresh: tuple[str, ...]
+    reason: str = ""
+    classes: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        loaded = f"loaded {len(self.loaded)} layers of {self.library}'s naming"
+        return f"{loaded}; the classifier is drawn anew: {self.reason}" if self.fresh else f"{loaded}, all there are"
+
+
+class _Weights(NamedTuple):
+    """A source that was read."""
+
+    state: StateDict
+    architecture: Architecture | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def load_initial_weights(
+    network: MobileNetwork, source: Source, *, new_classifier: bool | None = None
+) -> InitialWeights:
+    """Copies weights into ``network``, in place; its mode and device stay.
+
+    A state dict says nothing of padding, eps or activations: they are taken from the network's architecture. Those of
+    timm's own networks have eps 1e-5 where the papers' have 1e-3, its ports of TensorFlow's (``tf_…``) are padded as
+    ``same``. A file that was trained here says what its network was, and is held to it.
+
+    Args:
+        network: to fill.
+        source: a file of torchvision's, timm's or this package's weights (``.safetensors``, or torch's formats with
+            tensors alone), the folder of a training, a state dict, or a trained network.
+        new_classifier: whether the last layer is drawn anew, from torch's global generator; None does so where the
+            weights are for another number of classes, or have no classifier.
+
+    Raises:
+        WeightsError: the source cannot be read, holds code, or is of another network; the message lists the layers
+            that differ, and ``network`` is as it was.
+    """
+    weights, where = _read(source)
+    try:
+        library = library_of(weights.state)
+        pairs = paired_layers(network, weights.state, library)
+        features, classifier = _parted(pairs)
+        _check_architecture(network.architecture, weights.architecture, features)
+        checked(features)
+        reason = _reason_for_new(classifier, new_classifier)
+        if not reason:
+            checked([classifier])
+    except WeightsError as error:
+        raise WeightsError(f"{where}: {error}" if where else str(error)) from None
+    copy_pairs(features if reason else [*features, classifier])
+    if reason:
+        _draw_classifier(network)
+    loaded = tuple(ours.name for ours, _ in features if ours is not None)
+    if reason:
+        return InitialWeights(library, loaded, (CLASSIFIER,), reason, weights.classes)
+    return InitialWeights(library, (*loaded, CLASSIFIER), (), "", weights.classes)
+
+
+def layer_differences(network: MobileNetwork, source: Source) -> tuple[Difference, ...]:
+    """Every layer in which ``source`` differs from ``network``, the classifier among them; none where it fits.
+
+    Raises:
+        WeightsError: the source cannot be read or is of no library that is understood.
+    """
+    weights, _ = _read(source)
+    return tuple(differences(paired_layers(network, weights.state, library_of(weights.state))))
+
+
+def _read(source: Source) -> tuple[_Weights, str]:
+    """The weights of a source, and its name for messages."""
+    if isinstance(source, Mapping):
+        return _Weights(unwrapped(source, "the state dict")), ""
+    if not isinstance(source, Path):
+        network = source.network
+        return _Weights(network.state_dict(), network.architecture, source.classes), ""
+    file = load_weights_file(source)
+    try:
+        about = json.loads(file.metadata.get(_ABOUT, "{}"))
+    except (ValueError, RecursionError):
+        about = {}
+    kind = about.get("format") if isinstance(about, dict) else None
+    if kind == _STATE:
+        raise WeightsError(f"{source} is the state of a training; give its folder, or the best.safetensors in it")
+    if kind != _TRAINED:
+        return _Weights(file.tensors), str(source)
+    try:
+        architecture = from_mapping(about.get("architecture"))
+    except ArchitectureError as error:
+        raise WeightsError(f"{source}: {error}; the file is damaged") from None
+    named = about.get("classes")
+    classes = tuple(map(str, named)) if isinstance(named, list) and len(named) == architecture.classes else None
+    return _Weights(file.tensors, architecture, classes), str(source)
+
+
+def _parted(pairs: list[Pair]) -> tuple[list[Pair], Pair]:
+    """The pairs of all layers but the classifier, and the classifier's.
+
+    A classifier of another number of classes is still the last layer of the weights; where the weights end before it,
+    its pair has none.
+    """
+    features = [pair for pair in pairs if pair[0] is None or pair[0].name != CLASSIFIER]
+    classifier = next(pair for pair in pairs if pair[0] is not None and pair[0].name == CLASSIFIER)
+    return features, classifier
+
+
+def _check_architecture(ours: Architecture, theirs: Architecture | None, features: list[Pair]) -> None:
+    """What shapes do not show: strides, activations, gates, padding and eps of a network that was trained here.
+
+    Raises:
+        WeightsError: they differ; the message says where.
+    """
+    if theirs is None or differences(features):
+        return  # differing layers say more
+    faults = list(narrowing_faults(replace(theirs, classes=ours.classes), ours))
+    if faults:
+        more = f" (and {len(faults) - 1} more differ)" if len(faults) > 1 else ""
+        raise WeightsError(f"in the weights' network {faults[0].told('in this one')}{more}; build that of the weights")
+
+
+def _reason_for_new(classifier: Pair, new_classifier: bool | None) -> str:
+    """Why the classifier is drawn anew; empty where it is loaded."""
+    if new_classifier:
+        return "as was asked for"
+    if new_classifier is False:
+        return ""
+    ours, theirs = classifier
+    assert ours is not None
+    if theirs is None:
+        return "the weights have none"
+    mine, found = ours.shape("weight"), theirs.shape("weight")
+    if mine is not None and found is not None and mine[0] != found[0] and mine[1:] == found[1:]:
+        return f"the weights are for {found[0]} classes, the network for {mine[0]}"
+    return ""
+
+
+def _draw_classifier(network: MobileNetwork) -> None:
+    classifier = network.head.classifier
+    nn.init.normal_(classifier.weight, 0.0, network.architecture.head.linear_std)
+    nn.init.zeros_(classifier.bias)
