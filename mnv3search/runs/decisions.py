@@ -27,6 +27,9 @@ class Decisions:
         self._path = path
         self._known = _read(path) if path.exists() else {}
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
     def fix(self, name: str, compute: Callable[[], float]) -> float:
         """The figure of this name in milliseconds; ``compute`` is called where it is not yet known.
 

@@ -1,0 +1,200 @@
+"""NetAdapt as published: every proposal inherits the weights, is trained briefly and judged on images held out.
+
+Sources: NetAdapt (Yang et al. 2018, arXiv:1804.03230) and its use in MobileNetV3 (Howard et al. 2019, section 4.2).
+The long fine-tune that follows is a training like any other, and no part of this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mnv3search.errors import TargetError
+from mnv3search.latency.model import LatencyModel
+from mnv3search.layer_search.loop import MAX_STEPS, NetAdaptOptions, Step, check_reachable, latencies_ms
+from mnv3search.layer_search.trained_journal import Journal, TrainedStep
+from mnv3search.layer_search.trained_proposals import Choice, Plan, Score, choose, plan_step
+
+if TYPE_CHECKING:
+    from mnv3search.layer_search.trained_workers import Workers
+    from mnv3search.training.trained import TrainedNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """Where a narrowing stands.
+
+    Attributes:
+        seed, seed_latency_ms: the trained network's score on the held-out images, and its latency.
+        steps: in order.
+        latency_ms: of the last network.
+        reached: whether that meets the limit.
+    """
+
+    seed: Score
+    seed_latency_ms: float
+    steps: tuple[TrainedStep, ...]
+    latency_ms: float
+    reached: bool
+
+
+OnProposal = Callable[[int, int, int, float], None]
+"""Called with the step, how many of its proposals are scored, how many there are, and the best top-1."""
+
+
+def netadapt_trained(
+    journal: Journal,
+    latency: LatencyModel,
+    limit_ms: float,
+    workers: Workers,
+    *,
+    options: NetAdaptOptions | None = None,
+    on_proposal: OnProposal | None = None,
+    on_step: Callable[[TrainedStep], None] | None = None,
+) -> Narrowed:
+    """Narrow the journal's network until its latency is within ``limit_ms``, from where the journal ends.
+
+    Every step takes, for each place that can be narrowed, the widest network that is at least δ faster; each inherits
+    the weights, is trained for T steps and judged on images held out; one is kept, with its weights. The last step asks
+    for no more than is missing.
+
+    Args:
+        journal: holds the trained network, and keeps everything.
+        latency: any latency model; its answers are milliseconds.
+        limit_ms: above 0.
+        workers: fine-tune and judge, here or in other processes (:mod:`~mnv3search.layer_search.trained_workers`).
+        options: δ, decay, selection rule, divisor.
+        on_proposal: called after each proposal.
+        on_step: called after each step.
+
+    Raises:
+        TargetError: the limit is not a positive, finite number.
+        InfeasibleError: even the narrowest network is above it; raised before anything is trained.
+        DeviceError: a latency that is not positive and finite.
+        TrainingError, DataError: a fine-tune or a judgement failed.
+    """
+    if not (math.isfinite(limit_ms) and limit_ms > 0):
+        raise TargetError(f"target latency {limit_ms!r} ms must be a positive, finite number")
+    options = options or NetAdaptOptions()
+    seed, seed_ms = _seed(journal, latency, limit_ms, workers, options)
+    walk = _Walk(journal, latency, limit_ms, workers, options, seed, seed_ms, on_proposal)
+    while walk.latency_ms > limit_ms and len(journal.steps()) < MAX_STEPS:
+        step = walk.next_step()
+        if step is None:
+            break
+        if on_step is not None:
+            on_step(step)
+    return Narrowed(seed, seed_ms, tuple(journal.steps()), walk.latency_ms, walk.latency_ms <= limit_ms)
+
+
+def _seed(
+    journal: Journal, latency: LatencyModel, limit_ms: float, workers: Workers, options: NetAdaptOptions
+) -> tuple[Score, float]:
+    known, network = journal.seed(), journal.network(0)
+    seed_ms = latencies_ms(latency, [network.architecture])[0] if known is None else known[1]
+    last = [s.step.latency_ms for s in journal.steps()][-1:]
+    if not last or last[0] > limit_ms:
+        check_reachable(network.architecture, seed_ms, latency, limit_ms, options)
+    if known is not None:
+        return known
+    score = workers.score_seed(network)
+    journal.keep_seed(score, seed_ms)
+    return score, seed_ms
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The step that is being made; all else is the journal's."""
+
+    journal: Journal
+    latency: LatencyModel
+    limit_ms: float
+    workers: Workers
+    options: NetAdaptOptions
+    seed: Score
+    seed_ms: float
+    on_proposal: OnProposal | None
+
+    @property
+    def latency_ms(self) -> float:
+        steps = self.journal.steps()
+        return steps[-1].step.latency_ms if steps else self.seed_ms
+
+    def next_step(self) -> TrainedStep | None:
+        """The next step, kept; None where no place can be narrowed by as much as it asks."""
+        number = len(self.journal.steps()) + 1
+        before = self.journal.network(number - 1)
+        plan = self._plan(number, before)
+        if not plan.proposals:
+            return None
+        score_before = self._score_before()
+        choice = self._score_all(number, before, plan, score_before)
+        scores = self.journal.scores(number)
+        winner = self.journal.best(number, choice.number) or self._again(number, before, plan, choice)
+        step = self._finished(number, plan, scores, choice, score_before)
+        self.journal.keep_step(step, replace(winner, facts=step_facts(step)))
+        return step
+
+    def _again(self, number: int, before: TrainedNetwork, plan: Plan, choice: Choice) -> TrainedNetwork:
+        """The winner's network made again, alike: its file was lost, or a later one took its place as a kill came."""
+        wanted = (choice.number, plan.proposals[choice.number])
+        return next(iter(self.workers.score(before, number, [wanted]))).trained
+
+    def _score_before(self) -> Score:
+        steps = self.journal.steps()
+        if not steps:
+            return self.seed
+        last = steps[-1]
+        return Score(last.step.top1, last.loss, self.seed.images)
+
+    def _plan(self, number: int, before: TrainedNetwork) -> Plan:
+        plan = self.journal.plan(number)
+        if plan is None:
+            required = self.options.required_ms(self.seed_ms, number - 1)
+            # the floor keeps rounding from asking for a cut of nothing
+            required = max(min(required, self.latency_ms - self.limit_ms), 1e-9 * self.seed_ms)
+            plan = plan_step(before.architecture, self.latency_ms, self.latency, required, self.options.divisor)
+            self.journal.keep_plan(number, plan)
+        return plan
+
+    def _score_all(self, number: int, before: TrainedNetwork, plan: Plan, score_before: Score) -> Choice:
+        scores = dict(self.journal.scores(number))
+        left = [(n, planned) for n, planned in enumerate(plan.proposals) if n not in scores]
+        choice = self._choice(plan, scores, score_before)
+        for done in self.workers.score(before, number, left):
+            scores[done.number] = done.score
+            choice = self._choice(plan, scores, score_before)
+            best = choice is not None and choice.number == done.number
+            self.journal.keep_score(number, done.number, done.score, done.trained if best else None)
+            if self.on_proposal is not None:
+                self.on_proposal(number, len(scores), len(plan.proposals), max(s.top1 for s in scores.values()))
+        assert choice is not None
+        return choice
+
+    def _choice(self, plan: Plan, scores: Mapping[int, Score], before: Score) -> Choice | None:
+        return choose(plan, scores, before, self.latency_ms, self.options.selection)
+
+    def _finished(
+        self, number: int, plan: Plan, scores: Mapping[int, Score], choice: Choice, before: Score
+    ) -> TrainedStep:
+        kept, score = plan.proposals[choice.number], scores[choice.number]
+        step = Step(
+            number, kept.kind, kept.change, kept.architecture, score.top1, score.top1_std, kept.latency_ms,
+            score.top1 - before.top1, kept.latency_ms - self.latency_ms, len(plan.proposals), plan.required_ms,
+        )  # fmt: skip
+        trained, seconds = sum(s.trained for s in scores.values()), sum(s.seconds for s in scores.values())
+        return TrainedStep(step, score.loss, choice.rivals, trained, seconds)
+
+
+def step_facts(step: TrainedStep) -> dict[str, object]:
+    """What is kept with the network of a step."""
+    found = step.step
+    return {
+        "netadapt_step": found.number,
+        "change": found.change,
+        "held_out_top1": found.top1,
+        "held_out_top1_std": found.top1_std,
+        "latency_ms": found.latency_ms,
+    }

@@ -1,0 +1,160 @@
+"""Score one narrowing: its weights sliced from the network before, a short fine-tune, a judgement on held-out images.
+
+A score is a function of the network before, the narrowing, the options and (seed, step, proposal) alone: on a CPU it is
+computed on one thread whatever the machine has, so it is the same in any process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from mnv3search.architecture import Architecture
+from mnv3search.errors import TrainingError
+from mnv3search.layer_search.trained_proposals import Score
+from mnv3search.training.data.augmentation import Augmentation
+
+if TYPE_CHECKING:
+    from mnv3search.network.build import MobileNetwork
+    from mnv3search.network.slicing_plan import SliceRule
+    from mnv3search.training.data.images import LabelledImages
+    from mnv3search.training.trained import TrainedNetwork
+
+MAX_STEPS = 1_000_000
+MAX_BATCH = 65_536
+NORM_MEMORY = 0.1  # share of the statistics from before that is left in the norms after a short fine-tune
+_BATCHES, _DROPOUT = 0, 1  # streams of random numbers
+
+
+@dataclass(frozen=True, slots=True)
+class ShortTerm:
+    """The fine-tune of every proposal, and how channels are inherited.
+
+    Attributes:
+        steps: T; 0 scores the slices as they are.
+        batch_size, learning_rate: of each step; the rate is constant.
+        rule: which channels a narrowing keeps: ``l2``, ``first`` or ``norm_scale``.
+        augmentation: of the training images.
+        seed: of everything random.
+
+    Raises:
+        TrainingError: a value out of its range.
+    """
+
+    steps: int = 100
+    batch_size: int = 64
+    learning_rate: float = 0.005
+    rule: SliceRule = "l2"
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(flip=True))
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.steps <= MAX_STEPS:
+            raise TrainingError(f"a short fine-tune of {self.steps!r} steps; give 0 to {MAX_STEPS:,}")
+        if not 1 <= self.batch_size <= MAX_BATCH:
+            raise TrainingError(f"batches of {self.batch_size!r} images; give 1 to {MAX_BATCH:,}")
+        if not 0 < self.learning_rate <= 10:
+            raise TrainingError(f"learning rate {self.learning_rate!r} must be above 0 and at most 10, such as 0.005")
+        if not 0 <= self.seed < 2**32:
+            raise TrainingError(f"seed {self.seed!r} must be from 0 to {2**32 - 1}")
+
+
+def score_network(trained: TrainedNetwork, held: LabelledImages, device: str = "cpu") -> Score:
+    """``trained`` judged on the held-out images as it is.
+
+    Raises:
+        DataError: images of other classes, or one that cannot be read.
+    """
+    from mnv3search.training.judge import judge
+
+    with one_thread():
+        found = judge(trained.network.to(device), held, trained.preprocessing)
+        trained.network.to("cpu")
+    return Score(found.top1, found.loss, found.images, seconds=found.seconds)
+
+
+def score_proposal(
+    before: TrainedNetwork, architecture: Architecture, step: int, proposal: int,
+    train: LabelledImages, held: LabelledImages, short: ShortTerm, device: str = "cpu",
+) -> tuple[Score, TrainedNetwork]:  # fmt: skip
+    """A narrowing of ``before``, fine-tuned on ``train`` and judged on ``held``.
+
+    All proposals of a step see the same images in the same order, so that their difference is less of chance.
+
+    Args:
+        before: the network that the step narrows; left as it is.
+        architecture: the narrowing.
+        step: its number, which seeds the images and their order.
+        proposal: its number, which seeds the dropout.
+        train: images to learn from.
+        held: images to be judged on.
+        short: T, batch size, rate, rule, seed.
+        device: of torch, such as ``cpu`` or ``cuda:1``.
+
+    Raises:
+        TrainingError: the loss is not finite.
+        DataError: an image that cannot be read.
+    """
+    from mnv3search.network.slicing import slice_network
+    from mnv3search.training.data.batches import Batches
+    from mnv3search.training.fine_tune import fine_tune
+    from mnv3search.training.steps import plain_copy
+
+    began = time.perf_counter()
+    network = slice_network(before.network, architecture, short.rule).to(device)
+    trained = 0
+    with one_thread():
+        if short.steps:
+            seeds = [_seed(short.seed, _BATCHES, step), _seed(short.seed, _DROPOUT, step, proposal)]
+            size = min(short.batch_size, len(train))
+            batches = Batches(
+                train, before.preprocessing, size, augmentation=short.augmentation, seed=seeds[0], shuffle=True,
+                drop_last=True,
+            )  # fmt: skip
+            with _quick_statistics(network, short.steps):
+                fine_tune(network, batches, short.steps, short.learning_rate, seed=seeds[1])
+            trained = short.steps * size
+        after = replace(before, architecture=architecture, network=plain_copy(network), facts={})
+        found = score_network(after, held, device)
+    return replace(found, trained=trained, seconds=time.perf_counter() - began), after
+
+
+def _seed(*words: int) -> int:
+    import numpy as np
+
+    return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
+@contextmanager
+def _quick_statistics(network: MobileNetwork, steps: int) -> Iterator[None]:
+    """Within it the norms' running statistics forget what they were before the cut over ``steps`` steps.
+
+    With the paper's momentum of 0.01 a hundred steps would leave a third of statistics that belong to other inputs.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta, quick = [norm.momentum for norm in norms], 1 - NORM_MEMORY ** (1 / steps)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = max(momentum or 0.0, quick)
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread of the CPU: sums are then of one order, and as many processes run as there are cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

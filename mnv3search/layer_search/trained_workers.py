@@ -1,0 +1,202 @@
+"""Proposals scored here or in processes beside one another: one thread of a CPU each, or one GPU each.
+
+A score does not depend on who computes it, so any number of workers finds the same network.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mnv3search.architecture import Architecture
+from mnv3search.errors import TrainingError
+from mnv3search.layer_search.trained_proposals import Planned, Score
+from mnv3search.layer_search.trained_scoring import ShortTerm, score_network, score_proposal
+
+if TYPE_CHECKING:
+    from mnv3search.training.data.images import LabelledImages
+    from mnv3search.training.trained import TrainedNetwork
+
+MAX_WORKERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One proposal's score and its network."""
+
+    number: int
+    score: Score
+    trained: TrainedNetwork
+
+
+class Workers(Protocol):
+    """Whoever scores proposals."""
+
+    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Planned]]) -> Iterator[Scored]:
+        """Scores (number, proposal) pairs of a step, each as soon as it is done, in any order."""
+        ...
+
+    def score_seed(self, trained: TrainedNetwork) -> Score:
+        """Scores a network as it is."""
+        ...
+
+
+class Here:
+    """Scores proposals in this process, one after the other."""
+
+    def __init__(self, train: LabelledImages, held: LabelledImages, short: ShortTerm, device: str = "cpu") -> None:
+        self.train, self.held, self.short, self.device = train, held, short, device
+
+    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Planned]]) -> Iterator[Scored]:
+        """As :class:`Workers`."""
+        for number, planned in proposals:
+            score, after = score_proposal(
+                before, planned.architecture, step, number, self.train, self.held, self.short, self.device
+            )
+            yield Scored(number, score, after)
+
+    def score_seed(self, trained: TrainedNetwork) -> Score:
+        """As :class:`Workers`."""
+        return score_network(trained, self.held, self.device)
+
+
+class Beside:
+    """Scores proposals in processes of their own; made by :func:`workers_for`, which ends them."""
+
+    def __init__(self, pool: ProcessPoolExecutor, here: Here) -> None:
+        self._pool, self._here = pool, here
+
+    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Planned]]) -> Iterator[Scored]:
+        """As :class:`Workers`.
+
+        Raises:
+            TrainingError: a process has ended, most likely for want of memory.
+        """
+        state = _tensors(before)
+        tasks = {
+            self._pool.submit(_score_there, state, before.architecture, planned.architecture, step, number): planned
+            for number, planned in proposals
+        }
+        try:
+            yield from (self._scored(before, task, tasks[task]) for task in as_completed(tasks))
+        except BrokenProcessPool:
+            raise TrainingError(
+                "a process that scores proposals has ended, most likely for want of memory; go on with fewer --workers"
+            ) from None
+
+    @staticmethod
+    def _scored(before: TrainedNetwork, task: Future[tuple[int, Score, bytes]], planned: Planned) -> Scored:
+        number, score, state = task.result()
+        return Scored(number, score, _with_tensors(before, planned.architecture, state))
+
+    def score_seed(self, trained: TrainedNetwork) -> Score:
+        """As :class:`Workers`; in this process, on a CPU or GPU as the others'."""
+        return self._here.score_seed(trained)
+
+
+@contextmanager
+def workers_for(
+    trained: TrainedNetwork, train: LabelledImages, held: LabelledImages, short: ShortTerm, workers: int | None = None
+) -> Iterator[Workers]:
+    """Workers for proposals of ``trained`` and its narrowings; their processes end with the context, whatever ends it.
+
+    Args:
+        trained: gives classes and preprocessing.
+        train: images to learn from.
+        held: images to be judged on.
+        short: the fine-tune.
+        workers: processes; None for one a GPU, or one a core where there is no GPU. One works in this process.
+
+    Raises:
+        TrainingError: ``workers`` is not 1 to 256.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = (gpus or _cores()) if workers is None else workers
+    if not 1 <= count <= MAX_WORKERS:
+        raise TrainingError(f"{count!r} workers; give 1 to {MAX_WORKERS}")
+    here = Here(train, held, short, "cuda:0" if gpus else "cpu")
+    if count == 1:
+        yield here
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process that runs torch's threads may hang
+    others = set(multiprocessing.active_children())
+    first = (train, held, short, trained.classes, trained.preprocessing, gpus, context.Value("i", 0))
+    pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=first)
+    try:
+        yield Beside(pool, here)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # what is under way is lost anyway, and may take minutes
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    import os
+
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, MAX_WORKERS)
+
+
+_HERE: dict[str, Any] = {}
+"""What a process was begun with."""
+
+
+def _begin(
+    train: LabelledImages, held: LabelledImages, short: ShortTerm, classes: tuple[str, ...], preprocessing: Any,
+    gpus: int, begun: Any,
+) -> None:  # fmt: skip
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    with begun.get_lock():
+        place, begun.value = begun.value, begun.value + 1
+    _HERE["worker"] = Here(train, held, short, f"cuda:{place % gpus}" if gpus else "cpu")
+    _HERE["about"] = (classes, preprocessing)
+
+
+def _score_there(
+    state: bytes, before: Architecture, architecture: Architecture, step: int, number: int
+) -> tuple[int, Score, bytes]:
+    from mnv3search.training.trained import TrainedNetwork
+
+    if _HERE.get("bytes") != state:  # the network before, once a step
+        classes, preprocessing = _HERE["about"]
+        _HERE["bytes"], _HERE["before"] = state, TrainedNetwork(before, _network(before, state), classes, preprocessing)
+    worker: Here = _HERE["worker"]
+    score, after = score_proposal(
+        _HERE["before"], architecture, step, number, worker.train, worker.held, worker.short, worker.device
+    )
+    return number, score, _tensors(after)
+
+
+def _tensors(trained: TrainedNetwork) -> bytes:
+    from safetensors.torch import save
+
+    return bytes(save({name: tensor.cpu().contiguous() for name, tensor in trained.network.state_dict().items()}))
+
+
+def _with_tensors(before: TrainedNetwork, architecture: Architecture, state: bytes) -> TrainedNetwork:
+    from dataclasses import replace
+
+    return replace(before, architecture=architecture, network=_network(architecture, state), facts={})
+
+
+def _network(architecture: Architecture, state: bytes) -> Any:
+    import torch
+    from safetensors.torch import load
+
+    from mnv3search.network.build import MobileNetwork
+
+    with torch.device("meta"):
+        network = MobileNetwork(architecture)
+    network.load_state_dict(load(state), assign=True)
+    return network.eval()

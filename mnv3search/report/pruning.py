@@ -1,0 +1,118 @@
+"""A pruning as a table and a picture: accuracy against latency, step by step, beside other networks."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnv3search.cost.counts import count
+from mnv3search.files import write_text
+from mnv3search.report.figures import BEST, FRONT, INK, PATH, QUIET, canvas, save, write_legend
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from mnv3search.layer_search.trained_journal import TrainedStep
+
+COLUMNS = (
+    "number", "kind", "change", "latency_ms", "delta_latency_ms", "required_ms", "top1", "top1_std", "delta_top1",
+    "loss", "proposals", "rivals", "trained_images", "seconds", "madds", "parameters", "weights", "blocks",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A network in the picture.
+
+    Attributes:
+        latency_ms: milliseconds; top1, top1_std: percent, the deviation None where it is not known.
+    """
+
+    name: str
+    latency_ms: float
+    top1: float
+    top1_std: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PruningPicture:
+    """What the picture shows.
+
+    Attributes:
+        path: the seed and every step, by the held-out part of the training images.
+        finished: the seed and the result by the images that judge at the end, joined by a line.
+        beside: other networks by the same images, such as width multipliers, joined by a line.
+        target_ms: a dashed line.
+        judged_by: the images of ``finished`` and ``beside``, in words.
+    """
+
+    title: str
+    path: Sequence[Point]
+    finished: Sequence[Point]
+    beside: Sequence[Point]
+    target_ms: float
+    latency_label: str
+    judged_by: str
+
+
+def write_pruning_steps(path: Path, steps: Sequence[TrainedStep]) -> None:
+    """One row a step; ``weights`` is the file of its network, ``top1`` and ``loss`` are of the held-out images.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for found in steps:
+        step, counts = found.step, count(found.step.architecture)
+        std = "" if step.top1_std is None else f"{step.top1_std:.4f}"
+        writer.writerow(
+            (
+                step.number, step.kind, step.change, repr(step.latency_ms), repr(step.delta_latency_ms),
+                repr(step.required_ms), repr(step.top1), std, repr(step.delta_top1), repr(found.loss), step.proposals,
+                found.rivals, found.trained, round(found.seconds, 2), counts.madds, counts.parameters,
+                f"steps/{step.number:03d}.safetensors", str(step.architecture),
+            )
+        )  # fmt: skip
+    write_text(path, stream.getvalue())
+
+
+def draw_pruning(picture: PruningPicture, png: Path, svg: Path) -> None:
+    """Draw it; the same picture gives the same bytes.
+
+    Raises:
+        RunError: a file cannot be written; what stood there before is untouched.
+    """
+    figure, axes = canvas(picture.latency_label, "top-1 (%)", picture.title)
+    _draw(axes, picture.path, PATH, ".", "step by step, after its short fine-tune (held-out training images)")
+    _draw(axes, picture.beside, QUIET, "D", f"other networks ({picture.judged_by})", named=True)
+    _draw(axes, picture.finished[:1], FRONT, "o", f"before ({picture.judged_by})")
+    _draw(axes, picture.finished[1:], BEST, "*", f"after ({picture.judged_by})", size=14)
+    axes.axvline(
+        picture.target_ms, color=INK, lw=1, ls=(0, (5, 4)), zorder=2.5, label=f"target {picture.target_ms:.4g} ms"
+    )
+    axes.margins(0.08)
+    write_legend(figure, axes)
+    save(figure, png, svg)
+
+
+def _draw(
+    axes: Axes, points: Sequence[Point], colour: str, marker: str, label: str, *, named: bool = False, size: float = 6
+) -> None:
+    if not points:
+        return
+    ordered = sorted(points, key=lambda p: p.latency_ms) if named else list(points)
+    axes.errorbar(
+        [p.latency_ms for p in ordered], [p.top1 for p in ordered], yerr=[p.top1_std or 0.0 for p in ordered],
+        color=colour, marker=marker, ms=size, lw=1.3, elinewidth=0.8, capsize=2, zorder=4, label=label,
+    )  # fmt: skip
+    for point in ordered if named else ():
+        axes.annotate(
+            point.name, (point.latency_ms, point.top1), xytext=(5, -11), textcoords="offset points", fontsize=8.5,
+            color=colour, parse_math=False,
+        )  # fmt: skip

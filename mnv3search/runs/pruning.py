@@ -1,0 +1,182 @@
+"""Prune a trained network to a latency, as NetAdapt was published: the stages, what they write, and how they resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnv3search.errors import InfeasibleError, WeightsError
+from mnv3search.files import held
+from mnv3search.latency.model import Device
+from mnv3search.layer_search.trained import Narrowed, netadapt_trained
+from mnv3search.layer_search.trained_journal import TrainedStep
+from mnv3search.layer_search.trained_workers import Workers, workers_for
+from mnv3search.report.pruning import write_pruning_steps
+from mnv3search.runs.progress import RunProgress, SilentProgress
+from mnv3search.runs.pruning_aim import MOST_REPAIRS, Latency, PruningAim
+from mnv3search.runs.pruning_data import open_pruning_data
+from mnv3search.runs.pruning_end import end_training
+from mnv3search.runs.pruning_folder import PruningFolder
+from mnv3search.runs.pruning_journal import FolderJournal
+from mnv3search.runs.pruning_outcome import PruningOutcome, Walked, conclude
+from mnv3search.runs.pruning_settings import PruningSettings
+
+if TYPE_CHECKING:
+    from mnv3search.training.trained import TrainedNetwork
+
+
+def prune(
+    settings: PruningSettings, out: Path | None = None, *,
+    device: Device | None = None, workers: int | None = None, progress: RunProgress | None = None,
+) -> PruningOutcome:  # fmt: skip
+    """Prune a trained network in a new folder, as the command line does.
+
+    The folder's ``best.safetensors`` is the result, so the folder is a RUN for every command that takes one.
+
+    Args:
+        settings: what is asked.
+        out: the folder; ``runs/<date>-<run>-pruned-<target>`` where not given.
+        device: stands in for the one that ``settings`` names.
+        workers: processes that score proposals; None for one a GPU, or a core. The result does not depend on it.
+        progress: told of every stage.
+
+    Raises:
+        InfeasibleError: no narrowing meets the target; raised before anything is trained, and no folder is left.
+        Mnv3SearchError: anything else that the user can mend.
+        KeyboardInterrupt: Ctrl-C; :func:`resume_pruning` goes on at the proposal that was under way.
+    """
+    from mnv3search.training.trained import load_trained
+
+    seed = load_trained(Path(settings.run))
+    folder = PruningFolder.create(out, settings, seed)
+    return work_on(folder, progress or SilentProgress(), resumed=False, device=device, workers=workers)
+
+
+def resume_pruning(
+    path: Path, *, data: str | None = None,
+    device: Device | None = None, workers: int | None = None, progress: RunProgress | None = None,
+) -> PruningOutcome:  # fmt: skip
+    """Go on with the pruning of a folder, as :func:`prune` began it; to the same result.
+
+    Args:
+        path: its folder.
+        data: where the images are now, if they have moved.
+        device: stands in for the one that the settings name.
+        workers: processes that score proposals.
+        progress: told of every stage.
+
+    Raises:
+        RunError: no pruning, or a damaged one.
+        Mnv3SearchError: anything else that the user can mend.
+    """
+    folder = PruningFolder.open(path)
+    if data is not None:
+        folder.settings = replace(folder.settings, data=data)
+    return work_on(folder, progress or SilentProgress(), resumed=True, device=device, workers=workers)
+
+
+def work_on(
+    folder: PruningFolder, progress: RunProgress, *, resumed: bool, device: Device | None, workers: int | None
+) -> PruningOutcome:
+    """One session on ``folder``, which no other process may work on meanwhile.
+
+    Raises:
+        RunError: another process holds the folder.
+        Mnv3SearchError: as the stages raise it.
+    """
+    with held(folder.path):
+        try:
+            with folder.closing_notes():
+                if resumed:
+                    folder.continued()
+                return _stages(folder, progress, device, workers)
+        except InfeasibleError:
+            if not resumed:
+                folder.discard()
+            raise
+
+
+def _stages(folder: PruningFolder, progress: RunProgress, device: Device | None, workers: int | None) -> PruningOutcome:
+    began = time.monotonic()
+    seed = _seed(folder)
+    progress.stage("reading the images")
+    data = open_pruning_data(
+        folder.settings.data, seed.classes, folder.settings.held_out, folder.settings.images,
+        lambda done, total: progress.advance(done, "images", total),
+    )  # fmt: skip
+    aim = PruningAim(folder, seed.architecture, progress, device)
+    journal = FolderJournal(folder.path, seed)
+    with workers_for(seed, data.learn, data.held, folder.settings.short_term(), workers) as scoring:
+        walked = _Walk(folder, aim, journal, scoring, progress).to_target()
+    narrowed = journal.network(len(journal.steps()))
+    ended = end_training(folder, narrowed, data, progress) if journal.steps() else narrowed
+    return conclude(folder, aim, data, walked, (seed, narrowed, ended), progress, time.monotonic() - began)
+
+
+def _seed(folder: PruningFolder) -> TrainedNetwork:
+    from mnv3search.training.trained import load_trained
+
+    if not folder.seed.is_file():
+        raise WeightsError(
+            f"{folder.seed} is missing, so this pruning cannot go on; begin anew from the trained network"
+        )
+    return load_trained(folder.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """Steps down to the target by price, then on where a whole time shows that the price was too low."""
+
+    folder: PruningFolder
+    aim: PruningAim
+    journal: FolderJournal
+    workers: Workers
+    progress: RunProgress
+
+    def to_target(self) -> Walked:
+        """Raises what :func:`~mnv3search.layer_search.trained.netadapt_trained` raises."""
+        narrowed = self._to(self.aim.limit_ms())
+        while True:
+            found = self._latency(narrowed.steps)
+            met = self.aim.met(found) or (not narrowed.steps and found.ms <= self.aim.target_ms)
+            if met or not self.aim.timed or not narrowed.reached or self.aim.repairs == MOST_REPAIRS:
+                break
+            limit = self.aim.repaired_limit_ms(narrowed.latency_ms, found)
+            self.progress.note(f"timed at {found.ms:.3f} ms, above {self.aim.target_ms:.3f} ms: narrowing on")
+            try:
+                narrowed = self._to(limit)
+            except InfeasibleError:
+                break  # the closest that there is stays the result, and is said to miss the target
+        return Walked(narrowed, found, met, self.aim.repairs)
+
+    def _latency(self, steps: Sequence[TrainedStep]) -> Latency:
+        seed = self.journal.network(0).architecture
+        last = steps[-1].step.architecture if steps else seed
+        return self.aim.latencies([last], beside=[seed])[0]
+
+    def _to(self, limit_ms: float) -> Narrowed:
+        whole = max(self.aim.seed_ms - limit_ms, 1e-9)
+        self.progress.stage("NetAdapt", 100)
+
+        def done(latency_ms: float) -> int:
+            return min(100, max(0, round(100 * (self.aim.seed_ms - latency_ms) / whole)))
+
+        def on_step(step: TrainedStep) -> None:
+            found = step.step
+            write_pruning_steps(self.folder.path / "steps.csv", self.journal.steps())
+            self.progress.advance(
+                done(found.latency_ms), f"{found.latency_ms:.3f} ms  top-1 {found.top1:.2f}  {found.change}"
+            )
+
+        def on_proposal(number: int, scored: int, count: int, best: float) -> None:
+            steps = self.journal.steps()
+            now = steps[-1].step.latency_ms if steps else self.aim.seed_ms
+            self.progress.advance(done(now), f"step {number}: {scored} of {count} proposals, best top-1 {best:.2f}")
+
+        return netadapt_trained(
+            self.journal, self.aim.device, limit_ms, self.workers, options=self.folder.settings.netadapt_options(),
+            on_proposal=on_proposal, on_step=on_step,
+        )  # fmt: skip

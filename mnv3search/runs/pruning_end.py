@@ -1,0 +1,61 @@
+"""The training at the end of a pruning: a long fine-tune, one from scratch, or none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mnv3search.runs.progress import RunProgress
+from mnv3search.runs.pruning_data import PruningData
+from mnv3search.runs.pruning_folder import PruningFolder
+
+if TYPE_CHECKING:
+    from mnv3search.network.build import MobileNetwork
+    from mnv3search.training.trained import TrainedNetwork
+
+
+def end_training(
+    folder: PruningFolder, narrowed: TrainedNetwork, data: PruningData, progress: RunProgress
+) -> TrainedNetwork:
+    """``narrowed`` after the training that the settings ask for, resumed where one was begun.
+
+    All training images are learned from, the held-out ones too; the best epoch is chosen by the validation images. A
+    long fine-tune that made the network worse by these is not taken.
+
+    Raises:
+        TrainingError, DataError: the training failed; it can be resumed.
+        KeyboardInterrupt: Ctrl-C, with its state saved.
+    """
+    settings = folder.settings
+    if settings.finish == "none":
+        return narrowed
+    from mnv3search.training.judge import judge
+    from mnv3search.training.loop import train_network
+    from mnv3search.training.steps import plain_copy
+
+    recipe = settings.finishing_recipe(narrowed.architecture.resolution)
+    folder.finish.mkdir(exist_ok=True)
+    scratch = settings.finish == "scratch"
+    progress.stage(f"training from scratch by {recipe.name}" if scratch else f"long fine-tune by {recipe.name}")
+    network = _fresh(narrowed, settings.seed) if scratch else plain_copy(narrowed.network)
+    result = train_network(
+        network, data.splits, recipe, preprocessing=narrowed.preprocessing, seed=settings.seed, folder=folder.finish,
+        resume=(folder.finish / "last.safetensors").is_file(), progress=progress,
+    )  # fmt: skip
+    trained = replace(result.trained, facts={**result.trained.facts, "finish_images": result.images})
+    if not scratch:
+        before = judge(narrowed.network, data.splits.val, narrowed.preprocessing).top1
+        if before > max(record.val_top1 for record in result.history):
+            progress.note(f"the long fine-tune did not improve on {before:.2f} % of the validation images: left away")
+            return narrowed
+    return trained
+
+
+def _fresh(narrowed: TrainedNetwork, seed: int) -> MobileNetwork:
+    import torch
+
+    from mnv3search.network.build import build_network
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(narrowed.architecture)

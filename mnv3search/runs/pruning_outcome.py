@@ -1,0 +1,236 @@
+"""What a pruning came to: judged before and after, kept as a trained network, drawn, and told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnv3search.cost.counts import count
+from mnv3search.errors import DataError
+from mnv3search.layer_search.trained import Narrowed
+from mnv3search.report.pruning import Point, PruningPicture, draw_pruning, write_pruning_steps
+from mnv3search.runs.progress import RunProgress
+from mnv3search.runs.pruning_aim import Latency, PruningAim
+from mnv3search.runs.pruning_data import PruningData
+from mnv3search.runs.pruning_folder import PruningFolder
+
+if TYPE_CHECKING:
+    from mnv3search.training.trained import TrainedNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """Where the steps led.
+
+    Attributes:
+        narrowed: the seed and the steps.
+        latency: of the last network: whole where the device can be timed.
+        met: whether that is within the target.
+        repairs: how often the steps went on because a whole time missed the target.
+    """
+
+    narrowed: Narrowed
+    latency: Latency
+    met: bool
+    repairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One network's figures.
+
+    Attributes:
+        top1, top1_std: percent of the images that judge, and one binomial standard deviation.
+        val_top1: percent of the validation images.
+    """
+
+    name: str
+    latency: Latency
+    top1: float
+    top1_std: float
+    val_top1: float
+    madds: int
+    parameters: int
+
+    def to_mapping(self) -> dict[str, object]:
+        """As the result's JSON has it."""
+        return {
+            "name": self.name, "top1": self.top1, "top1_std": self.top1_std, "val_top1": self.val_top1,
+            **self.latency.to_mapping(), "madds": self.madds, "parameters": self.parameters,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PruningOutcome:
+    """What a pruning found.
+
+    Attributes:
+        folder: where everything stands; its ``best.safetensors`` is the result.
+        before, after: the trained network and the result.
+        beside: other networks that were asked for.
+        walked: the steps.
+        target_ms, met: the target, and whether the result is within it with the confidence asked for.
+        judged_by: ``test images`` or ``validation images``.
+        trained_images: that the proposals' fine-tunes saw, repeats counted.
+        notes: sentences for the reader.
+    """
+
+    folder: PruningFolder
+    before: Figures
+    after: Figures
+    beside: Sequence[Figures]
+    walked: Walked
+    target_ms: float
+    judged_by: str
+    trained_images: int
+    notes: Sequence[str]
+
+    @property
+    def met(self) -> bool:
+        """Whether the result is within the target with the confidence asked for."""
+        return self.walked.met
+
+    def to_mapping(self) -> Mapping[str, object]:
+        """What ``--json`` prints and ``result.json`` holds."""
+        return {
+            "feasible": True,
+            "target": {"latency_ms": self.target_ms, "met": self.met, "repairs": self.walked.repairs},
+            "before": self.before.to_mapping(),
+            "after": self.after.to_mapping(),
+            "beside": [figures.to_mapping() for figures in self.beside],
+            "judged_by": self.judged_by,
+            "held_out_images": self.walked.narrowed.seed.images,
+            "steps": len(self.walked.narrowed.steps),
+            "trained_images": self.trained_images,
+            "seconds": self.folder.manifest["seconds"],
+            "out": str(self.folder.path),
+            "notes": list(self.notes),
+        }
+
+
+def conclude(
+    folder: PruningFolder, aim: PruningAim, data: PruningData, walked: Walked,
+    networks: tuple[TrainedNetwork, TrainedNetwork, TrainedNetwork], progress: RunProgress, seconds: float,
+) -> PruningOutcome:  # fmt: skip
+    """Judge the seed, the result and what is beside them, and write every file.
+
+    Args:
+        folder: of the pruning.
+        aim: target and device.
+        data: images.
+        walked: the steps.
+        networks: the seed, the last step's network, and that after its training.
+        progress: told of it.
+        seconds: of this session.
+
+    Raises:
+        DataError: a network beside has other classes.
+        RunError: a file cannot be written.
+    """
+    seed, narrowed, ended = networks
+    progress.stage("judging before and after")
+    others = [(text, _load(text, seed)) for text in folder.settings.beside]
+    everyone = [("before", seed), ("after", ended), *others]
+    latencies = aim.latencies([trained.architecture for _, trained in everyone], [seed.architecture])
+    figures = [_figures(name, trained, data, ms) for (name, trained), ms in zip(everyone, latencies, strict=True)]
+    before, after = figures[0], replace(figures[1], latency=walked.latency)
+    steps = walked.narrowed.steps
+    outcome = PruningOutcome(
+        folder, before, after, figures[2:], walked, aim.target_ms, data.judged_by, sum(s.trained for s in steps),
+        _notes(folder, walked, before, after, data, narrowed is ended),
+    )  # fmt: skip
+    _write(folder, aim, outcome, ended)
+    folder.note("finished", seconds, target_ms=aim.target_ms, met=walked.met, steps=len(steps))
+    folder.write_json("result.json", outcome.to_mapping())
+    return outcome
+
+
+def _load(text: str, seed: TrainedNetwork) -> TrainedNetwork:
+    from mnv3search.training.trained import load_trained
+
+    found = load_trained(Path(text))
+    if found.classes != seed.classes:
+        raise DataError(f"{text} was trained on other classes than the network that is pruned; leave it away")
+    return found
+
+
+def _figures(name: str, trained: TrainedNetwork, data: PruningData, latency: Latency) -> Figures:
+    from mnv3search.training.judge import judge
+
+    found = judge(trained.network, data.judging, trained.preprocessing)
+    same = data.judging is data.splits.val
+    val = found.top1 if same else judge(trained.network, data.splits.val, trained.preprocessing).top1
+    counts = count(trained.architecture)
+    share = found.top1 / 100
+    std = 100 * math.sqrt(share * (1 - share) / found.images)
+    return Figures(_short(name), latency, found.top1, std, val, counts.madds, counts.parameters)
+
+
+def _short(name: str) -> str:
+    path = Path(name)
+    return path.parent.name if path.name == "best.safetensors" else path.stem if path.suffix else path.name
+
+
+def _notes(
+    folder: PruningFolder, walked: Walked, before: Figures, after: Figures, data: PruningData, plain: bool
+) -> list[str]:
+    steps, seed = walked.narrowed.steps, walked.narrowed.seed
+    if not steps:
+        return [f"the network already meets the target: {before.latency.ms:.3f} ms; it is kept as it is"]
+    notes = [
+        f"proposals were judged on {seed.images:,} training images that none of their fine-tunes saw: top-1 is known "
+        f"to ±{seed.top1_std:.2f} points there, and {_rivals(walked)}"
+    ]
+    if not walked.met:
+        notes.append(f"the target is missed: {after.latency.ms:.3f} ms is the closest that narrowing came")
+    if data.splits.test is None:
+        notes.append("the validation images also chose the epoch of the last training: its top-1 is a little high")
+    if plain and folder.settings.finish == "none":
+        notes.append("no long fine-tune followed (--finish none); mnv3search train can do it")
+    return notes
+
+
+def _rivals(walked: Walked) -> str:
+    steps = walked.narrowed.steps
+    close = sum(step.rivals > 0 for step in steps)
+    return f"in {close} of {len(steps)} steps another proposal was within that of the winner"
+
+
+def _write(folder: PruningFolder, aim: PruningAim, outcome: PruningOutcome, ended: TrainedNetwork) -> None:
+    from mnv3search.training.trained import save_trained
+
+    write_pruning_steps(folder.path / "steps.csv", outcome.walked.narrowed.steps)
+    latency = outcome.after.latency
+    facts: dict[str, Any] = {
+        **ended.facts, "val_accuracy": outcome.after.val_top1, "pruned_from": folder.settings.run,
+        "target_ms": outcome.target_ms, "device": aim.device.name, **latency.to_mapping(),
+    }  # fmt: skip
+    if outcome.judged_by == "test images":
+        facts["test_accuracy"] = outcome.after.top1
+    save_trained(folder.best, replace(ended, facts=facts))
+    draw_pruning(_picture(aim, outcome), folder.path / "netadapt.png", folder.path / "netadapt.svg")
+
+
+def _picture(aim: PruningAim, outcome: PruningOutcome) -> PruningPicture:
+    narrowed = outcome.walked.narrowed
+    path = [Point("", narrowed.seed_latency_ms * aim.tied, narrowed.seed.top1, narrowed.seed.top1_std)]
+    path += [
+        Point(str(s.step.number), s.step.latency_ms * aim.tied, s.step.top1, s.step.top1_std) for s in narrowed.steps
+    ]
+    how = "whole networks timed, steps by their layers" if aim.timed else "estimated"
+    return PruningPicture(
+        f"NetAdapt of {_short(outcome.folder.settings.run)} to {outcome.target_ms:.4g} ms",
+        path,
+        [_point(outcome.before), _point(outcome.after)],
+        [_point(figures) for figures in outcome.beside],
+        outcome.target_ms,
+        f"ms on {aim.device.name} ({how})",
+        outcome.judged_by,
+    )
+
+
+def _point(figures: Figures) -> Point:
+    return Point(figures.name, figures.latency.ms, figures.top1, figures.top1_std)

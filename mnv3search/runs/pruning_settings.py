@@ -1,0 +1,136 @@
+"""What a pruning with weights was asked: every choice that its result depends on, kept so that it can continue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from mnv3search.errors import RunError
+from mnv3search.latency.confidence import z_of
+from mnv3search.latency.target import parse_target
+from mnv3search.layer_search.loop import NetAdaptOptions
+from mnv3search.layer_search.selection import SelectionRule
+from mnv3search.layer_search.trained_scoring import ShortTerm
+from mnv3search.training.recipe import Recipe, load_recipe
+
+Finish = Literal["long", "scratch", "none"]
+Rule = Literal["l2", "first", "norm_scale"]
+SMALL = 64  # pixels; the side up to which images are trained on as small ones
+MAX_EPOCHS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class PruningSettings:
+    """The question of one pruning.
+
+    Attributes:
+        run: the trained network, as written; a copy of it stands in the folder.
+        data: folder, archive or data set, as :func:`~mnv3search.training.data.open_data.open_data` takes it.
+        target: as written, such as ``0.6x`` or ``3ms``.
+        device: by name.
+        step_fraction, decay, selection: δ, its factor from step to step, and what wins (:class:`NetAdaptOptions`).
+        short_steps, short_batch, short_rate: T, batch size and learning rate of every proposal's fine-tune.
+        images: training images that these draw from; None for all but the held-out ones.
+        held_out: share of the training images that proposals are judged on, and not trained on in their fine-tunes.
+        rule: which channels a narrowing keeps.
+        finish: a long fine-tune, a training from scratch, or none.
+        recipe, epochs: of that; None for what suits the image size.
+        seed: of everything random.
+        beside: trained networks to hold the result against in the picture, such as width multipliers.
+        confidence: the result counts as within the target with this confidence, by its latency's error.
+
+    Raises:
+        RunError: a value out of its range.
+        TargetError: a target that cannot be read, or a confidence that is not from 0.5 to below 1.
+        Mnv3SearchError: an option of NetAdapt or of the fine-tune out of its range.
+    """
+
+    run: str
+    data: str
+    target: str
+    device: str
+    step_fraction: float = 0.025
+    decay: float = 1.0
+    selection: SelectionRule = "ratio"
+    short_steps: int = 100
+    short_batch: int = 64
+    short_rate: float = 0.005
+    images: int | None = None
+    held_out: float = 0.1
+    rule: Rule = "l2"
+    finish: Finish = "long"
+    recipe: str | None = None
+    epochs: int | None = None
+    seed: int = 0
+    beside: tuple[str, ...] = ()
+    confidence: float = 0.9
+
+    def __post_init__(self) -> None:
+        parse_target(self.target)
+        self.netadapt_options()
+        self.short_term()
+        z_of(self.confidence)
+        if self.images is not None and self.images < 1:
+            raise RunError(f"{self.images!r} images cannot be trained on; give at least one a class")
+        if not 0 < self.held_out < 1:
+            raise RunError(f"the held-out share is {self.held_out!r}; it must be above 0 and below 1, such as 0.1")
+        if self.epochs is not None and not 1 <= self.epochs <= MAX_EPOCHS:
+            raise RunError(f"epochs is {self.epochs!r}; it must be from 1 to {MAX_EPOCHS:,}")
+        for name, value, known in (("rule", self.rule, Rule), ("finish", self.finish, Finish)):
+            if value not in get_args(known):
+                raise RunError(f"{name} is {value!r}; it must be one of {', '.join(get_args(known))}")
+
+    def netadapt_options(self) -> NetAdaptOptions:
+        """How NetAdapt steps."""
+        return NetAdaptOptions(self.step_fraction, self.decay, self.selection)
+
+    def short_term(self) -> ShortTerm:
+        """The fine-tune of every proposal."""
+        return ShortTerm(self.short_steps, self.short_batch, self.short_rate, self.rule, seed=self.seed)
+
+    def finishing_recipe(self, resolution: int) -> Recipe:
+        """The recipe of the end, for images of this side.
+
+        A long fine-tune is by ``finetune``, on small images by ``small_32`` at a fifth of its rate for a third of its
+        epochs; a training from scratch by ``paper`` or ``small_32``.
+
+        Raises:
+            UnknownNameError, TrainingError: no such recipe, or a damaged one.
+        """
+        small, scratch = resolution <= SMALL, self.finish == "scratch"
+        recipe = load_recipe(self.recipe or ("small_32" if small else "paper" if scratch else "finetune"))
+        if self.recipe is None and small and not scratch:
+            recipe = recipe.for_epochs(max(1, recipe.epochs // 3)).changed(learning_rate=recipe.learning_rate / 5)
+        return recipe.for_epochs(self.epochs) if self.epochs is not None else recipe
+
+    def to_mapping(self) -> dict[str, object]:
+        """A plain mapping, as the manifest keeps it."""
+        return {**asdict(self), "beside": list(self.beside)}
+
+    @staticmethod
+    def from_mapping(mapping: object, where: str) -> PruningSettings:
+        """The settings of a manifest.
+
+        Raises:
+            RunError: a missing or unknown key, or a value of the wrong type or range.
+        """
+        known = {f.name: str(f.type) for f in fields(PruningSettings)}
+        if not isinstance(mapping, Mapping) or set(mapping) - set(known):
+            raise RunError(f"{where}: the run's settings must be an object with the keys {', '.join(known)}")
+        for name, value in mapping.items():
+            if not _fits(value, known[name]):
+                raise RunError(f"{where}: setting {name} is {value!r}, which is not {known[name]}")
+        try:
+            return PruningSettings(**{**mapping, "beside": tuple(mapping.get("beside", ()))})
+        except TypeError as error:
+            raise RunError(f"{where}: incomplete settings: {error}") from None
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if value is None:
+        return kind.endswith("| None")
+    if kind.startswith("tuple"):
+        return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+    wanted: Any = {"int": int, "float": (int, float)}.get(kind.removesuffix(" | None"), str)
+    return isinstance(value, wanted) and not isinstance(value, bool)
