@@ -1,12 +1,12 @@
 """Depthwise convolution with a weight gradient that is fast on small maps of a CPU.
 
-oneDNN's weight gradient of a depthwise convolution over a batch of small maps costs many times its forward pass. The
-same sums are a depthwise *forward* convolution: batch and channels become the groups, the output's gradient the kernel,
-the stride its dilation, and what is left is summed over the batch.
+oneDNN's weight gradient of a depthwise convolution over a batch of small maps costs many times its forward pass: most
+taps of a 5×5 kernel never meet a 2×2 map. There the sums are taken tap by tap, or over all pairs of positions at once.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -44,13 +44,62 @@ class DepthwiseConv(torch.autograd.Function):
 
 def depthwise_weight_gradient(features: Tensor, gradient: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     """The gradient (C, 1, k, k) of the kernels, from features (N, C, H, W) and the output's gradient (N, C, H', W')."""
-    batch, channels, height, width = features.shape
-    groups = batch * channels
-    sums = functional.conv2d(
-        features.reshape(1, groups, height, width),
-        gradient.reshape(groups, 1, *gradient.shape[-2:]),
-        None, 1, padding, stride, groups,
+    side = min(gradient.shape[-2:])
+    if max(gradient.shape[-2:]) <= 2:
+        return _by_taps(features, gradient, kernel, stride, padding)
+    if kernel >= 5 and side * side <= 16 and max(features.shape[-2:]) <= 8:
+        return _by_pairs(features, gradient, kernel, stride, padding)
+    weight = features.new_empty(features.shape[1], 1, kernel, kernel)
+    _, found, _ = torch.ops.aten.convolution_backward(
+        gradient, features, weight, None, (stride, stride), (padding, padding), (1, 1), False, (0, 0),
+        features.shape[1], (False, True, False),
     )  # fmt: skip
-    # Rows and columns that the stride leaves over at the bottom and right give sums beyond the kernel.
-    by_image = sums[..., :kernel, :kernel].reshape(batch, channels, 1, kernel, kernel)
-    return by_image.sum(0)
+    return found
+
+
+def _by_taps(features: Tensor, gradient: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """One product and sum for each tap that ever meets the map: few, where the map is smaller than the kernel."""
+    found = features.new_zeros(features.shape[1], 1, kernel, kernel)
+    pixels, towards = features.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
+    for row in range(kernel):
+        rows_in, rows_out = _meeting(row, features.shape[2], gradient.shape[2], stride, padding)
+        for column in range(kernel):
+            columns_in, columns_out = _meeting(column, features.shape[3], gradient.shape[3], stride, padding)
+            product = pixels[:, rows_in, columns_in] * towards[:, rows_out, columns_out]
+            if product.numel():
+                found[:, 0, row, column] = product.sum((0, 1, 2))
+    return found
+
+
+def _meeting(tap: int, side_in: int, side_out: int, stride: int, padding: int) -> tuple[slice, slice]:
+    """The input positions that a tap meets within the map, and the outputs that they go to."""
+    offset = tap - padding
+    first = max(0, -(offset // stride))
+    last = min(side_out - 1, (side_in - 1 - offset) // stride)
+    if last < first:
+        return slice(0, 0), slice(0, 0)
+    start = first * stride + offset
+    return slice(start, last * stride + offset + 1, stride), slice(first, last + 1)
+
+
+def _by_pairs(features: Tensor, gradient: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """All pairs of input and output positions by a product of matrices for each channel, then summed by tap."""
+    channels = features.shape[1]
+    by_channel = features.permute(1, 2, 3, 0).reshape(channels, -1, features.shape[0])
+    towards = gradient.permute(1, 2, 3, 0).reshape(channels, -1, gradient.shape[0])
+    pairs = torch.bmm(towards, by_channel.transpose(1, 2)).reshape(channels, -1)
+    sides = (features.shape[2], features.shape[3], gradient.shape[2], gradient.shape[3])
+    tap_of = _tap_of_pair(*sides, kernel, stride, padding)
+    return (pairs @ tap_of.to(pairs.dtype)).reshape(channels, 1, kernel, kernel)
+
+
+@lru_cache(maxsize=256)
+def _tap_of_pair(
+    height: int, width: int, rows: int, columns: int, kernel: int, stride: int, padding: int
+) -> Tensor:  # fmt: skip
+    """One-hot (output positions × input positions, k²): the tap through which a pair is connected, if any."""
+    row_tap = torch.arange(height)[None, :] - torch.arange(rows)[:, None] * stride + padding
+    column_tap = torch.arange(width)[None, :] - torch.arange(columns)[:, None] * stride + padding
+    rows_hot = (row_tap[..., None] == torch.arange(kernel)).double()
+    columns_hot = (column_tap[..., None] == torch.arange(kernel)).double()
+    return torch.einsum("abk,cdl->acbdkl", rows_hot, columns_hot).reshape(-1, kernel * kernel).float()
