@@ -21,7 +21,8 @@ def striped(label: int, side: int, generator: np.random.Generator) -> NDArray[np
     stripes = (slope + int(generator.integers(2 * width))) // width % 2
     colour = np.array(COLOURS[label % len(COLOURS)])
     noise = generator.normal(0, 12, (side, side, 3))
-    return np.clip(30 + stripes[:, :, None] * colour + noise, 0, 255).astype(np.uint8)
+    image: NDArray[np.uint8] = np.clip(30 + stripes[:, :, None] * colour + noise, 0, 255).astype(np.uint8)
+    return image
 
 
 def make_image_folder(

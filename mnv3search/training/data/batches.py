@@ -1,4 +1,4 @@
-"""Batches of images for training and judging: each a function of the images, the seed, the epoch and its number alone."""
+"""Batches of images for training and judging: each depends on the images, seed, epoch and its number alone."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class Batches:
             seed: of the order and the changes.
             shuffle: a new order each epoch, or always that of ``images``.
             drop_last: leave out the last batch of an epoch where it is not full.
-            rank, world: this process and the number of processes.
+            rank: number of this process, from 0.
+            world: how many processes there are.
             workers: threads that decode large images; 0 decodes in the caller's.
 
         Raises:

@@ -28,7 +28,7 @@ def pad_and_crop(images: NDArray[np.uint8], pad: int, corners: NDArray[np.int64]
     padded[:, pad : pad + height, pad * channels : (pad + width) * channels] = images.reshape(count, height, -1)
     # Rows of pixels as rows of bytes: windows are then copied a row at a time.
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width * channels), axis=(1, 2))
-    cut = windows[np.arange(count), corners[:, 0], corners[:, 1] * channels]
+    cut: NDArray[np.uint8] = windows[np.arange(count), corners[:, 0], corners[:, 1] * channels]
     return cut.reshape(images.shape)
 
 
@@ -45,7 +45,8 @@ def part_of(drawn: NDArray[np.float64], height: int, width: int) -> tuple[int, i
 
     Args:
         drawn: (TRIES, 4) of :func:`random_parts`.
-        height, width: of the image, pixels.
+        height: of the image, pixels.
+        width: of the image, pixels.
     """
     for area, aspect, down, across in drawn:
         wide = round(float(np.sqrt(height * width * area * aspect)))
@@ -110,7 +111,8 @@ def draw_boxes(generator: np.random.Generator, count: int, side: int, cutout: in
     """(count, 4) of top, left, bottom, right: squares of ``cutout`` around any pixel, cut at the border."""
     centres = generator.integers(side, size=(count, 2))
     first = centres - cutout // 2
-    return np.clip(np.concatenate([first, first + cutout], axis=1), 0, side)
+    boxes: NDArray[np.int64] = np.clip(np.concatenate([first, first + cutout], axis=1), 0, side)
+    return boxes
 
 
 def draw_erasures(generator: np.random.Generator, count: int, side: int, share: float) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from mnv3search.training.data.scan import ScanReport
+    from mnv3search.training.data.scan_report import ScanReport
 
 
 class ImageSource(Protocol):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from os.path import splitext
 
 from mnv3search.errors import DataError
 from mnv3search.training.data.decoding import SUFFIXES
-from mnv3search.training.data.sources import is_hidden
 
 SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -43,8 +42,9 @@ def read_layout(names: Iterable[str], where: str) -> Layout:
     kept: list[tuple[str, tuple[str, ...]]] = []
     ignored = []
     for name in names:
-        parts = PurePosixPath(name).parts
-        if is_hidden(name) or not (name.endswith("/") or PurePosixPath(name).suffix.lower() in SUFFIXES):
+        parts = tuple(part for part in name.split("/") if part)
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+        if hidden or not (name.endswith("/") or splitext(name)[1].lower() in SUFFIXES):
             ignored.append(name)
         else:
             kept.append((name, parts))
@@ -56,7 +56,7 @@ def read_layout(names: Iterable[str], where: str) -> Layout:
     for name, parts in kept:
         below = parts[depth:]
         if by_split and below:
-            split = SPLIT_NAMES.get(below[0].lower(), None)
+            split = SPLIT_NAMES.get(below[0].lower())
             if split is not None and folders.setdefault(split, below[0]) != below[0]:
                 raise DataError(f"{where} has two folders for {split}: {folders[split]} and {below[0]}; keep one")
             below = below[1:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class SmallImages:
 
     def add(self, files: list[str], pixels: NDArray[np.uint8]) -> None:
         """Keep decoded images, (N, H, W, 3)."""
-        first = len(self.rows)
+        first = 0 if self.pixels is None else len(self.pixels)
         self.pixels = pixels if self.pixels is None else np.concatenate([self.pixels, pixels])
         self.rows.update({file: first + number for number, file in enumerate(files)})
 
@@ -55,8 +55,7 @@ def in_memory(
     with kept.lock:
         missing = [file for file in dict.fromkeys(images.files) if file not in kept.rows]
         if kept.fit and missing:
-            shape = None if kept.pixels is None else kept.pixels.shape[1:]
-            decoded = _decoded(images.source, missing, shape, len(kept.rows), progress)
+            decoded = _decoded(images.source, missing, None if kept.pixels is None else kept.pixels.shape[1:], progress)
             if decoded is None:
                 kept.fit = False
             else:
@@ -67,16 +66,17 @@ def in_memory(
 
 
 def _decoded(
-    source: ImageSource, files: list[str], shape: tuple[int, ...] | None, before: int,
-    progress: Callable[[int, int], None] | None,
-) -> NDArray[np.uint8] | None:  # fmt: skip
+    source: ImageSource, files: list[str], shape: tuple[int, ...] | None, progress: Callable[[int, int], None] | None
+) -> NDArray[np.uint8] | None:
     """The images (N, H, W, 3), or None at the first that does not fit."""
-    first = source.read(files[0])
-    shape = first.shape if shape is None else shape
-    if max(shape[:2]) > SMALL or (before + len(files)) * first.nbytes > MAX_BYTES:
-        return None
-    out = np.empty((len(files), *shape), np.uint8)
-    for number, image in enumerate(_each(source, files, first)):
+    out: NDArray[np.uint8] | None = None
+    for number, file in enumerate(files):
+        image = source.read(file)
+        if out is None:
+            shape = image.shape if shape is None else shape
+            if max(shape[:2]) > SMALL or len(files) * image.nbytes > MAX_BYTES:
+                return None
+            out = np.empty((len(files), *shape), np.uint8)
         if image.shape != shape:
             return None
         out[number] = image
@@ -85,7 +85,34 @@ def _decoded(
     return out
 
 
-def _each(source: ImageSource, files: list[str], first: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:
-    yield first
-    for file in files[1:]:
-        yield source.read(file)
+class Collector:
+    """Takes the pixels that a scan has decoded anyway, to keep them if all of them fit."""
+
+    def __init__(self, source: ImageSource, count: int) -> None:
+        """Be ready for up to ``count`` images of ``source``."""
+        self._source, self._count = source, count
+        self._files: list[str] = []
+        self._out: NDArray[np.uint8] | None = None
+        self._fit = kept_images(source).fit
+
+    def take(self, file: str, pixels: NDArray[np.uint8] | None) -> None:
+        """One image (H, W, 3), or None where it is large or cannot be decoded."""
+        if not self._fit:
+            return
+        if pixels is None or len(self._files) >= self._count or pixels.nbytes * self._count > MAX_BYTES:
+            self._fit, self._out = False, None
+            return
+        if self._out is None:
+            self._out = np.empty((self._count, *pixels.shape), np.uint8)
+        if pixels.shape != self._out.shape[1:]:
+            self._fit, self._out = False, None
+            return
+        self._out[len(self._files)] = pixels
+        self._files.append(file)
+
+    def keep(self) -> None:
+        """Keep what was taken, unless something did not fit."""
+        kept = kept_images(self._source)
+        with kept.lock:
+            if self._fit and self._out is not None and not kept.rows:
+                kept.add(self._files, self._out[: len(self._files)])

@@ -12,7 +12,7 @@ import numpy as np
 from mnv3search.errors import DataError
 from mnv3search.training.data.images import DataSplits, ImageSource, LabelledImages
 from mnv3search.training.data.layout import SPLIT_NAMES, WHOLE, read_layout
-from mnv3search.training.data.scan import ScanReport, check_splits, scan_images
+from mnv3search.training.data.scan import check_splits, scan_images
 from mnv3search.training.data.sources import MAX_ENTRIES, FolderSource, ZipSource
 from mnv3search.training.data.splits import held_out
 from mnv3search.training.data.torchvision_data import PREFIX, torchvision_splits
@@ -48,7 +48,7 @@ def open_data(where: str, *, val_share: float = 0.1, scan: bool = True, progress
     if "train" not in found:
         raise DataError(f"{where} has no images to train on: it holds {_listed(found)}; add a folder train/")
     check_splits(found)
-    report = scan_images(tuple(found.values()), progress, ignored=ignored) if scan else None
+    report = scan_images(found, progress, ignored=ignored) if scan else None
     if report is not None:
         report.raise_if_bad()
     train = found["train"]
@@ -84,8 +84,7 @@ def open_images(
     else:
         images = found[split]
     if scan:
-        report: ScanReport = scan_images(images, progress, ignored=ignored)
-        report.raise_if_bad()
+        scan_images(images, progress, ignored=ignored).raise_if_bad()
     return images if classes is None else with_classes(images, classes)
 
 
@@ -98,7 +97,7 @@ def with_classes(images: LabelledImages, classes: Sequence[str]) -> LabelledImag
     numbers = {name: number for number, name in enumerate(classes)}
     if unknown := [name for name in images.classes if name not in numbers]:
         raise DataError(
-            f"{images.source.name} has {_some(unknown)}, which the network was not trained on; it knows {_some(classes)}"
+            f"{images.source.name} has {_some(unknown)}, unknown to the network, which tells {_some(classes)} apart"
         )
     order = np.array([numbers[name] for name in images.classes], dtype=np.int64)
     return replace(images, labels=order[images.labels], classes=tuple(classes))
@@ -120,7 +119,8 @@ def _splits(where: str) -> tuple[dict[str, LabelledImages], tuple[str, ...]]:
     layout = read_layout(names, where)
     if not layout.splits:
         raise DataError(
-            f"{where} holds no folder of images; put the images of each class into a folder of its name, in train/ and val/"
+            f"{where} holds no folder of images; put the images of each class into a folder "
+            "of its name, in train/ and val/"
         )
     return {split: _labelled(source, classes) for split, classes in layout.splits.items()}, layout.ignored
 

@@ -124,7 +124,7 @@ def _moved(pixels: torch.Tensor, name: str, part: float, side: int) -> torch.Ten
 
 
 def _jittered(pixels: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Each image's brightness, contrast and saturation by its own factors: torchvision's sums, image by image at once."""
+    """Each image's brightness, contrast and saturation by its own factors, as torchvision computes them."""
     import torch
 
     weights = torch.tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)

@@ -7,7 +7,8 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,21 @@ from mnv3search.errors import DataError
 from mnv3search.training.data.decoding import MAX_FILE_BYTES, decode
 
 MAX_ENTRIES = 4_000_000
+END_BYTES = 64 * 1024  # of a file's beginning and end; headers are shorter but for large colour profiles
 MAX_RATIO = 200  # deflate cannot pass 1032; images that are compressed already stay near 1
+
+
+@runtime_checkable
+class EncodedSource(Protocol):
+    """A source that also gives an image as it is stored; large JPEGs can then be decoded at a part of their size."""
+
+    def encoded(self, file: str) -> bytes:
+        """The stored bytes."""
+        ...
+
+    def place(self, file: str) -> str:
+        """The image's whole name, for messages."""
+        ...
 
 
 class FolderSource:
@@ -48,7 +63,25 @@ class FolderSource:
         Raises:
             DataError: the file is missing, empty, cut short, too large or no image.
         """
-        return decode(self.encoded(file), str(self.root / file))
+        return decode(self.encoded(file), self.place(file))
+
+    def place(self, file: str) -> str:
+        """The file's whole path."""
+        return str(self.root / file)
+
+    def ends(self, file: str) -> tuple[bytes, bytes]:
+        """The first and the last ``END_BYTES`` of the file, to judge it without reading all of it.
+
+        Raises:
+            DataError: no such file, or not readable.
+        """
+        try:
+            with (self.root / file).open("rb") as stream:
+                head = stream.read(END_BYTES)
+                stream.seek(max(0, stream.seek(0, os.SEEK_END) - END_BYTES))
+                return head, stream.read(END_BYTES)
+        except OSError as error:
+            raise DataError(f"cannot read {self.place(file)}: {error.strerror or error}") from None
 
 
 class ZipSource:
@@ -79,7 +112,7 @@ class ZipSource:
         Raises:
             DataError: no such entry, an encrypted one, one that would unpack to far more than it should, or damage.
         """
-        where = f"{self.name}:{file}"
+        where = self.place(file)
         with self._lock:
             if os.getpid() != self._process:  # a forked process must not share the position in the file
                 self._archive, self._process = _open_zip(self.path), os.getpid()
@@ -100,7 +133,11 @@ class ZipSource:
         Raises:
             DataError: the entry is missing, encrypted, empty, cut short, too large or no image.
         """
-        return decode(self.encoded(file), f"{self.name}:{file}")
+        return decode(self.encoded(file), self.place(file))
+
+    def place(self, file: str) -> str:
+        """The archive's path and the entry's."""
+        return f"{self.name}:{file}"
 
 
 class ArraySource:
@@ -123,9 +160,10 @@ class ArraySource:
         """
         split, _, number = file.partition("/")
         try:
-            return self.arrays[split][int(number)]
+            image: NDArray[np.uint8] = self.arrays[split][int(number)]
         except (KeyError, ValueError, IndexError):
             raise DataError(f"{self.name} has no image {file!r}") from None
+        return image
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -153,8 +191,3 @@ def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:
 
 def _too_long(where: str, size: int) -> str:
     return f"{where} has {size:,} bytes, more than the {MAX_FILE_BYTES:,} that an image may have; scale it down"
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a path (with ``/``) is one that systems keep for themselves: ``.x``, ``__MACOSX``."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)

@@ -34,10 +34,8 @@ def held_out(images: LabelledImages, share: float, salt: str = "held out") -> tu
     for label in np.unique(images.labels):
         members = np.flatnonzero(images.labels == label)
         if len(members) < 2:
-            raise DataError(
-                f"class {images.classes[int(label)]!r} has one image ({images.files[int(members[0])]}): holding some out "
-                "needs two or more; add images or give a split of your own (folders train/ and val/)"
-            )
+            only = f"class {images.classes[int(label)]!r} has one image ({images.files[int(members[0])]})"
+            raise DataError(f"{only}, which cannot be cut in two; add images or a split of your own (train/ and val/)")
         ordered = members[np.argsort(places[members], kind="stable")]
         held[ordered[0]], held[ordered[-1]] = True, False
     return images.subset(np.flatnonzero(~held)), images.subset(np.flatnonzero(held))
@@ -80,7 +78,7 @@ def name_hashes(images: LabelledImages, salt: str) -> NDArray[np.float64]:
 def _quotas(counts: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Whole shares of ``count`` in proportion to ``counts``, each at least 1, by largest remainder."""
     exact = counts * (count / counts.sum())
-    quotas = np.maximum(1, np.floor(exact)).astype(np.int64)
+    quotas: NDArray[np.int64] = np.maximum(1, np.floor(exact)).astype(np.int64)
     while (missing := count - int(quotas.sum())) != 0:
         step = 1 if missing > 0 else -1
         open_to_change = quotas < counts if step > 0 else quotas > 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +14,7 @@ from mnv3search.training.data.decoding import EncodedImage
 from mnv3search.training.data.draws import Draws
 from mnv3search.training.data.images import LabelledImages
 from mnv3search.training.data.preprocessing import Preprocessing, resized
-
-
-@runtime_checkable
-class EncodedSource(Protocol):
-    """A source that also gives an image as it is stored; large JPEGs can then be decoded at a part of their size."""
-
-    def encoded(self, file: str) -> bytes:
-        """The stored bytes."""
-        ...
+from mnv3search.training.data.sources import EncodedSource
 
 
 class Squares:
@@ -69,11 +60,12 @@ class Squares:
     def _large(self, chosen: NDArray[np.int64], draws: Draws, number: int) -> NDArray[np.uint8]:
         index = int(chosen[number])
         if draws.parts is None:
-            return self._preprocessing.squares(self._images.read(index)[None])[0]
+            whole: NDArray[np.uint8] = self._preprocessing.squares(self._images.read(index)[None])[0]
+            return whole
         source, file = self._images.source, self._images.files[index]
         if not isinstance(source, EncodedSource):
             return self._part(self._images.read(index), draws.parts[number])
-        image = EncodedImage(source.encoded(file), f"{source.name}: {file}")
+        image = EncodedImage(source.encoded(file), source.place(file))
         top, left, height, width = changes.part_of(draws.parts[number], image.height, image.width)
         reduce = _reduction(min(height, width), self._preprocessing.resolution)
         pixels = image.pixels(reduce)
@@ -88,7 +80,8 @@ class Squares:
 
     def _resized(self, part: NDArray[np.uint8]) -> NDArray[np.uint8]:
         side = self._preprocessing.resolution
-        return resized(part[None], side, side, self._preprocessing.interpolation)[0]
+        square: NDArray[np.uint8] = resized(part[None], side, side, self._preprocessing.interpolation)[0]
+        return square
 
     def _gathered(self, squares: list[NDArray[np.uint8]], draws: Draws) -> NDArray[np.uint8]:
         images = _mirrored(self._stacked(squares), draws.flips)
