@@ -68,18 +68,19 @@ def test_a_training_its_file_its_folder_and_its_state_dict_give_the_same(
 def test_the_library_is_known_by_its_layers_and_not_by_the_name_of_the_file(
     tmp_path: Path, library: str, suffix: str
 ) -> None:
-    make = {
-        "torchvision": lambda: torchvision.models.mobilenet_v3_small(width_mult=0.35),
-        "timm": lambda: timm.create_model("mobilenetv2_035", pretrained=False),
-    }
-    network = build_network(
-        published("mobilenet_v3_small", 0.35, width_rule="torchvision")
-        if library == "torchvision"
-        else published("mobilenet_v2", 0.35)
-    ).eval()
-    theirs = make[library]().eval()
+    if library == "torchvision":
+        theirs: Any = torchvision.models.mobilenet_v3_small(width_mult=0.35)
+        network = build_network(published("mobilenet_v3_small", 0.35, width_rule="torchvision"))
+    else:
+        theirs = timm.create_model("mobilenetv2_035", pretrained=False)
+        network = build_network(published("mobilenet_v2", 0.35))
+    network.eval()
+    theirs.eval()
     path = tmp_path / f"weights{suffix}"
-    (save_file if suffix == ".safetensors" else torch.save)(theirs.state_dict(), path)  # type: ignore[operator]
+    if suffix == ".safetensors":
+        save_file(theirs.state_dict(), path)
+    else:
+        torch.save(theirs.state_dict(), path)
     given = load_initial_weights(network, path)
     assert (given.library, given.fresh) == (library, ())
     assert str(given) == f"loaded {len(given.loaded)} layers of {library}'s naming, all there are"

@@ -144,7 +144,7 @@ def test_weights_of_another_network_list_the_layers_that_differ_and_count_them(s
     assert said
     differing, layers, more = map(int, said.groups())
     assert differing == more + 5
-    assert 88 <= layers, "all of the larger network's are among them"
+    assert layers >= 88, "all of the larger network's are among them"
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
