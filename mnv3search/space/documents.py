@@ -9,13 +9,31 @@ from typing import Any
 
 import yaml
 
-from mnv3search.errors import SpaceError
+from mnv3search.errors import Mnv3SearchError, SpaceError
 
 Path = tuple[str | int, ...]
 MAX_FILE_BYTES = 1_000_000
 MAX_NODES = 20_000
 MAX_DEPTH = 32
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentKind:
+    """What a file is meant to be, for messages.
+
+    Attributes:
+        name: such as ``space``.
+        format: the value of its first field.
+        error: what is raised where it breaks a rule.
+    """
+
+    name: str
+    format: str
+    error: type[Mnv3SearchError]
+
+
+SPACE = DocumentKind("space", "mnv3search.space/1", SpaceError)
 
 
 class _BoundedLoader(yaml.SafeLoader):
@@ -52,21 +70,23 @@ class Document:
         data: mappings, lists and scalars.
         lines: the line of each value, from 1.
         key_lines: the line of each mapping's key.
+        kind: what it is meant to be.
     """
 
     name: str
     data: Any = None
     lines: dict[Path, int] = field(default_factory=dict)
     key_lines: dict[Path, int] = field(default_factory=dict)
+    kind: DocumentKind = SPACE
 
-    def error(self, path: Path, message: str) -> SpaceError:
+    def error(self, path: Path, message: str) -> Mnv3SearchError:
         """An error that says file, line and place: ``file.yaml:12: stages[2].block.kernel_size: …``."""
         line = self.key_lines.get(path) if path not in self.lines else self.lines[path]
         while line is None and path:
             path = path[:-1]
             line = self.lines.get(path)
         place = path_text(path)
-        return SpaceError(f"{self.name}:{line or 1}: {place + ': ' if place else ''}{message}")
+        return self.kind.error(f"{self.name}:{line or 1}: {place + ': ' if place else ''}{message}")
 
 
 def path_text(path: Path) -> str:
@@ -86,56 +106,56 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def read_text(path: FilePath) -> str:
+def read_text(path: FilePath, kind: DocumentKind = SPACE) -> str:
     """The text of a file.
 
     Raises:
-        SpaceError: it is missing, larger than 1 MB, or not UTF-8.
+        SpaceError: or the kind's own: it is missing, larger than 1 MB, or not UTF-8.
     """
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise SpaceError(f"{path}: the file has {size} bytes; a space has at most {MAX_FILE_BYTES}")
+            raise kind.error(f"{path}: the file has {size} bytes; a {kind.name} has at most {MAX_FILE_BYTES}")
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise SpaceError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise kind.error(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise SpaceError(f"{path}: is not text in UTF-8; a space is a YAML file") from None
+        raise kind.error(f"{path}: is not text in UTF-8; a {kind.name} is a YAML file") from None
     except ValueError as error:
-        raise SpaceError(f"{str(path)!r} cannot be a path: {error}") from None
+        raise kind.error(f"{str(path)!r} cannot be a path: {error}") from None
 
 
-def parse_document(text: str, name: str) -> Document:
+def parse_document(text: str, name: str, kind: DocumentKind = SPACE) -> Document:
     """The data of a YAML text with its lines.
 
     Raises:
-        SpaceError: not YAML, several documents, duplicate or odd keys, more than 20,000 nodes, a value that is not
-            finite.
+        SpaceError: or the kind's own: not YAML, several documents, duplicate or odd keys, more than 20,000 nodes, a
+            value that is not finite.
     """
-    document = Document(name)
+    document = Document(name, kind=kind)
     if len(text.encode("utf-8", "replace")) > MAX_FILE_BYTES:
-        raise SpaceError(f"{name}: the text is longer than {MAX_FILE_BYTES} bytes, the most that a space has")
+        raise kind.error(f"{name}: the text is longer than {MAX_FILE_BYTES} bytes, the most that a {kind.name} has")
     try:
         loader = _BoundedLoader(text)
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(str(error.problem or error.context).split())
-        raise SpaceError(f"{name}:{mark.line + 1 if mark else 1}: is not YAML, or cut short: {problem}") from None
+        raise kind.error(f"{name}:{mark.line + 1 if mark else 1}: is not YAML, or cut short: {problem}") from None
     except yaml.YAMLError as error:
-        raise SpaceError(f"{name}:1: is not YAML: {' '.join(str(error).split())}") from None
+        raise kind.error(f"{name}:1: is not YAML: {' '.join(str(error).split())}") from None
     except (_TooMuch, RecursionError) as error:
-        raise SpaceError(_too_much(name, getattr(error, "line", 1))) from None
+        raise kind.error(_too_much(name, getattr(error, "line", 1), kind)) from None
     if node is None:
-        raise SpaceError(f"{name}:1: is empty; a space begins with 'format: mnv3search.space/1'")
+        raise kind.error(f"{name}:1: is empty; a {kind.name} begins with 'format: {kind.format}'")
     document.data = _Walker(document, loader).value(node, ())
     return document
 
 
-def _too_much(name: str, line: int) -> str:
+def _too_much(name: str, line: int, kind: DocumentKind) -> str:
     return (
         f"{name}:{line}: more than {MAX_NODES} values, or nested deeper than {MAX_DEPTH}; "
-        "write the space without such repetition"
+        f"write the {kind.name} without such repetition"
     )
 
 
@@ -152,7 +172,7 @@ class _Walker:
         self.document.lines[path] = line
         self.visited += 1
         if self.visited > MAX_NODES or len(path) > MAX_DEPTH:
-            raise SpaceError(_too_much(self.document.name, line))
+            raise self.document.kind.error(_too_much(self.document.name, line, self.document.kind))
         if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
             raise self.document.error(path, f"the tag {shown(node.tag)} is not allowed; write plain mappings and lists")
         if isinstance(node, yaml.MappingNode):
@@ -166,12 +186,14 @@ class _Walker:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise SpaceError(f"{self.document.name}:{line}: a key must be a word, not a list or mapping")
+                raise self.document.kind.error(
+                    f"{self.document.name}:{line}: a key must be a word, not a list or mapping"
+                )
             key = str(key_node.value)
             here = (*path, key)
             if key in found:
                 first = self.document.key_lines[here]
-                raise SpaceError(
+                raise self.document.kind.error(
                     f"{self.document.name}:{line}: {path_text(here)}: the key stands twice, first in line {first}; "
                     f"keep one"
                 )

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from mnv3search.errors import SpaceError
+from mnv3search.errors import Mnv3SearchError
 from mnv3search.space.documents import Document, Path, shown
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def check_schema(document: Document) -> None:
         raise min((_explained(document, error) for error in errors), key=lambda found: found[0])[1]
 
 
-def _explained(document: Document, error: ValidationError) -> tuple[tuple[int, int], SpaceError]:
+def _explained(document: Document, error: ValidationError) -> tuple[tuple[int, int], Mnv3SearchError]:
     """The error in the project's words, with its rank: the format first, then unknown keys, then by line."""
     path: Path = tuple(error.absolute_path)
     rule, schema, instance = error.validator, _schema_of(error), _instance_of(error)
@@ -88,7 +88,7 @@ def _described(schema: dict[str, Any]) -> str:
     return str(schema.get("description", ""))
 
 
-def _at(document: Document, path: Path, line: int, message: str) -> SpaceError:
+def _at(document: Document, path: Path, line: int, message: str) -> Mnv3SearchError:
     document.lines[path] = line
     return document.error(path, message)
 

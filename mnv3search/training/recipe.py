@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from mnv3search.errors import Mnv3SearchError, TrainingError, UnknownNameError
+from mnv3search.space.documents import DocumentKind, parse_document, path_text, read_text
 from mnv3search.space.documents import Path as YamlPath
-from mnv3search.space.documents import parse_document, path_text, read_text
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.recipe_rules import Place, check_recipe
 
@@ -27,6 +27,7 @@ Schedule = Literal["cosine", "step", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 SUFFIXES = (".yaml", ".yml")
 FORMAT = "mnv3search.recipe/1"
+RECIPE = DocumentKind("recipe", FORMAT, TrainingError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     """
     if isinstance(name_or_path, Path) or name_or_path.endswith(SUFFIXES):
         path = Path(name_or_path)
-        return parse_recipe(read_text(path), path.stem, str(path))
+        return parse_recipe(read_text(path, RECIPE), path.stem, str(path))
     if name_or_path not in recipe_names():
         raise UnknownNameError("recipe", str(name_or_path), recipe_names(), "A path to a recipe ends in .yaml.")
     text = _shipped().joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
@@ -153,7 +154,7 @@ def parse_recipe(text: str, name: str, file_name: str = "recipe.yaml") -> Recipe
     Raises:
         TrainingError: as :func:`load_recipe`.
     """
-    document = parse_document(text, file_name)
+    document = parse_document(text, file_name, RECIPE)
 
     def place(path: YamlPath) -> str:
         return str(document.error(path, "")).removesuffix(": ")

@@ -23,7 +23,7 @@ from mnv3search.training.loop import OnEpoch, TrainingResult, train_network
 from mnv3search.training.progress import TrainingProgress
 from mnv3search.training.recipe import Recipe, load_recipe
 from mnv3search.training.state import LAST
-from mnv3search.training.trained import TrainedNetwork, load_trained
+from mnv3search.training.trained import TrainedNetwork, is_trained, load_trained
 from mnv3search.training.workload import Freeze
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def begin(
     data = _opened(request.data, progress)
     architecture = architecture.with_classes(len(data.train.classes))
     preprocessing = _preprocessing(architecture, initial, teacher, data)
-    network = initial_network(architecture, request.seed, initial, progress)
+    network = initial_network(architecture, request.seed, initial, data.train.classes, progress)
     settings = TrainingSettings(
         request.network, request.data, recipe.to_mapping(), recipe.name, preprocessing.to_mapping(), request.seed,
         request.weights, request.freeze, request.teacher, request.tensorboard,
@@ -166,9 +166,12 @@ def _default_recipe(request: TrainingRequest, resolution: int) -> str:
 
 
 def initial_network(
-    architecture: Architecture, seed: int, initial: Path | TrainedNetwork | None, progress: TrainingProgress
-) -> MobileNetwork:
+    architecture: Architecture, seed: int, initial: Path | TrainedNetwork | None, classes: tuple[str, ...],
+    progress: TrainingProgress,
+) -> MobileNetwork:  # fmt: skip
     """A network of ``architecture``, fresh from ``seed`` or with the weights of ``initial``.
+
+    The classifier of a trained network is kept where it was trained on these very ``classes``.
 
     Raises:
         WeightsError: the weights are another network's; the message says which layers differ.
@@ -181,12 +184,11 @@ def initial_network(
     with own_randomness():
         torch.manual_seed(seed)
         network = build_network(architecture)
-    if initial is not None:
-        from mnv3search.network.initial_weights import load_initial_weights
+        if initial is not None:
+            from mnv3search.network.initial_weights import load_initial_weights
 
-        found = load_initial_weights(network, initial)
-        if found.fresh:
-            progress.note(f"fresh weights in {', '.join(found.fresh)}; all others are given")
+            other = isinstance(initial, TrainedNetwork) and initial.classes != classes
+            progress.note(str(load_initial_weights(network, initial, new_classifier=True if other else None)))
     return network
 
 
@@ -196,11 +198,9 @@ def _initial(request: TrainingRequest) -> Path | TrainedNetwork | None:
             raise WeightsError("--freeze features keeps weights as they are, and there are none: give --weights")
         return None
     path = Path(request.weights)
-    if path.is_dir():
-        return load_trained(path)
     if not path.exists():
         raise WeightsError(f"there are no weights {path}; give a weights file or the folder of a training")
-    return path
+    return load_trained(path) if is_trained(path) else path
 
 
 def _opened(where: str, progress: TrainingProgress) -> DataSplits:

@@ -126,6 +126,16 @@ def trained_file(path: Path) -> Path:
     return path
 
 
+def is_trained(path: Path) -> bool:
+    """Whether ``path`` is a folder, or a file that :func:`save_trained` wrote, and not weights of another kind."""
+    if path.is_dir():
+        return True
+    if path.suffix != ".safetensors":
+        return False
+    about = _about(read_tensors(path)[1])
+    return about is not None and about.get("format") == FORMAT
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors by name with text beside them as ``.safetensors``, whole or not at all.
 
@@ -160,12 +170,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError(f"cannot read {path}: {error}; it is damaged or no .safetensors file") from None
 
 
-def _described(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
+def _about(metadata: Mapping[str, str]) -> Mapping[str, Any] | None:
     try:
         about = json.loads(metadata.get(_KEY, "null"))
     except (ValueError, RecursionError):
-        about = None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        return None
+    return about if isinstance(about, dict) else None
+
+
+def _described(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
+    about = _about(metadata)
+    if about is None or about.get("format") != FORMAT:
         raise WeightsError(f"{path} holds tensors, but not as a trained network of mnv3search; {_REMEDY}")
     if about.get("version") != VERSION:
         raise WeightsError(f"{path} has version {about.get('version')!r}; this release reads version {VERSION}")
