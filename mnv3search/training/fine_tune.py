@@ -68,9 +68,9 @@ def fine_tune(
         for number, batch in enumerate(_stream(batches, first_step, steps)):
             torch.manual_seed(step_seed(seed, 0, first_step + number, 0))
             loss = batch_loss(network(batch.images.to(device)), batch.labels.to(device), label_smoothing)
-            if not math.isfinite(float(loss)):
+            if not math.isfinite(value := float(loss.detach())):
                 raise TrainingError(
-                    f"the loss is {float(loss)} at step {number + 1} of {steps} of a fine-tuning at a learning rate of "
+                    f"the loss is {value} at step {number + 1} of {steps} of a fine-tuning at a learning rate of "
                     f"{learning_rate:g}; lower it"
                 )
             loss.backward()  # type: ignore[no-untyped-call]
