@@ -12,7 +12,7 @@ from mnv3search.errors import DataError
 from mnv3search.training.data.decoding import EncodedImage
 from mnv3search.training.data.images import ImageSource
 from mnv3search.training.data.memory import SMALL
-from mnv3search.training.data.sources import EncodedSource, FolderSource
+from mnv3search.training.data.sources import FolderSource, encoded
 
 END_OF_JPEG = b"\xff\xd9"
 PADDING = 4096  # bytes after the end of a picture in which its end is still looked for
@@ -50,7 +50,7 @@ def look_at(source: ImageSource, file: str, thorough: bool) -> Look:
             only where these leave a doubt.
     """
     try:
-        if not isinstance(source, EncodedSource):
+        if not encoded(source):
             pixels = source.read(file)
             return Look("", pixels.shape[0], pixels.shape[1], digest=_digest(pixels.tobytes()), pixels=_small(pixels))
         if not thorough and isinstance(source, FolderSource) and (brief := _by_its_ends(source, file)) is not None:

@@ -8,21 +8,21 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DataError
 from mnv3search.training.data.decoding import MAX_FILE_BYTES, decode
+from mnv3search.training.data.images import ImageSource
 
 MAX_ENTRIES = 4_000_000
 END_BYTES = 64 * 1024  # of a file's beginning and end; headers are shorter but for large colour profiles
 MAX_RATIO = 200  # deflate cannot pass 1032; images that are compressed already stay near 1
 
 
-@runtime_checkable
-class EncodedSource(Protocol):
+class EncodedSource(ImageSource, Protocol):
     """A source that also gives an image as it is stored; large JPEGs can then be decoded at a part of their size."""
 
     def encoded(self, file: str) -> bytes:
@@ -32,6 +32,11 @@ class EncodedSource(Protocol):
     def place(self, file: str) -> str:
         """The image's whole name, for messages."""
         ...
+
+
+def encoded(source: ImageSource) -> TypeGuard[EncodedSource]:
+    """Whether ``source`` is an :class:`EncodedSource`."""
+    return hasattr(source, "encoded") and hasattr(source, "place")
 
 
 class FolderSource:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +68,7 @@ def name_hashes(images: LabelledImages, salt: str) -> NDArray[np.float64]:
     """Of each image a figure in [0, 1) that depends on ``salt``, its class and its file name alone."""
     hashes = np.empty(len(images), dtype=np.float64)
     for index, (file, label) in enumerate(zip(images.files, images.labels, strict=True)):
-        text = f"{salt}\0{images.classes[int(label)]}\0{PurePosixPath(file).name}"
+        text = f"{salt}\0{images.classes[int(label)]}\0{file.rpartition('/')[2]}"
         digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
         hashes[index] = (int.from_bytes(digest, "big") >> 11) / 2.0**53
     return hashes

@@ -14,7 +14,7 @@ from mnv3search.training.data.decoding import EncodedImage
 from mnv3search.training.data.draws import Draws
 from mnv3search.training.data.images import LabelledImages
 from mnv3search.training.data.preprocessing import Preprocessing, resized
-from mnv3search.training.data.sources import EncodedSource
+from mnv3search.training.data.sources import encoded
 
 
 class Squares:
@@ -63,7 +63,7 @@ class Squares:
             whole: NDArray[np.uint8] = self._preprocessing.squares(self._images.read(index)[None])[0]
             return whole
         source, file = self._images.source, self._images.files[index]
-        if not isinstance(source, EncodedSource):
+        if not encoded(source):
             return self._part(self._images.read(index), draws.parts[number])
         image = EncodedImage(source.encoded(file), source.place(file))
         top, left, height, width = changes.part_of(draws.parts[number], image.height, image.width)
