@@ -96,6 +96,8 @@ def _settings(options: dict[str, Any]) -> ExportSettings:
 
 
 def _show(done: Export) -> None:
+    from mnv3search.export.parity import RULES
+
     console = stdout_console()
     described, parity = done.description, done.parity
     side = described.preprocessing.resolution
@@ -106,6 +108,7 @@ def _show(done: Export) -> None:
         f"{done.description_path}: its classes, preprocessing, checks and times as JSON",
         f"checked on {parity.images:,} images ({parity.source}): the same class on {parity.agreement:.2f} %, logits "
         f"within {parity.max_difference:.2g} of their root mean square (all together {parity.rms_difference:.2g})",
+        f"the rule that it had to pass: {RULES[parity.precision]}",
     ]
     if parity.network_top1 is not None and parity.model_top1 is not None:
         lines.append(

@@ -120,6 +120,11 @@ def export_network(
         raise ExportError(f"{out} is no name for an ONNX model; it must end in {SUFFIX}")
     if out.is_dir() or not out.parent.is_dir():
         raise ExportError(f"{out} cannot be written: {_why_not(out)}")
+    if settings.int8 is not None and data is None:
+        raise ExportError(
+            "int8 needs images to find the ranges of its activations on; add --data with the data that the network was "
+            "trained on"
+        )
     fp32, model = _models(trained, settings, data, progress)
     loaded = ExportedModel(model, str(out))
     parity = _checked(trained, loaded, settings, data, progress)
@@ -144,11 +149,7 @@ def _models(
     fp32 = export_onnx(trained, batch=settings.batch, with_preprocessing=settings.with_preprocessing)
     if settings.int8 is None:
         return fp32, fp32
-    if data is None:
-        raise ExportError(
-            "int8 needs images to find the ranges of its activations on; add --data with the data that the network was "
-            "trained on"
-        )
+    assert data is not None
     chosen = _subset(_in_order(data.train, trained), settings.calibration_images)
     progress.stage(f"quantising on {len(chosen)} training images")
     int8 = export_int8(

@@ -29,6 +29,11 @@ MAX_FP32_DIFFERENCE = 1e-3
 MAX_INT8_DIFFERENCE = 0.25
 MAX_INT8_LOSS = 5.0
 SURE = 3.0  # standard errors of the lost accuracy that chance is given
+RULES = {
+    "fp32": f"logits within {MAX_FP32_DIFFERENCE:g} of their root mean square, and the same class on every image",
+    "int8": f"logits, all together, within {MAX_INT8_DIFFERENCE:g} of their root mean square; at most "
+    f"{MAX_INT8_LOSS:g} points of top-1 lost, but for chance",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Parity:
 
     def to_mapping(self) -> dict[str, object]:
         """Plain values for JSON."""
-        return asdict(self)
+        return {**asdict(self), "rule": RULES[self.precision]}
 
 
 def compare(
