@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import EvaluatorError
+
+Report = tuple[int, float]
+"""An epoch, from 1, and the top-1 in percent after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +20,16 @@ class Evaluation:
     """One answer of an evaluator.
 
     Attributes:
-        top1: accuracy in percent (or any score to maximise, where an evaluator says so).
+        top1: accuracy in percent (or a score to maximise, where the evaluator has a ``score_name``).
         top1_std: one standard deviation of the truth around ``top1``, in the same unit, or None where unknown.
+        reports: how a training went, epoch by epoch; empty where nothing was trained.
+        stopped: a training that was given up: ``top1`` is what it had reached, and no judgement of the network.
     """
 
     top1: float
     top1_std: float | None = None
+    reports: tuple[Report, ...] = ()
+    stopped: bool = False
 
 
 @runtime_checkable
@@ -30,12 +37,38 @@ class Evaluator(Protocol):
     """Predicts or measures accuracy.
 
     An evaluator whose answers cost well under a millisecond may set a class attribute ``cheap = True``; the search's
-    ``auto`` sampler then works in large batches. One whose answers are predictions sets ``estimated = True``.
+    ``auto`` sampler then works in large batches. One whose answers are predictions sets ``estimated = True``. One whose
+    answers are no accuracies in percent sets ``score_name``, such as ``naswot score``: they are then ordered and shown
+    as they are, of any sign and scale, and never multiplied. One that trains every network that it is asked about sets
+    ``trains = True``: runs then ask it for few.
     """
 
     def evaluate(self, architectures: Sequence[Architecture]) -> Sequence[Evaluation]:
         """One evaluation for each architecture, in order."""
         ...
+
+
+@runtime_checkable
+class StoppableEvaluator(Protocol):
+    """An evaluator that trains in epochs and can be told after each of them to give a network up."""
+
+    def evaluate_until(self, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]) -> Evaluation:
+        """The evaluation of one network; ``give_up`` is asked after every epoch but the last, with all so far.
+
+        One that was evaluated before is answered from memory, and ``give_up`` is not asked.
+        """
+        ...
+
+
+def score_name(evaluator: object) -> str | None:
+    """What the evaluator's answers are called where they are no accuracies in percent; None where they are."""
+    name = getattr(evaluator, "score_name", None)
+    return None if name is None else str(name)
+
+
+def trains(evaluator: object) -> bool:
+    """Whether the evaluator says that it trains every network it is asked about."""
+    return bool(getattr(evaluator, "trains", False))
 
 
 def is_cheap(evaluator: Evaluator) -> bool:
@@ -62,8 +95,22 @@ def checked_evaluations(evaluator: Evaluator, architectures: Sequence[Architectu
     Raises:
         EvaluatorError: another number of answers than questions, or a top-1 that is not finite.
     """
-    answers = list(evaluator.evaluate(architectures))
-    name = type(evaluator).__name__
+    return _checked(list(evaluator.evaluate(architectures)), type(evaluator).__name__, architectures)
+
+
+def evaluated_until(
+    evaluator: StoppableEvaluator, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]
+) -> Evaluation:
+    """The answer of :meth:`StoppableEvaluator.evaluate_until`, checked.
+
+    Raises:
+        EvaluatorError: a top-1 that is not finite, or no evaluation.
+    """
+    answer = evaluator.evaluate_until(architecture, give_up)
+    return _checked([answer], type(evaluator).__name__, [architecture])[0]
+
+
+def _checked(answers: list[Evaluation], name: str, architectures: Sequence[Architecture]) -> list[Evaluation]:
     if len(answers) != len(architectures):
         raise EvaluatorError(f"{name} gave {len(answers)} evaluations for {len(architectures)} architectures")
     for answer, architecture in zip(answers, architectures, strict=True):

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.accuracy.evaluator import Evaluation, Evaluator, checked_evaluations, is_cheap
+from mnv3search.accuracy.evaluator import (
+    Evaluation,
+    Evaluator,
+    StoppableEvaluator,
+    checked_evaluations,
+    evaluated_until,
+    is_cheap,
+)
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency
-from mnv3search.block_search.study import Outcome, StudyLedger
+from mnv3search.block_search.stopping import StoppingRule
+from mnv3search.block_search.study import Outcome, Status, StudyLedger
 from mnv3search.candidate import Candidate
 from mnv3search.cost.counts import count
 
@@ -30,6 +38,7 @@ class Judge:
     Attributes:
         candidates: every evaluated network, in order of trial number.
         refused, duplicates: how many rows were over the budget, and asked again.
+        stopped: how many networks were given up while they were trained.
     """
 
     def __init__(
@@ -39,15 +48,21 @@ class Judge:
         evaluator: Evaluator,
         objective: Objective,
         ledger: StudyLedger | None,
+        rule: StoppingRule | None = None,
     ) -> None:
         self._space, self._latencies, self._evaluator = space, latencies, evaluator
-        self._objective, self._ledger = objective, ledger
+        self._objective, self._ledger, self._rule = objective, ledger, rule
         self._chunk = CHEAP_CHUNK if is_cheap(evaluator) else 1
         self._judged: dict[bytes, Outcome] = {}
         self._to_replay: set[bytes] = set()
         self._trials = 0
         self.candidates: list[Candidate] = []
-        self.refused = self.duplicates = 0
+        self.refused = self.duplicates = self.stopped = 0
+
+    @property
+    def spent(self) -> int:
+        """How many networks were given to the evaluator, those that were stopped among them."""
+        return len(self.candidates) + self.stopped
 
     @property
     def distinct(self) -> int:
@@ -95,7 +110,7 @@ class Judge:
     ) -> list[Outcome]:
         new = [i for i, row in enumerate(rows) if self._is_fresh(row, float(latencies[i]))]
         architectures = self._space.architectures(rows[new]) if new else []
-        evaluations = checked_evaluations(self._evaluator, architectures) if new else []
+        evaluations = self._evaluations(architectures, latencies[new])
         answers = dict(zip(new, zip(architectures, evaluations, strict=True), strict=True))
         found, saved = [], []
         for i, row in enumerate(rows):
@@ -117,10 +132,22 @@ class Judge:
             self._ledger.append(saved)
         return found
 
+    def _evaluations(
+        self, architectures: Sequence[Architecture], latencies: NDArray[np.float64]
+    ) -> Sequence[Evaluation]:
+        rule, evaluator = self._rule, self._evaluator
+        if rule is None or not isinstance(evaluator, StoppableEvaluator):
+            return checked_evaluations(evaluator, architectures) if architectures else []
+        return [
+            evaluated_until(evaluator, architecture, lambda reports, ms=float(ms): rule.give_up(reports, ms))  # type: ignore[misc]
+            for architecture, ms in zip(architectures, latencies, strict=True)
+        ]
+
     def _evaluated(self, row: Rows, ms: float, answer: Evaluation, text: str, system_attrs: dict[str, Any]) -> Outcome:
         top1, std = float(answer.top1), None if answer.top1_std is None else float(answer.top1_std)
         values = self._objective.values(top1, ms)
-        return Outcome(row, "evaluated", ms, top1, std, values, {"architecture": text}, system_attrs)
+        status: Status = "stopped" if answer.stopped else "evaluated"
+        return Outcome(row, status, ms, top1, std, values, {"architecture": text}, system_attrs, answer.reports)
 
     def _without_evaluation(self, row: Rows, key: bytes, ms: float, system_attrs: dict[str, Any]) -> Outcome:
         known = self._judged.get(key)
@@ -136,6 +163,11 @@ class Judge:
             self.duplicates += 1
             return
         self._judged.setdefault(np.ascontiguousarray(outcome.row, dtype=np.int64).tobytes(), outcome)
+        if self._rule is not None:
+            self._rule.learn(outcome)
+        if outcome.status == "stopped":
+            self.stopped += 1
+            return
         if architecture is None or outcome.top1 is None:
             self.refused += 1
             return

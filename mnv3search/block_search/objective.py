@@ -45,12 +45,25 @@ class Objective:
         reward_exponent: the reward's w.
         hard: the target is a constraint: what exceeds it is refused before it is evaluated, and the best is the
             highest top-1 within it. Otherwise the reward alone decides.
+        score: "top-1" is no accuracy in percent but a score of any sign and scale. The reward multiplies an accuracy,
+            which has a zero and a unit; a score has neither, and alone stands for it.
+
+    Raises:
+        TargetError: a score with one objective and without the hard constraint: nothing would hold latency down.
     """
 
     target_latency_ms: float
     objectives: Literal[1, 2] = 1
     reward_exponent: float = REWARD_EXPONENT_LARGE
     hard: bool = True
+    score: bool = False
+
+    def __post_init__(self) -> None:
+        if self.score and self.objectives == 1 and not self.hard:
+            raise TargetError(
+                "the reward ACC × (LAT/TAR)^w is for accuracies in percent, and this evaluator gives a score; search "
+                "with the target as a constraint (hard=True) or with objectives=2"
+            )
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -66,6 +79,8 @@ class Objective:
         """Optuna's values of a candidate, in the order of :attr:`directions`."""
         if self.objectives == 2:
             return (top1, latency_ms)
+        if self.score:
+            return (top1,)
         return (reward(top1, latency_ms, self.target_latency_ms, self.reward_exponent),)
 
     def fitness(self, top1: float, latency_ms: float) -> float:

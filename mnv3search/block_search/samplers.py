@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluator, is_cheap
 from mnv3search.block_search.objective import Objective
-from mnv3search.block_search.study import CONSTRAINT, Outcome, ParameterCodec, finished_trials, quiet_optuna
+from mnv3search.block_search.study import (
+    CONSTRAINT,
+    Outcome,
+    ParameterCodec,
+    finished_trials,
+    intermediate_values,
+    quiet_optuna,
+)
 from mnv3search.errors import MissingDependencyError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -117,7 +124,12 @@ class OptunaSampler:
             for outcome in outcomes:
                 if self._objective.hard:
                     self._trial.set_constraint(CONSTRAINT, self._objective.excess_ms(outcome.latency_ms))
-                self._study.tell(self._trial, list(outcome.values))
+                if outcome.status == "stopped" and self._objective.objectives == 1:
+                    for epoch, value in intermediate_values(self._objective, outcome).items():
+                        self._trial.report(value, epoch)
+                    self._study.tell(self._trial, state=TrialState.PRUNED)
+                else:
+                    self._study.tell(self._trial, list(outcome.values))
             if not outcomes:
                 self._study.tell(self._trial, state=TrialState.FAIL)
         self._trial = None

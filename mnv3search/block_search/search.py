@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mnv3search.accuracy.evaluator import Evaluator, check_evaluator
+from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, score_name
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.evolution import EvolutionSampler
 from mnv3search.block_search.feasibility import Feasibility, assess, bound_rows
@@ -19,6 +19,7 @@ from mnv3search.block_search.judge import Judge
 from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, Objective, checked_target
 from mnv3search.block_search.row_latency import PrepareProgress, RowLatency, Rows, check_space_and_model
 from mnv3search.block_search.samplers import OptunaSampler, Sampler, resolved_sampler
+from mnv3search.block_search.stopping import stopping_rule
 from mnv3search.block_search.study import Outcome, StudyIdentity, StudyLedger
 from mnv3search.candidate import Candidate, pareto_front
 from mnv3search.errors import Mnv3SearchError
@@ -57,6 +58,7 @@ class SearchResult:
         best: the highest top-1 within the target; without the hard constraint the highest reward.
         pareto_front: of the candidates, fastest first.
         evaluated: distinct architectures given to the evaluator, those of resumed sessions included.
+        stopped: how many of them were given up while they were trained; they are no candidates.
         refused, duplicates: asked rows that were over the target, and that had been judged before.
         feasibility: the range of latencies of the space.
         binding: False where no network of the space exceeds the target (of the sample, where the range is sampled).
@@ -74,6 +76,7 @@ class SearchResult:
     binding: bool
     sampler: str
     seconds: float
+    stopped: int = 0
 
 
 def search(
@@ -88,6 +91,7 @@ def search(
     objectives: Literal[1, 2] = 1,
     reward_exponent: float = REWARD_EXPONENT_LARGE,
     hard: bool = True,
+    pruner: str = "auto",
     storage: Path | None = None,
     start: Sequence[Architecture] = (),
     progress: Callable[[SearchProgress], None] | None = None,
@@ -108,9 +112,12 @@ def search(
         trials: how many distinct networks to evaluate; fewer where the space has no more within the target.
         seed: of all random choices.
         sampler: ``auto``, ``evolution``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
-        objectives: 1, the paper's reward, or 2, top-1 and latency.
+        objectives: 1, the paper's reward (an evaluator's score alone, where it gives no accuracy), or 2, top-1 and
+            latency.
         reward_exponent: the reward's w.
         hard: refuse what is over the target before it is evaluated.
+        pruner: when a network that is trained for its evaluation is given up: ``median`` or ``halving`` (Optuna's, one
+            objective), ``dominated``, ``none`` or ``auto`` (``median``, with two objectives ``dominated``).
         storage: the study's file; where it exists, the search continues and evaluates nothing again.
         start: architectures to evaluate first; those outside the space or over the target are left out.
         progress: called after every batch.
@@ -118,9 +125,9 @@ def search(
         time_limit_s: ask for no more after so many seconds.
 
     Raises:
-        TargetError: the target is not positive and finite.
+        TargetError: the target is not positive and finite, or the evaluator's score has nothing to hold latency down.
         InfeasibleError: no network of the space meets it.
-        UnknownNameError: no such sampler.
+        UnknownNameError: no such sampler or pruner.
         SpaceError: ``space`` is no search space.
         DeviceError: ``latency`` is no latency model, or gave an answer that is not usable.
         EvaluatorError: ``evaluator`` is none, or gave an answer that is not usable.
@@ -128,8 +135,8 @@ def search(
     """
     began = time.perf_counter()
     check_space_and_model(space, latency)
-    check_evaluator(evaluator)
-    objective = _checked_objective(target_latency_ms, trials, objectives, reward_exponent, hard)
+    objective = _checked_objective(evaluator, target_latency_ms, trials, objectives, reward_exponent, hard)
+    rule = stopping_rule(pruner, objective)
     seed %= 2**32
     name = resolved_sampler(sampler, space, evaluator, trials, objectives)
     latencies = RowLatency(space, latency, prepare_progress)
@@ -138,7 +145,7 @@ def search(
         feasibility.require(objective.target_latency_ms)
     first = _first_rows(space, latencies, objective, seed, start)
     with _opened(storage, space, objective, StudyIdentity.of(space, evaluator, name, seed, objective)) as ledger:
-        judge = Judge(space, latencies, evaluator, objective, ledger)
+        judge = Judge(space, latencies, evaluator, objective, ledger, rule)
         told = ledger.outcomes() if ledger else []
         chosen = _sampler(name, space, latencies, objective, seed, first, told, feasibility.fastest_ms)
         judge.restore(told, replays=chosen.replays)
@@ -154,13 +161,14 @@ def _result(judge: Judge, objective: Objective, feasibility: Feasibility, sample
         candidates=candidates,
         best=_best(candidates, objective),
         pareto_front=tuple(pareto_front(candidates)),
-        evaluated=len(candidates),
+        evaluated=judge.spent,
         refused=judge.refused,
         duplicates=judge.duplicates,
         feasibility=feasibility,
         binding=feasibility.binds(objective.target_latency_ms),
         sampler=sampler,
         seconds=time.perf_counter() - began,
+        stopped=judge.stopped,
     )
 
 
@@ -178,8 +186,8 @@ class _Loop:
     progress: Callable[[SearchProgress], None] | None
 
     def run(self) -> None:
-        restored, asks, idle = len(self.judge.candidates), 0, 0
-        while (left := self.trials - len(self.judge.candidates)) > 0 and self.judge.distinct < self.space.size:
+        restored, asks, idle = self.judge.spent, 0, 0
+        while (left := self.trials - self.judge.spent) > 0 and self.judge.distinct < self.space.size:
             if self.time_limit_s is not None and time.perf_counter() - self.began > self.time_limit_s:
                 break
             rows = self.sampler.ask()
@@ -188,7 +196,7 @@ class _Loop:
                 break
             outcomes = self.judge.judge(rows, left, self.sampler.system_attrs())
             self.sampler.tell(outcomes)
-            idle = 0 if any(outcome.status == "evaluated" for outcome in outcomes) else idle + 1
+            idle = 0 if any(outcome.status in {"evaluated", "stopped"} for outcome in outcomes) else idle + 1
             self._report(restored)
 
     def _report(self, restored: int) -> None:
@@ -198,23 +206,27 @@ class _Loop:
         best = _best(candidates, self.objective) if candidates else None
         self.progress(
             SearchProgress(
-                done=len(candidates),
+                done=self.judge.spent,
                 trials=self.trials,
                 best_top1=best.top1 if best else None,
                 best_latency_ms=best.latency_ms if best else None,
-                rate=(len(candidates) - restored) / max(1e-9, time.perf_counter() - self.began),
+                rate=(self.judge.spent - restored) / max(1e-9, time.perf_counter() - self.began),
             )
         )
 
 
-def _checked_objective(target: float, trials: int, objectives: int, exponent: float, hard: bool) -> Objective:
+def _checked_objective(
+    evaluator: Evaluator, target: float, trials: int, objectives: int, exponent: float, hard: bool
+) -> Objective:
+    check_evaluator(evaluator)
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise Mnv3SearchError(f"trials is {trials!r}; it must be an integer of at least 1")
     if objectives not in (1, 2):
         raise Mnv3SearchError(f"objectives is {objectives!r}; it must be 1 (the reward) or 2 (top-1 and latency)")
     if not np.isfinite(exponent) or exponent > 0:
         raise Mnv3SearchError(f"reward_exponent is {exponent!r}; it must be finite and at most 0, such as -0.07")
-    return Objective(checked_target(target), 1 if objectives == 1 else 2, float(exponent), hard)
+    score = score_name(evaluator) is not None
+    return Objective(checked_target(target), 1 if objectives == 1 else 2, float(exponent), hard, score)
 
 
 def _first_rows(

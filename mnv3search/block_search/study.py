@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mnv3search.accuracy.evaluator import Report
 from mnv3search.block_search.journal import StudyJournal, open_journal
 from mnv3search.block_search.objective import Objective
 from mnv3search.errors import RunError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 CONSTRAINT = "over_target_ms"
 IDENTITY = "mnv3search"
 
-Status = Literal["evaluated", "duplicate", "refused"]
+Status = Literal["evaluated", "stopped", "duplicate", "refused"]
 Row = NDArray[np.integer[Any]]
 
 
@@ -39,12 +40,14 @@ class Outcome:
 
     Attributes:
         row: canonical indices, shape (P,).
-        status: ``evaluated``; ``duplicate`` of a network already judged; ``refused`` by its latency.
+        status: ``evaluated``; ``stopped`` while it was trained; ``duplicate`` of a network already judged; ``refused``
+            by its latency.
         latency_ms: by the search's latency model.
-        top1, top1_std: percent; None where refused.
+        top1, top1_std: percent; None where refused; where stopped what was reached until then.
         values: Optuna's values; a refused row carries the worst top-1 seen so far.
         notes: what the study keeps beside the values.
         system_attrs: what the sampler needs to read back.
+        reports: of a training, epoch by epoch.
     """
 
     row: Row
@@ -55,6 +58,7 @@ class Outcome:
     values: tuple[float, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
     system_attrs: Mapping[str, Any] = field(default_factory=dict)
+    reports: tuple[Report, ...] = ()
 
 
 @contextlib.contextmanager
@@ -145,24 +149,34 @@ def _finished(codec: ParameterCodec, objective: Objective, outcome: Outcome, nam
     known: dict[str, Any] = {"status": outcome.status, "latency_ms": outcome.latency_ms}
     if outcome.top1 is not None:
         known |= {"top1": outcome.top1, "top1_std": outcome.top1_std}
+    if outcome.reports:
+        known["reports"] = [list(report) for report in outcome.reports]
+    pruned = outcome.status == "stopped" and objective.objectives == 1  # Optuna prunes with one objective only
     # Built directly: create_trial compares and copies every distribution, which halves the rate of saving.
     trial = FrozenTrial(
         number=-1,
         trial_id=-1,
-        state=TrialState.COMPLETE,
+        state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
         value=None,
-        values=list(outcome.values),
+        values=None if pruned else list(outcome.values),
         datetime_start=now,
         datetime_complete=now,
         params=codec.params(outcome.row, names),
         distributions={name: codec.distributions[name] for name in names},
         user_attrs={**known, **outcome.notes},
         system_attrs=dict(outcome.system_attrs),
-        intermediate_values={},
+        intermediate_values=intermediate_values(objective, outcome),
     )
     if objective.hard:
         trial.set_constraint(CONSTRAINT, objective.excess_ms(outcome.latency_ms))
     return trial
+
+
+def intermediate_values(objective: Objective, outcome: Outcome) -> dict[int, float]:
+    """Optuna's value of a training after each epoch; with two objectives it knows none."""
+    if objective.objectives == 2:
+        return {}
+    return {epoch: objective.values(top1, outcome.latency_ms)[0] for epoch, top1 in outcome.reports}
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +235,9 @@ class StudyLedger:
         """
         from optuna.trial import TrialState
 
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         rows = self._codec.rows([trial.params for trial in trials])
-        return [_outcome_of(row, trial) for row, trial in zip(rows, trials, strict=True)]
+        return [_outcome_of(row, trial, self._objective) for row, trial in zip(rows, trials, strict=True)]
 
     def append(self, outcomes: Sequence[Outcome]) -> None:
         """Save ``outcomes`` as finished trials, in one write.
@@ -277,17 +291,20 @@ class StudyLedger:
                 )
 
 
-def _outcome_of(row: Row, trial: FrozenTrial) -> Outcome:
+def _outcome_of(row: Row, trial: FrozenTrial, objective: Objective) -> Outcome:
     notes = trial.user_attrs
+    latency_ms = float(notes["latency_ms"])
+    pruned = notes["status"] == "stopped" and objective.objectives == 1
     system_attrs = {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraints")}
     return Outcome(
         row=row,
         status=notes["status"],
-        latency_ms=float(notes["latency_ms"]),
+        latency_ms=latency_ms,
         top1=notes.get("top1"),
         top1_std=notes.get("top1_std"),
-        values=tuple(trial.values),
+        values=objective.values(float(notes["top1"]), latency_ms) if pruned else tuple(trial.values),
         system_attrs=system_attrs,
+        reports=tuple((int(epoch), float(reached)) for epoch, reached in notes.get("reports", ())),
     )
 
 

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     "run",
     epilog="Examples:  mnv3search run --space mnv3_large --target-latency 50ms  |  "
     "mnv3search run --space mnv3_small --target-latency 0.8x --device host  |  "
+    "mnv3search run --space mnv3_small_32 --data cifar10/ --evaluator proxy --target-latency 0.8x  |  "
     "mnv3search run --resume runs/2026-01-31-mnv3_large-50ms",
 )
 @opt.space_options
 @click.option("--slack", type=float, default=0.10, show_default=True, help="Search at (1 + slack) times the target.")
-@click.option("--finalists", type=int, default=3, show_default=True, help="Networks that NetAdapt takes to the target.")
+@click.option(
+    "--finalists", type=int,
+    help=f"Networks that NetAdapt takes to the target.  [default: {opt.FINALISTS}; with an evaluator that trains 0: "
+    "each step would train some twenty networks]",
+)  # fmt: skip
 @opt.netadapt_options
 @opt.folder_options
 def command(out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
@@ -37,7 +42,6 @@ def command(out: Path | None, resume: Path | None, as_json: bool, **options: Any
 
 def space_settings(kind: Literal["run", "search"], options: dict[str, Any]) -> RunSettings:
     """Settings from a command's options, the space's defaults filled in."""
-    from mnv3search.accuracy.registry import load_evaluator
     from mnv3search.errors import EvaluatorError
     from mnv3search.latency.devices import load_device
     from mnv3search.latency.target import parse_target
@@ -53,9 +57,24 @@ def space_settings(kind: Literal["run", "search"], options: dict[str, Any]) -> R
     evaluator = options.pop("evaluator") or space.evaluator
     if evaluator is None:
         raise EvaluatorError(
-            f"space {space.name} has no evaluator of its own: accuracy there must be learned from your images, which "
-            "needs --data and an evaluator that trains; or name one with --evaluator"
+            f"space {space.name} has no evaluator of its own: accuracy there must be learned from your images; give "
+            "them with --data and add --evaluator proxy, or take a score such as --evaluator zero_cost:naswot"
         )
     load_device(device)
-    load_evaluator(evaluator)
+    fill_defaults(kind, evaluator, options)
     return RunSettings(kind=kind, subject=name, target=target, device=device, evaluator=evaluator, **options)
+
+
+def fill_defaults(kind: Literal["run", "search"], text: str, options: dict[str, Any]) -> None:
+    """Fill in what depends on how dear an answer of the evaluator ``text`` is; its images are looked up, not read."""
+    from mnv3search.accuracy.evaluator import is_cheap, trains
+    from mnv3search.accuracy.registry import load_evaluator
+    from mnv3search.training.data.open_data import open_data
+
+    data = open_data(options["data"], scan=False) if options["data"] else None
+    evaluator = load_evaluator(text, data=data)
+    if options["trials"] is None:
+        cheap = opt.TRIALS if is_cheap(evaluator) else opt.TRIALS_SCORED
+        options["trials"] = opt.TRIALS_TRAINED if trains(evaluator) else cheap
+    if kind == "run" and options["finalists"] is None:
+        options["finalists"] = 0 if trains(evaluator) else opt.FINALISTS

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Any], Any]
 
+TRIALS, TRIALS_SCORED, TRIALS_TRAINED = 5_000, 1_000, 24
+FINALISTS = 3
+
 target_option: Decorator = click.option(
     "--target-latency", metavar="TARGET", help="Such as 50ms, 0.05s, 800us or 0.8x: times the reference (or seed)."
 )
@@ -26,7 +29,21 @@ confidence_option: Decorator = click.option(
     "latency itself.",
 )  # fmt: skip
 device_option: Decorator = click.option("--device", help="See mnv3search devices; the space's own unless given.")
-evaluator_option: Decorator = click.option("--evaluator", help="Accuracy evaluator; the space's own unless given.")
+evaluator_option: Decorator = click.option(
+    "--evaluator",
+    help="Accuracy evaluator: prior, zero_cost:naswot (or zen, synflow, gradient_norm, parameters, madds), or "
+    "proxy:epochs=3,images=10000, which trains every network on --data; the space's own unless given.",
+)
+data_option: Decorator = click.option(
+    "--data", metavar="WHERE",
+    help="Images to learn from: a folder or .zip with a folder for each class, or torchvision:NAME:FOLDER. The "
+    "networks take their classes.",
+)  # fmt: skip
+pruner_option: Decorator = click.option(
+    "--pruner", default="auto", show_default=True,
+    help="When a network that is trained to be judged is given up: median or halving (Optuna's, one objective), "
+    "dominated, none; auto is median, or dominated with two objectives.",
+)  # fmt: skip
 out_option: Decorator = click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: runs/<date>-<what>-<target>]"
 )
@@ -34,8 +51,10 @@ resume_option: Decorator = click.option(
     "--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with an interrupted run, by itself."
 )
 trials_option: Decorator = click.option(
-    "--trials", type=int, default=5_000, show_default=True, help="Networks that the block search judges."
-)
+    "--trials", type=int,
+    help=f"Networks that the block search judges.  [default: {TRIALS:,}; with a score that costs a pass through the "
+    f"network {TRIALS_SCORED:,}; with an evaluator that trains {TRIALS_TRAINED}]",
+)  # fmt: skip
 seed_option: Decorator = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same result.")
 sampler_option: Decorator = click.option(
     "--sampler",
@@ -47,7 +66,11 @@ objectives_option: Decorator = click.option(
     "--objectives", type=int, default=1, show_default=True, help="1: the paper's reward; 2: top-1 and latency."
 )
 exponent_option: Decorator = click.option(
-    "--reward-exponent", type=float, default=-0.07, show_default=True, help="w of ACC × (LAT/TAR)^w."
+    "--reward-exponent",
+    type=float,
+    default=-0.07,
+    show_default=True,
+    help="w of ACC × (LAT/TAR)^w; without effect on scores, which are no accuracies.",
 )
 step_option: Decorator = click.option(
     "--step", "step_fraction", type=float, default=0.01, show_default=True,
@@ -80,6 +103,8 @@ space_options = _together(
     device_option,
     measured_options,
     evaluator_option,
+    data_option,
+    pruner_option,
     trials_option,
     seed_option,
     sampler_option,

@@ -14,6 +14,7 @@ from mnv3search.report.wording import (
     LATENCY_WORDS,
     NO_FIGURE,
     ORIGIN_WORDS,
+    accuracy_heading,
     latency_text,
     millions,
     published_text,
@@ -33,7 +34,7 @@ def final_table(summary: RunSummary) -> Table:
     measured = any(judged.measured_ms is not None for judged in everyone)
     table = _table(summary.title, final_caption(summary))
     table.add_column("network", overflow="fold")
-    table.add_column("top-1 %", justify="right", no_wrap=True)
+    table.add_column(_text(accuracy_heading(summary)), justify="right", no_wrap=summary.score is None)
     table.add_column("published\ntop-1 %", justify="right", style="dim", no_wrap=True)
     table.add_column(_text(f"ms on\n{summary.device}"), justify="right", no_wrap=True)
     if measured:

@@ -13,7 +13,7 @@ from mnv3search.files import write_atomic
 from mnv3search.report.labels import LEADER_FROM, Box, Label, along, nearest_point, place_labels
 from mnv3search.report.picture import Picture, picture
 from mnv3search.report.summary import Judged, RunSummary
-from mnv3search.report.wording import LATENCY_WORDS, latency_text, top1_text, x_label, y_label
+from mnv3search.report.wording import LATENCY_WORDS, accuracy_unit, latency_text, top1_text, x_label, y_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -194,7 +194,7 @@ def _draw_best(axes: Axes, summary: RunSummary, shown: Picture) -> list[_Name]:
         [best.latency_ms], [best.top1], marker="*", s=230, color=BEST, ec="white", lw=1, zorder=6,
         label="the best (bars: ±1 standard deviation)",
     )  # fmt: skip
-    top1 = top1_text(best.top1, best.top1_std, estimated=summary.top1_estimated, unit="%")
+    top1 = top1_text(best.top1, best.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
     latency = latency_text(best.latency_ms, best.latency_error_ms, summary.device_kind, "ms")
     return [_name(best, f"best: {top1}\n{latency}", BEST, bold=True)]
 

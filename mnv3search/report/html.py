@@ -25,7 +25,6 @@ from mnv3search.report.wording import (
     millions,
     published_text,
     signed,
-    top1_name,
     top1_text,
     with_error,
     x_label,
@@ -65,7 +64,7 @@ def render_html(summary: RunSummary) -> str:
         "steps": _steps_section(summary),
         "manifest": _manifest(summary.manifest),
         "files": _files(summary.manifest.get("files", _written(summary))),
-        "data": _safe_json(points.data()),
+        "data": _safe_json({**points.data(), "accuracy": summary.score or "top-1"}),
     }
     template = (files("mnv3search.report") / TEMPLATE).read_text(encoding="utf-8")
     # one pass, so that text which looks like a placeholder stays text
@@ -112,7 +111,7 @@ def _networks_table(summary: RunSummary) -> str:
     everyone = [summary.best, *summary.finalists, *summary.references]
     measured = any(judged.measured_ms is not None for judged in everyone)
     heads = [
-        "network", f"{top1_name(summary)}, %", "published top-1, %",
+        "network", y_label(summary), "published top-1, %",
         f"latency on {summary.device}, ms, {LATENCY_WORDS[summary.device_kind]}",
         *(["measured whole, ms"] if measured else []), "MAdds, M", "parameters, M", "from",
     ]  # fmt: skip
@@ -136,8 +135,8 @@ def _steps_section(summary: RunSummary) -> str:
     heads = (
         "step",
         "narrowed",
-        "top-1, %",
-        "change, points",
+        summary.score or "top-1, %",
+        "change" if summary.score else "change, points",
         "latency, ms",
         "change, ms",
         "least cut, ms",

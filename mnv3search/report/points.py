@@ -12,7 +12,7 @@ from mnv3search.layer_search import Step
 from mnv3search.report.picture import Picture
 from mnv3search.report.scatter_svg import Axes, Mark
 from mnv3search.report.summary import Judged, RunSummary
-from mnv3search.report.wording import ORIGIN_WORDS, latency_text, millions, top1_text
+from mnv3search.report.wording import ORIGIN_WORDS, accuracy_unit, latency_text, millions, top1_text
 
 
 @dataclass(slots=True)
@@ -99,6 +99,6 @@ def _texts(
     summary: RunSummary, top1: float | None, top1_std: float | None, latency_ms: float, error_ms: float | None
 ) -> list[str]:
     return [
-        top1_text(top1, top1_std, estimated=summary.top1_estimated, unit="%"),
+        top1_text(top1, top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary)),
         latency_text(latency_ms, error_ms, summary.device_kind, "ms"),
     ]

@@ -67,6 +67,7 @@ class RunSummary:
         title: one line, such as ``mnv3_large for 50 ms on pixel1``.
         device, device_kind: name of the latency model and whether its figures are estimated, summed or measured.
         evaluator: name; ``top1_estimated`` says whether its answers are predictions.
+        score: what its answers are called where they are no accuracies in percent; None where they are.
         best: the winner; ``finalists`` the others that came to the target.
         verdict: whether the winner is within the target; None where nobody asked.
         references: published networks by the same evaluator and latency model.
@@ -95,3 +96,4 @@ class RunSummary:
     manifest: Mapping[str, object] = field(default_factory=dict)
     latency_errors_ms: Mapping[Architecture, float] = field(default_factory=dict)
     verdict: TargetVerdict | None = None
+    score: str | None = None

@@ -71,8 +71,20 @@ def percent(share: float) -> str:
     return f"{math.floor(1000 * share + 1e-9) / 10:g} %"
 
 
+def accuracy_unit(summary: RunSummary) -> str:
+    """``%``, or nothing where the evaluator gives a score."""
+    return "" if summary.score else "%"
+
+
+def accuracy_heading(summary: RunSummary) -> str:
+    """What a narrow column of accuracies is headed by: ``top-1 %``, or the score's name."""
+    return summary.score or "top-1 %"
+
+
 def top1_name(summary: RunSummary) -> str:
-    """What the top-1 is: ``Predicted ImageNet top-1`` or ``Top-1 by NAME``; a picture's and a table's heading."""
+    """What the top-1 is: ``Predicted ImageNet top-1``, ``Top-1 by NAME`` or a score; heads a picture and a table."""
+    if summary.score:
+        return f"Score by {summary.evaluator} ({summary.score})"
     if not summary.top1_estimated:
         return f"Top-1 by {summary.evaluator}"
     known = any(word in summary.evaluator.lower() for word in ("prior", "imagenet"))
@@ -95,7 +107,7 @@ def x_label(summary: RunSummary) -> str:
 
 def y_label(summary: RunSummary) -> str:
     """The accuracy axis with its unit."""
-    return f"{top1_name(summary)}, %"
+    return top1_name(summary) if summary.score else f"{top1_name(summary)}, %"
 
 
 def headline(summary: RunSummary) -> tuple[Sentence, ...]:
@@ -118,7 +130,8 @@ def _asked(summary: RunSummary) -> str:
         budget += f", with {percent(summary.verdict.confidence)} confidence"
     if summary.space is None:
         return f"a network narrowed until it takes {budget}, losing as little accuracy as possible"
-    return f"the most accurate network of the space {summary.space} that takes {budget}"
+    most = "network of the highest score" if summary.score else "most accurate network"
+    return f"the {most} of the space {summary.space} that takes {budget}"
 
 
 def _timed(summary: RunSummary, verdict: TargetVerdict) -> str:
@@ -135,10 +148,11 @@ def _timed(summary: RunSummary, verdict: TargetVerdict) -> str:
 
 def _found(summary: RunSummary) -> str:
     best = summary.best
-    top1 = top1_text(best.top1, best.top1_std, estimated=summary.top1_estimated, unit="%")
+    top1 = top1_text(best.top1, best.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
     latency = latency_text(best.latency_ms, best.latency_error_ms, summary.device_kind, "ms")
+    what = "score" if summary.score else "top-1"
     return (
-        f"top-1 {top1} at {latency}, with {millions(best.madds)} M MAdds and {millions(best.parameters, 2)} M "
+        f"{what} {top1} at {latency}, with {millions(best.madds)} M MAdds and {millions(best.parameters, 2)} M "
         f"parameters; by {ORIGIN_WORDS.get(best.origin, best.origin)}"
     )
 
@@ -147,18 +161,21 @@ def _against(summary: RunSummary, reference: Judged) -> str:
     best, parts = summary.best, []
     if best.top1 is not None and reference.top1 is not None:
         gain = best.top1 - reference.top1
-        where = f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'}" if round(gain, 1) else "level with"
+        points = "" if summary.score else " points"
+        where = f"{abs(gain):.1f}{points} {'above' if gain > 0 else 'below'}" if round(gain, 1) else "level with"
         parts.append(f"{where} {reference.name}")
     faster = reference.latency_ms - best.latency_ms
     digits = 1 if best.latency_ms >= 10 else 2
     parts.append(f"{abs(faster):.{digits}f} ms {'faster' if faster >= 0 else 'slower'}")
-    top1 = top1_text(reference.top1, reference.top1_std, estimated=summary.top1_estimated, unit="%")
+    top1 = top1_text(reference.top1, reference.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
     latency = latency_text(reference.latency_ms, reference.latency_error_ms, summary.device_kind, "ms")
     return f"{' and '.join(parts)} ({reference.name}: {top1} at {latency}, by the same evaluator and latency model)"
 
 
 def _accuracy_doubt(summary: RunSummary, reference: Judged | None) -> list[str]:
     best = summary.best
+    if summary.score:
+        return [f"A score ({summary.score}) is no accuracy: it orders networks, roughly; train the best to know."]
     if reference is None or best.top1 is None or reference.top1 is None:
         return []
     if best.top1_std is None or reference.top1_std is None:

@@ -84,6 +84,8 @@ def write_report(folder: RunFolder, summary: RunSummary) -> None:
     write_candidates(folder.path / "candidates.csv", summary.candidates)
     write_candidates(folder.path / "pareto.csv", summary.front, whole=True)
     context = {"device": summary.device, "device_kind": summary.device_kind, "evaluator": summary.evaluator}
+    if summary.score:
+        context["score"] = summary.score  # what "top1" is
     folder.write_json("best.json", {**judged_mapping(summary.best), **context, "target": target_mapping(summary)})
     draw_pareto(summary, folder.path / "pareto.png", folder.path / "pareto.svg")
     write_text(folder.path / "report.html", render_html(summary))

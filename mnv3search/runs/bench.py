@@ -9,17 +9,18 @@ from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, Origin
 from mnv3search.errors import RunError
-from mnv3search.latency.measured.busy import busy_sentence
 from mnv3search.latency.devices import load_device
+from mnv3search.latency.measured.busy import busy_sentence
 from mnv3search.latency.model import Device
 from mnv3search.latency.target import parse_target
 from mnv3search.report.summary import Judged
 from mnv3search.runs.aim import Aim
 from mnv3search.runs.decisions import Decisions
-from mnv3search.runs.evaluations import LoggingEvaluator, RememberingEvaluator
+from mnv3search.runs.evaluations import LoggingEvaluator, RememberingEvaluator, remembering
 from mnv3search.runs.folder import RunFolder
+from mnv3search.runs.images import run_images
 from mnv3search.runs.judging import Judge
-from mnv3search.runs.progress import RunProgress
+from mnv3search.runs.progress import DetailProgress, RunProgress
 from mnv3search.runs.timings import Timings
 
 
@@ -43,8 +44,14 @@ class Bench:
         Raises:
             RunError: a file of the folder is damaged.
             UnknownNameError: no such device or evaluator.
+            DataError: the images that the evaluator learns from cannot be had.
         """
-        memory = RememberingEvaluator(load_evaluator(folder.settings.evaluator))
+        progress = DetailProgress(progress)
+        evaluator = load_evaluator(
+            folder.settings.evaluator, data=run_images(folder, progress), folder=folder.proxy,
+            progress=progress.detailed(),
+        )  # fmt: skip
+        memory = remembering(evaluator)
         logged = LoggingEvaluator(memory, folder.evaluations)
         judge = Judge.by(device or load_device(folder.device), logged, progress)
         if sentence := busy_sentence(judge.device):

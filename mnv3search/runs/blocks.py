@@ -58,7 +58,8 @@ def block_stage(bench: Bench, space: SearchSpace, aim: Aim) -> BlockStage:
     progress.stage(f"block search within {limit_ms:.4g} ms", settings.trials)
     result = search(
         space, judge.device, bench.memory, limit_ms, settings.trials, settings.seed, sampler=settings.sampler,
-        objectives=settings.objectives, reward_exponent=settings.reward_exponent, storage=bench.folder.study,
+        objectives=settings.objectives, reward_exponent=settings.reward_exponent, pruner=settings.pruner,
+        storage=bench.folder.study,
         start=[space.reference], progress=lambda p: progress.advance(p.done, _standing(p), p.trials),
     )  # fmt: skip
     bench.memory.remember({c.architecture: Evaluation(c.top1, c.top1_std) for c in result.candidates})
@@ -68,9 +69,11 @@ def block_stage(bench: Bench, space: SearchSpace, aim: Aim) -> BlockStage:
         finalists += [c for c in ranked[: settings.finalists] if c not in finalists][
             : settings.finalists - len(finalists)
         ]
-    notes = [] if not aim.never_binds(feasibility) else [
-        f"the target never binds: the slowest network of the space takes {feasibility.slowest_ms:.2f} ms"
-    ]  # fmt: skip
+    notes = []
+    if aim.never_binds(feasibility):
+        notes.append(f"the target never binds: the slowest network of the space takes {feasibility.slowest_ms:.2f} ms")
+    if result.stopped:
+        notes.append(f"{result.stopped} of {result.evaluated} networks were given up while they were trained")
     return BlockStage(result.candidates, ranked, finalists, feasibility, notes)
 
 

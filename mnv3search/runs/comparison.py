@@ -18,6 +18,7 @@ from mnv3search.report.summary import Judged
 from mnv3search.report.wording import latency_text, published_text, top1_text
 from mnv3search.runs.evaluations import RememberingEvaluator
 from mnv3search.runs.folder import RunFolder
+from mnv3search.runs.images import run_images
 from mnv3search.runs.judging import Judge, published_top1
 from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.records import read_front
@@ -36,6 +37,7 @@ class Comparison:
     estimated: bool
     groups: Mapping[str, Sequence[Judged]]
     fronts: Mapping[str, Sequence[Candidate]]
+    score: str | None = None
 
     @property
     def x_label(self) -> str:
@@ -45,14 +47,18 @@ class Comparison:
     @property
     def y_label(self) -> str:
         """The accuracy axis."""
+        if self.score:
+            return f"Score by {self.evaluator} ({self.score})"
         return f"{'Predicted top-1' if self.estimated else 'Top-1'} by {self.evaluator}, %"
 
     def table(self) -> Table:
         """A row a network."""
         from rich.table import Table
 
-        table = Table("network", title=f"{self.y_label[:-3]}, latency on {self.device} ({self.device_kind})")
-        for column in ("top-1 %", "published top-1 %", "latency ms", "MAdds M", "parameters M"):
+        table = Table(
+            "network", title=f"{self.y_label.removesuffix(', %')}, latency on {self.device} ({self.device_kind})"
+        )
+        for column in (self.score or "top-1 %", "published top-1 %", "latency ms", "MAdds M", "parameters M"):
             table.add_column(column, justify="right")
         for group, networks in self.groups.items():
             for n in networks:
@@ -81,7 +87,10 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
     first = next(iter(runs.values()), None)
     device = device or (first.device if first else "pixel1")
     evaluator = evaluator or (first.settings.evaluator if first else "prior")
-    memory = RememberingEvaluator(load_evaluator(evaluator))
+    # networks that the first run's evaluator trained are known from its folder
+    learns = first is not None and first.settings.data is not None and evaluator == first.settings.evaluator
+    data, kept = (run_images(first, progress), first.proxy) if learns and first else (None, None)
+    memory = RememberingEvaluator(load_evaluator(evaluator, data=data, folder=kept))
     judge = Judge.of(device, memory, progress)
     groups: dict[str, list[Judged]] = {}
     fronts: dict[str, list[Candidate]] = {}
@@ -96,7 +105,7 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
         else:
             groups[subject] = [judge.judge(subject, _network(subject), "reference", published_top1(subject))]
         progress.advance(number + 1, subject)
-    return Comparison(judge.device_name, judge.kind, evaluator, memory.estimated, groups, fronts)
+    return Comparison(judge.device_name, judge.kind, evaluator, memory.estimated, groups, fronts, memory.score_name)
 
 
 def _network(subject: str) -> Architecture:

@@ -88,7 +88,8 @@ def contest(bench: Bench, aim: Aim, pool: Contenders, beside: Sequence[Architect
     if not bench.timings.possible:
         return Contest(best_of(attempt.contenders), attempt, attempt.contenders)
     attempts, within, repairs = [attempt], _timed(bench, aim, attempt, beside), 0
-    while repairs < REPAIRS and (missed := _worth_repair(attempt, within)):
+    worth = 0.0 if bench.memory.score_name else WORTH_POINTS  # a score's unit is no point
+    while repairs < REPAIRS and (missed := _worth_repair(attempt, within, worth)):
         repairs += 1
         attempt = _repair(bench, aim, pool, narrowing, attempts, missed, within)
         if not attempt.contenders:
@@ -107,9 +108,9 @@ def _timed(bench: Bench, aim: Aim, attempt: Attempt, beside: Sequence[Architectu
     return passing(attempt.contenders, bench.timings.known, aim.target_ms, aim.z)
 
 
-def _worth_repair(attempt: Attempt, within: Sequence[Candidate]) -> list[Candidate]:
-    """Who missed the target but would win by enough if it had not."""
-    enough = max((c.top1 for c in within), default=float("-inf")) + WORTH_POINTS
+def _worth_repair(attempt: Attempt, within: Sequence[Candidate], worth: float) -> list[Candidate]:
+    """Who missed the target but would win by ``worth`` if it had not."""
+    enough = max((c.top1 for c in within), default=float("-inf")) + worth
     return [c for c in attempt.contenders if c not in within and c.top1 > enough]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
 from mnv3search.report.summary import Judged, TargetVerdict
 from mnv3search.report.wording import percent
+from mnv3search.runs.settings import RunSettings
 
 PRIOR = "prior"
 IMAGENET_CLASSES = 1000
@@ -45,3 +46,17 @@ def repair_note(verdict: TargetVerdict) -> Sequence[str]:
         f"timed whole, the first finalists or the better of them missed the target: the search went on {times} with "
         "what their times said of the prediction",
     )
+
+
+def short_training_notes(settings: RunSettings) -> Sequence[str]:
+    """What the accuracies of an evaluator that trains are, and why such a run did not narrow its finalists."""
+    notes = [
+        f"top-1 is what {settings.evaluator} measured on held-out images after a short training of each network: lower "
+        "than a full training gives; mnv3search train best.json --data … trains the winner",
+    ]
+    if settings.kind == "run" and settings.finalists == 0:
+        notes.append(
+            "NetAdapt was left out: each of its steps would train some twenty networks; --finalists 1 --step 0.1 asks "
+            "for it, and mnv3search netadapt on the trained winner narrows it with its weights"
+        )
+    return notes

@@ -9,10 +9,20 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mnv3search.accuracy.evaluator import Evaluation, Evaluator, checked_evaluations, is_cheap
+from mnv3search.accuracy.evaluator import (
+    Evaluation,
+    Evaluator,
+    Report,
+    StoppableEvaluator,
+    checked_evaluations,
+    evaluated_until,
+    is_cheap,
+    score_name,
+    trains,
+)
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.errors import ArchitectureError, RunError
@@ -30,6 +40,8 @@ class RememberingEvaluator:
         self.name = str(getattr(evaluator, "name", type(evaluator).__name__))
         self.cheap = is_cheap(evaluator)
         self.estimated = bool(getattr(evaluator, "estimated", False))
+        self.score_name = score_name(evaluator)
+        self.trains = trains(evaluator)
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation for each architecture, in order."""
@@ -46,6 +58,28 @@ class RememberingEvaluator:
     def distinct(self) -> int:
         """How many distinct architectures have an answer."""
         return len(self._known)
+
+
+class StoppableMemory(RememberingEvaluator):
+    """One whose evaluator can be told to give a network up."""
+
+    def __init__(self, evaluator: StoppableEvaluator) -> None:
+        super().__init__(evaluator)  # type: ignore[arg-type]
+        self._stoppable = evaluator
+
+    def evaluate_until(self, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]) -> Evaluation:
+        """The evaluation of one network; one that was given up is not remembered as an answer."""
+        if architecture in self._known:
+            return self._known[architecture]
+        answer = evaluated_until(self._stoppable, architecture, give_up)
+        if not answer.stopped:
+            self._known[architecture] = answer
+        return answer
+
+
+def remembering(evaluator: Evaluator) -> RememberingEvaluator:
+    """A memory for ``evaluator`` that can do what it can."""
+    return StoppableMemory(evaluator) if isinstance(evaluator, StoppableEvaluator) else RememberingEvaluator(evaluator)
 
 
 class LoggingEvaluator:
@@ -72,11 +106,14 @@ class LoggingEvaluator:
         return answers
 
     def _append(self, new: Mapping[Architecture, Evaluation]) -> None:
-        lines = [
-            json.dumps({"top1": e.top1, "top1_std": e.top1_std, "architecture": to_mapping(a)}, separators=(",", ":"))
-            for a, e in new.items()
-        ]
-        append_lines(self._log, lines)
+        append_lines(self._log, [_line(architecture, evaluation) for architecture, evaluation in new.items()])
+
+
+def _line(architecture: Architecture, evaluation: Evaluation) -> str:
+    entry: dict[str, object] = {"top1": evaluation.top1, "top1_std": evaluation.top1_std}
+    if evaluation.reports:
+        entry["reports"] = evaluation.reports
+    return json.dumps(entry | {"architecture": to_mapping(architecture)}, separators=(",", ":"))
 
 
 def _read_log(log: Path) -> list[tuple[Architecture, Evaluation]]:
@@ -102,4 +139,5 @@ def _parse(line: bytes) -> tuple[Architecture, Evaluation]:
     top1, std = float(entry["top1"]), entry["top1_std"]
     if not math.isfinite(top1):
         raise ValueError(f"top1 is {top1}")
-    return from_mapping(entry["architecture"]), Evaluation(top1, None if std is None else float(std))
+    reports = tuple((int(epoch), float(reached)) for epoch, reached in entry.get("reports", ()))
+    return from_mapping(entry["architecture"]), Evaluation(top1, None if std is None else float(std), reports)

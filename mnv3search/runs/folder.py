@@ -33,7 +33,8 @@ class RunFolder:
     What was asked: ``manifest.json``, ``space.yaml`` or ``seed.json``, ``device.json`` (a profile given as a file).
     What can go on: ``study.log`` (Optuna's journal), ``netadapt.csv``, ``evaluations.jsonl``, ``measured.jsonl`` (whole
     networks timed), ``decisions.json`` (targets in milliseconds). What was found: ``best.json``, ``candidates.csv``,
-    ``pareto.csv``, ``pareto.png``, ``pareto.svg``, ``report.html``.
+    ``pareto.csv``, ``pareto.png``, ``pareto.svg``, ``report.html``. ``proxy/``: networks that an evaluator
+    trained.
     """
 
     def __init__(self, path: Path, settings: RunSettings, manifest: dict[str, Any]) -> None:
@@ -65,6 +66,11 @@ class RunFolder:
     def decisions(self) -> Path:
         """Milliseconds that the run fixed once."""
         return self.path / "decisions.json"
+
+    @property
+    def proxy(self) -> Path:
+        """Where an evaluator that trains keeps its networks."""
+        return self.path / "proxy"
 
     @property
     def device_copy(self) -> Path:
@@ -169,6 +175,11 @@ class RunFolder:
     def seconds_with(self, seconds: float) -> float:
         """The seconds of all sessions, this one's ``seconds`` included."""
         return round(float(self.manifest.get("seconds", 0.0)) + seconds, 3)
+
+    def note(self, **facts: object) -> None:
+        """Keep facts in the manifest that later sessions go by."""
+        self.manifest.update(facts)
+        self._save()
 
     def discard(self) -> None:
         """Remove a folder in which nothing was found, so that its name is free again.

@@ -19,7 +19,7 @@ from mnv3search.runs.artifacts import write_report
 from mnv3search.runs.bench import Bench
 from mnv3search.runs.blocks import BlockStage, block_stage
 from mnv3search.runs.contest import Contenders, Contest, contest
-from mnv3search.runs.doubts import aim_note, doubts, repair_note
+from mnv3search.runs.doubts import aim_note, doubts, repair_note, short_training_notes
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.judging import published_top1
 from mnv3search.runs.outcome import RunOutcome
@@ -53,7 +53,8 @@ def whole_run(folder: RunFolder, progress: RunProgress, device: Device | None = 
     others = _others(bench, reference, aim)
     ended = contest(bench, aim, pool, [n.architecture for n in (reference, *others)])
     steps = len(ended.shown.steps) if ended.shown else 0
-    notes = [*stage.notes, *how_it_won(ended.best, ended.within, steps)]
+    unit = bench.memory.score_name or "points of top-1"
+    notes = [*stage.notes, *how_it_won(ended.best, ended.within, steps, unit)]
     return _conclude(bench, _Found(aim, reference, others, ended, notes, stage))
 
 
@@ -178,7 +179,14 @@ def _summary(
         front=front,
         seed=seed,
         steps=steps,
-        notes=[*found.notes, *aim_note(verdict, winner), *repair_note(verdict), *doubts(settings.evaluator, winner)],
+        notes=[*found.notes, *aim_note(verdict, winner), *repair_note(verdict), *_doubts(bench, winner)],
         manifest=bench.folder.manifest | {"seconds": bench.folder.seconds_with(time.monotonic() - bench.started)},
         latency_errors_ms=judge.errors_ms(shown),
+        score=bench.memory.score_name,
     )
+
+
+def _doubts(bench: Bench, winner: Judged) -> list[str]:
+    settings = bench.folder.settings
+    trained = short_training_notes(settings) if bench.memory.trains else ()
+    return [*doubts(settings.evaluator, winner), *trained]

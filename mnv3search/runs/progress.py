@@ -21,6 +21,52 @@ class RunProgress(Protocol):
         ...
 
 
+class DetailProgress:
+    """Passes on what the stages of a run tell, and lets what works within one of their steps add a word to it."""
+
+    def __init__(self, progress: RunProgress) -> None:
+        self._progress = progress
+        self._done, self._detail = 0, ""
+        self._total: int | None = None
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """A new stage begins."""
+        self._done, self._detail, self._total = 0, "", total
+        self._progress.stage(name, total)
+
+    def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
+        """Steps of the stage are done."""
+        self._done, self._detail, self._total = done, detail, total if total is not None else self._total
+        self._progress.advance(done, detail, total)
+
+    def note(self, text: str) -> None:
+        """A sentence for the reader."""
+        self._progress.note(text)
+
+    def detailed(self) -> RunProgress:
+        """What is told within a step: its stages are none of the run's, and its notes are too many."""
+        return _Within(self)
+
+    def add(self, words: str) -> None:
+        """How the step that is being done stands."""
+        detail = f"{self._detail}; {words}" if self._detail else words
+        self._progress.advance(self._done, detail, self._total)
+
+
+class _Within:
+    def __init__(self, whole: DetailProgress) -> None:
+        self._whole = whole
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self._whole.add(name)
+
+    def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
+        self._whole.add(detail)
+
+    def note(self, text: str) -> None:
+        pass
+
+
 class SilentProgress:
     """Says nothing."""
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from types import NoneType
 from typing import Literal, get_args
 
 from mnv3search.block_search.samplers import SAMPLERS
+from mnv3search.block_search.stopping import PRUNERS
 from mnv3search.errors import RunError, UnknownNameError
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
 from mnv3search.layer_search import NetAdaptOptions
 
 RunKind = Literal["run", "search", "netadapt"]
 MAX_TRIALS = 10_000_000
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "int": (int,), "float": (int, float), "Literal[1, 2]": (int,), "str | None": (str, NoneType),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +28,20 @@ class RunSettings:
         kind: ``run`` (block search, then NetAdapt), ``search`` or ``netadapt``.
         subject: the space's name or path, or NetAdapt's network; a copy of it stands in the folder.
         target: as written, such as ``50ms`` or ``0.8x``.
-        device, evaluator: by name.
+        device, evaluator: by name, the evaluator with its options.
         trials, seed, sampler, objectives, reward_exponent: of the block search.
         slack: block search aims at (1 + slack) · target.
         finalists: how many networks NetAdapt takes down to the target.
         step_fraction, decay, selection: NetAdapt's.
         confidence: a network is within the target where its latency and so many of its deviations are (see
             :func:`~mnv3search.latency.confidence.z_of`); 0.5 aims at the latency itself.
+        data: where the evaluator's images are, as ``open_data`` takes it; None where it needs none. The networks take
+            the images' number of classes, whatever the space or the subject says.
+        pruner: when a network that is trained to be judged is given up.
 
     Raises:
         RunError: a value out of its range, or steps of NetAdapt that cannot sum to the slack.
-        UnknownNameError: no such sampler.
+        UnknownNameError: no such sampler or pruner.
         Mnv3SearchError: a NetAdapt option out of its range.
     """
 
@@ -53,6 +61,8 @@ class RunSettings:
     decay: float = 1.0
     selection: Literal["ratio", "accuracy"] = "ratio"
     confidence: float = 0.9
+    data: str | None = None
+    pruner: str = "auto"
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(RunKind):
@@ -67,6 +77,8 @@ class RunSettings:
             raise RunError(f"confidence is {self.confidence!r}; it must be at least 0.5 and below 1, such as 0.9")
         if self.sampler not in SAMPLERS:
             raise UnknownNameError("sampler", self.sampler, SAMPLERS)
+        if self.pruner not in PRUNERS:
+            raise UnknownNameError("pruner", self.pruner, PRUNERS)
         options = self.netadapt_options()
         if self.kind == "run" and self.finalists > 0:
             _check_reach(options, self.slack)
@@ -90,8 +102,8 @@ class RunSettings:
         if not isinstance(mapping, Mapping) or set(mapping) - set(known):
             raise RunError(f"{where}: the run's settings must be an object with the keys {', '.join(known)}")
         for name, value in mapping.items():
-            expected = {"int": int, "float": (int, float), "Literal[1, 2]": int}.get(str(known[name].type), str)
-            if isinstance(value, bool) or not isinstance(value, expected):  # type: ignore[arg-type]
+            expected = _TYPES.get(str(known[name].type), (str,))
+            if isinstance(value, bool) or not isinstance(value, expected):
                 raise RunError(f"{where}: setting {name} is {value!r}, which is not {known[name].type}")
         try:
             # a run that was made before there was a confidence aimed at the latency itself

@@ -44,23 +44,23 @@ def typical_limit_ms(contenders: Sequence[Candidate], times: Times, target_ms: f
     return statistics.median(repaired_limit_ms(c, times[c.architecture], target_ms, z, attempt) for c in contenders)
 
 
-def how_it_won(best: Candidate, within: Sequence[Candidate], steps: int) -> list[str]:
-    """What the reader should know of how ``best`` won among those ``within`` the target."""
+def how_it_won(best: Candidate, within: Sequence[Candidate], steps: int, unit: str = "points of top-1") -> list[str]:
+    """What the reader should know of how ``best`` won among those ``within`` the target; ``unit`` of accuracy."""
     narrowed = max((c.top1 for c in within if c.origin == "netadapt"), default=None)
     direct = max((c.top1 for c in within if c.origin == "block_search"), default=None)
     notes = []
     if narrowed is not None and direct is not None:
-        notes.append(_margin(narrowed - direct, best.top1_std))
+        notes.append(_margin(narrowed - direct, best.top1_std, unit))
     if best.origin == "netadapt":
         taken = "1 step" if steps == 1 else f"{steps} steps"
         notes.append(f"the winner is finalist {best.number + 1} of the block search, narrowed in {taken}")
     return notes
 
 
-def _margin(margin: float, top1_std: float | None) -> str:
+def _margin(margin: float, top1_std: float | None, unit: str) -> str:
     if margin == 0:
         return "NetAdapt found nothing better within the target than the best direct candidate"
     names = ["NetAdapt's best", "the best direct candidate"]
     first, second = names if margin > 0 else names[::-1]
     sure = f"; one deviation is {top1_std:.2f}" if top1_std is not None else ""
-    return f"{first} beats {second} within the target by {abs(margin):.2f} points of top-1{sure}"
+    return f"{first} beats {second} within the target by {abs(margin):.2f} {unit}{sure}"

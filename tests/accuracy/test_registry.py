@@ -49,7 +49,7 @@ def test_the_prior_needs_no_package() -> None:
 @pytest.mark.usefixtures("installed")
 def test_an_installed_package_adds_one() -> None:
     assert type(registry.load_evaluator("constant")).__name__ == "Constant"
-    assert registry.evaluator_names() == ["broken", "constant", "gone", "none", "prior"]
+    assert registry.evaluator_names() == ["broken", "constant", "gone", "none", "prior", "proxy", "zero_cost"]
 
 
 @pytest.mark.usefixtures("installed")

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
+from image_fakes import make_image_folder
 
 from mnv3search.accuracy.evaluator import Evaluation, Evaluator, checked_evaluations, is_cheap
 from mnv3search.accuracy.prior import ImagenetPrior
-from mnv3search.architecture import Architecture
+from mnv3search.accuracy.proxy import Proxy, ProxyOptions
+from mnv3search.accuracy.zero_cost.evaluator import SCORES, ZeroCost
+from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost.counts import count
 from mnv3search.errors import EvaluatorError
 from mnv3search.families import published
+from mnv3search.training.data.images import DataSplits
+from mnv3search.training.data.open_data import open_data
 
 
 class MaddsEvaluator:
@@ -27,7 +33,11 @@ class MaddsEvaluator:
         return [Evaluation(math.log10(count(architecture).madds)) for architecture in architectures]
 
 
-EVALUATORS: dict[str, Callable[[], Evaluator]] = {"prior": ImagenetPrior, "minimal": MaddsEvaluator}
+EVALUATORS: dict[str, Callable[[], Evaluator]] = {
+    "prior": ImagenetPrior,
+    "minimal": MaddsEvaluator,
+    **{f"zero_cost:{score}": partial(ZeroCost, score, images=4, resolution=32) for score in SCORES},
+}
 
 
 class EvaluatorContract:
@@ -81,6 +91,26 @@ class EvaluatorContract:
 
 class TestEvaluators(EvaluatorContract):
     pass
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSplits:
+    return open_data(str(make_image_folder(tmp_path_factory.mktemp("images"), 3, per_class=8, side=16)))
+
+
+class TestProxy(EvaluatorContract):
+    """Networks of a kilobyte, trained anew at every question."""
+
+    @pytest.fixture
+    def evaluator(self, data: DataSplits) -> Evaluator:
+        return Proxy(data, ProxyOptions(epochs=1))
+
+    @pytest.fixture
+    def networks(self) -> tuple[Architecture, ...]:
+        return tuple(
+            Architecture(StemSpec(8, stride=2), (BlockSpec(3, 8 * ratio, 8, stride=2),), HeadSpec(None, None), 16, 3)
+            for ratio in (1, 2)
+        )
 
 
 class _Broken:

@@ -1,0 +1,97 @@
+"""Real trainings of networks of ``mnv3_small_32`` on CIFAR-10, as a truth for evaluators; goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import from_mapping, to_mapping
+from mnv3search.cost.counts import count
+from mnv3search.files import append_lines
+from mnv3search.space import load_space
+
+SPACE = "mnv3_small_32"
+SAMPLED = 400
+RECIPE = "small_32"
+
+
+def stratified(networks: int, seed: int = 0) -> list[Architecture]:
+    """One random network from each of ``networks`` equal strata by MAdds of a uniform sample, in a random order."""
+    sample = load_space(SPACE).sample(SAMPLED, seed)
+    by_size = sorted(sample, key=lambda architecture: count(architecture).madds)
+    rng = np.random.default_rng(seed)
+    chosen = [by_size[int(rng.choice(stratum))] for stratum in np.array_split(np.arange(SAMPLED), networks)]
+    return [chosen[i] for i in rng.permutation(networks)]
+
+
+def read_truths(path: Path) -> list[dict[str, Any]]:
+    """The finished trainings of ``path``, each with its architecture; none where it does not exist."""
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row | {"architecture": from_mapping(row["architecture"])} for row in rows]
+
+
+def train_truths(
+    architectures: Sequence[Architecture], data: Path, images: int, epochs: int, out: Path, seed: int = 0
+) -> None:
+    """Train what is missing in ``out``/truths.jsonl on a stable subset; a line each, as soon as it is there."""
+    import torch
+
+    from mnv3search.network.build import build_network
+    from mnv3search.training.data.open_data import open_data
+    from mnv3search.training.data.preprocessing import Preprocessing
+    from mnv3search.training.data.splits import stable_subset
+    from mnv3search.training.judge import judge
+    from mnv3search.training.loop import train_network
+    from mnv3search.training.recipe import load_recipe
+
+    out.mkdir(parents=True, exist_ok=True)
+    splits = open_data(str(data), scan=False)
+    assert splits.test is not None
+    train, preprocessing = stable_subset(splits.train, images), Preprocessing(architectures[0].resolution)
+    val = stable_subset(splits.val, min(1000, len(splits.val)))
+    recipe = load_recipe(RECIPE).for_epochs(epochs)
+    done = {row["architecture"] for row in read_truths(out / "truths.jsonl")}
+    for number, architecture in enumerate(architectures):
+        if architecture in done:
+            continue
+        began, folder = time.perf_counter(), out / f"network-{number}"
+        resume = (folder / "last.safetensors").exists()
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(seed)
+        network = build_network(architecture)
+        train_network(
+            network, (train, val), recipe, preprocessing=preprocessing, seed=seed, folder=folder, resume=resume
+        )
+        # the last epoch's weights, not the best on the validation images: a choice would add chance
+        judged = judge(network, splits.test, preprocessing)
+        row = {
+            "number": number, "top1": judged.top1, "test_images": judged.images, "seconds": time.perf_counter() - began,
+            "images": images, "epochs": epochs, "seed": seed, "architecture": to_mapping(architecture),
+        }  # fmt: skip
+        append_lines(out / "truths.jsonl", [json.dumps(row)])
+        print(f"{number}: {judged.top1:.2f} % in {row['seconds']:.0f} s", flush=True)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="cifar10.zip, or a folder of it")
+    parser.add_argument("--out", type=Path, default=Path("runs/evaluators"))
+    parser.add_argument("--networks", type=int, default=13)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=8)
+    args = parser.parse_args()
+    train_truths(stratified(args.networks), args.data, args.images, args.epochs, args.out)
+
+
+if __name__ == "__main__":
+    main()

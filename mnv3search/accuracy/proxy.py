@@ -1,0 +1,214 @@
+"""The proxy: every network is trained for a few epochs on your own images and judged on images that were held out.
+
+Its answers are measured accuracies, in percent, of short trainings: lower than a full training gives, in an order that
+is close to it. ``benchmarks/evaluators.py`` says how close.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from mnv3search.accuracy.evaluator import Evaluation, Report
+from mnv3search.accuracy.options import WholeNumber, parse_numbers
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import to_mapping
+from mnv3search.errors import EvaluatorError
+from mnv3search.training.data.images import DataSplits
+from mnv3search.training.data.splits import stable_subset
+
+if TYPE_CHECKING:
+    from mnv3search.training.loop import TrainingResult
+    from mnv3search.training.progress import TrainingProgress
+    from mnv3search.training.recipe import Recipe
+
+RECIPE = "small_32"
+OPTIONS: Mapping[str, WholeNumber] = MappingProxyType(
+    {
+        "epochs": WholeNumber(3, 1, 1_000),
+        "images": WholeNumber(10_000, 2, 100_000_000),
+        "resolution": WholeNumber(None, 8, 1_024),
+        "seeds": WholeNumber(1, 1, 16),
+        "seed": WholeNumber(0, 0, 2**31 - 1),
+    }
+)
+_SCORED = "proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyOptions:
+    """How short a training is.
+
+    Attributes:
+        epochs: over the subset.
+        images: to learn from: a stable subset of the training images, or all where there are fewer. At most as many are
+            judged on.
+        resolution: of network and images; each network's own where None.
+        seeds: trainings of each network, whose mean is its accuracy.
+        seed: of the first of them: weights, order of the images, augmentation, dropout.
+    """
+
+    epochs: int = 3
+    images: int = 10_000
+    resolution: int | None = None
+    seeds: int = 1
+    seed: int = 0
+
+    @staticmethod
+    def parsed(text: str) -> ProxyOptions:
+        """The options of ``epochs=3,images=10000``.
+
+        Raises:
+            UnknownNameError: no such option.
+            EvaluatorError: an option out of its range.
+        """
+        return ProxyOptions(**parse_numbers(text, OPTIONS, "proxy"))  # type: ignore[arg-type]
+
+
+class Proxy:
+    """Trains each network from scratch, for a little while."""
+
+    cheap = False
+    estimated = False
+    trains = True
+
+    def __init__(
+        self, data: DataSplits, options: ProxyOptions | None = None, *, folder: Path | None = None,
+        progress: TrainingProgress | None = None,
+    ) -> None:  # fmt: skip
+        """Make one.
+
+        Args:
+            data: ``train`` is learnt from, ``val`` is judged on; ``test`` is never looked at.
+            options: how short the trainings are.
+            folder: where trained networks are kept (``<key>.safetensors``) and found again; None keeps none.
+            progress: told of every step.
+        """
+        self.options = options or ProxyOptions()
+        self._folder, self._progress = folder, progress
+        self._train = _at_most(data.train, self.options.images)
+        self._val = _at_most(data.val, self.options.images)
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        """The accuracy of each after its short training; ``top1_std`` as :func:`spread` says.
+
+        Raises:
+            DataError: images that this network cannot learn from, such as other classes.
+            TrainingError: a training whose loss is not finite.
+            KeyboardInterrupt: Ctrl-C; networks that were finished are kept.
+        """
+        return [self.evaluate_until(architecture, lambda _: False) for architecture in architectures]
+
+    def evaluate_until(self, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]) -> Evaluation:
+        """As :meth:`evaluate`, of one network; ``give_up`` may end the training of the first seed after any epoch."""
+        scored: list[float] = []
+        reports: tuple[Report, ...] = ()
+        for seed in range(self.options.seed, self.options.seed + self.options.seeds):
+            found = self._kept(architecture, seed)
+            if found is None:
+                result = self._trained(architecture, seed, None if scored else give_up)
+                found = tuple((record.epoch, record.val_top1) for record in result.history)
+                if result.stopped:
+                    return Evaluation(found[-1][1], spread([found[-1][1]], len(self._val)), found, stopped=True)
+                self._keep(architecture, seed, result, found)
+            reports = reports or found
+            scored.append(found[-1][1])
+        return Evaluation(statistics.fmean(scored), spread(scored, len(self._val)), reports)
+
+    def _trained(
+        self, architecture: Architecture, seed: int, give_up: Callable[[Sequence[Report]], bool] | None
+    ) -> TrainingResult:
+        import torch
+
+        from mnv3search.network.build import build_network
+        from mnv3search.training.data.preprocessing import Preprocessing
+        from mnv3search.training.history import EpochRecord
+        from mnv3search.training.loop import train_network
+
+        reports: list[Report] = []
+
+        def ask(record: EpochRecord) -> bool:
+            reports.append((record.epoch, record.val_top1))
+            return record.epoch < self.options.epochs and give_up is not None and give_up(reports)
+
+        trained = architecture.with_resolution(self.options.resolution or architecture.resolution)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = build_network(trained)
+        return train_network(
+            network, (self._train, self._val), self._recipe(), preprocessing=Preprocessing(trained.resolution),
+            seed=seed, progress=self._progress, on_epoch=ask,
+        )  # fmt: skip
+
+    def _recipe(self) -> Recipe:
+        from mnv3search.training.recipe import load_recipe
+
+        return load_recipe(RECIPE).for_epochs(self.options.epochs)
+
+    def _path(self, architecture: Architecture, seed: int) -> Path | None:
+        """Where the network is kept: its name depends on everything that its accuracy depends on."""
+        if self._folder is None:
+            return None
+        asked: dict[str, Any] = {
+            "architecture": to_mapping(architecture),
+            "resolution": self.options.resolution,
+            "recipe": self._recipe().to_mapping(),
+            "seed": seed,
+            "images": [_digest(images.files) for images in (self._train, self._val)],
+        }
+        text = json.dumps(asked, sort_keys=True)
+        return self._folder / f"{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.safetensors"
+
+    def _kept(self, architecture: Architecture, seed: int) -> tuple[Report, ...] | None:
+        """The reports of a training that was kept; None where there is none."""
+        from mnv3search.training.trained import load_trained
+
+        path = self._path(architecture, seed)
+        if path is None or not path.exists():
+            return None
+        reports = load_trained(path).facts.get(_SCORED)
+        try:
+            return tuple((int(epoch), float(top1)) for epoch, top1 in reports)  # type: ignore[attr-defined]
+        except (TypeError, ValueError):
+            raise EvaluatorError(f"{path} holds no report of its training; delete it, then resume") from None
+
+    def _keep(self, architecture: Architecture, seed: int, result: TrainingResult, reports: tuple[Report, ...]) -> None:
+        from dataclasses import replace
+
+        from mnv3search.training.trained import save_trained
+
+        path = self._path(architecture, seed)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        facts = {**result.trained.facts, _SCORED: [list(report) for report in reports]}
+        save_trained(path, replace(result.trained, facts=facts))
+
+
+def spread(scored: Sequence[float], images: int) -> float:
+    """One standard deviation of a mean accuracy, in points: of the images judged on, and of the seeds where several.
+
+    The binomial's, with one image added on either side so that it is never 0; with one seed it says nothing of how
+    another training of the same network would end, which for short trainings is often more.
+    """
+    right = images * statistics.fmean(scored) / 100
+    share = (right + 1) / (images + 2)
+    variance = 1e4 * share * (1 - share) / (images + 2)
+    if len(scored) > 1:
+        variance += statistics.variance(scored) / len(scored)
+    return math.sqrt(variance)
+
+
+def _at_most(images: Any, count: int) -> Any:
+    return images if len(images) <= count else stable_subset(images, count, "proxy")
+
+
+def _digest(files: Sequence[str]) -> str:
+    return hashlib.blake2b("\0".join(files).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

@@ -1,0 +1,132 @@
+"""Short trainings as an evaluator: what is trained, kept, found again and given up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from image_fakes import make_image_folder
+
+from mnv3search.accuracy.evaluator import Report
+from mnv3search.accuracy.proxy import Proxy, ProxyOptions, spread
+from mnv3search.accuracy.registry import load_evaluator
+from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.errors import DataError, EvaluatorError, UnknownNameError
+from mnv3search.training.data.images import DataSplits
+from mnv3search.training.data.open_data import open_data
+from mnv3search.training.trained import load_trained, save_trained
+
+NET = Architecture(StemSpec(8, stride=2), (BlockSpec(3, 16, 8, stride=2),), HeadSpec(None, None), 16, 3)
+OTHER = Architecture(StemSpec(8, stride=2), (BlockSpec(5, 24, 8, stride=2),), HeadSpec(None, None), 16, 3)
+SHORT = ProxyOptions(epochs=3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSplits:
+    return open_data(str(make_image_folder(tmp_path_factory.mktemp("images"), 3, per_class=10, side=16)))
+
+
+def never(reports: Sequence[Report]) -> bool:
+    raise AssertionError("a network that is known needs no training")
+
+
+def test_every_epoch_is_reported_and_the_last_is_the_answer(data: DataSplits) -> None:
+    (answer,) = Proxy(data, SHORT).evaluate([NET])
+    assert [epoch for epoch, _ in answer.reports] == [1, 2, 3]
+    assert answer.top1 == answer.reports[-1][1]
+    assert answer.top1 * len(data.val) / 100 == pytest.approx(round(answer.top1 * len(data.val) / 100), abs=1e-9)
+
+
+def test_trained_networks_are_kept_and_found_again(data: DataSplits, tmp_path: Path) -> None:
+    first = Proxy(data, SHORT, folder=tmp_path / "proxy").evaluate_until(NET, lambda _: False)
+    (kept,) = (tmp_path / "proxy").glob("*.safetensors")
+    trained = load_trained(kept)
+    assert trained.architecture == NET
+    assert trained.classes == data.train.classes
+    assert Proxy(data, SHORT, folder=tmp_path / "proxy").evaluate_until(NET, never) == first
+
+
+def test_other_options_or_networks_are_trained_anew(data: DataSplits, tmp_path: Path) -> None:
+    for options in (SHORT, ProxyOptions(epochs=2), ProxyOptions(epochs=3, seed=1), ProxyOptions(epochs=3, images=9)):
+        Proxy(data, options, folder=tmp_path).evaluate([NET])
+    Proxy(data, SHORT, folder=tmp_path).evaluate([OTHER])
+    assert len(list(tmp_path.glob("*.safetensors"))) == 5
+
+
+def test_one_that_is_given_up_stops_there_and_is_not_kept(data: DataSplits, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def after_two(reports: Sequence[Report]) -> bool:
+        asked.append(len(reports))
+        return len(reports) == 2
+
+    proxy = Proxy(data, ProxyOptions(epochs=4), folder=tmp_path)
+    answer = proxy.evaluate_until(NET, after_two)
+    assert answer.stopped
+    assert [epoch for epoch, _ in answer.reports] == asked == [1, 2]
+    assert not list(tmp_path.glob("*"))
+
+
+def test_nobody_is_asked_after_the_last_epoch(data: DataSplits) -> None:
+    asked: list[int] = []
+    answer = Proxy(data, SHORT).evaluate_until(NET, lambda reports: bool(asked.append(len(reports))))
+    assert asked == [1, 2]
+    assert not answer.stopped
+
+
+def test_seeds_are_averaged(data: DataSplits) -> None:
+    ones = [Proxy(data, ProxyOptions(epochs=1, seed=seed)).evaluate([NET])[0].top1 for seed in (0, 1)]
+    (both,) = Proxy(data, ProxyOptions(epochs=1, seeds=2)).evaluate([NET])
+    assert both.top1 == pytest.approx(sum(ones) / 2)
+
+
+def test_a_lower_resolution_is_trained_and_kept(data: DataSplits, tmp_path: Path) -> None:
+    Proxy(data, ProxyOptions(epochs=1, resolution=8), folder=tmp_path).evaluate([NET])
+    (kept,) = tmp_path.glob("*.safetensors")
+    trained = load_trained(kept)
+    assert trained.architecture.resolution == trained.preprocessing.resolution == 8
+
+
+def test_the_test_split_is_never_read(tmp_path: Path) -> None:
+    root = make_image_folder(tmp_path, 3, per_class=8, side=16, split=("train", "val", "test"))
+    splits = open_data(str(root))
+    for file in (root / "test").rglob("*.png"):
+        file.unlink()
+    assert splits.test is not None
+    assert math.isfinite(Proxy(splits, ProxyOptions(epochs=1)).evaluate([NET])[0].top1)
+
+
+def test_the_spread_is_the_binomial_s_and_the_seeds() -> None:
+    # 50 of 100 right, one added on either side: √(51/102 · 51/102 / 102)
+    assert spread([50.0], 100) == pytest.approx(100 * math.sqrt(0.25 / 102))
+    assert 0 < spread([100.0], 100) < 2
+    # seeds at 40 and 60 have a variance of 200, their mean of 100
+    assert spread([40.0, 60.0], 100) == pytest.approx(math.sqrt(1e4 * 0.25 / 102 + 100))
+
+
+def test_other_classes_are_refused(data: DataSplits) -> None:
+    with pytest.raises(DataError, match=r"3 classes.*10 logits"):
+        Proxy(data, SHORT).evaluate([NET.with_classes(10)])
+
+
+def test_a_damaged_report_is_said(data: DataSplits, tmp_path: Path) -> None:
+    Proxy(data, SHORT, folder=tmp_path).evaluate([NET])
+    (kept,) = tmp_path.glob("*.safetensors")
+    save_trained(kept, replace(load_trained(kept), facts={"proxy": "none"}))
+    with pytest.raises(EvaluatorError, match="delete it"):
+        Proxy(data, SHORT, folder=tmp_path).evaluate([NET])
+
+
+def test_by_name(data: DataSplits) -> None:
+    proxy = load_evaluator("proxy:epochs=2,images=12,resolution=8", data=data)
+    assert isinstance(proxy, Proxy)
+    assert proxy.options == ProxyOptions(epochs=2, images=12, resolution=8)
+    with pytest.raises(EvaluatorError, match="--data"):
+        load_evaluator("proxy")
+    with pytest.raises(UnknownNameError, match="epochs"):
+        load_evaluator("proxy:epoch=2", data=data)
+    with pytest.raises(EvaluatorError, match="prior takes no options"):
+        load_evaluator("prior:x")

@@ -1,0 +1,163 @@
+"""Runs whose evaluator learns from images, or gives a score: what is asked, kept, resumed and said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from image_fakes import make_image_folder
+
+from mnv3search.accuracy.proxy import Proxy
+from mnv3search.cli.run_command import space_settings
+from mnv3search.errors import DataError, EvaluatorError, RunError, UnknownNameError
+from mnv3search.report.wording import headline
+from mnv3search.runs import RunFolder, RunOutcome, RunSettings, resume, run
+
+SPACE = """format: mnv3search.space/1
+defaults: {reference: null, device: pixel1, evaluator: null}
+resolution: 16
+classes: 10
+stem: {out_channels: 8, stride: 2}
+stages:
+  - {out_channels: 8, stride: 2, depth: [1, 2], block: {kernel_size: [3, 5], expansion_ratio: [1, 2, 3]}}
+head: {feature_channels: null}
+"""
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSettings:
+    """A run over a space of 10 classes with images of 3."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mnv3search.report.figures.draw_pareto", lambda *_: None)
+    (tmp_path / "tiny.yaml").write_text(SPACE)
+    make_image_folder(tmp_path / "images", 3, per_class=8, side=16)
+    return RunSettings(
+        "run", "tiny.yaml", "1.5x", "pixel1", "proxy:epochs=1", trials=4, finalists=0, data="images", confidence=0.5
+    )
+
+
+def judged(outcome: RunOutcome) -> list[tuple[str, float]]:
+    return [(str(c.architecture), c.top1) for c in outcome.summary.candidates]
+
+
+def test_a_run_trains_its_networks_on_the_images_and_keeps_them(asked: RunSettings) -> None:
+    outcome = run(asked, Path("r"))
+    best = outcome.summary.best
+    assert best.architecture.classes == 3
+    assert best.top1 == max(top1 for _, top1 in judged(outcome))
+    assert best.top1_std is not None
+    kept = list(Path("r/proxy").glob("*.safetensors"))
+    assert len(kept) == outcome.evaluated >= 4
+    manifest = json.loads(Path("r/manifest.json").read_text())
+    assert manifest["data"]["classes"] == ["class_0", "class_1", "class_2"]
+    assert manifest["data"]["train"]["images"] == 24
+    assert manifest["settings"]["data"] == "images"
+    notes = " ".join(outcome.summary.notes)
+    assert "short training" in notes
+    assert "NetAdapt was left out" in notes
+
+
+def test_an_interrupted_run_goes_on_without_training_again(asked: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = run(asked, Path("whole"))
+    train, trained = Proxy._trained, []
+
+    def until_the_third(self: Proxy, architecture: Any, *more: Any) -> Any:
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(architecture)
+        return train(self, architecture, *more)
+
+    monkeypatch.setattr(Proxy, "_trained", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(asked, Path("r"))
+    assert json.loads(Path("r/manifest.json").read_text())["status"] == "interrupted"
+    before = len(trained)
+    monkeypatch.setattr(Proxy, "_trained", lambda self, *given: trained.append(given[0]) or train(self, *given))
+    outcome = resume(Path("r"))
+    assert outcome.evaluated == undisturbed.evaluated
+    assert len(trained) - before == outcome.evaluated - before
+    assert len(trained) == len(set(trained))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda root: (root / "train/class_0/0000.png").unlink(), "train was 24 images"),
+        (lambda root: (root / "val/class_1/0003.png").rename(root / "val/class_1/other.png"), "val was"),
+        (lambda root: make_image_folder(root, ["class_3"], per_class=8, side=16), "classes was 3 classes"),
+    ],
+    ids=["fewer", "renamed", "classes"],
+)
+def test_other_images_are_no_way_to_resume(asked: RunSettings, change: Any, words: str) -> None:
+    run(asked, Path("r"))
+    change(Path("images"))
+    with pytest.raises(RunError, match=words):
+        resume(Path("r"))
+
+
+def test_finalists_can_be_asked_for(asked: RunSettings) -> None:
+    narrow = replace(asked, target="0.8x", finalists=1, slack=0.4, step_fraction=0.2, trials=2)
+    outcome = run(narrow, Path("r"))
+    assert not any("left out" in note for note in outcome.summary.notes)
+    assert outcome.summary.steps
+
+
+def test_a_score_is_shown_as_one(asked: RunSettings) -> None:
+    outcome = run(replace(asked, evaluator="zero_cost:naswot,images=4", data=None, finalists=1), Path("r"))
+    said = " ".join(sentence.text for sentence in headline(outcome.summary))
+    assert "score" in said
+    assert "no accuracy" in said
+    assert "top-1" not in said
+    page = Path("r/report.html").read_text()
+    assert "top-1, %" not in page.replace("published top-1, %", "")
+    assert json.loads(Path("r/best.json").read_text())["score"] == outcome.summary.score
+    assert outcome.summary.best.architecture.classes == 10
+
+
+def options(**given: Any) -> dict[str, Any]:
+    unset: dict[str, Any] = {"data": None, "trials": None, "finalists": None, "device": "pixel1", "evaluator": None}
+    return {"space": "tiny.yaml", "target_latency": "1.5x"} | unset | given
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "trials", "finalists"),
+    [("proxy", 24, 0), ("zero_cost:naswot", 1000, 3), ("zero_cost:madds", 5000, 3), ("prior", 5000, 3)],
+)
+@pytest.mark.usefixtures("asked")
+def test_dear_evaluators_are_asked_less(evaluator: str, trials: int, finalists: int) -> None:
+    settings = space_settings("run", options(evaluator=evaluator, data="images"))
+    assert (settings.trials, settings.finalists) == (trials, finalists)
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_is_missing_is_named_before_a_folder_is_made() -> None:
+    with pytest.raises(EvaluatorError, match=r"--data.*--evaluator"):
+        space_settings("run", options())
+    with pytest.raises(EvaluatorError, match="--data"):
+        space_settings("run", options(evaluator="proxy"))
+    with pytest.raises(DataError):
+        space_settings("run", options(evaluator="proxy", data="nowhere"))
+    with pytest.raises(UnknownNameError, match="median"):
+        space_settings("run", options(evaluator="proxy", data="images", pruner="medain"))
+
+
+def test_settings_of_before_there_were_images_are_read(asked: RunSettings) -> None:
+    old = {key: value for key, value in asked.to_mapping().items() if key not in {"data", "pruner"}}
+    read = RunSettings.from_mapping(old, "manifest.json")
+    assert (read.data, read.pruner) == (None, "auto")
+    with pytest.raises(RunError, match="data is 3"):
+        RunSettings.from_mapping({**asked.to_mapping(), "data": 3}, "manifest.json")
+
+
+def test_a_folder_that_moves_takes_its_networks_along(asked: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(asked, Path("r"))
+    shutil.move("r", "moved")
+    monkeypatch.setattr(Proxy, "_trained", lambda *_: pytest.fail("trained again"))
+    (Path("moved") / "study.log").unlink()
+    (Path("moved") / "evaluations.jsonl").unlink()
+    assert resume(Path("moved")).summary.best.top1 is not None
+    assert RunFolder.open(Path("moved")).settings == asked
