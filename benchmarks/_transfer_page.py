@@ -37,9 +37,9 @@ def _notes(asked: Mapping[str, Any]) -> list[str]:
         f"split to choose the epoch by, {asked['test_images']:,} of the test split.",
         "",
         f"Both starts have the recipe `finetune` over {asked['epochs']} epochs with a rate of {asked['rate']:g}, a "
-        "crop out of the image padded by 12 of 96 pixels, and flips. The rate was tuned for neither; the fresh start is "
-        f"shown at {asked['fresh_rate']:g} as well. The new classifier on frozen features has the recipe `transfer`, "
-        "whose epochs cost next to nothing: features are computed once. The weights are torchvision's "
+        "crop out of the image padded by 12 of 96 pixels, and flips. The rate was tuned for neither; the fresh start "
+        f"is shown at {asked['fresh_rate']:g} as well. The new classifier on frozen features has the recipe "
+        "`transfer`, whose epochs cost next to nothing: features are computed once. The weights are torchvision's "
         "`mobilenet_v2-b0353104.pth`, with which this package's network gives torchvision's logits "
         "(`tests/network/test_initial_weights.py`).",
     ]
@@ -61,7 +61,7 @@ def picture(path: Path, numbers: Numbers) -> None:
             continue
         axes.plot(range(1, len(tops) + 1), tops, marker="o", label=f"{name}: {found['test_top1']:.1f} % on test")
     axes.set(xlabel="epoch", ylabel="validation top-1, %", ylim=(0, 100), title="MobileNetV2, CIFAR-10 at 96×96")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xticks(range(1, epochs + 1))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize="small")
     figure.savefig(path, dpi=150)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 OPTIONAL = frozenset({"num_batches_tracked"})
 _SHOWN = 5
+_MAX_ALIGNED = 1_000_000  # pairs to consider: aligning takes the more time the more layers a file names
 
 
 class Layer(NamedTuple):
@@ -93,8 +94,9 @@ def paired_in_order(ours: Sequence[Layer], theirs: Sequence[Layer]) -> list[Pair
     Where all kinds agree the layers are paired one by one. Elsewhere they are aligned by their shapes, and what lies
     between by kind, so that what follows a missing block is still matched with its own.
     """
-    if [layer.kind() for layer in ours] == [layer.kind() for layer in theirs]:
-        return list(zip(ours, theirs, strict=True))
+    agree = [layer.kind() for layer in ours] == [layer.kind() for layer in theirs]
+    if agree or len(ours) * len(theirs) > _MAX_ALIGNED:
+        return list(_padded(ours, theirs))
     pairs: list[Pair] = []
     for mine, found in _aligned(ours, theirs, lambda layer: (*layer.kind(), layer.shape("weight"))):
         for these, those in _aligned(mine, found, Layer.kind):

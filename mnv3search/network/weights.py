@@ -113,7 +113,7 @@ def _check_numbers(layer: Layer) -> None:
             continue
         if not tensor.is_floating_point():
             raise WeightsError(f"{layer.name}.{name} of the weights is {tensor.dtype}; give weights in floating point")
-        if not bool(torch.isfinite(tensor).all()):
+        if not bool(torch.isfinite(tensor.float()).all()):
             raise WeightsError(f"{layer.name}.{name} of the weights holds NaN or infinity; take an earlier checkpoint")
 
 

@@ -6,6 +6,7 @@ are taken before the last ones. Prefixes that a wrapper put before every name ar
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ _NESTED = (
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
 _NO_WEIGHTS = frozenset({"n_averaged"})  # torch's AveragedModel counts its updates beside the weights
 _MAX_DEPTH = 4
+_MAX_NAME = 256
 
 
 class WeightsFile(NamedTuple):
@@ -62,10 +64,10 @@ def unwrapped(content: object, where: str) -> dict[str, Tensor]:
             break
         content = content[nested]
     if not isinstance(content, Mapping) or not _is_state(content):
-        found = ", ".join(repr(key) for key in list(content)[:4]) if isinstance(content, Mapping) else ""
+        found = ", ".join(repr(key)[:40] for key in list(content)[:4]) if isinstance(content, Mapping) else ""
         raise WeightsError(
-            f"{where} holds {f'{found} …' if found else type(content).__name__}, not tensors by name (alone, or under "
-            f"one of {', '.join(_NESTED)}); save network.state_dict()"
+            f"{where} holds {f'{found} …' if found else type(content).__name__}, not plain tensors by name (alone, or "
+            f"under one of {', '.join(_NESTED)}); save network.state_dict()"
         )
     state = {name: tensor for name, tensor in content.items() if name not in _NO_WEIGHTS}
     for _ in range(_MAX_DEPTH):
@@ -77,7 +79,21 @@ def unwrapped(content: object, where: str) -> dict[str, Tensor]:
 
 
 def _is_state(content: Mapping[object, object]) -> bool:
-    return bool(content) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+    return bool(content) and all(_is_name(name) and _is_plain(tensor) for name, tensor in content.items())
+
+
+def _is_name(name: object) -> bool:
+    """Whether a key can stand in a message: one line of a sensible length."""
+    return isinstance(name, str) and len(name) <= _MAX_NAME and name.isprintable()
+
+
+def _is_plain(tensor: object) -> bool:
+    """Whether it is a tensor of numbers in memory: a file may also hold sparse, quantised or empty shells of them."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and not (tensor.is_meta or tensor.is_quantized or tensor.is_nested)
+    )
 
 
 def _file_at(path: Path) -> Path:
@@ -110,7 +126,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_torch(path: Path) -> object:
     _refuse_bomb(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of kinds of tensors that are refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can make the reader raise anything
         raise WeightsError(_refusal(path, error)) from None
 

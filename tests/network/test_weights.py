@@ -206,3 +206,9 @@ def test_whole_numbers_are_no_weights(small: Any, small_state: dict[str, Any]) -
 def test_any_nonsense_is_a_weights_error(load: Any, names: list[str], small: Any) -> None:
     with pytest.raises(WeightsError):
         load(small, {name: torch.zeros(3) for name in names})
+
+
+def test_a_file_of_very_many_layers_is_refused_at_once(small: Any) -> None:
+    many = {f"features.{index}.weight": torch.zeros(1, 1, 1, 1) for index in range(20_000)}
+    with pytest.raises(WeightsError, match="20000 of 20000 layers differ"):
+        load_torchvision_state(small, many)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,28 @@ def test_files_that_hold_no_tensors_by_name_are_refused_by_their_path(tmp_path: 
         with pytest.raises(WeightsError, match=path.name.replace(".", r"\.")) as error:
             load_weights_file(path)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: {"two\nlines": torch.zeros(1)},
+        lambda: {"x" * 300: torch.zeros(1)},
+        lambda: {"weight": torch.zeros(2, 2).to_sparse()},
+        lambda: {"weight": torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)},
+        lambda: {"weight": torch.empty(2, device="meta")},
+        lambda: {3: torch.zeros(1)},
+    ],
+    ids=["line break", "long name", "sparse", "quantised", "meta", "number"],
+)
+def test_odd_names_and_tensors_that_are_no_plain_numbers_are_refused(tmp_path: Path, make: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to give up its quantised tensors
+        torch.save(make(), tmp_path / "odd.pt")
+    with pytest.raises(WeightsError, match=r"odd\.pt holds .* not plain tensors by name") as error:
+        load_weights_file(tmp_path / "odd.pt")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
 
 
 def test_too_large_files_and_archives_that_unfold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
