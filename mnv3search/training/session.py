@@ -233,7 +233,7 @@ def _log(session: TrainingSession) -> OnEpoch | None:
         return None
     from mnv3search.training.tensorboard_log import TensorBoardLog
 
-    return TensorBoardLog(session.path / "tensorboard").record  # type: ignore[return-value]  # None ends nothing
+    return TensorBoardLog(session.path / "tensorboard").record
 
 
 def _threads(workers: int | None) -> int:

@@ -25,8 +25,9 @@ def test_by_hand_with_tensorflows_rising_decay() -> None:
 def test_running_statistics_are_averaged_and_counts_copied() -> None:
     network = tiny_network()
     average = MovingAverage(network, 0.5)
-    network.stem.norm.running_mean.fill_(8.0)
-    network.stem.norm.num_batches_tracked.fill_(7)
+    state = network.state_dict()
+    state["stem.norm.running_mean"].fill_(8.0)
+    state["stem.norm.num_batches_tracked"].fill_(7)
     average.update(1000)
     assert average.tensors["stem.norm.running_mean"].unique().item() == pytest.approx(4.0)
     assert average.tensors["stem.norm.num_batches_tracked"].item() == 7

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from training_fakes import PREPROCESSING, images, tiny_network
+from training_fakes import PREPROCESSING, images, same_weights, tiny_network, weights_of
 
 from mnv3search.errors import DataError, TrainingError
 from mnv3search.training.judge import Tally, judge
@@ -35,14 +35,14 @@ def test_figures_by_hand() -> None:
 def test_a_network_is_judged_on_every_image_and_left_in_its_mode() -> None:
     network = tiny_network().train()
     network.head.dropout.eval()
-    before = network.stem.norm.running_mean.clone()
+    before = weights_of(network)
     found = judge(network, images(7), PREPROCESSING, batch_size=4)
     assert found.images == 21
     assert found.confusion.sum(axis=1).tolist() == [7, 7, 7]
     assert found.top5 == 100.0  # of three classes
     assert network.training
     assert not network.head.dropout.training
-    assert torch.equal(network.stem.norm.running_mean, before)
+    assert same_weights(weights_of(network), before)
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 

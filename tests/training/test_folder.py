@@ -1,0 +1,85 @@
+"""A training's folder: made once, opened again, and refused where it is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_fakes import PREPROCESSING, RECIPE, TINY
+
+from mnv3search.errors import RunError
+from mnv3search.training.folder import TrainingFolder, TrainingSettings
+
+SETTINGS = TrainingSettings(
+    "mobilenet_v2@0.5", "flowers/", RECIPE.to_mapping(), RECIPE.name, PREPROCESSING.to_mapping(), seed=3
+)
+
+
+def make(path: Path) -> TrainingFolder:
+    return TrainingFolder.create(path, SETTINGS, TINY, {"cores": 2})
+
+
+def test_it_is_opened_as_it_was_made(tmp_path: Path) -> None:
+    made = make(tmp_path / "a")
+    made.finish("finished", 2.5, best={"val_accuracy": 50.0})
+    found = TrainingFolder.open(tmp_path / "a")
+    found.continued()
+    assert found.settings == SETTINGS
+    assert found.settings.loaded_recipe() == RECIPE
+    assert found.settings.loaded_preprocessing() == PREPROCESSING
+    assert found.architecture() == TINY
+    assert {key: found.manifest[key] for key in ("status", "seconds", "sessions", "environment")} == {
+        "status": "running", "seconds": 2.5, "sessions": 2, "environment": {"cores": 2},
+    }  # fmt: skip
+
+
+def test_default_names_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [TrainingFolder.create(None, SETTINGS, TINY, {}).path for _ in range(2)]
+    assert paths[0].name.endswith("-train-mobilenet_v2@0.5")
+    assert paths[1].name == f"{paths[0].name}-2"
+
+
+def test_how_a_session_ended(tmp_path: Path) -> None:
+    folder = make(tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt), folder.closing_notes():
+        raise KeyboardInterrupt
+    assert TrainingFolder.open(folder.path).manifest["status"] == "interrupted"
+    with pytest.raises(RunError), folder.closing_notes():
+        raise RunError("x")
+    assert TrainingFolder.open(folder.path).manifest["status"] == "failed"
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(RunError, match="--resume"):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": "mnv3search.run"}, "format"),
+        ({"version": 2}, "version 2"),
+        ({"seconds": "long"}, "damaged"),
+        ({"settings": {"network": "x"}}, "settings must be"),
+        ({"settings": SETTINGS.to_mapping() | {"seed": "3"}}, "seed is '3'"),
+        ({"settings": SETTINGS.to_mapping() | {"freeze": "all"}}, "freeze is 'all'"),
+    ],
+)
+def test_a_manifest_that_no_training_wrote(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    folder = make(tmp_path / "a")
+    (folder.path / "manifest.json").write_text(json.dumps(folder.manifest | change))
+    with pytest.raises(RunError, match=words):
+        TrainingFolder.open(folder.path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, "\x00"])
+def test_a_manifest_that_is_no_json(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(RunError):
+        TrainingFolder.open(tmp_path)
+    with pytest.raises(RunError, match="no readable manifest"):
+        TrainingFolder.open(tmp_path / "gone")
