@@ -1,0 +1,69 @@
+"""``mnv3search predict`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from image_fakes import make_image_folder
+from PIL import Image
+from trained_fakes import CLASSES, SIDE, fake_trained, saved_fake
+
+from mnv3search.export import ExportSettings, export_network
+
+Invoke = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    make_image_folder(tmp_path / "data", CLASSES, per_class=1, side=SIDE, split=())
+    return saved_fake(tmp_path / "run")
+
+
+def test_a_table_of_the_most_probable_classes(invoke: Invoke, run: Path) -> None:
+    done = invoke("predict", "run", "data/class_0/0000.png", "data/class_1/0000.png", "--top", "2")
+    assert done.code == 0, done.err
+    assert done.out.count("%") == 4
+    assert "data/class_1/0000.png" in done.out
+
+
+def test_json_of_a_network_and_of_its_file_agree(invoke: Invoke, run: Path) -> None:
+    export_network(fake_trained(), run / "best.onnx", ExportSettings(timed=False))
+    for words in (("run",), ("run/best.safetensors",), ("run/best.onnx",)):
+        done = invoke("predict", *words, "data", "--top", "3", "--json")
+        assert done.code == 0, done.err
+        found = json.loads(done.out)["predictions"]
+        assert [one["file"] for one in found] == [f"data/{name}/0000.png" for name in CLASSES]
+        assert all(sum(c["probability"] for c in one["classes"]) == pytest.approx(1.0) for one in found)
+        assert {c["name"] for c in found[0]["classes"]} == set(CLASSES)
+
+
+def test_images_that_cannot_be_read_get_a_line_each(invoke: Invoke, run: Path) -> None:
+    Path("empty.jpg").write_bytes(b"")
+    Path("text.png").write_text("no image")
+    done = invoke("predict", "run", "empty.jpg", "data/class_0/0000.png", "text.png", "--json", "--picture", "p.png")
+    assert done.code == 2
+    lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert [line.split()[1] for line in lines] == ["empty.jpg", "text.png"]
+    found = json.loads(done.out)["predictions"]
+    assert ["error" in one for one in found] == [True, False, True]
+    assert Image.open("p.png").size[0] > 400
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nowhere", "data"), "there is no file or folder nowhere"),
+        (("run", "*.webp"), "*.webp holds no images"),
+        (("run", "data", "--picture", "p.jpg"), "p.jpg must end in .png"),
+        (("data/class_0/0000.png", "data"), "is not a trained network"),
+        (("run", "data", "--top", "0"), "0"),
+    ],
+)
+def test_one_line_that_names_the_value(invoke: Invoke, run: Path, words: tuple[str, ...], said: str) -> None:
+    done = invoke("predict", *words)
+    assert done.code == 2
+    assert said in done.err.splitlines()[-1]
