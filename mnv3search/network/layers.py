@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, Padding, SqueezeExciteSpec
-from mnv3search.network.depthwise import DepthwiseConv
+from mnv3search.network.convolve import convolve
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {
@@ -98,13 +98,7 @@ class ConvNormActivation(nn.Module):
         return features if self.activation is None else self.activation(features)
 
     def _convolved(self, features: Tensor) -> Tensor:
-        conv = self.conv
-        depthwise = conv.groups > 1 and type(conv) is nn.Conv2d and conv.bias is None
-        if not (self.fast_gradients and depthwise and torch.is_grad_enabled() and features.device.type == "cpu"):
-            convolved: Tensor = conv(features)
-            return convolved
-        stride, padding = conv.stride[0], int(conv.padding[0])
-        return DepthwiseConv.apply(features, conv.weight, stride, padding)  # type: ignore[no-any-return]
+        return convolve(self.conv, features) if self.fast_gradients else self.conv(features)
 
 
 class SqueezeExcite(nn.Module):
@@ -118,18 +112,22 @@ class SqueezeExcite(nn.Module):
         self.expand = nn.Conv2d(spec.squeeze_channels, channels, 1, bias=spec.use_bias)
         self.expand_norm = conventions.norm(channels) if spec.use_norm else None
         self.gate = ACTIVATIONS[spec.gate]()
+        self.fast_gradients = False
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, C, H, W) to the same shape."""
-        squeezed = self.reduce(functional.adaptive_avg_pool2d(features, 1))
+        squeezed = self._convolved(self.reduce, functional.adaptive_avg_pool2d(features, 1))
         if self.reduce_norm is not None:
             squeezed = self.reduce_norm(squeezed)
-        scale = self.expand(self.activation(squeezed))
+        scale = self._convolved(self.expand, self.activation(squeezed))
         if self.expand_norm is not None:
             scale = self.expand_norm(scale)
         scale = self.gate(scale)
         # The backward pass needs the features as they were.
         return features * scale if torch.is_grad_enabled() else features.mul_(scale)
+
+    def _convolved(self, conv: nn.Conv2d, features: Tensor) -> Tensor:
+        return convolve(conv, features) if self.fast_gradients else conv(features)
 
 
 class InvertedResidual(nn.Module):
