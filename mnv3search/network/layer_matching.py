@@ -140,9 +140,13 @@ def is_narrowing(pairs: Iterable[Pair]) -> bool:
         ours is not None
         and theirs is not None
         and ours.kind() == theirs.kind()
-        and all(a <= b for a, b in zip(ours.shape("weight") or (), theirs.shape("weight") or (), strict=True))
+        and _is_no_wider(ours.shape("weight") or (), theirs.shape("weight") or ())
         for ours, theirs in pairs
     )
+
+
+def _is_no_wider(ours: tuple[int, ...], theirs: tuple[int, ...]) -> bool:
+    return len(ours) == len(theirs) and all(a <= b for a, b in zip(ours, theirs, strict=True))
 
 
 def listed(found: Sequence[Difference], layers: int) -> str:

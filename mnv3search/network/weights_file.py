@@ -6,6 +6,7 @@ are taken before the last ones. Prefixes that a wrapper put before every name ar
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -145,14 +146,18 @@ def _refuse_bomb(path: Path) -> None:
 
 
 def _refusal(path: Path, error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    if "weights_only" in str(error) or "Unsupported" in str(error):
-        named = next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), "")
-        what = named.partition("Unsupported global:")[2].partition(" was not")[0].strip().removeprefix("GLOBAL ")
+    """What to say of a file that torch does not read as tensors alone; torch's own advice is to run its code."""
+    text = str(error)
+    named = re.search(r"(?:GLOBAL|global|class) ([\w.]+) (?:was not|not)|unsupported class ([\w.]+)", text)
+    if named or "TorchScript" in text:
+        what = next(filter(None, named.groups())) if named else "a TorchScript module"
         return (
-            f"{path} is a pickle of more than tensors{f' ({what})' if what else ''}, which can run code when it is "
-            "opened, so it is not; where you trust it, load it with torch and save its state dict alone: "
-            "torch.save(checkpoint['state_dict'], 'weights.pth')"
+            f"{path} holds more than tensors ({what}), and to open that is to run what it says, so it is refused; "
+            "where you trust it, load it with torch and save its state dict alone: torch.save(state_dict, 'w.pth')"
         )
-    reason = lines[0] if lines else type(error).__name__
-    return f"cannot read {path} as tensors alone: {reason}; save network.state_dict() with torch.save"
+    lines = text.strip().splitlines()
+    reason = "" if "weights_only" in text or not lines else f": {lines[0][:160]}"
+    return (
+        f"{path} is damaged, or no file of torch.save with tensors alone{reason}; fetch it again, or save "
+        "network.state_dict() with torch.save"
+    )

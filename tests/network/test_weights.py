@@ -198,6 +198,11 @@ def test_whole_numbers_are_no_weights(small: Any, small_state: dict[str, Any]) -
         load_torchvision_state(small, quantised)
 
 
+def test_a_norm_of_a_single_number_is_refused(small: Any, small_state: dict[str, Any]) -> None:
+    with pytest.raises(WeightsError, match=r"stem\.norm\.weight is \(16,\), in features\.0\.1 of the weights \(\)"):
+        load_torchvision_state(small, {**small_state, "features.0.1.weight": torch.tensor(1.0)})
+
+
 @pytest.mark.parametrize("load", [load_torchvision_state, load_timm_state])
 @pytest.mark.parametrize(
     "names",

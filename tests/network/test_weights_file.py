@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import pickle
 import warnings
 import zipfile
 from pathlib import Path
@@ -86,8 +87,28 @@ class _Harmful:
 )
 def test_a_pickle_that_could_run_code_is_refused_with_what_to_do(tmp_path: Path, content: Any, named: str) -> None:
     torch.save(content, tmp_path / "pickled.pt")
-    with pytest.raises(WeightsError, match=rf"pickled\.pt is a pickle .*{named}.* torch\.save\(checkpoint\['state"):
+    with pytest.raises(
+        WeightsError, match=rf"pickled\.pt holds more than tensors \(.*{named}\), .* save its state dict alone"
+    ):
         load_weights_file(tmp_path / "pickled.pt")
+
+
+def test_a_scripted_module_is_refused_likewise(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to give up its scripts
+        torch.jit.save(torch.jit.script(torch.nn.ReLU()), str(tmp_path / "script.pt"))  # type: ignore[no-untyped-call]
+    with pytest.raises(WeightsError, match=r"script\.pt holds more than tensors \(a TorchScript module\)"):
+        load_weights_file(tmp_path / "script.pt")
+
+
+@pytest.mark.parametrize("content", [b"no weights", b"", b"PK\x03\x04 and no more", pickle.dumps({"weight": 1.0})])
+def test_what_is_no_file_of_torch_is_called_damaged_and_not_dangerous(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "other.pth").write_bytes(content)
+    with pytest.raises(
+        WeightsError, match=r"other\.pth is damaged, or no file of torch\.save .* fetch it again"
+    ) as error:
+        load_weights_file(tmp_path / "other.pth")
+    assert "weights_only" not in str(error.value)
 
 
 def test_files_that_hold_no_tensors_by_name_are_refused_by_their_path(tmp_path: Path) -> None:
