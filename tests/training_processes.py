@@ -1,4 +1,4 @@
-"""A training in several processes: ``torchrun … tests/training_processes.py FOLDER`` leaves what each rank ended with."""
+"""A training in several processes: ``torchrun … training_processes.py FOLDER`` leaves what each rank ended with."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from mnv3search.training.loop import TrainingResult
-    from mnv3search.training.session import TrainingRequest
+    from mnv3search.training.session import TrainingRequest, TrainingSession
 
 
 @click.command(
@@ -65,7 +65,7 @@ def command(network: str | None, out: Path | None, resume: Path | None, as_json:
             session = begin(_request(network, options), out, describe_environment(), progress)
         result = carry_out(session, progress)
     if is_main_process():
-        show(session.path, session.settings.data, result, as_json=as_json)
+        show(session, result, as_json=as_json)
 
 
 def _only_resume(network: str | None, out: Path | None, options: dict[str, Any]) -> None:
@@ -81,10 +81,11 @@ def _request(network: str | None, options: dict[str, Any]) -> TrainingRequest:
     return TrainingRequest(network=network, **options)
 
 
-def show(folder: Path, data: str, result: TrainingResult, *, as_json: bool) -> None:
+def show(session: TrainingSession, result: TrainingResult, *, as_json: bool) -> None:
     """The final table, where the files are and what to do next; or one JSON object."""
     from mnv3search.training.trained import BEST
 
+    folder = session.path
     best = max(result.history, key=lambda record: record.rank)
     seconds = sum(record.seconds for record in result.history)
     speed = result.images / seconds if seconds else 0.0
@@ -97,9 +98,10 @@ def show(folder: Path, data: str, result: TrainingResult, *, as_json: bool) -> N
             }
         )  # fmt: skip
         return
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("best epoch", title=f"Trained on {data}")
+    table = Table("best epoch", title=f"Trained on {escape(session.settings.data)}")
     for column in ("validation top-1", "top-5", "loss", "epochs", "images/s", "training"):
         table.add_column(column, justify="right")
     table.add_row(
@@ -110,9 +112,20 @@ def show(folder: Path, data: str, result: TrainingResult, *, as_json: bool) -> N
     console.print(table)
     lines = (
         f"network: {folder / BEST}; every epoch: {folder / 'history.csv'}",
-        f"next:  mnv3search evaluate {folder} --data {data}",
+        f"next:  mnv3search evaluate {folder} --data {_held(session)}",
         f"       mnv3search predict {folder} IMAGE...",
         f"       mnv3search export {folder} --format onnx",
     )
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _held(session: TrainingSession) -> str:
+    """What the network was not trained on, as ``evaluate`` takes it."""
+    from mnv3search.training.data.layout import SPLIT_NAMES
+
+    where, splits = session.settings.data, session.data
+    if splits.test is not None:
+        return f"{where}:test"
+    own_split = any(SPLIT_NAMES.get(part) == "val" for part in splits.val.files[0].split("/"))
+    return f"{where}:val" if own_split else "DATA"

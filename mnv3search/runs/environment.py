@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("mnv3search", "numpy", "optuna", "torch", "torchvision", "onnxruntime", "matplotlib")
+_PACKAGES = ("mnv3search", "numpy", "optuna", "torch", "torchvision", "accelerate", "onnxruntime", "matplotlib")
 
 
 def cpu_model() -> str:

@@ -125,17 +125,17 @@ class Tally:
     """Sums over judged batches, which can be added up over processes.
 
     Attributes:
-        sums: float64 (classes² + 2,): the confusion row by row, images whose label is among the first five, loss.
+        confusion: (classes, classes) int64, as a judgement has it.
+        images: how many were judged.
+        among_five: how many have their label among the network's first five.
+        loss: the sum of their cross-entropies.
     """
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
-        self.sums: NDArray[np.float64] = np.zeros(classes * classes + 2)
-
-    @property
-    def images(self) -> int:
-        """How many images were judged."""
-        return int(self.sums[:-2].sum())
+        self.confusion: NDArray[np.int64] = np.zeros((classes, classes), dtype=np.int64)
+        self.images = self.among_five = 0
+        self.loss = 0.0
 
     def judge(self, network: Callable[[Tensor], Tensor], batch: Batch) -> None:
         """Add the judgement of one batch whose labels are (N,)."""
@@ -144,16 +144,22 @@ class Tally:
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Add logits (N, C) with labels (N,)."""
-        import torch
         from torch.nn import functional
 
         logits = logits.float()
-        loss = functional.cross_entropy(logits, labels, reduction="sum")
         first = logits.topk(min(5, self.classes), dim=1).indices
-        places = labels * self.classes + first[:, 0]
-        self.sums[:-2] += torch.bincount(places, minlength=self.classes**2).cpu().numpy()
-        self.sums[-2] += int((first == labels[:, None]).any(dim=1).sum())
-        self.sums[-1] += float(loss.double())
+        np.add.at(self.confusion, (labels.cpu().numpy(), first[:, 0].cpu().numpy()), 1)
+        self.images += len(labels)
+        self.among_five += int((first == labels[:, None]).any(dim=1).sum())
+        self.loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
+
+    def add_up(self, total: Callable[[Tensor], Tensor]) -> None:
+        """Replace every sum by ``total`` of it: that over all processes."""
+        import torch
+
+        self.confusion = total(torch.from_numpy(self.confusion)).cpu().numpy()
+        figures = total(torch.tensor([self.images, self.among_five, self.loss], dtype=torch.float64))
+        self.images, self.among_five, self.loss = int(figures[0]), int(figures[1]), float(figures[2])
 
     def judgement(self, seconds: float) -> Judgement:
         """The figures of all that was added.
@@ -161,13 +167,12 @@ class Tally:
         Raises:
             TrainingError: the loss is not finite.
         """
-        confusion = self.sums[:-2].astype(np.int64).reshape(self.classes, self.classes)
-        images = max(int(confusion.sum()), 1)
-        loss = float(self.sums[-1]) / images
+        images = max(self.images, 1)
+        loss = self.loss / images
         if not np.isfinite(loss):
             raise TrainingError(f"the network's loss is {loss} on the images that judge it; its weights are damaged")
-        top1, top5 = 100.0 * float(np.trace(confusion)) / images, 100.0 * float(self.sums[-2]) / images
-        return Judgement(top1, top5, loss, images, confusion, seconds)
+        top1, top5 = 100.0 * int(np.trace(self.confusion)) / images, 100.0 * self.among_five / images
+        return Judgement(top1, top5, loss, self.images, self.confusion, seconds)
 
 
 def _tensors(network: object) -> Iterable[Tensor]:

@@ -183,7 +183,7 @@ class _Training:
 
     def _judged(self) -> EpochRecord:
         counters, steps = self.steps.counters, self.steps
-        judgement = steps.judge(self.progress)
+        judgement = steps.judge()
         return EpochRecord(
             epoch=counters.epoch + 1,
             learning_rate=steps.rate_at(counters.epoch, steps.steps - 1),

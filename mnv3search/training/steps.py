@@ -141,10 +141,8 @@ class Steps:
             counters.seen += images
         self._pending.clear()
 
-    def judge(self, progress: TrainingProgress) -> Judgement:
+    def judge(self) -> Judgement:
         """Judge the averaged weights, or the weights where there is no average; they are then in ``judged``."""
-        import torch
-
         self._level_statistics()
         state = self.network.state_dict() | (self.average.tensors if self.average else {})
         self.judged.load_state_dict(state)
@@ -156,8 +154,7 @@ class Steps:
                 if len(batch):
                     tally.judge(part, batch)
         if self.accelerator.num_processes > 1:
-            sums = torch.from_numpy(tally.sums).to(self._device)
-            tally.sums = self.accelerator.reduce(sums, "sum").cpu().numpy()
+            tally.add_up(lambda own: self.accelerator.reduce(own.to(self._device), "sum"))
         return tally.judgement(time.perf_counter() - began)
 
     def _level_statistics(self) -> None:

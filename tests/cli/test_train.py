@@ -1,0 +1,260 @@
+"""``mnv3search train`` and ``evaluate`` as a user meets them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from image_fakes import make_image_folder, zip_folder
+from safetensors.torch import load_file, save_file
+from training_fakes import TINY, tiny_network
+
+from mnv3search.architecture_json import dump_architecture
+from mnv3search.training.trained import load_trained
+
+Invoke = Callable[..., Any]
+BRIEF = """format: mnv3search.recipe/1
+epochs: 2
+batch_size: 6
+optimizer: adamw
+learning_rate: 0.01
+reference_batch: 6
+augmentation: {flip: true}
+norm_momentum: 0.1
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with data, a network and a recipe."""
+    make_image_folder(tmp_path / "flowers", ["aster", "daisy", "rose"], per_class=8, side=12)
+    (tmp_path / "net.json").write_text(dump_architecture(replace(TINY, classes=1000)))
+    (tmp_path / "brief.yaml").write_text(BRIEF)
+    return tmp_path
+
+
+TRAIN = ("train", "net.json", "--data", "flowers", "--recipe", "brief.yaml")
+
+
+def refused(outcome: Any, *words: str) -> None:
+    assert outcome.code == 2, outcome.err
+    assert outcome.out == ""
+    lines = [line for line in outcome.err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, outcome.err
+    assert "Traceback" not in outcome.err
+    for word in words:
+        assert word in lines[0]
+
+
+def test_from_a_folder_to_a_judged_network(invoke: Invoke, place: Path) -> None:
+    trained = invoke(*TRAIN, "--out", "run", "--epochs", "8")
+    assert trained.code == 0, trained.err
+    for word in ("best epoch", "%", "images/s", "best.safetensors", "evaluate run --data flowers:val", "predict run"):
+        assert word in trained.out
+    names = {path.name for path in (place / "run").iterdir()}
+    assert names == {"manifest.json", "network.json", "best.safetensors", "last.safetensors", "history.csv"}
+    manifest = json.loads((place / "run" / "manifest.json").read_text())
+    assert (manifest["format"], manifest["status"]) == ("mnv3search.training", "finished")
+    assert manifest["environment"]["versions"]["torch"]
+    assert load_trained(place / "run").classes == ("aster", "daisy", "rose")
+    judged = invoke("evaluate", "run", "--data", "flowers/val", "--json")
+    assert judged.code == 0, judged.err
+    found = json.loads(judged.out)
+    assert found["top1"] == pytest.approx(manifest["best"]["val_accuracy"])
+    assert found["images"] == 24
+    assert set(found["class_accuracy"]) == {"aster", "daisy", "rose"}
+    assert sum(map(sum, found["confusion"])) == 24
+
+
+def test_as_json(invoke: Invoke, place: Path) -> None:
+    outcome = invoke(*TRAIN, "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    found = json.loads(outcome.out)
+    assert len(found["history"]) == 2
+    assert found["classes"] == ["aster", "daisy", "rose"]
+    assert Path(found["trained"]).is_file()
+    assert found["folder"].endswith("-train-net")
+
+
+def test_an_archive_and_a_table_of_confusions(invoke: Invoke, place: Path) -> None:
+    zip_folder(place / "flowers", place / "flowers.zip")
+    assert invoke("train", "net.json", "--data", "flowers.zip", "--recipe", "brief.yaml", "--out", "run").code == 0
+    outcome = invoke("evaluate", "run", "--data", "flowers.zip:val")
+    assert outcome.code == 0, outcome.err
+    for word in ("top-1", "top-5", "loss", "images/s", "aster", "recognised"):
+        assert word in outcome.out
+
+
+def test_transfer_with_frozen_features(invoke: Invoke, place: Path) -> None:
+    start = tiny_network(classes=1000).eval()
+    torch.save(start.state_dict(), place / "start.pth")
+    outcome = invoke(
+        "train", "net.json", "--data", "flowers", "--weights", "start.pth", "--freeze", "features", "--epochs", "3",
+        "--out", "run",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert "computed once" in outcome.err
+    found = load_file(place / "run" / "best.safetensors")
+    changed = {name for name, tensor in start.state_dict().items() if not torch.equal(found[name], tensor)}
+    assert changed == {"head.classifier.weight", "head.classifier.bias"}
+    assert found["head.classifier.bias"].shape == (3,)
+
+
+def test_a_trained_network_is_begun_with_and_learnt_from(invoke: Invoke, place: Path) -> None:
+    assert invoke(*TRAIN, "--out", "first").code == 0
+    outcome = invoke(*TRAIN, "--weights", "first", "--teacher", "first", "--learning-rate", "1e-9", "--out", "second")
+    assert outcome.code == 0, outcome.err
+    one, other = (load_file(place / name / "best.safetensors") for name in ("first", "second"))
+    torch.testing.assert_close(one["head.classifier.weight"], other["head.classifier.weight"], rtol=0, atol=1e-6)
+
+
+def test_ctrl_c_leaves_what_resumes_to_the_same_weights(
+    invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mnv3search.cli.progress import ProgressLine
+
+    assert invoke(*TRAIN, "--out", "whole").code == 0
+    advance = ProgressLine.advance
+
+    def interrupting(self: ProgressLine, done: int, detail: str = "", total: int | None = None) -> None:
+        advance(self, done, detail, total)
+        if done == 5 and detail.startswith("epoch"):
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressLine, "advance", interrupting)
+        outcome = invoke(*TRAIN, "--out", "cut")
+    assert outcome.code == 130
+    assert "--resume" in outcome.err
+    assert json.loads((place / "cut" / "manifest.json").read_text())["status"] == "interrupted"
+    resumed = invoke("train", "--resume", "cut")
+    assert resumed.code == 0, resumed.err
+    best = [(place / name / "best.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert best[0] == best[1]
+    manifest = json.loads((place / "cut" / "manifest.json").read_text())
+    assert (manifest["status"], manifest["sessions"]) == ("finished", 2)
+
+
+def test_a_full_disk_is_one_line_and_resumable(invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnv3search.training import loop
+
+    save, calls = loop.save_state, list[int]()
+
+    def full(*given: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+                save(*given)
+        save(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_state", full)
+        refused(invoke(*TRAIN, "--out", "run"), "last.safetensors", "No space left", "intact")
+    assert invoke("train", "--resume", "run").code == 0
+
+
+def test_tensorboard(invoke: Invoke, place: Path) -> None:
+    assert invoke(*TRAIN, "--out", "run", "--tensorboard").code == 0
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(place / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("val/top1")] == [1, 2]
+
+
+def test_tensorboard_that_is_not_installed(invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    refused(invoke(*TRAIN, "--out", "run", "--tensorboard"), "'mnv3search[tensorboard]'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train",), ("NETWORK", "--data")),
+        (("train", "net.json"), ("--data",)),
+        (("train", "net.json", "--data", "nowhere"), ("nowhere",)),
+        (("train", "mobilenet_v9", "--data", "flowers"), ("mobilenet_v9",)),
+        ((*TRAIN[:4], "--recipe", "papper"), ("papper", "paper")),
+        ((*TRAIN[:4], "--recipe", "gone.yaml"), ("gone.yaml",)),
+        ((*TRAIN, "--epochs", "0"), ("epochs", "0")),
+        ((*TRAIN, "--batch-size", "1"), ("batch_size", "1")),
+        ((*TRAIN, "--learning-rate", "-1"), ("learning_rate", "-1")),
+        ((*TRAIN, "--resolution", "0"), ("resolution", "0")),
+        ((*TRAIN, "--freeze", "features"), ("--weights",)),
+        ((*TRAIN, "--freeze", "stem"), ("stem",)),
+        ((*TRAIN, "--weights", "gone.pth"), ("gone.pth",)),
+        ((*TRAIN, "--teacher", "gone"), ("gone",)),
+        ((*TRAIN, "--precision", "fp16"), ("fp16",)),
+        (("train", "--resume", "nowhere"), ("nowhere", "not a training")),
+        (("train", "net.json", "--resume", "nowhere"), ("--resume",)),
+        (("evaluate", "nowhere", "--data", "flowers/val"), ("nowhere",)),
+        (("evaluate", "flowers", "--data", "flowers/val"), ("best.safetensors",)),
+        (("evaluate", "net.json", "--data", "flowers/val"), ("net.json", ".safetensors")),
+    ],
+)
+def test_what_is_asked_wrongly(invoke: Invoke, place: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    if "fp16" in arguments and torch.cuda.is_available():
+        pytest.skip("fp16 is no mistake on this machine")
+    refused(invoke(*arguments), *words)
+
+
+def test_one_class(invoke: Invoke, place: Path) -> None:
+    make_image_folder(place / "one", ["rose"])
+    refused(invoke("train", "net.json", "--data", "one"), "one class", "'rose'")
+
+
+def test_weights_of_another_network(invoke: Invoke, place: Path) -> None:
+    other = tiny_network(blocks=(TINY.blocks[0], replace(TINY.blocks[1], kernel_size=3)))
+    save_file(other.state_dict(), place / "other.safetensors")
+    refused(invoke(*TRAIN, "--weights", "other.safetensors"), "other.safetensors", "depthwise")
+
+
+class Bomb:
+    """Says on unpickling that code was run."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os._exit, (13,))
+
+
+def test_a_pickled_checkpoint(invoke: Invoke, place: Path) -> None:
+    (place / "bomb.pth").write_bytes(pickle.dumps(Bomb()))
+    refused(invoke(*TRAIN, "--weights", "bomb.pth"), "bomb.pth")
+    refused(invoke("evaluate", "bomb.pth", "--data", "flowers/val"), "bomb.pth", ".safetensors")
+
+
+def test_labels_that_differ_from_the_checkpoints(invoke: Invoke, place: Path) -> None:
+    assert invoke(*TRAIN, "--out", "run", "--epochs", "1").code == 0
+    make_image_folder(place / "more", ["aster", "daisy", "rose", "tulip"], per_class=2, side=12)
+    refused(invoke("evaluate", "run", "--data", "more/val"), "'tulip'", "3 classes")
+    make_image_folder(place / "teachers", ["aster", "daisy", "tulip"], per_class=2, side=12)
+    refused(invoke("train", "net.json", "--data", "teachers", "--teacher", "run"), "teacher", "same classes")
+
+
+def test_a_loss_that_is_nan(invoke: Invoke, place: Path) -> None:
+    (place / "brief.yaml").write_text(BRIEF.replace("adamw", "sgd") + "schedule: constant\n")
+    outcome = invoke(*TRAIN, "--learning-rate", "900", "--out", "run", "--epochs", "30")
+    refused(outcome, "last good checkpoint is run/last.safetensors", "lower the learning rate")
+    assert json.loads((place / "run" / "manifest.json").read_text())["status"] == "failed"
+    last = load_file(place / "run" / "last.safetensors")
+    assert all(bool(t.isfinite().all()) for name, t in last.items() if name.startswith("network."))
+
+
+def test_a_folder_that_holds_something_is_left_alone(invoke: Invoke, place: Path) -> None:
+    refused(invoke(*TRAIN, "--out", "flowers"), "flowers", "--out")
+    assert sorted(path.name for path in (place / "flowers").iterdir()) == ["train", "val"]
+
+
+def test_several_processes_need_a_name(invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused(invoke(*TRAIN), "--out")
