@@ -96,7 +96,7 @@ def test_a_pickle_that_could_run_code_is_refused_with_what_to_do(tmp_path: Path,
 def test_a_scripted_module_is_refused_likewise(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch is about to give up its scripts
-        torch.jit.save(torch.jit.script(torch.nn.ReLU()), str(tmp_path / "script.pt"))  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.script(torch.nn.ReLU()), str(tmp_path / "script.pt"))
     with pytest.raises(WeightsError, match=r"script\.pt holds more than tensors \(a TorchScript module\)"):
         load_weights_file(tmp_path / "script.pt")
 
