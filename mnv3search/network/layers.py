@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, Padding, SqueezeExciteSpec
 from mnv3search.network.convolve import convolve
+from mnv3search.network.dropout import drop
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {
@@ -205,6 +206,7 @@ class Head(nn.Module):
             self.hidden_activation = ACTIVATIONS[spec.activation]()
         self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(channels, classes)
+        self.fast_gradients = False
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, C, H, W) to logits (N, classes)."""
@@ -219,5 +221,6 @@ class Head(nn.Module):
             features = self.hidden_norm(features)
         if self.hidden_activation is not None:
             features = self.hidden_activation(features)
-        logits: Tensor = self.classifier(self.dropout(features))
+        features = drop(self.dropout, features) if self.fast_gradients else self.dropout(features)
+        logits: Tensor = self.classifier(features)
         return logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mnv3search.network.build import MobileNetwork
-from mnv3search.network.layers import ConvNormActivation, SqueezeExcite
+from mnv3search.network.layers import ConvNormActivation, Head, SqueezeExcite
 
 
 def prepare_for_training(network: MobileNetwork) -> MobileNetwork:
@@ -17,6 +17,6 @@ def prepare_for_training(network: MobileNetwork) -> MobileNetwork:
     """
     network.to(memory_format=torch.channels_last)
     for module in network.modules():
-        if isinstance(module, (ConvNormActivation, SqueezeExcite)):
+        if isinstance(module, (ConvNormActivation, Head, SqueezeExcite)):
             module.fast_gradients = True
     return network
