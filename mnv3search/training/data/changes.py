@@ -24,6 +24,8 @@ def pad_and_crop(images: NDArray[np.uint8], pad: int, corners: NDArray[np.int64]
         corners: (N, 2): top and left of each window in the padded image, 0 to ``2 * pad``.
     """
     count, height, width, channels = images.shape
+    if count == 0:  # a process that has no part in the last batch
+        return images
     padded = np.zeros((count, height + 2 * pad, (width + 2 * pad) * channels), np.uint8)
     padded[:, pad : pad + height, pad * channels : (pad + width) * channels] = images.reshape(count, height, -1)
     # Rows of pixels as rows of bytes: windows are then copied a row at a time.

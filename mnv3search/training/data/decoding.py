@@ -23,7 +23,7 @@ SUFFIXES = frozenset({
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 80_000_000  # 240 MB decoded; under the count at which Pillow itself begins to warn
 MAX_FILE_BYTES = 256 * 1024 * 1024
-ORIENTATION = 0x0112
+ORIENTATION, IMAGE_WIDTH, IMAGE_HEIGHT = 0x0112, 0x0100, 0x0101  # tags of EXIF and TIFF
 # What Pillow's parsers raise for data that are cut short or damaged.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, struct.error, zlib.error)
 
@@ -54,7 +54,7 @@ class EncodedImage:
         else:
             image = _opened(data, name)
             self._image = image
-            (width, height), self.format, self.mode = image.size, image.format or "", image.mode
+            (width, height), self.format, self.mode = _stored_size(image), image.format or "", image.mode
             orientation = _orientation(image)
         if width * height > MAX_PIXELS:
             raise DataError(_too_large(name, f"{width}×{height} pixels"))
@@ -119,12 +119,21 @@ def _opened(data: bytes, name: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(_too_large(name, "far more pixels")) from None
     except Exception as error:  # a damaged header can raise almost anything in a format's parser
-        reason = "is no image of a known format" if isinstance(error, UnidentifiedImageError) else "is damaged"
-        raise DataError(f"{name} {reason} ({', '.join(FORMATS)}); replace or remove it") from None
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = f"is no image of a known format ({', '.join(FORMATS)})" if unknown else f"is damaged: {error}"
+        raise DataError(f"{name} {reason}; replace or remove it") from None
 
 
 def _too_large(name: str, size: str) -> str:
     return f"{name} has {size}, more than the {MAX_PIXELS // 1_000_000} million that are decoded; scale it down"
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) as stored; Pillow tells those of TIFF files as turned, by version before or after decoding."""
+    if image.format == "TIFF":
+        tags = image.getexif()
+        return int(tags[IMAGE_WIDTH]), int(tags[IMAGE_HEIGHT])
+    return image.size
 
 
 def _orientation(image: Image.Image) -> int:

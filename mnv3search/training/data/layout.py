@@ -70,7 +70,11 @@ def read_layout(names: Iterable[str], where: str) -> Layout:
         files = splits.setdefault(split, {}).setdefault(below[0], [])
         if not is_folder:
             files.append(name)
-    ordered = {split: {label: sorted(classes[label]) for label in sorted(classes)} for split, classes in splits.items()}
+    ordered = {
+        split: {label: sorted(splits[split][label]) for label in sorted(splits[split])}
+        for split in ("train", "val", "test", WHOLE)
+        if split in splits
+    }
     return Layout(ordered, tuple(sorted(ignored)))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.training.data.augmentation import STRONGEST, Augmentation
+from mnv3search.training.data.preprocessing import as_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,7 @@ def changed(images: NDArray[np.uint8], operations: Operations) -> NDArray[np.uin
     """
     import torch
 
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    pixels = as_tensor(images).permute(0, 3, 1, 2)
     if operations.jitter is not None:
         pixels = _jittered(pixels, torch.from_numpy(operations.jitter))
     for chosen, signs in zip(operations.chosen.T, operations.signs.T, strict=True):

@@ -103,7 +103,7 @@ class Preprocessing:
         scale = torch.tensor([1 / (255 * value) for value in self.std]).repeat(width)
         shift = torch.tensor([-mean / std for mean, std in zip(self.mean, self.std, strict=True)]).repeat(width)
         # Whole rows against a repeated row of factors: three channels at a time would leave the vector units idle.
-        rows = torch.from_numpy(np.ascontiguousarray(images).reshape(count * height, width * 3)).to(torch.float32)
+        rows = as_tensor(images).view(count * height, width * 3).to(torch.float32)
         rows.mul_(scale).add_(shift)
         return rows.view(count, height, width, 3).permute(0, 3, 1, 2)
 
@@ -116,13 +116,19 @@ class Preprocessing:
         return self.to_tensor(image[None])[0]
 
 
+def as_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
+    """The same pixels as a contiguous tensor of the same shape; a copy only where the array does not allow another."""
+    import torch
+
+    return torch.from_numpy(np.require(images, requirements=["C", "W"]))
+
+
 def resized(images: NDArray[np.uint8], height: int, width: int, interpolation: str) -> NDArray[np.uint8]:
     """Images of one size, (N, H, W, 3), at another size; antialiased where they shrink."""
-    import torch
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as transforms
 
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    tensor = as_tensor(images).permute(0, 3, 1, 2)
     mode = InterpolationMode(interpolation)
     out: torch.Tensor = transforms.resize(tensor, [height, width], interpolation=mode, antialias=True)
     pixels: NDArray[np.uint8] = out.permute(0, 2, 3, 1).numpy()
