@@ -122,6 +122,18 @@ def score_proposal(
     return replace(found, trained=trained, seconds=time.perf_counter() - began), after
 
 
+def fresh_network(architecture: Architecture, seed: int) -> MobileNetwork:
+    """A network with new weights that follow from ``seed`` alone: where a narrowing is trained from scratch."""
+    import torch
+
+    from mnv3search.network.build import build_network
+    from mnv3search.training.randomness import own_randomness
+
+    with own_randomness():
+        torch.manual_seed(seed)
+        return build_network(architecture)
+
+
 def _seed(*words: int) -> int:
     import numpy as np
 

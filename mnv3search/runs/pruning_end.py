@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mnv3search.layer_search.trained_scoring import fresh_network
 from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.pruning_data import PruningData
 from mnv3search.runs.pruning_folder import PruningFolder
 
 if TYPE_CHECKING:
-    from mnv3search.network.build import MobileNetwork
     from mnv3search.training.trained import TrainedNetwork
 
 
@@ -37,7 +37,7 @@ def end_training(
     folder.finish.mkdir(exist_ok=True)
     scratch = settings.finish == "scratch"
     progress.stage(f"training from scratch by {recipe.name}" if scratch else f"long fine-tune by {recipe.name}")
-    network = _fresh(narrowed, settings.seed) if scratch else plain_copy(narrowed.network)
+    network = fresh_network(narrowed.architecture, settings.seed) if scratch else plain_copy(narrowed.network)
     result = train_network(
         network, data.splits, recipe, preprocessing=narrowed.preprocessing, seed=settings.seed, folder=folder.finish,
         resume=(folder.finish / "last.safetensors").is_file(), progress=progress,
@@ -49,13 +49,3 @@ def end_training(
             progress.note(f"the long fine-tune did not improve on {before:.2f} % of the validation images: left away")
             return narrowed
     return trained
-
-
-def _fresh(narrowed: TrainedNetwork, seed: int) -> MobileNetwork:
-    import torch
-
-    from mnv3search.network.build import build_network
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_network(narrowed.architecture)
