@@ -72,7 +72,12 @@ def test_one_that_is_given_up_stops_there_and_is_not_kept(data: DataSplits, tmp_
 
 def test_nobody_is_asked_after_the_last_epoch(data: DataSplits) -> None:
     asked: list[int] = []
-    answer = Proxy(data, SHORT).evaluate_until(NET, lambda reports: bool(asked.append(len(reports))))
+
+    def go_on(reports: Sequence[Report]) -> bool:
+        asked.append(len(reports))
+        return False
+
+    answer = Proxy(data, SHORT).evaluate_until(NET, go_on)
     assert asked == [1, 2]
     assert not answer.stopped
 

@@ -1,0 +1,121 @@
+"""How well each evaluator orders networks whose accuracy is known: Kendall's τ, beside MAdds alone.
+
+Three sets: 300 networks of Accel-NASBench and 300 of once-for-all, where their rows are at hand (``MNV3SEARCH_DATA``),
+and networks of ``mnv3_small_32`` that were trained on CIFAR-10, where ``--data`` names it (``--train`` trains them: half
+an hour of one core; what is finished is kept, and the next call goes on).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks._evaluators_page import page
+from benchmarks._evaluators_scores import Known, known_networks, scored
+from benchmarks._evaluators_truth import stratified, train_truths
+from benchmarks._results import write_results
+
+Floats = NDArray[np.float64]
+
+MADDS, PARAMETERS, NASWOT, SYNFLOW = (f"zero_cost:{name}" for name in ("madds", "parameters", "naswot", "synflow"))
+SUMS = {"ranks of naswot + MAdds": (NASWOT, MADDS), "ranks of naswot + synflow": (NASWOT, SYNFLOW),
+        "ranks of naswot + synflow + MAdds": (NASWOT, SYNFLOW, MADDS)}  # fmt: skip
+"""Sums of ranks with equal weights, chosen before any truth was looked at: nothing of them is fitted."""
+RESAMPLES = 2_000
+LEVEL = 0.95
+
+
+def kendall(a: Floats, b: Floats) -> float:
+    """Kendall's τ-b of two lists."""
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(a, b).statistic)
+
+
+def compared(scores: Mapping[str, Floats], truth: Floats, seed: int = 0) -> list[dict[str, Any]]:
+    """τ of each evaluator and what it has over MAdds, both with bootstrap intervals over networks (the same draws)."""
+    rng = np.random.default_rng(seed)
+    draws = [rng.integers(0, len(truth), len(truth)) for _ in range(RESAMPLES)]
+    resampled = {name: np.array([kendall(values[d], truth[d]) for d in draws]) for name, values in scores.items()}
+    edges = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+    rows = []
+    for name, values in scores.items():
+        tau, over = kendall(values, truth), resampled[name] - resampled[MADDS]
+        low, high = np.nanquantile(resampled[name], edges)
+        over_low, over_high = np.nanquantile(over, edges)
+        rows.append(
+            {"evaluator": name, "tau": tau, "low": low, "high": high, "over_madds": tau - kendall(scores[MADDS], truth),
+             "over_low": over_low, "over_high": over_high}
+        )  # fmt: skip
+    return rows
+
+
+def with_sums(scores: Mapping[str, Floats]) -> dict[str, Floats]:
+    """The scores and the sums of their ranks."""
+    from scipy.stats import rankdata
+
+    sums = {name: np.sum([rankdata(scores[part]) for part in parts], axis=0) for name, parts in SUMS.items()}
+    return {**scores, **sums}
+
+
+def result_of(known: Known, answers: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Any]:
+    """Everything that is kept of one set of networks."""
+    truth = np.array(known.top1)
+    scores = {name: np.array([score for score, _ in found]) for name, found in answers.items()}
+    rows = compared(with_sums(scores), truth)
+    for row in rows:
+        found = answers.get(row["evaluator"])
+        row["seconds_each"] = None if found is None else float(np.median([seconds for _, seconds in found]))
+    spread = {"networks": len(truth), "top1_least": truth.min(), "top1_most": truth.max(), "top1_std": truth.std()}
+    return {"source": known.source, **spread, "evaluators": rows}
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="CIFAR-10 as a folder or an archive")
+    parser.add_argument("--train", action="store_true", help="train the networks that are the truth on CIFAR-10")
+    parser.add_argument("--trained", type=int, default=12, help="how many of them")
+    parser.add_argument("--images", type=int, default=10_000, help="that each is trained on")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--networks", type=int, default=300, help="rows of each table")
+    parser.add_argument("--out", type=Path, default=Path("runs/evaluators"), help="where it goes on from")
+    parser.add_argument("--keep", action="store_true", help="write results/<date>-evaluators")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train what is missing, ask every evaluator, compare, and keep."""
+    import torch
+
+    args = arguments()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    data = None
+    if args.data:
+        from mnv3search.training.data.open_data import open_data
+
+        data = open_data(str(args.data), scan=False)
+    if args.train:
+        train_truths(stratified(args.trained), args.data, args.images, args.epochs, args.out)
+    results = {
+        known.name: result_of(known, scored(known, args.out, data))
+        for known in known_networks(args.networks, args.out / "truths.jsonl")
+        if known.name != "CIFAR-10" or data is not None
+    }
+    text = page(results)
+    print(text)
+    if args.keep:
+        folder = write_results("evaluators", results, text, seeds=[0])
+        truths = args.out / "truths.jsonl"
+        if truths.exists():
+            (folder / "truths.jsonl").write_text(truths.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
