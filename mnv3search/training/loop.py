@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from mnv3search.architecture_json import to_mapping
 from mnv3search.errors import TrainingError
 from mnv3search.training.data.images import DataSplits, LabelledImages
+from mnv3search.training.devices import process_count
 from mnv3search.training.history import EpochRecord, write_history
 from mnv3search.training.interruption import Interruption
 from mnv3search.training.progress import SilentProgress, TrainingProgress
 from mnv3search.training.randomness import own_randomness
 from mnv3search.training.state import (
     LAST,
+    Counters,
     all_tensors,
     load_state,
     restore_network,
@@ -30,7 +32,7 @@ from mnv3search.training.trained import BEST, TrainedNetwork, load_trained, save
 from mnv3search.training.workload import Freeze, check_data
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from mnv3search.network.build import MobileNetwork
     from mnv3search.training.data.preprocessing import Preprocessing
@@ -98,18 +100,26 @@ def train_network(
     check_data(network, train, val)
     if resume and folder is None:
         raise TrainingError("resume needs the folder of the training to go on with")
-    recipe = replace(recipe, batch_size=min(recipe.batch_size, len(train)))
+    most = min(recipe.batch_size, len(train))
+    recipe = replace(recipe, batch_size=most - most % process_count())
     asked = _asked(network, train, val, recipe, preprocessing, seed, freeze, teacher)
+    state = None
+    if resume and folder is not None:
+        state = load_state(folder / LAST, asked)
+        restore_network(folder / LAST, network, state[1])  # before the features of frozen layers are computed
     with own_randomness(), recipe_settings(network, recipe):
         steps = Steps(
             network, train, val, recipe, preprocessing, seed=seed, freeze=freeze, teacher=teacher, workers=workers,
             progress=progress or SilentProgress(),
         )  # fmt: skip
         training = _Training(steps, folder, asked, (train.classes, preprocessing), progress or SilentProgress())
-        if resume:
-            training.take_up()
-        with Interruption() as interruption:
-            return training.run(interruption, on_epoch)
+        if state is not None:
+            training.take_up(*state)
+        try:
+            with Interruption() as interruption:
+                return training.run(interruption, on_epoch)
+        finally:
+            steps.release()
 
 
 class _Training:
@@ -125,13 +135,12 @@ class _Training:
         self.saved = "no checkpoint was written yet"
         self.saved_at = time.monotonic()
 
-    def take_up(self) -> None:
-        """Go on from the folder's state."""
+    def take_up(self, counters: Counters, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from the folder's state; the network has its weights already."""
         assert self.folder is not None
-        steps, path = self.steps, self.folder / LAST
-        steps.counters, tensors = load_state(path, self.asked)
-        restore_network(path, steps.network, tensors)
-        restore_optimiser(path, steps.optimiser, tensors)
+        steps = self.steps
+        steps.counters = counters
+        restore_optimiser(self.folder / LAST, steps.optimiser, tensors)
         if steps.average is not None:
             steps.average.load(tensors_of(tensors, "average"))
         if steps.counters.scaler is not None and steps.accelerator.scaler is not None:
@@ -152,9 +161,9 @@ class _Training:
             try:
                 self._epoch(interruption, before)
                 record = self._judged()
+                self._keep(record)
             except TrainingError as error:
                 raise TrainingError(f"{error}; {self.saved}; {_REMEDY}") from None
-            self._keep(record)
             if on_epoch is not None:
                 stopped = bool(on_epoch(record))
             self._stop_if(interruption)

@@ -77,6 +77,11 @@ class Steps:
         """Whether this process is the one that writes and prints."""
         return bool(self.accelerator.is_main_process)
 
+    def release(self) -> None:
+        """Give the network its own ``forward`` back, which mixed precision wraps in place."""
+        unwrapped = self.accelerator.unwrap_model(self._module, keep_fp32_wrapper=False)
+        vars(unwrapped).pop("forward", None)  # the class's own is there again
+
     def train_mode(self) -> None:
         """The network as it is trained; frozen features keep the statistics of their norms."""
         self.network.train(not self._frozen)

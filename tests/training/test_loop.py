@@ -194,7 +194,7 @@ def test_cached_features_go_on_bit_for_bit(tmp_path: Path) -> None:
     whole = train(recipe, freeze="features")
     with pytest.raises(KeyboardInterrupt):
         train(recipe, freeze="features", folder=tmp_path, progress=InterruptAt(STEPS + 2))
-    resumed = train(recipe, freeze="features", folder=tmp_path, resume=True)
+    resumed = train(recipe, network=tiny_network(seed=9), freeze="features", folder=tmp_path, resume=True)
     assert same_weights(weights_of(whole.trained.network), weights_of(resumed.trained.network))
 
 
@@ -283,7 +283,9 @@ def test_fp16_needs_a_gpu() -> None:
 
 
 def test_bf16_where_it_is_asked_for() -> None:
-    result = train(replace(RECIPE, precision="bf16", epochs=1, ema_decay=None))
+    network = tiny_network()
+    result = train(replace(RECIPE, precision="bf16", epochs=1, ema_decay=None), network=network)
+    assert "forward" not in vars(network)
     assert {t.dtype for t in weights_of(result.trained.network).values()} == {torch.float32, torch.int64}
 
 
