@@ -17,7 +17,7 @@ from mnv3search.layer_search.trained_workers import Workers, workers_for
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.progress import RunProgress, SilentProgress
 from mnv3search.runs.pruning_aim import MOST_REPAIRS, Latency, PruningAim
-from mnv3search.runs.pruning_data import open_pruning_data
+from mnv3search.runs.pruning_data import PruningData, open_pruning_data
 from mnv3search.runs.pruning_end import end_training
 from mnv3search.runs.pruning_folder import PruningFolder
 from mnv3search.runs.pruning_journal import FolderJournal
@@ -50,9 +50,10 @@ def prune(
     """
     from mnv3search.training.trained import load_trained
 
-    seed = load_trained(Path(settings.run))
+    progress, seed = progress or SilentProgress(), load_trained(Path(settings.run))
+    data = _data(settings, seed, progress)  # before there is a folder, so that bad images leave none
     folder = PruningFolder.create(out, settings, seed)
-    return work_on(folder, progress or SilentProgress(), resumed=False, device=device, workers=workers)
+    return work_on(folder, progress, data, device=device, workers=workers)
 
 
 def resume_pruning(
@@ -75,13 +76,18 @@ def resume_pruning(
     folder = PruningFolder.open(path)
     if data is not None:
         folder.settings = replace(folder.settings, data=data)
-    return work_on(folder, progress or SilentProgress(), resumed=True, device=device, workers=workers)
+    return work_on(folder, progress or SilentProgress(), None, device=device, workers=workers)
 
 
 def work_on(
-    folder: PruningFolder, progress: RunProgress, *, resumed: bool, device: Device | None, workers: int | None
+    folder: PruningFolder,
+    progress: RunProgress,
+    data: PruningData | None,
+    *,
+    device: Device | None,
+    workers: int | None,
 ) -> PruningOutcome:
-    """One session on ``folder``, which no other process may work on meanwhile.
+    """One session on ``folder``, which no other process may work on meanwhile; without ``data`` one that resumes.
 
     Raises:
         RunError: another process holds the folder.
@@ -90,23 +96,21 @@ def work_on(
     with held(folder.path):
         try:
             with folder.closing_notes():
-                if resumed:
+                if data is None:
                     folder.continued()
-                return _stages(folder, progress, device, workers)
+                return _stages(folder, progress, data, device, workers)
         except InfeasibleError:
-            if not resumed:
+            if data is not None:
                 folder.discard()
             raise
 
 
-def _stages(folder: PruningFolder, progress: RunProgress, device: Device | None, workers: int | None) -> PruningOutcome:
+def _stages(
+    folder: PruningFolder, progress: RunProgress, data: PruningData | None, device: Device | None, workers: int | None
+) -> PruningOutcome:
     began = time.monotonic()
     seed = _seed(folder)
-    progress.stage("reading the images")
-    data = open_pruning_data(
-        folder.settings.data, seed.classes, folder.settings.held_out, folder.settings.images,
-        lambda done, total: progress.advance(done, "images", total),
-    )  # fmt: skip
+    data = data or _data(folder.settings, seed, progress)
     aim = PruningAim(folder, seed.architecture, progress, device)
     journal = FolderJournal(folder.path, seed)
     with workers_for(seed, data.learn, data.held, folder.settings.short_term(), workers) as scoring:
@@ -114,6 +118,14 @@ def _stages(folder: PruningFolder, progress: RunProgress, device: Device | None,
     narrowed = journal.network(len(journal.steps()))
     ended = end_training(folder, narrowed, data, progress) if journal.steps() else narrowed
     return conclude(folder, aim, data, walked, (seed, narrowed, ended), progress, time.monotonic() - began)
+
+
+def _data(settings: PruningSettings, seed: TrainedNetwork, progress: RunProgress) -> PruningData:
+    progress.stage("reading the images")
+    return open_pruning_data(
+        settings.data, seed.classes, settings.held_out, settings.images,
+        lambda done, total: progress.advance(done, "images", total),
+    )  # fmt: skip
 
 
 def _seed(folder: PruningFolder) -> TrainedNetwork:

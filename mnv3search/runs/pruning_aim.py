@@ -89,9 +89,16 @@ class PruningAim:
         return first if not self.repairs else self._decisions.fix(_limit(self.repairs + 1), lambda: first)
 
     def repaired_limit_ms(self, price_ms: float, found: Latency) -> float:
-        """A lower limit, for a network of this price that took ``found``."""
-        share = self.target_ms / (found.ms + self.z * (found.error_ms or 0.0))
-        return self._decisions.fix(_limit(self.repairs + 2), lambda: price_ms * min(share, 1 - 1e-6))
+        """A lower limit, for a network of this price that took ``found``.
+
+        What a millisecond of price saves of the whole is read from the seed and this network; it is halved at most.
+        """
+        over_ms = found.ms + self.z * (found.error_ms or 0.0) - self.target_ms
+        saved = (self.seed_ms * self.tied - found.ms) / max(self.seed_ms - price_ms, 1e-9)
+        wanted = price_ms - over_ms / saved if saved > 0 else price_ms / 2
+        return self._decisions.fix(
+            _limit(self.repairs + 2), lambda: min(max(wanted, price_ms / 2), price_ms * (1 - 1e-6))
+        )
 
     def latencies(self, networks: Sequence[Architecture], beside: Sequence[Architecture] = ()) -> list[Latency]:
         """Each timed whole with ``beside`` in one session, or priced where the device cannot be timed."""

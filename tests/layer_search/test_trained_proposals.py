@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost.counts import count
@@ -64,7 +67,7 @@ def test_the_order_in_which_scores_come_does_not_matter(order: list[int], drawn:
 
 def test_a_plan_holds_the_widest_narrowing_of_each_place_that_saves_enough() -> None:
     class Madds:
-        def latency_ms(self, architectures: list[Architecture]) -> np.ndarray:  # type: ignore[type-arg]
+        def latency_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
             return np.array([count(a).madds / 1e4 for a in architectures])
 
     now = float(Madds().latency_ms([NETWORK])[0])

@@ -1,0 +1,118 @@
+"""``mnv3search netadapt RUN --data``: from a trained network to a pruned one, and what is said where it cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from image_fakes import make_image_folder
+from trained_fakes import SIDE, fake_trained
+
+from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.training.trained import load_trained, save_trained
+
+Invoke = Callable[..., Any]
+NETWORK = Architecture(
+    StemSpec(8), (BlockSpec(3, 32, 8), BlockSpec(3, 64, 16, 2)), HeadSpec(24), resolution=SIDE, classes=3
+)
+# on a roofline latency is multiply-adds alone, and its error wide: 0.5 aims at the figure itself
+HOW = ("--device", "roofline:0.001,1000", "--confidence", "0.5", "--step", "0.1", "--workers", "1", "--held-out", "0.3")
+SHORT = ("--steps", "1", "--batch-size", "4")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A folder with images and a trained network."""
+    make_image_folder(tmp_path / "images", per_class=10, side=SIDE)
+    (tmp_path / "run").mkdir()
+    save_trained(tmp_path / "run" / "best.safetensors", fake_trained(NETWORK))
+    return tmp_path
+
+
+def test_it_prunes_a_run_that_other_commands_then_take(invoke: Invoke, here: Path) -> None:
+    asked = ("netadapt", "run", "--data", "images", "--target-latency", "0.8x", *HOW, *SHORT, "--epochs", "1")
+    outcome = invoke(*asked, "--out", "p", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads(outcome.out)
+    assert found["target"]["met"] is True
+    assert found["after"]["latency_ms"] <= 0.8 * found["before"]["latency_ms"] + 1e-9
+    assert found["judged_by"] == "validation images"
+    assert load_trained(here / "p").facts["pruned_from"] == "run"
+    again = invoke("netadapt", "--resume", "p", "--workers", "1")
+    assert again.code == 0
+    assert "within the target" in again.out
+    assert "top-1 is known to" in again.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "--target-latency", "0.8x"), "pruning it needs the images, --data DIR"),
+        (("mobilenet_v3_small", "--data", "images", "--target-latency", "0.8x"), "is no trained network"),
+        (("--data", "images", "--target-latency", "0.8x"), "give a RUN"),
+        (("run", "--data", "images"), "--target-latency"),
+        (
+            ("run", "--data", "images", "--target-latency", "0.8x", "--evaluator", "prior"),
+            "--evaluator is for a NETWORK",
+        ),
+        (("mobilenet_v3_small", "--target-latency", "0.8x", "--steps", "3"), "--steps is for a trained RUN"),
+        (("run", "--data", "nowhere", "--target-latency", "0.8x", *HOW), "nowhere"),
+        (("run", "--data", "images", "--target-latency", "fast", *HOW), "not a number"),
+        (("run", "--data", "images", "--target-latency", "0.8x", *HOW, "--recipe", "papr"), "did you mean paper"),
+        (("run", "--data", "images", "--target-latency", "0.8x", "--device", "pixel9"), "pixel"),
+        (("images", "--data", "images", "--target-latency", "0.8x", *HOW), "holds no best.safetensors"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(invoke: Invoke, here: Path, arguments: tuple[str, ...], said: str) -> None:
+    outcome = invoke("netadapt", *arguments)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert outcome.err.count("\n") <= 2
+    assert not (here / "runs").exists() or not any((here / "runs").iterdir()), "nothing is left behind"
+
+
+def test_an_infeasible_target_gives_the_bounds_as_json(invoke: Invoke, here: Path) -> None:
+    outcome = invoke("netadapt", "run", "--data", "images", "--target-latency", "0.01x", *HOW, "--out", "p", "--json")
+    assert outcome.code == 2
+    bounds = json.loads(outcome.out)
+    assert bounds["feasible"] is False
+    assert 0 < bounds["fastest_ms"] < bounds["slowest_ms"]
+    assert not (here / "p").exists()
+
+
+def test_resume_takes_nothing_that_is_settled(invoke: Invoke, here: Path) -> None:
+    asked = ("netadapt", "run", "--data", "images", "--target-latency", "0.9x", *HOW, *SHORT, "--finish", "none")
+    assert invoke(*asked, "--out", "p").code == 0
+    outcome = invoke("netadapt", "--resume", "p", "--steps", "5")
+    assert outcome.code == 2
+    assert "--steps is settled in the folder" in outcome.err
+
+
+@pytest.mark.slow
+def test_ctrl_c_exits_with_130_and_can_be_resumed(invoke: Invoke, here: Path) -> None:
+    asked = ["netadapt", "run", "--data", "images", "--target-latency", "0.7x", *HOW, "--steps", "40"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mnv3search", *asked, "--batch-size", "8", "--finish", "none", "--out", "p"],
+        cwd=here, env=environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    log, until = here / "p" / "proposals.jsonl", time.monotonic() + 120
+    while not (log.exists() and '"score"' in log.read_text()):
+        assert process.poll() is None, "it ended before it could be interrupted"
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "--resume DIR" in err
+    scored = log.read_text().count('"score"')
+    assert invoke("netadapt", "--resume", "p", "--workers", "1", "--json").code == 0
+    assert log.read_text().count('"score"') > scored

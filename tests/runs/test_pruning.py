@@ -1,0 +1,234 @@
+"""A pruning from its folder's view: files, targets held by whole times, resuming, and what stops it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from image_fakes import make_image_folder
+from numpy.typing import NDArray
+from trained_fakes import SIDE, fake_trained
+from training_fakes import same_weights, weights_of
+
+from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.cost.counts import count
+from mnv3search.errors import DataError, InfeasibleError, RunError, TargetError
+from mnv3search.latency.model import LatencyKind, Progress
+from mnv3search.runs.progress import SilentProgress
+from mnv3search.runs.pruning import prune, resume_pruning
+from mnv3search.runs.pruning_folder import PruningFolder
+from mnv3search.runs.pruning_journal import FolderJournal
+from mnv3search.runs.pruning_settings import PruningSettings
+from mnv3search.training.trained import load_trained, save_trained
+
+ARCHITECTURE = Architecture(
+    StemSpec(8),
+    (BlockSpec(3, 32, 8), BlockSpec(3, 64, 16, 2, "hard_swish", SqueezeExciteSpec(16))),
+    HeadSpec(24),
+    resolution=SIDE,
+    classes=3,
+)
+
+
+@dataclass(frozen=True)
+class Timed:
+    latency_ms: float
+    error_ms: float = 0.001
+
+
+class Estimated:
+    """One millisecond for each ten thousand multiply-adds."""
+
+    name = "toy"
+    kind: LatencyKind = "estimated"
+
+    def latency_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        return np.array([count(a).madds / 1e4 for a in architectures])
+
+    def latency_error_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        return np.zeros(len(architectures))
+
+
+class Host(Estimated):
+    """The same, but whole networks take 20 % more, and narrower ones relatively ``worse``."""
+
+    kind: LatencyKind = "table"
+
+    def __init__(self, worse: float = 0.0) -> None:
+        self.worse, self.seed_ms, self.timed = worse, float(self.latency_ms([ARCHITECTURE])[0]), 0
+
+    def measure(self, architectures: Sequence[Architecture], progress: Progress | None = None) -> list[Timed]:
+        self.timed += 1
+        priced = self.latency_ms(architectures)
+        return [Timed(1.2 * ms + self.worse * (self.seed_ms - ms)) for ms in priced.tolist()]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> PruningSettings:
+    data = make_image_folder(tmp_path / "images", per_class=10, side=SIDE, split=("train", "val", "test"))
+    save_trained(tmp_path / "seed.safetensors", fake_trained(ARCHITECTURE))
+    return PruningSettings(
+        run=str(tmp_path / "seed.safetensors"), data=str(data), target="0.8x", device="toy", step_fraction=0.15,
+        short_steps=1, short_batch=4, held_out=0.3, epochs=1,
+    )  # fmt: skip
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+class StopAt(SilentProgress):
+    """Ctrl-C after so many proposals."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
+        if "proposals" in detail:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+def test_a_pruning_leaves_a_run_and_says_what_it_found(settings: PruningSettings, tmp_path: Path) -> None:
+    outcome = prune(settings, tmp_path / "p", device=Estimated(), workers=1)
+    target_ms = 0.8 * float(Estimated().latency_ms([ARCHITECTURE])[0])
+    assert outcome.met
+    assert outcome.target_ms == pytest.approx(target_ms)
+    result = load_trained(tmp_path / "p")
+    assert outcome.after.latency.ms == pytest.approx(float(Estimated().latency_ms([result.architecture])[0]))
+    assert outcome.after.latency.ms <= target_ms
+    assert result.facts["test_accuracy"] == outcome.after.top1
+    table = rows(tmp_path / "p" / "steps.csv")
+    assert [int(row["number"]) for row in table] == list(range(1, len(table) + 1))
+    assert all(float(row["top1_std"]) > 0 and int(row["trained_images"]) == 4 * int(row["proposals"]) for row in table)
+    last = load_trained(tmp_path / "p" / table[-1]["weights"])
+    assert last.architecture == result.architecture
+    assert not same_weights(weights_of(last.network), weights_of(result.network)), "a long fine-tune followed"
+    told = json.loads((tmp_path / "p" / "result.json").read_text())
+    assert (told["steps"], told["target"]["met"], told["judged_by"]) == (len(table), True, "test images")
+    assert told["before"]["madds"] == count(ARCHITECTURE).madds > told["after"]["madds"]
+    manifest = json.loads((tmp_path / "p" / "manifest.json").read_text())
+    assert (manifest["status"], manifest["format"]) == ("finished", "mnv3search.pruning")
+    for picture in ("netadapt.png", "netadapt.svg"):
+        assert (tmp_path / "p" / picture).stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("after", [1, 5])
+def test_interrupted_anywhere_it_ends_the_same(settings: PruningSettings, tmp_path: Path, after: int) -> None:
+    settings = replace(settings, finish="none")
+    prune(settings, tmp_path / "whole", device=Estimated(), workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        prune(settings, tmp_path / "cut", device=Estimated(), workers=1, progress=StopAt(after))
+    assert json.loads((tmp_path / "cut" / "manifest.json").read_text())["status"] == "interrupted"
+    log = tmp_path / "cut" / "proposals.jsonl"
+    log.write_bytes(log.read_bytes() + b'{"step": 1, "propo')  # as a kill leaves it
+    (tmp_path / "cut" / "steps" / "best.safetensors").unlink()  # lost: it is made again
+    outcome = resume_pruning(tmp_path / "cut", device=Estimated(), workers=1)
+    assert outcome.folder.manifest["sessions"] == 2
+    one, other = load_trained(tmp_path / "whole"), load_trained(tmp_path / "cut")
+    assert same_weights(weights_of(one.network), weights_of(other.network))
+    steps = [(r["change"], r["top1"], r["loss"]) for r in rows(tmp_path / "whole" / "steps.csv")]
+    assert steps == [(r["change"], r["top1"], r["loss"]) for r in rows(tmp_path / "cut" / "steps.csv")]
+
+
+def test_the_target_is_held_by_whole_times_and_missed_prices_are_repaired(
+    settings: PruningSettings, tmp_path: Path
+) -> None:
+    settings = replace(settings, finish="none")
+    even = prune(settings, tmp_path / "even", device=Host(), workers=1)
+    assert (even.met, even.walked.repairs) == (True, 0), "a constant factor is tied to the seed's whole time"
+    assert even.target_ms == pytest.approx(0.8 * 1.2 * Host().seed_ms)
+    worse = prune(settings, tmp_path / "worse", device=Host(worse=0.45), workers=1)
+    assert worse.walked.repairs > 0
+    assert worse.met
+    assert worse.after.latency.measured
+    assert worse.after.latency.ms <= worse.target_ms
+    again = resume_pruning(tmp_path / "worse", device=Host(worse=0.45), workers=1)
+    assert (again.walked.repairs, again.after.latency) == (worse.walked.repairs, worse.after.latency)
+
+
+def test_networks_beside_it_are_judged_by_the_same_images(settings: PruningSettings, tmp_path: Path) -> None:
+    narrower = replace(
+        ARCHITECTURE, blocks=(ARCHITECTURE.blocks[0], replace(ARCHITECTURE.blocks[1], expanded_channels=32))
+    )
+    save_trained(tmp_path / "narrower.safetensors", fake_trained(narrower))
+    settings = replace(settings, finish="none", beside=(str(tmp_path / "narrower.safetensors"),))
+    outcome = prune(settings, tmp_path / "p", device=Estimated(), workers=1)
+    assert [figures.name for figures in outcome.beside] == ["narrower"]
+    assert outcome.beside[0].madds == count(narrower).madds
+
+
+def test_an_impossible_target_leaves_no_folder_and_names_the_bounds(settings: PruningSettings, tmp_path: Path) -> None:
+    with pytest.raises(InfeasibleError) as caught:
+        prune(replace(settings, target="0.01x"), tmp_path / "p", device=Estimated(), workers=1)
+    assert caught.value.fastest_ms < caught.value.slowest_ms
+    assert not (tmp_path / "p").exists()
+
+
+def test_images_of_other_classes_are_refused(settings: PruningSettings, tmp_path: Path) -> None:
+    other = make_image_folder(tmp_path / "other", ["cat", "dog", "owl"], per_class=4, side=SIDE)
+    with pytest.raises(DataError, match="cat, dog, owl, but the network was trained on class_0"):
+        prune(replace(settings, data=str(other)), tmp_path / "p", device=Estimated(), workers=1)
+
+
+def test_a_target_that_is_met_keeps_the_network(settings: PruningSettings, tmp_path: Path) -> None:
+    outcome = prune(replace(settings, target="2x"), tmp_path / "p", device=Estimated(), workers=1)
+    assert outcome.met
+    assert "already meets" in outcome.notes[0]
+    assert same_weights(
+        weights_of(load_trained(tmp_path / "p").network), weights_of(load_trained(Path(settings.run)).network)
+    )
+
+
+def test_a_damaged_folder_is_named_by_file_and_line(settings: PruningSettings, tmp_path: Path) -> None:
+    prune(replace(settings, finish="none"), tmp_path / "p", device=Estimated(), workers=1)
+    log = tmp_path / "p" / "proposals.jsonl"
+    lines = log.read_text().splitlines()
+    log.write_text("\n".join([lines[0], '{"step": 1, "proposal": 0, "score": {"top1": 300}}', *lines[2:]]) + "\n")
+    with pytest.raises(RunError, match=r"proposals\.jsonl:2: a damaged line"):
+        FolderJournal(tmp_path / "p", load_trained(Path(settings.run)))
+    (tmp_path / "p" / "manifest.json").write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        resume_pruning(tmp_path / "p")
+    assert not PruningFolder.is_one(tmp_path / "p")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"held_out": 1.0}, RunError, "above 0 and below 1"),
+        ({"images": 0}, RunError, "at least one"),
+        ({"epochs": 0}, RunError, "from 1"),
+        ({"finish": "short"}, RunError, "long, scratch, none"),
+        ({"target": "fast"}, TargetError, "not a number"),
+        ({"confidence": 1.0}, TargetError, "below 1"),
+    ],
+)
+def test_settings_out_of_range_are_named(change: dict[str, Any], error: type[Exception], said: str) -> None:
+    values: dict[str, Any] = {"run": "r", "data": "d", "target": "0.5x", "device": "host", **change}
+    with pytest.raises(error, match=said):
+        PruningSettings(**values)
+
+
+def test_settings_come_back_from_a_manifest_and_damage_is_named() -> None:
+    settings = PruningSettings("r", "d", "0.5x", "host", images=10, beside=("a", "b"))
+    kept = json.loads(json.dumps(settings.to_mapping()))
+    assert PruningSettings.from_mapping(kept, "m") == settings
+    wrong: list[object] = [
+        {**kept, "epochs": "3"},
+        {**kept, "shell": "x"},
+        {**kept, "held_out": True},
+        [],
+        {"run": "r"},
+    ]
+    for damaged in wrong:
+        with pytest.raises(RunError, match="m: "):
+            PruningSettings.from_mapping(damaged, "m")
