@@ -56,7 +56,7 @@ def known_networks(networks: int, truths: Path, seed: int = 0) -> list[Known]:
 def evaluators_for(known: Known) -> list[str]:
     """Texts of the evaluators that can be asked about these networks."""
     scores = [f"zero_cost:{score}" for score in SCORES]
-    return [*scores, *SHORT] if known.name == "CIFAR-10" else [*scores, "prior"]
+    return [*scores, "prior", *(SHORT if known.name == "CIFAR-10" else ())]
 
 
 def scored(known: Known, out: Path, data: DataSplits | None) -> dict[str, list[tuple[float, float]]]:

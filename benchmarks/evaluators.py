@@ -1,7 +1,7 @@
 """How well each evaluator orders networks whose accuracy is known: Kendall's τ, beside MAdds alone.
 
 Three sets: 300 networks of Accel-NASBench and 300 of once-for-all, where their rows are at hand (``MNV3SEARCH_DATA``),
-and networks of ``mnv3_small_32`` that were trained on CIFAR-10, where ``--data`` names it (``--train`` trains them: half
+and networks of ``mnv3_small_32`` trained on CIFAR-10, where ``--data`` names it (``--train`` trains them: half
 an hour of one core; what is finished is kept, and the next call goes on).
 """
 
@@ -22,10 +22,15 @@ from benchmarks._results import write_results
 
 Floats = NDArray[np.float64]
 
-MADDS, PARAMETERS, NASWOT, SYNFLOW = (f"zero_cost:{name}" for name in ("madds", "parameters", "naswot", "synflow"))
-SUMS = {"ranks of naswot + MAdds": (NASWOT, MADDS), "ranks of naswot + synflow": (NASWOT, SYNFLOW),
-        "ranks of naswot + synflow + MAdds": (NASWOT, SYNFLOW, MADDS)}  # fmt: skip
-"""Sums of ranks with equal weights, chosen before any truth was looked at: nothing of them is fitted."""
+MADDS, NASWOT, ZEN, SYNFLOW = (f"zero_cost:{name}" for name in ("madds", "naswot", "zen", "synflow"))
+SUMS = {
+    "ranks of naswot + MAdds": (NASWOT, MADDS),
+    "ranks of naswot + synflow": (NASWOT, SYNFLOW),
+    "ranks of naswot + synflow + MAdds": (NASWOT, SYNFLOW, MADDS),
+    "ranks of zen + synflow": (ZEN, SYNFLOW),
+}
+"""Sums of ranks with equal weights. The first three were chosen before any truth was looked at, the last one after
+Accel-NASBench and before the other sets."""
 RESAMPLES = 2_000
 LEVEL = 0.95
 
