@@ -107,6 +107,7 @@ class TrainingFolder:
         settings: TrainingSettings,
         architecture: Architecture,
         environment: Mapping[str, object],
+        images: Mapping[str, int],
     ) -> Self:
         """A new folder: ``path``, or ``runs/<date>-train-<network>`` with a number where that is taken.
 
@@ -124,8 +125,8 @@ class TrainingFolder:
             raise RunError(f"cannot make the folder {path}: {error.strerror}") from None
         manifest = {
             "format": FORMAT, "version": VERSION, "status": "running", "settings": settings.to_mapping(),
-            "command": ["mnv3search", *sys.argv[1:]], "environment": dict(environment), "started": _now(),
-            "seconds": 0.0, "sessions": 1,
+            "command": ["mnv3search", *sys.argv[1:]], "environment": dict(environment),
+            "images": dict(images), "started": _now(), "seconds": 0.0, "sessions": 1,
         }  # fmt: skip
         folder = cls(path, settings, manifest)
         write_text(path / "network.json", dump_architecture(architecture))

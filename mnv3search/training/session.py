@@ -95,11 +95,21 @@ def begin(
         request.network, request.data, recipe.to_mapping(), recipe.name, preprocessing.to_mapping(), request.seed,
         request.weights, request.freeze, request.teacher, request.tensorboard,
     )  # fmt: skip
-    folder = TrainingFolder.create(out, settings, architecture, environment) if is_main_process() else None
+    folder = _folder(out, settings, architecture, environment, data)
     wait_for_everyone()
     path = folder.path if folder is not None else out
     assert path is not None
     return TrainingSession(path, settings, folder, network, data, teacher, _threads(request.workers), resume=False)
+
+
+def _folder(
+    out: Path | None, settings: TrainingSettings, architecture: Architecture, environment: Mapping[str, object],
+    data: DataSplits,
+) -> TrainingFolder | None:  # fmt: skip
+    """The folder, made by the first process."""
+    if not is_main_process():
+        return None
+    return TrainingFolder.create(out, settings, architecture, environment, images=_counts(data))
 
 
 def take_up(path: Path, progress: TrainingProgress, workers: int | None = None) -> TrainingSession:
@@ -205,7 +215,17 @@ def _initial(request: TrainingRequest) -> Path | TrainedNetwork | None:
 
 def _opened(where: str, progress: TrainingProgress) -> DataSplits:
     progress.stage(f"looking at the images of {where}")
-    return open_data(where, progress=lambda done, total: progress.advance(done, "images", total))
+    data = open_data(where, progress=lambda done, total: progress.advance(done, "images", total))
+    for line in data.report.lines() if data.report else ():
+        progress.note(line)
+    counts = _counts(data)
+    progress.note(f"{counts['train']:,} to learn from, {counts['val']:,} to choose by, {counts['classes']} classes")
+    return data
+
+
+def _counts(data: DataSplits) -> dict[str, int]:
+    test = len(data.test) if data.test is not None else 0
+    return {"train": len(data.train), "val": len(data.val), "test": test, "classes": len(data.train.classes)}
 
 
 def _preprocessing(

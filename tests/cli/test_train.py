@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import pickle
@@ -65,6 +66,8 @@ def test_from_a_folder_to_a_judged_network(invoke: Invoke, place: Path) -> None:
     manifest = json.loads((place / "run" / "manifest.json").read_text())
     assert (manifest["format"], manifest["status"]) == ("mnv3search.training", "finished")
     assert manifest["environment"]["versions"]["torch"]
+    assert manifest["images"] == {"train": 24, "val": 24, "test": 0, "classes": 3}
+    assert "24 to learn from" in trained.err
     assert load_trained(place / "run").classes == ("aster", "daisy", "rose")
     judged = invoke("evaluate", "run", "--data", "flowers/val", "--json")
     assert judged.code == 0, judged.err
@@ -147,8 +150,9 @@ def test_ctrl_c_leaves_what_resumes_to_the_same_weights(
 
 def test_a_full_disk_is_one_line_and_resumable(invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mnv3search.training import loop
+    from mnv3search.training.state import save_state as save
 
-    save, calls = loop.save_state, list[int]()
+    calls = list[int]()
 
     def full(*given: Any) -> None:
         calls.append(1)
@@ -166,9 +170,8 @@ def test_a_full_disk_is_one_line_and_resumable(invoke: Invoke, place: Path, monk
 
 def test_tensorboard(invoke: Invoke, place: Path) -> None:
     assert invoke(*TRAIN, "--out", "run", "--tensorboard").code == 0
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(place / "run" / "tensorboard"))
+    reading = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+    events = reading.EventAccumulator(str(place / "run" / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("val/top1")] == [1, 2]
 

@@ -18,7 +18,7 @@ SETTINGS = TrainingSettings(
 
 
 def make(path: Path) -> TrainingFolder:
-    return TrainingFolder.create(path, SETTINGS, TINY, {"cores": 2})
+    return TrainingFolder.create(path, SETTINGS, TINY, {"cores": 2}, {"train": 8})
 
 
 def test_it_is_opened_as_it_was_made(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_it_is_opened_as_it_was_made(tmp_path: Path) -> None:
 
 def test_default_names_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    paths = [TrainingFolder.create(None, SETTINGS, TINY, {}).path for _ in range(2)]
+    paths = [TrainingFolder.create(None, SETTINGS, TINY, {}, {}).path for _ in range(2)]
     assert paths[0].name.endswith("-train-mobilenet_v2@0.5")
     assert paths[1].name == f"{paths[0].name}-2"
 
