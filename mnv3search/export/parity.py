@@ -2,10 +2,10 @@
 
 The network's own logits, in fp32, are the truth. A model in fp32 may differ by 1e-3 of their root mean square (rounding
 comes to 1e-5) and must say the same class wherever the network's two best logits are further apart than twice that. A
-model in int8 rounds to 256 steps: all its logits together may differ by a quarter of that root mean square (networks
-that keep their accuracy come to a twentieth, an unrelated output to 1.4) and, where the images have labels, it may lose
-5 points of accuracy and what chance explains. These bounds stop a file that is broken; the figures are for the user to
-judge.
+model in int8 rounds to 256 steps: all its logits together may differ by half of that root mean square (MobileNetV3
+at 32×32 comes to 0.05, MobileNetV2 with ImageNet weights on images of another kind to 0.4, an unrelated output to 1.4)
+and, where the images have labels, it may lose 5 points of accuracy and what chance explains. These bounds stop a file
+that is broken; the figures are for the user to judge.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
 
 MAX_FP32_DIFFERENCE = 1e-3
-MAX_INT8_DIFFERENCE = 0.25
+MAX_INT8_DIFFERENCE = 0.5
 MAX_INT8_LOSS = 5.0
 SURE = 3.0  # standard errors of the lost accuracy that chance is given
 RULES = {

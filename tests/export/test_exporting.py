@@ -159,7 +159,7 @@ def test_the_rules_by_hand() -> None:
     for refused in (
         Parity("fp32", "x", 10, 2e-3, 1e-4, 100.0),
         Parity("fp32", "x", 10, 1e-5, 1e-6, 90.0),
-        Parity("int8", "x", 400, 3.0, 0.3, 90.0),
+        Parity("int8", "x", 400, 3.0, 0.6, 90.0),
         Parity("int8", "x", 400, 0.5, 0.2, 90.0, 80.0, 70.0, 0.5),
     ):
         with pytest.raises(ExportError, match="no file was written"):
