@@ -4,8 +4,8 @@ Recipes are YAML files; ``recipe_schema.json`` lists every field with its range.
 
 - ``paper``: from scratch on ImageNet, as the MobileNetV3 paper (its sources stand in the file);
 - ``finetune``: all of a network that has weights, on other images;
-- ``transfer``: a new classifier on frozen features;
-- ``small_32``: from scratch on 32×32 images, fast on a CPU, tuned on CIFAR-10 (``results/``).
+- ``transfer``: a new classifier on frozen features, which are computed once;
+- ``small_32``: from scratch on 32×32 images, fast on a CPU; ``benchmarks/recipe.py`` compares it with others.
 """
 
 from __future__ import annotations
