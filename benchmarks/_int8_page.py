@@ -8,9 +8,9 @@ from typing import Any
 Records = Mapping[str, Mapping[str, Any]]
 
 WHY_NOT_FASTER = (
-    "Why 8 bits gain nothing here: by onnxruntime's profile (300 calls, on a busy machine, so shares alone) the 29 "
+    "Why 8 bits gain nothing here: by onnxruntime's profile (300 calls, on a busy machine, so shares alone) 29 "
     "QuantizeLinear and 29 DequantizeLinear around the h-swishes and gates, which have no 8-bit kernel, take 26 % of "
-    "an int8 call, and the h-swishes, which fp32 computes within their convolutions, 12 %; the 52 convolutions, on maps "
+    "an int8 call, and the h-swishes, which fp32 computes within their convolutions, 12 %; 52 convolutions, on maps "
     "of 32×32 and smaller, take as long as in fp32. Networks that are larger and have ReLU6 gain: `mnv3search export "
     "--int8` prints the ratio for the network at hand, 0.568 (0.547 to 0.589) for MobileNetV2 at 96×96 on this machine."
 )
