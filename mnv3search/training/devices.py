@@ -39,7 +39,15 @@ def accelerator(precision: Precision = "fp32") -> Any:
     AcceleratorState._reset_state(reset_partial_state=False)
     # Running statistics are averaged once an epoch, not sent at each step.
     wrapping = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(mixed_precision=_MIXED[precision], kwargs_handlers=[wrapping])
+    # Without a device of their own accelerate joins processes only where it is told to stay on the CPU.
+    on_cpus = process_count() > 1 and not (cuda or torch.xpu.is_available())
+    made = Accelerator(cpu=on_cpus, mixed_precision=_MIXED[precision], kwargs_handlers=[wrapping])
+    if made.num_processes != process_count():
+        raise TrainingError(
+            f"{process_count()} processes were launched, but accelerate joined {made.num_processes}; start them with "
+            "torchrun or accelerate launch"
+        )
+    return made
 
 
 def is_main_process() -> bool:
