@@ -42,7 +42,7 @@ class Budget:
     base_epochs: int = 6
     long_epochs: int = 1
     long_rate: float = 0.01
-    step_fraction: float = 0.03
+    step_fraction: float = 0.015
     short_steps: int = 12
     short_batch: int = 32
     short_rate: float = 0.005
