@@ -59,7 +59,10 @@ def train_truths(
     train, preprocessing = stable_subset(splits.train, images), Preprocessing(architectures[0].resolution)
     val = stable_subset(splits.val, min(1000, len(splits.val)))
     recipe = load_recipe(RECIPE).for_epochs(epochs)
-    done = {row["architecture"] for row in read_truths(out / "truths.jsonl")}
+    before = read_truths(out / "truths.jsonl")
+    if any((row["images"], row["epochs"], row["seed"]) != (images, epochs, seed) for row in before):
+        raise SystemExit(f"{out} holds trainings of other images, epochs or seed; give another --out")
+    done = {row["architecture"] for row in before}
     for number, architecture in enumerate(architectures):
         if architecture in done:
             continue

@@ -20,7 +20,7 @@ from mnv3search.accuracy.evaluator import Evaluation, Report
 from mnv3search.accuracy.options import WholeNumber, parse_numbers
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import to_mapping
-from mnv3search.errors import EvaluatorError
+from mnv3search.errors import EvaluatorError, TrainingError
 from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.splits import stable_subset
 
@@ -99,21 +99,29 @@ class Proxy:
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """The accuracy of each after its short training; ``top1_std`` as :func:`spread` says.
 
+        A network whose loss does not stay finite has the accuracy of chance.
+
         Raises:
             DataError: images that this network cannot learn from, such as other classes.
-            TrainingError: a training whose loss is not finite.
             KeyboardInterrupt: Ctrl-C; networks that were finished are kept.
         """
         return [self.evaluate_until(architecture, lambda _: False) for architecture in architectures]
 
     def evaluate_until(self, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]) -> Evaluation:
-        """As :meth:`evaluate`, of one network; ``give_up`` may end the training of the first seed after any epoch."""
+        """As :meth:`evaluate`, of one network; ``give_up`` may end the training of the first seed after any epoch.
+
+        One whose loss does not stay finite is given up as well.
+        """
         scored: list[float] = []
         reports: tuple[Report, ...] = ()
         for seed in range(self.options.seed, self.options.seed + self.options.seeds):
             found = self._kept(architecture, seed)
             if found is None:
-                result = self._trained(architecture, seed, None if scored else give_up)
+                try:
+                    result = self._trained(architecture, seed, None if scored else give_up)
+                except TrainingError:  # the recipe is a shipped one: only a loss that is not finite is left
+                    chance = 100.0 / len(self._train.classes)
+                    return Evaluation(chance, spread([chance], len(self._val)), stopped=True)
                 found = tuple((record.epoch, record.val_top1) for record in result.history)
                 if result.stopped:
                     return Evaluation(found[-1][1], spread([found[-1][1]], len(self._val)), found, stopped=True)

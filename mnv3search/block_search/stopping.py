@@ -81,10 +81,11 @@ class Pruned:
         """Remember the values of a training by epoch; one that was not followed here is followed now."""
         from optuna.trial import TrialState
 
+        running, self._running = self._running, None
         if not outcome.reports:
             return
         with quiet_optuna():
-            running, self._running = self._running or self._followed(outcome), None
+            running = running or self._followed(outcome)
             if outcome.status == "stopped":
                 self._study.tell(running, state=TrialState.PRUNED)
             else:

@@ -49,7 +49,9 @@ class DetailProgress:
 
     def add(self, words: str) -> None:
         """How the step that is being done stands."""
-        detail = f"{self._detail}; {words}" if self._detail else words
+        # what was told of steps that are all done says nothing of this one
+        before = "" if self._done == self._total else self._detail
+        detail = f"{before}; {words}" if before else words
         self._progress.advance(self._done, detail, self._total)
 
 

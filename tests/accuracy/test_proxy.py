@@ -112,6 +112,16 @@ def test_the_spread_is_the_binomial_s_and_the_seeds() -> None:
     assert spread([40.0, 60.0], 100) == pytest.approx(math.sqrt(1e4 * 0.25 / 102 + 100))
 
 
+def test_a_training_that_diverges_has_the_accuracy_of_chance(
+    data: DataSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnv3search.training.steps.batch_loss", lambda logits, *_: logits.sum() * math.nan)
+    answer = Proxy(data, SHORT, folder=tmp_path).evaluate_until(NET, lambda _: False)
+    assert answer.stopped
+    assert answer.top1 == pytest.approx(100 / 3)
+    assert not list(tmp_path.glob("*"))
+
+
 def test_other_classes_are_refused(data: DataSplits) -> None:
     with pytest.raises(DataError, match=r"3 classes.*10 logits"):
         Proxy(data, SHORT).evaluate([NET.with_classes(10)])
