@@ -102,7 +102,7 @@ def requirement_names(requirements: list[str]) -> set[str]:
 
 
 def undeclared(folders: tuple[str, ...], declared: set[str]) -> set[str]:
-    own = {"mnv3search", "benchmarks"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    own = {"mnv3search", "benchmarks"} | {path.stem for path in (ROOT / "tests").glob("*")}
     own |= {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     imported = {
         name.split(".")[0]

@@ -36,9 +36,8 @@ def command(run: Path, data: str, batch_size: int, as_json: bool) -> None:
     RUN is the folder of a training, or a trained network's .safetensors file. Prints top-1, top-5, loss, the accuracy
     of every class and the most frequent confusions.
     """
-    import torch
-
     from mnv3search.training.data.open_data import open_images
+    from mnv3search.training.devices import judging_device
     from mnv3search.training.judge import judge
     from mnv3search.training.trained import load_trained
 
@@ -49,7 +48,7 @@ def command(run: Path, data: str, batch_size: int, as_json: bool) -> None:
             data, trained.classes, scan=True, progress=lambda done, total: progress.advance(done, "images", total)
         )
         progress.stage(f"judging {len(images)} images", len(images))
-        network = trained.network.to("cuda" if torch.cuda.is_available() else "cpu")
+        network = trained.network.to(judging_device())
         found = judge(
             network, images, trained.preprocessing, batch_size=batch_size,
             progress=lambda done, _: progress.advance(done),

@@ -50,6 +50,13 @@ def accelerator(precision: Precision = "fp32") -> Any:
     return made
 
 
+def judging_device() -> str:
+    """Where a network is judged: ``cuda`` where there is one, else ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def is_main_process() -> bool:
     """Whether this process is the only one or the first of those that ``torchrun`` or ``accelerate launch`` started."""
     return int(os.environ.get("RANK", "0")) == 0

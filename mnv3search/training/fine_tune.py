@@ -13,6 +13,8 @@ from mnv3search.training.randomness import own_randomness, step_seed
 from mnv3search.training.steps import prepared
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
     from mnv3search.network.build import MobileNetwork
     from mnv3search.training.data.batches import Batch, Batches
 
@@ -54,33 +56,43 @@ def fine_tune(
         DataError: an image that cannot be read.
     """
     import torch
-    from torch.nn.utils import clip_grad_norm_
 
     _check(len(batches), steps, first_step, learning_rate)
     training = network.training
     prepared(network).train()
-    device = network.head.classifier.weight.device
-    nesterov = momentum > 0
     optimiser = torch.optim.SGD(
-        decay_groups(network, weight_decay), learning_rate, momentum=momentum, nesterov=nesterov, foreach=True
+        decay_groups(network, weight_decay), learning_rate, momentum=momentum, nesterov=momentum > 0, foreach=True
     )
     with own_randomness():
         for number, batch in enumerate(_stream(batches, first_step, steps)):
             torch.manual_seed(step_seed(seed, 0, first_step + number, 0))
-            loss = batch_loss(network(batch.images.to(device)), batch.labels.to(device), label_smoothing)
-            if not math.isfinite(value := float(loss.detach())):
+            loss = _step(network, batch, optimiser, label_smoothing, clip_norm)
+            if not math.isfinite(loss):
                 raise TrainingError(
-                    f"the loss is {value} at step {number + 1} of {steps} of a fine-tuning at a learning rate of "
+                    f"the loss is {loss} at step {number + 1} of {steps} of a fine-tuning at a learning rate of "
                     f"{learning_rate:g}; lower it"
                 )
-            loss.backward()  # type: ignore[no-untyped-call]
-            if clip_norm is not None:
-                clip_grad_norm_(network.parameters(), clip_norm, foreach=True)
-            optimiser.step()
-            optimiser.zero_grad()
             if on_step is not None:
                 on_step(number + 1)
     network.train(training)
+
+
+def _step(
+    network: MobileNetwork, batch: Batch, optimiser: Optimizer, label_smoothing: float, clip_norm: float | None
+) -> float:
+    """One step of ``optimiser``, unless the loss, which is returned, is not finite."""
+    from torch.nn.utils import clip_grad_norm_
+
+    device = network.head.classifier.weight.device
+    loss = batch_loss(network(batch.images.to(device)), batch.labels.to(device), label_smoothing)
+    value = float(loss.detach())
+    if math.isfinite(value):
+        loss.backward()  # type: ignore[no-untyped-call]
+        if clip_norm is not None:
+            clip_grad_norm_(network.parameters(), clip_norm, foreach=True)
+        optimiser.step()
+        optimiser.zero_grad()
+    return value
 
 
 def _stream(batches: Batches, first: int, count: int) -> Iterator[Batch]:
