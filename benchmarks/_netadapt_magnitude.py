@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mnv3search.network.build import MobileNetwork
     from mnv3search.training.trained import TrainedNetwork
 
-RATIOS = tuple(round(float(ratio), 3) for ratio in np.arange(0.02, 0.8, 0.02))
+RATIOS = tuple(round(float(ratio), 3) for ratio in np.arange(0.06, 0.74, 0.04))
 
 
 def pruned(base: TrainedNetwork, ratio: float) -> MobileNetwork:
