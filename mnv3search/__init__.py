@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mnv3search.accuracy.evaluator import Evaluation as Evaluation
     from mnv3search.accuracy.evaluator import Evaluator as Evaluator
     from mnv3search.accuracy.prior import ImagenetPrior as ImagenetPrior
+    from mnv3search.accuracy.registry import load_evaluator as load_evaluator
     from mnv3search.architecture import Architecture as Architecture
     from mnv3search.architecture import BlockSpec as BlockSpec
     from mnv3search.architecture import HeadSpec as HeadSpec
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mnv3search.cost.counts import count as count
     from mnv3search.errors import InfeasibleError as InfeasibleError
     from mnv3search.errors import Mnv3SearchError as Mnv3SearchError
+    from mnv3search.export import export_network as export_network
     from mnv3search.families import parse_network as parse_network
     from mnv3search.families import published as published
     from mnv3search.latency.devices import load_device as load_device
@@ -47,6 +49,11 @@ if TYPE_CHECKING:
     from mnv3search.network.build import build_network as build_network
     from mnv3search.space import SearchSpace as SearchSpace
     from mnv3search.space import load_space as load_space
+    from mnv3search.training.data.open_data import open_data as open_data
+    from mnv3search.training.loop import train_network as train_network
+    from mnv3search.training.recipe import load_recipe as load_recipe
+    from mnv3search.training.trained import TrainedNetwork as TrainedNetwork
+    from mnv3search.training.trained import load_trained as load_trained
 
 _HOMES = {
     "Architecture": "architecture",
@@ -67,17 +74,24 @@ _HOMES = {
     "SearchSpace": "space",
     "SqueezeExciteSpec": "architecture",
     "StemSpec": "architecture",
+    "TrainedNetwork": "training.trained",
     "build_network": "network.build",
     "count": "cost.counts",
     "dump_architecture": "architecture_json",
+    "export_network": "export",
     "load_architecture": "architecture_json",
     "load_device": "latency.devices",
+    "load_evaluator": "accuracy.registry",
+    "load_recipe": "training.recipe",
     "load_space": "space",
+    "load_trained": "training.trained",
     "netadapt": "layer_search",
+    "open_data": "training.data.open_data",
     "pareto_front": "candidate",
     "parse_network": "families",
     "published": "families",
     "search": "block_search",
+    "train_network": "training.loop",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605
