@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,9 @@ from benchmarks._netadapt_training import train_and_judge
 from mnv3search.architecture import Architecture
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.layer_search.loop import NetAdaptOptions, latencies_ms
-from mnv3search.layer_search.proposals import narrow, narrowest, sites
+from mnv3search.layer_search.proposals import narrowest
 from mnv3search.layer_search.trained import Narrowed, netadapt_trained
+from mnv3search.layer_search.trained_calibration import CALIBRATION_NETWORKS, random_narrowings
 from mnv3search.layer_search.trained_journal import TrainedStep
 from mnv3search.layer_search.trained_proposals import plan_step
 from mnv3search.layer_search.trained_scoring import ShortTerm
@@ -24,7 +24,6 @@ from mnv3search.training.data.splits import held_out, stable_subset
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
 
-CALIBRATION = 16
 SALT = "NetAdapt"
 
 
@@ -36,18 +35,9 @@ def host(work: Path) -> TableDevice:
 
 
 def calibration_networks() -> list[Architecture]:
-    """The base, a width multiplier and narrowings of the base at random, from a few places to most of them."""
-    rng = random.Random(1905)  # noqa: S311  # a seed that anyone can repeat
-    found = [base_architecture(), multiplier(0.5)]
-    while len(found) < CALIBRATION:
-        network, share = base_architecture(), rng.uniform(0.2, 0.9)
-        for place in sites(network):
-            widths = place.widths(8)
-            if widths and rng.random() < share:
-                place = next(s for s in sites(network) if (s.kind, s.members) == (place.kind, place.members))  # noqa: PLW2901
-                network = narrow(network, place, rng.choice(place.widths(8)[: len(widths) * 3 // 4 + 1]))
-        found.append(network)
-    return found
+    """The base, a width multiplier and narrowings of the base at random."""
+    base = base_architecture()
+    return [base, multiplier(0.5), *random_narrowings(base, CALIBRATION_NETWORKS - 2)]
 
 
 def measure_table(work: Path) -> None:

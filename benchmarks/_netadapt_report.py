@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._netadapt_setup import BATCH, Budget, Records
+from benchmarks._netadapt_magnitude import pruned
+from benchmarks._netadapt_setup import BATCH, Budget, Records, multiplier
 from benchmarks._results import write_results
+from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import to_mapping
 from mnv3search.cost.counts import count
 from mnv3search.latency.measured.table_device import TableDevice
@@ -24,20 +26,29 @@ KINDS = {"netadapt": "NetAdapt", "multiplier": "width multiplier", "pruner": "to
 
 
 def time_all(work: Path, budget: Budget, seed: int) -> None:
-    """Time every trained network whole, all in turn, in sessions of their own."""
-    from mnv3search.training.trained import load_trained
-
-    records = Records(work)
-    names = [name for name, entry in records.known.items() if "file" in entry]
-    networks = [load_trained(work / records.known[name]["file"]).architecture for name in names]
+    """Time every network whole, all in turn, in sessions of their own; they need not be trained yet."""
+    networks, records = everyone(work, budget), Records(work)
     for session in range(1, SESSIONS + 1):
-        times = TableDevice(cache_dir=work / "table").measure(networks)
-        found = {n: {"ms": t.latency_ms, "error_ms": t.error_ms} for n, t in zip(names, times, strict=True)}
+        times = TableDevice(cache_dir=work / "table").measure(list(networks.values()))
+        found = {n: {"ms": t.latency_ms, "error_ms": t.error_ms} for n, t in zip(networks, times, strict=True)}
         records.keep(f"times-{session}", networks=found)
 
 
+def everyone(work: Path, budget: Budget) -> dict[str, Architecture]:
+    """Every network of the benchmark by its name."""
+    from mnv3search.training.trained import load_trained
+
+    base, chosen = load_trained(work / "base"), Records(work).known["ratios"]["chosen"]
+    found = {"base": base.architecture}
+    for target in budget.targets:
+        name = f"netadapt-{target:g}"
+        found[name] = load_trained(work / name).architecture
+        found[f"pruner-{target:g}"] = pruned(base, float(chosen[name])).architecture
+    return found | {f"multiplier-{width:g}": multiplier(width) for width in budget.widths}
+
+
 def rows_of(work: Path, budget: Budget) -> list[dict[str, Any]]:
-    """Every network with its accuracy, its latency over the sessions, and what it cost to train."""
+    """Every network that is trained: its accuracy, its latency over the sessions, and what it cost to train."""
     from mnv3search.training.trained import load_trained
 
     records = Records(work)

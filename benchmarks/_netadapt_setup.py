@@ -48,7 +48,7 @@ class Budget:
     short_rate: float = 0.005
     held_images: int = 1_500
     targets: tuple[float, ...] = (0.8, 0.7, 0.6)
-    widths: tuple[float, ...] = (0.55, 0.4, 0.75)
+    widths: tuple[float, ...] = (0.55, 0.75, 0.4, 1.0)
     scratch_epochs: int = 8
 
 

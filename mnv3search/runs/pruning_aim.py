@@ -9,9 +9,11 @@ from mnv3search.architecture import Architecture
 from mnv3search.latency.confidence import limits_ms, stated_errors_ms, z_of
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.busy import busy_sentence
-from mnv3search.latency.model import Device, WholeMeasurer
+from mnv3search.latency.measured.calibration import MIN_NETWORKS
+from mnv3search.latency.model import CalibratedOnNetworks, Device, WholeMeasurer
 from mnv3search.latency.target import parse_target
 from mnv3search.layer_search.loop import latencies_ms
+from mnv3search.layer_search.trained_calibration import CALIBRATION_NETWORKS, random_narrowings
 from mnv3search.runs.decisions import Decisions
 from mnv3search.runs.judging import Judge
 from mnv3search.runs.progress import RunProgress
@@ -53,6 +55,7 @@ class PruningAim:
         self._decisions = Decisions(folder.path / "decisions.json")
         self._timings = Timings(judge, folder.path / "measured.jsonl")
         progress.stage("pricing the network")
+        _calibrate(self.device, seed)
         self.seed_ms = self._decisions.fix("seed_priced_ms", lambda: latencies_ms(self.device, [seed])[0])
         self.tied = 1.0
         if self.timed:
@@ -117,6 +120,13 @@ class PruningAim:
 
 def _of(timed: Timed) -> Latency:
     return Latency(timed.measured_ms, timed.error_ms, measured=True)
+
+
+def _calibrate(device: Device, seed: Architecture) -> None:
+    """Let a device that fits its sum over layers do so on narrowings of this very network."""
+    like = dict.fromkeys([seed, *random_narrowings(seed, CALIBRATION_NETWORKS - 1)])
+    if isinstance(device, CalibratedOnNetworks) and len(like) >= MIN_NETWORKS:
+        device.calibrate_for(list(like))
 
 
 def _limit(number: int) -> str:

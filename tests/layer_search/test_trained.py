@@ -15,8 +15,10 @@ from training_fakes import images, same_weights, weights_of
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
 from mnv3search.cost.counts import count
 from mnv3search.errors import InfeasibleError, TargetError, TrainingError
+from mnv3search.families import published
 from mnv3search.layer_search import NetAdaptOptions
 from mnv3search.layer_search.trained import Narrowed, netadapt_trained
+from mnv3search.layer_search.trained_calibration import random_narrowings
 from mnv3search.layer_search.trained_journal import Memory
 from mnv3search.layer_search.trained_proposals import Planned, Score
 from mnv3search.layer_search.trained_scoring import ShortTerm, score_network, score_proposal
@@ -39,6 +41,7 @@ ARCHITECTURE = Architecture(
 SEED = fake_trained(ARCHITECTURE)
 LEARN, HELD = images(12, seed=1, side=SIDE), images(10, seed=2, side=SIDE)
 SHORT = ShortTerm(steps=2, batch_size=8, learning_rate=0.01, augmentation=Augmentation(flip=True))
+LARGE = published("mobilenet_v3_large")
 STEPS = NetAdaptOptions(step_fraction=0.1)
 
 
@@ -227,3 +230,15 @@ def test_values_out_of_range_are_named(make: Callable[[], ShortTerm], said: str)
 def test_workers_are_one_to_256() -> None:
     with pytest.raises(TrainingError, match="1 to 256"), workers_for(SEED, LEARN, HELD, SHORT, 0):
         pass
+
+
+def test_narrowings_to_calibrate_on_are_repeatable_and_narrower() -> None:
+    found = random_narrowings(LARGE, 12)
+    assert found == random_narrowings(LARGE, 12)
+    assert found != random_narrowings(LARGE, 12, seed=1)
+    assert len(set(found)) == 12
+    for network in found:
+        widths = [(a.expanded_channels, b.expanded_channels) for a, b in zip(network.blocks, LARGE.blocks, strict=True)]
+        widths += [(a.out_channels, b.out_channels) for a, b in zip(network.blocks, LARGE.blocks, strict=True)]
+        assert all(narrow <= wide for narrow, wide in widths)
+        assert any(narrow < wide for narrow, wide in widths)

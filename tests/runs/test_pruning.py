@@ -62,6 +62,10 @@ class Host(Estimated):
 
     def __init__(self, worse: float = 0.0) -> None:
         self.worse, self.seed_ms, self.timed = worse, float(self.latency_ms([ARCHITECTURE])[0]), 0
+        self.calibrated_on: Sequence[Architecture] = ()
+
+    def calibrate_for(self, architectures: Sequence[Architecture]) -> None:
+        self.calibrated_on = architectures
 
     def measure(self, architectures: Sequence[Architecture], progress: Progress | None = None) -> list[Timed]:
         self.timed += 1
@@ -143,7 +147,9 @@ def test_the_target_is_held_by_whole_times_and_missed_prices_are_repaired(
     settings: PruningSettings, tmp_path: Path
 ) -> None:
     settings = replace(settings, finish="none")
-    even = prune(settings, tmp_path / "even", device=Host(), workers=1)
+    host = Host()
+    even = prune(settings, tmp_path / "even", device=host, workers=1)
+    assert host.calibrated_on[0] == ARCHITECTURE, "a table is fitted on the network and its narrowings"
     assert (even.met, even.walked.repairs) == (True, 0), "a constant factor is tied to the seed's whole time"
     assert even.target_ms == pytest.approx(0.8 * 1.2 * Host().seed_ms)
     worse = prune(settings, tmp_path / "worse", device=Host(worse=0.45), workers=1)
