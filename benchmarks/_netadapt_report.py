@@ -156,7 +156,7 @@ def report(work: Path, budget: Budget, seed: int) -> None:
     """Write ``results/<today>-netadapt``."""
     rows = rows_of(work, budget)
     against = compare(rows)
-    text = page(rows, against, budget)
+    text = page(work, rows, against, budget)
     print(text)
     numbers = {"budget": asdict(budget), "batch_size": BATCH, "networks": rows, "against": against}
     folder = write_results("netadapt", numbers, text, [seed])
@@ -164,26 +164,10 @@ def report(work: Path, budget: Budget, seed: int) -> None:
     shutil.copyfile(work / "netadapt" / "steps.csv", folder / "steps.csv")
 
 
-def page(rows: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, Any]], budget: Budget) -> str:
+def page(work: Path, rows: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, Any]], budget: Budget) -> str:
     """The figures as Markdown."""
-    lines = [
-        "# NetAdapt with weights against width multipliers and torch-pruning, on CIFAR-10",
-        "",
-        "One network (MobileNetV3-Small for 32×32: 3×3 kernels, last stage at stride 1, a feature layer of 288 and no "
-        f"hidden layer), trained for {budget.base_epochs} epochs of 45,000 images in batches of {BATCH}; seed 0. ± is "
-        "one binomial standard deviation over the 10,000 test images. Latency: onnxruntime, one thread, whole networks "
-        f"timed in turn, the mean of {SESSIONS} sessions.",
-        "",
-        f"- **NetAdapt**: δ {budget.step_fraction:g}, T = {budget.short_steps} steps of {budget.short_batch} images at "
-        f"{budget.short_rate:g}, ΔAcc/|ΔLat| on {budget.held_images:,} held-out training images; then "
-        f"{budget.long_epochs} epoch(s) at a highest rate of {budget.long_rate:g}.",
-        f"- **width multiplier**: every layer by torchvision's rule, from scratch for {budget.scratch_epochs} epochs: "
-        "at least the images of NetAdapt's whole way, base included. Between the widths its curve is linear; a "
-        "speed-up is the latency at which it has NetAdapt's accuracy, over NetAdapt's latency.",
-        "- **torch-pruning** 1.6.1: global group magnitude, channels rounded to 8, from the same base, cut to the "
-        "measured latency of NetAdapt's network; fine-tuned with the images of NetAdapt's proposals and long "
-        "fine-tune, rounded up to whole epochs.",
-        "",
+    lines = [*_method(budget), ""]
+    lines += [
         "| network | test top-1 % | ms | sessions, ms | MAdds M | parameters k | images trained on |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -198,10 +182,39 @@ def page(rows: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, Any]]
         "| target (by table) | NetAdapt | multiplier at that latency | ahead | speed-up at equal accuracy "
         "| torch-pruning | ahead |",
         "|---|---|---|---|---|---|---|",
+        *(_against(entry) for entry in against),
+        "",
+        *(f"{note}\n" for note in notes_of(work)),
+        "`curve.png` draws it; `steps.csv` holds NetAdapt's walk, step by step.",
     ]
-    lines += [_against(entry) for entry in against]
-    lines += ["", "`curve.png` draws it; `steps.csv` holds NetAdapt's walk, step by step."]
     return "\n".join(lines)
+
+
+def _method(budget: Budget) -> list[str]:
+    return [
+        "# NetAdapt with weights against width multipliers and torch-pruning, on CIFAR-10",
+        "",
+        "One network (MobileNetV3-Small for 32×32: 3×3 kernels, last stage at stride 1, a feature layer of 288 and no "
+        f"hidden layer), trained for {budget.base_epochs} epochs of 45,000 images in batches of {BATCH}; seed 0. ± is "
+        "one binomial standard deviation over the 10,000 test images. Latency: onnxruntime, one thread, whole networks "
+        f"timed in turn, the mean of {SESSIONS} sessions.",
+        "",
+        f"- **NetAdapt**: δ {budget.step_fraction:g}, T = {budget.short_steps} steps of {budget.short_batch} images at "
+        f"{budget.short_rate:g}, ΔAcc/|ΔLat| on {budget.held_images:,} held-out training images; then "
+        f"{budget.long_epochs} epoch(s) at a highest rate of {budget.long_rate:g}.",
+        "- **width multiplier**: every layer by torchvision's rule, from scratch for "
+        f"{budget.scratch_epochs} epochs: at least the images of NetAdapt's whole way, base included. Between the "
+        "widths its curve is linear; a speed-up is the latency at which it has NetAdapt's accuracy, over NetAdapt's.",
+        "- **torch-pruning** 1.6.1: global group magnitude, channels rounded to 8, from the same base, cut to the "
+        "measured latency of NetAdapt's network; fine-tuned with the images of NetAdapt's proposals and long "
+        "fine-tune, rounded up to whole epochs.",
+    ]
+
+
+def notes_of(work: Path) -> list[str]:
+    """What was tried beside, a sentence a line in ``notes.txt``: a result is to be read with it."""
+    file = work / "notes.txt"
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
 
 def _against(entry: Mapping[str, Any]) -> str:

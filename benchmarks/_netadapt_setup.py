@@ -41,14 +41,14 @@ class Budget:
 
     base_epochs: int = 6
     long_epochs: int = 1
-    long_rate: float = 0.01
+    long_rate: float = 0.03
     step_fraction: float = 0.015
     short_steps: int = 12
     short_batch: int = 32
     short_rate: float = 0.005
     held_images: int = 1_500
     targets: tuple[float, ...] = (0.8, 0.7, 0.6)
-    widths: tuple[float, ...] = (0.55, 0.75, 0.4, 1.0)
+    widths: tuple[float, ...] = (0.55, 0.4, 0.25, 0.75, 1.0)
     scratch_epochs: int = 8
 
 
