@@ -20,6 +20,7 @@ from mnv3search.files import append_lines
 from mnv3search.training.data.images import DataSplits
 
 SCORES = ("madds", "parameters", "naswot", "zen", "synflow", "gradient_norm")
+ELSE = ("naswot,resolution=64", "zen,resolution=64", "synflow,resolution=32")
 SHORT = ("proxy:epochs=1,images=5000", "proxy:epochs=2,images=2500")
 
 
@@ -56,7 +57,9 @@ def known_networks(networks: int, truths: Path, seed: int = 0) -> list[Known]:
 def evaluators_for(known: Known) -> list[str]:
     """Texts of the evaluators that can be asked about these networks."""
     scores = [f"zero_cost:{score}" for score in SCORES]
-    return [*scores, "prior", *(SHORT if known.name == "CIFAR-10" else ())]
+    if known.name == "CIFAR-10":
+        return [*scores, "prior", *SHORT]
+    return [*scores, *(f"zero_cost:{score}" for score in ELSE), "prior"]
 
 
 def scored(known: Known, out: Path, data: DataSplits | None) -> dict[str, list[tuple[float, float]]]:

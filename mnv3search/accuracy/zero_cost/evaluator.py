@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from mnv3search.training.data.images import LabelledImages
 
-LARGEST_RESOLUTION = 64
 OPTIONS: Mapping[str, WholeNumber] = MappingProxyType(
     {
         "images": WholeNumber(None, 2, 512),
@@ -116,22 +115,27 @@ def _madds(architecture: Architecture, probe: Probe) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Score:
-    """How a score is computed, how many images it is shown unless told, and whether it costs nothing to speak of."""
+    """How a score is computed, what it is shown unless told, and whether it costs nothing to speak of.
+
+    Resolutions are the least at which a network of 224 px is still ordered about as well as at twice as much
+    (``benchmarks/evaluators.py``): building the network is then most of the cost.
+    """
 
     compute: Callable[[Architecture, Probe], float]
-    images: int
     label: str
+    images: int = 2
+    resolution: int = 32
     cheap: bool = False
 
 
 SCORES: Mapping[str, _Score] = MappingProxyType(
     {
-        "naswot": _Score(_naswot, 16, "naswot, log |det K|"),
-        "zen": _Score(_zen, 8, "Zen-score"),
-        "synflow": _Score(_synflow, 2, "synflow, log₁₀"),
-        "gradient_norm": _Score(_gradient_norm, 16, "gradient norm, log₁₀"),
-        "parameters": _Score(_parameters, 2, "parameters, log₁₀", cheap=True),
-        "madds": _Score(_madds, 2, "MAdds, log₁₀", cheap=True),
+        "naswot": _Score(_naswot, "naswot, log |det K|", images=16),
+        "zen": _Score(_zen, "Zen-score", images=8),
+        "synflow": _Score(_synflow, "synflow, log₁₀", resolution=64),
+        "gradient_norm": _Score(_gradient_norm, "gradient norm, log₁₀", images=16),
+        "parameters": _Score(_parameters, "parameters, log₁₀", cheap=True),
+        "madds": _Score(_madds, "MAdds, log₁₀", cheap=True),
     }
 )
 
@@ -154,7 +158,7 @@ class ZeroCost:
         Args:
             score: one of :data:`SCORES`.
             images: in the batch that a network is shown; each score's own where None.
-            resolution: of them at most; 64 where None. A network of a lower resolution is shown its own.
+            resolution: of them at most; each score's own where None. A network of a lower one is shown its own.
             repeats: how many draws of weights the score is the mean of.
             seed: of weights and noise.
             data: real images for naswot and gradient_norm; noise where None.
@@ -169,7 +173,7 @@ class ZeroCost:
         self.score_name = self._how.label
         self.cheap = self._how.cheap
         self._probes = [
-            Probe(images or self._how.images, resolution or LARGEST_RESOLUTION, seed + repeat, data)
+            Probe(images or self._how.images, resolution or self._how.resolution, seed + repeat, data)
             for repeat in range(repeats)
         ]
 
