@@ -20,6 +20,8 @@ from mnv3search.files import append_lines
 from mnv3search.training.data.images import DataSplits
 
 SCORES = ("madds", "parameters", "naswot", "zen", "synflow", "gradient_norm")
+FEWEST = 8
+"""Trainings below which a correlation with them says nothing."""
 ELSE = ("naswot,resolution=64", "zen,resolution=64", "synflow,resolution=32")
 SHORT = ("proxy:epochs=1,images=5000", "proxy:epochs=2,images=2500")
 
@@ -48,7 +50,7 @@ def known_networks(networks: int, truths: Path, seed: int = 0) -> list[Known]:
         chosen = np.random.default_rng(seed).choice(len(rows), min(networks, len(rows)), replace=False)
         found.append(Known(name, [rows[i].architecture for i in chosen], [rows[i].top1 for i in chosen], source))
     trained = read_truths(truths)
-    if trained:
+    if len(trained) >= FEWEST:
         made = f"{trained[0]['epochs']} epochs on {trained[0]['images']:,} images each, judged on the test images"
         found.append(Known("CIFAR-10", [r["architecture"] for r in trained], [r["top1"] for r in trained], made))
     return found
