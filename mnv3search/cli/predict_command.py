@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,16 +39,20 @@ def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, 
     be read gets a line on stderr and exit code 2 at the end; the others are predicted.
     """
     from mnv3search.export.predictor import image_files, load_predictor, predict
+    from mnv3search.report.prediction_picture import MAX_DRAWN
 
     if picture is not None and picture.suffix.lower() != ".png":
         raise click.UsageError(f"--picture {picture} must end in .png")
     predictor = load_predictor(run)
     files = image_files(images)
     done: list[Prediction] = []
+    drawn = 0 if picture is None else MAX_DRAWN
     with ProgressLine(quiet=as_json) as progress:
         progress.stage("predicting", len(files))
         for prediction in predict(predictor, files, top):
-            done.append(prediction)
+            keep = prediction.pixels is not None and drawn > 0  # the pixels of all would fill the memory
+            drawn -= keep
+            done.append(prediction if keep else replace(prediction, pixels=None))
             progress.advance(len(done))
     if picture is not None:
         _draw(done, picture)
@@ -70,7 +75,7 @@ def _draw(done: list[Prediction], picture: Path) -> None:
         for one in done
         if one.pixels is not None
     ]
-    draw_predictions(shown, picture)
+    draw_predictions(shown, picture, more=sum(one.error is None for one in done) - len(shown))
 
 
 def _mapping(one: Prediction) -> dict[str, object]:

@@ -32,8 +32,13 @@ class PredictedImage(NamedTuple):
     guesses: tuple[tuple[str, float], ...]
 
 
-def draw_predictions(images: Sequence[PredictedImage], png: Path) -> None:
-    """Draw up to 24 images with their classes; the same images give the same bytes.
+def draw_predictions(images: Sequence[PredictedImage], png: Path, more: int = 0) -> None:
+    """Draw up to 24 images with their classes, and say how many were left out; the same images give the same bytes.
+
+    Args:
+        images: what to draw.
+        png: the file.
+        more: images that are not even among ``images``.
 
     Raises:
         DataError: there are none.
@@ -47,7 +52,7 @@ def draw_predictions(images: Sequence[PredictedImage], png: Path) -> None:
     shown = images[:MAX_DRAWN]
     columns = min(COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
-    left_out = len(images) - len(shown)
+    left_out = len(images) - len(shown) + more
     note = 0.3 if left_out else 0.0
     width, height = CELL_INCHES[0] * columns, CELL_INCHES[1] * rows + note
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")

@@ -41,6 +41,18 @@ def test_json_of_a_network_and_of_its_file_agree(invoke: Invoke, run: Path) -> N
         assert {c["name"] for c in found[0]["classes"]} == set(CLASSES)
 
 
+def test_only_pixels_that_are_drawn_are_kept(invoke: Invoke, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnv3search.report import prediction_picture
+
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(prediction_picture, "MAX_DRAWN", 2)
+    monkeypatch.setattr(
+        prediction_picture, "draw_predictions", lambda images, png, more=0: seen.append((len(images), more))
+    )
+    assert invoke("predict", "run", "data", "--picture", "p.png").code == 0
+    assert seen == [(2, len(CLASSES) - 2)]
+
+
 def test_images_that_cannot_be_read_get_a_line_each(invoke: Invoke, run: Path) -> None:
     Path("empty.jpg").write_bytes(b"")
     Path("text.png").write_text("no image")
