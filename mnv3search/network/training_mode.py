@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from mnv3search.network.build import MobileNetwork
 from mnv3search.network.layers import ConvNormActivation, Head, SqueezeExcite
@@ -19,4 +20,7 @@ def prepare_for_training(network: MobileNetwork) -> MobileNetwork:
     for module in network.modules():
         if isinstance(module, (ConvNormActivation, Head, SqueezeExcite)):
             module.fast_gradients = True
+        elif isinstance(module, (nn.Hardswish, nn.Hardsigmoid, nn.SiLU)):
+            # Their gradients need what they were given, so that torch copies it before it works in place.
+            module.inplace = False
     return network
