@@ -41,7 +41,7 @@ class Budget:
 
     base_epochs: int = 6
     long_epochs: int = 1
-    long_rate: float = 0.03
+    long_rate: float = 0.01
     step_fraction: float = 0.015
     short_steps: int = 12
     short_batch: int = 32
@@ -50,6 +50,13 @@ class Budget:
     targets: tuple[float, ...] = (0.8, 0.7, 0.6)
     widths: tuple[float, ...] = (0.55, 0.4, 0.25, 0.75, 1.0)
     scratch_epochs: int = 8
+
+
+BUDGETS = {
+    "short": Budget(),
+    "long": Budget(long_epochs=5, long_rate=0.03, scratch_epochs=12),
+}
+"""By name; a long fine-tune of one epoch hardly makes up for trainings that all multipliers have in one go."""
 
 
 def base_architecture() -> Architecture:

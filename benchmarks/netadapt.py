@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks._netadapt_magnitude import choose_ratios, prune_by_magnitude
 from benchmarks._netadapt_narrow import measure_table, narrow_to_targets
 from benchmarks._netadapt_report import report, time_all
-from benchmarks._netadapt_setup import Budget, Records, base_architecture, data, multiplier, recipe
+from benchmarks._netadapt_setup import BUDGETS, Budget, Records, base_architecture, data, multiplier, recipe
 from benchmarks._netadapt_training import fresh, train_and_judge
 
 
@@ -61,11 +61,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="where trainings and results are kept")
     parser.add_argument("--stage", choices=tuple(STAGES), action="append", help="all unless given")
+    parser.add_argument("--budget", choices=tuple(BUDGETS), default="long", help="how long everything is trained")
     parser.add_argument("--widths", type=float, nargs="+", help="only these multipliers")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    budget = Budget()
+    budget = BUDGETS[arguments.budget]
     if arguments.widths:
         budget = replace(budget, widths=tuple(arguments.widths))
     for stage in arguments.stage or STAGES:
