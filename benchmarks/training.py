@@ -1,7 +1,8 @@
 """How many images a second a step of training takes, beside torchvision's own network under a plain loop.
 
 A step is forward, backward and SGD on a batch of random images already in channels-last. Each way lives in a process of
-its own, with an allocator of its own; the ways take turns, one step each while the others wait. A way's ratio is the median over rounds of the plain loop's seconds over its own in the same round.
+its own, with an allocator of its own; the ways take turns, one step each while the others wait. A way's ratio is the
+median over rounds of the plain loop's seconds over its own in the same round.
 
 A call adds its cases to today's results: ``python -m benchmarks.training --networks NAME --threads NUMBER`` makes one.
 """

@@ -48,8 +48,9 @@ def depthwise_weight_gradient(
 ) -> Tensor:  # fmt: skip
     """The gradient (C, 1, k, k) of the kernels, by the way that is fast for the shape.
 
-    The rule is of shapes alone, so that a repeated run takes the same way and rounds alike. It was fitted to timings of
-    the published networks' shapes at batch 128 on one and two threads of an AVX-512 CPU; ``results/`` holds them.
+    The rule is of shapes alone, so that a repeated run takes the same way and rounds alike. It was fitted to the
+    published networks' shapes at batch 128 on one and two threads of an AVX-512 CPU; ``benchmarks/training.py`` times
+    whole steps with and without it.
 
     Args:
         gradient: of the output, (N, C, H', W').
