@@ -16,6 +16,7 @@ from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.cost.counts import count
 from mnv3search.files import append_lines
 from mnv3search.space import load_space
+from mnv3search.training.data.images import DataSplits
 
 SPACE = "mnv3_small_32"
 SAMPLED = 400
@@ -43,45 +44,51 @@ def train_truths(
     architectures: Sequence[Architecture], data: Path, images: int, epochs: int, out: Path, seed: int = 0
 ) -> None:
     """Train what is missing in ``out``/truths.jsonl on a stable subset; a line each, as soon as it is there."""
-    import torch
-
-    from mnv3search.network.build import build_network
     from mnv3search.training.data.open_data import open_data
-    from mnv3search.training.data.preprocessing import Preprocessing
     from mnv3search.training.data.splits import stable_subset
-    from mnv3search.training.judge import judge
-    from mnv3search.training.loop import train_network
-    from mnv3search.training.recipe import load_recipe
 
     out.mkdir(parents=True, exist_ok=True)
-    splits = open_data(str(data), scan=False)
-    assert splits.test is not None
-    train, preprocessing = stable_subset(splits.train, images), Preprocessing(architectures[0].resolution)
-    val = stable_subset(splits.val, min(1000, len(splits.val)))
-    recipe = load_recipe(RECIPE).for_epochs(epochs)
     before = read_truths(out / "truths.jsonl")
     if any((row["images"], row["epochs"], row["seed"]) != (images, epochs, seed) for row in before):
         raise SystemExit(f"{out} holds trainings of other images, epochs or seed; give another --out")
     done = {row["architecture"] for row in before}
+    splits = open_data(str(data), scan=False)
+    val = stable_subset(splits.val, min(1000, len(splits.val)))
+    used = DataSplits(stable_subset(splits.train, images), val, splits.test)
     for number, architecture in enumerate(architectures):
-        if architecture in done:
-            continue
-        began, folder = time.perf_counter(), out / f"network-{number}"
-        resume = (folder / "last.safetensors").exists()
-        folder.mkdir(exist_ok=True)
-        torch.manual_seed(seed)
-        network = build_network(architecture)
-        train_network(
-            network, (train, val), recipe, preprocessing=preprocessing, seed=seed, folder=folder, resume=resume
-        )
-        # the last epoch's weights, not the best on the validation images: a choice would add chance
-        judged = judge(network, splits.test, preprocessing)
-        row = {
-            "number": number, "top1": judged.top1, "test_images": judged.images, "seconds": time.perf_counter() - began,
-            "images": images, "epochs": epochs, "seed": seed, "architecture": to_mapping(architecture),
-        }  # fmt: skip
-        append_lines(out / "truths.jsonl", [json.dumps(row)])
-        print(f"{number}: {judged.top1:.2f} % in {row['seconds']:.0f} s", flush=True)
+        if architecture not in done:
+            began = time.perf_counter()
+            top1 = _test_top1(architecture, used, epochs, out / f"network-{number}", seed)
+            row = {
+                "number": number, "top1": top1, "seconds": time.perf_counter() - began, "images": images,
+                "epochs": epochs, "seed": seed, "architecture": to_mapping(architecture),
+            }  # fmt: skip
+            append_lines(out / "truths.jsonl", [json.dumps(row)])
+            print(f"{number}: {top1:.2f} % in {row['seconds']:.0f} s", flush=True)
+
+
+def _test_top1(architecture: Architecture, data: DataSplits, epochs: int, folder: Path, seed: int) -> float:
+    """Percent of the test images that the network gets right after its training, which goes on where it stopped."""
+    import torch
+
+    from mnv3search.network.build import build_network
+    from mnv3search.training.data.preprocessing import Preprocessing
+    from mnv3search.training.judge import judge
+    from mnv3search.training.loop import train_network
+    from mnv3search.training.recipe import load_recipe
+
+    assert data.test is not None
+    preprocessing = Preprocessing(architecture.resolution)
+    resume = (folder / "last.safetensors").exists()
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(seed)
+    network = build_network(architecture)
+    train_network(
+        network, data, load_recipe(RECIPE).for_epochs(epochs), preprocessing=preprocessing, seed=seed, folder=folder,
+        resume=resume,
+    )  # fmt: skip
+    # the last epoch's weights, not the best on the validation images: a choice would add chance
+    return judge(network, data.test, preprocessing).top1
 
 
 def main() -> None:
@@ -89,9 +96,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="cifar10.zip, or a folder of it")
     parser.add_argument("--out", type=Path, default=Path("runs/evaluators"))
-    parser.add_argument("--networks", type=int, default=13)
+    parser.add_argument("--networks", type=int, default=12)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=3)
     args = parser.parse_args()
     train_truths(stratified(args.networks), args.data, args.images, args.epochs, args.out)
 
