@@ -22,6 +22,7 @@ from mnv3search.report.figures import BEST, GROUP_COLOURS, QUIET, canvas, save, 
 
 SESSIONS = 2
 TEST_IMAGES = 10_000
+BOUNDS = {"at least": "≥ ", "at most": "≤ ", "known": ""}
 KINDS = {"netadapt": "NetAdapt", "multiplier": "width multiplier", "pruner": "torch-pruning"}
 
 
@@ -83,8 +84,9 @@ def _images(known: Mapping[str, Mapping[str, Any]], entry: Mapping[str, Any]) ->
 def compare(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """NetAdapt at each target against both others.
 
-    A speed-up is the latency at which the multipliers' curve has NetAdapt's accuracy over NetAdapt's latency; where
-    even its widest has not, that one's latency is taken, and the speed-up is at least so much.
+    A speed-up is the latency at which the multipliers' curve has NetAdapt's accuracy, over NetAdapt's. Where even
+    its widest has not, that one's latency is taken, and the speed-up is at least so much; where its narrowest has more,
+    it is at most so much.
     """
     curve = multiplier_curve(rows)
     ms, top1 = [r["latency_ms"] for r in curve], [r["test_top1"] for r in curve]
@@ -99,7 +101,7 @@ def compare(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "difference_std": math.hypot(row["test_top1_std"], curve[-1]["test_top1_std"]),
             "multiplier_ms_at_that_top1": needed_ms,
             "speed_up": (ms[-1] if needed_ms is None else needed_ms) / row["latency_ms"],
-            "speed_up_at_least": needed_ms is None,
+            "speed_up_is": "at least" if needed_ms is None else "at most" if top1[0] > row["test_top1"] else "known",
             "extrapolated": not ms[0] <= row["latency_ms"] <= ms[-1],
         }  # fmt: skip
         other = next((r for r in rows if r["kind"] == "pruner" and r["target"] == row["target"]), None)
@@ -218,7 +220,7 @@ def notes_of(work: Path) -> list[str]:
 
 
 def _against(entry: Mapping[str, Any]) -> str:
-    speed = f"{'≥ ' if entry['speed_up_at_least'] else ''}{entry['speed_up']:.2f}×"
+    speed = f"{BOUNDS[entry['speed_up_is']]}{entry['speed_up']:.2f}×"
     outside = " (outside its curve)" if entry["extrapolated"] else ""
     pruner = (
         f"{entry['pruner_top1']:.2f} % at {entry['pruner_ms']:.4f} ms | {entry['ahead_of_pruner']:+.2f}"

@@ -21,7 +21,7 @@ def _by_name(path: Path) -> str:
 
 
 def test_all_are_there() -> None:
-    names = ["01_published_tables", "02_search_against_the_paper", "03_latency"]
+    names = ["01_published_tables", "02_search_against_the_paper", "03_latency", "04_netadapt"]
     assert [path.stem for path in NOTEBOOKS] == names
 
 
