@@ -45,8 +45,9 @@ def command(run: Path, data: str, batch_size: int, as_json: bool) -> None:
     with ProgressLine(quiet=as_json) as progress:
         progress.stage(f"looking at the images of {data}")
         images = open_images(
-            data, trained.classes, scan=True, progress=lambda done, total: progress.advance(done, "images", total)
-        )
+            data, trained.classes, scan=True, on_fault=progress.note,
+            progress=lambda done, total: progress.advance(done, "images", total),
+        )  # fmt: skip
         progress.stage(f"judging {len(images)} images", len(images))
         network = trained.network.to(judging_device())
         found = judge(

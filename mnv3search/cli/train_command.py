@@ -122,10 +122,4 @@ def show(session: TrainingSession, result: TrainingResult, *, as_json: bool) -> 
 
 def _held(session: TrainingSession) -> str:
     """What the network was not trained on, as ``evaluate`` takes it."""
-    from mnv3search.training.data.layout import SPLIT_NAMES
-
-    where, splits = session.settings.data, session.data
-    if splits.test is not None:
-        return f"{where}:test"
-    own_split = any(SPLIT_NAMES.get(part) == "val" for part in splits.val.files[0].split("/"))
-    return f"{where}:val" if own_split else "DATA"
+    return f"{session.settings.data}:{'val' if session.data.test is None else 'test'}"

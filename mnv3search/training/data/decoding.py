@@ -57,7 +57,7 @@ class EncodedImage:
             (width, height), self.format, self.mode = _stored_size(image), image.format or "", image.mode
             orientation = _orientation(image)
         if width * height > MAX_PIXELS:
-            raise DataError(_too_large(name, f"{width}×{height} pixels"))
+            raise DataError(_too_large(name, f"{width}×{height} pixels, more"))
         self.turned = orientation > 1
         self.width, self.height = (height, width) if orientation >= 5 else (width, height)
 
@@ -125,7 +125,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
 
 
 def _too_large(name: str, size: str) -> str:
-    return f"{name} has {size}, more than the {MAX_PIXELS // 1_000_000} million that are decoded; scale it down"
+    return f"{name} has {size} than the {MAX_PIXELS // 1_000_000} million that are decoded; scale it down"
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:

@@ -13,14 +13,20 @@ from mnv3search.errors import DataError
 from mnv3search.training.data.images import DataSplits, ImageSource, LabelledImages
 from mnv3search.training.data.layout import SPLIT_NAMES, WHOLE, read_layout
 from mnv3search.training.data.scan import check_splits, scan_images
+from mnv3search.training.data.scan_report import ScanReport
 from mnv3search.training.data.sources import MAX_ENTRIES, FolderSource, ZipSource
 from mnv3search.training.data.splits import held_out
 from mnv3search.training.data.torchvision_data import PREFIX, torchvision_splits
 
 Progress = Callable[[int, int], None]
+OnFault = Callable[[str], None]
+VAL_SHARE = 0.1  # of the training images, held out where the data have no val
 
 
-def open_data(where: str, *, val_share: float = 0.1, scan: bool = True, progress: Progress | None = None) -> DataSplits:
+def open_data(
+    where: str, *, val_share: float = VAL_SHARE, scan: bool = True, progress: Progress | None = None,
+    on_fault: OnFault | None = None,
+) -> DataSplits:  # fmt: skip
     """The data set ``where``, with a split to choose by, and one to judge by where there is one.
 
     ``where`` is
@@ -37,6 +43,7 @@ def open_data(where: str, *, val_share: float = 0.1, scan: bool = True, progress
         val_share: share of the training images to hold out where there is no ``val``.
         scan: look at every image first (see :func:`~mnv3search.training.data.scan.scan_images`).
         progress: called with (done, total) while it scans.
+        on_fault: told what is wrong with each image that cannot be used, before the error that names the first.
 
     Raises:
         DataError: no such data, one class, empty classes, classes that differ between the splits, or, with ``scan``,
@@ -50,7 +57,7 @@ def open_data(where: str, *, val_share: float = 0.1, scan: bool = True, progress
     check_splits(found)
     report = scan_images(found, progress, ignored=ignored) if scan else None
     if report is not None:
-        report.raise_if_bad()
+        _raise_if_bad(report, on_fault)
     train = found["train"]
     if "val" in found:
         return DataSplits(train, found["val"], found.get("test"), report)
@@ -59,16 +66,19 @@ def open_data(where: str, *, val_share: float = 0.1, scan: bool = True, progress
 
 
 def open_images(
-    where: str, classes: Sequence[str] | None = None, *, scan: bool = False, progress: Progress | None = None
-) -> LabelledImages:
+    where: str, classes: Sequence[str] | None = None, *, scan: bool = False, progress: Progress | None = None,
+    on_fault: OnFault | None = None,
+) -> LabelledImages:  # fmt: skip
     """The images of one split, to judge by.
 
     Args:
         where: a folder whose folders are classes (``flowers/val``), or data as :func:`open_data` takes them followed by
-            ``:`` and a split (``cifar10.zip:test``, ``torchvision:CIFAR10:data:test``).
+            ``:`` and a split (``cifar10.zip:test``, ``torchvision:CIFAR10:data:test``). ``:val`` of data without such a
+            split are the images that :func:`open_data` holds out of a training.
         classes: the order of the labels, as a trained network has them; sorted by name where None.
         scan: look at every image first.
         progress: called with (done, total) while it scans.
+        on_fault: told what is wrong with each image that cannot be used, before the error that names the first.
 
     Raises:
         DataError: no such data or split, or classes that are not those of ``classes``.
@@ -79,12 +89,14 @@ def open_images(
         if len(found) > 1:
             raise DataError(f"{where} has several splits; say which: {' or '.join(f'{where}:{one}' for one in found)}")
         images = next(iter(found.values()))
+    elif split == "val" and split not in found and (whole := found.get("train", found.get(WHOLE))) is not None:
+        images = held_out(whole, VAL_SHARE)[1]
     elif split not in found:
         raise DataError(f"{base} has no split {split!r}; it holds {_listed(found)}")
     else:
         images = found[split]
     if scan:
-        scan_images(images, progress, ignored=ignored).raise_if_bad()
+        _raise_if_bad(scan_images(images, progress, ignored=ignored), on_fault)
     return images if classes is None else with_classes(images, classes)
 
 
@@ -97,10 +109,18 @@ def with_classes(images: LabelledImages, classes: Sequence[str]) -> LabelledImag
     numbers = {name: number for number, name in enumerate(classes)}
     if unknown := [name for name in images.classes if name not in numbers]:
         raise DataError(
-            f"{images.source.name} has {_some(unknown)}, unknown to the network, which tells {_some(classes)} apart"
+            f"{images.source.name} has {_some(unknown)}, unknown to the network, which tells {_some(classes)} apart; "
+            "give images of its classes, under its names"
         )
     order = np.array([numbers[name] for name in images.classes], dtype=np.int64)
     return replace(images, labels=order[images.labels], classes=tuple(classes))
+
+
+def _raise_if_bad(report: ScanReport, on_fault: OnFault | None) -> None:
+    if on_fault is not None:
+        for fault in report.faults():
+            on_fault(fault)
+    report.raise_if_bad()
 
 
 def _splits(where: str) -> tuple[dict[str, LabelledImages], tuple[str, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from mnv3search.errors import DataError
 
-SHOWN = 5
+SHOWN, MOST_FAULTS = 5, 1000
 MODES = {
     "L": "grey", "1": "black and white", "P": "palette", "PA": "palette with alpha", "LA": "grey with alpha",
     "RGBA": "alpha", "CMYK": "CMYK", "I;16": "16 bits", "I": "32 bits", "YCbCr": "YCbCr", "LAB": "Lab",
@@ -63,6 +63,12 @@ class ScanReport:
             raise DataError(f"{count} of {self.images} cannot be used: {'; '.join(reasons[:3])}{rest}")
         if self.empty_classes:
             raise DataError(f"no images of {_pairs(self.empty_classes)}; add some, or remove the class from all splits")
+
+    def faults(self) -> list[str]:
+        """What is wrong with each image that cannot be used, one a line: the first 1,000."""
+        reasons = list(self.unreadable.values())
+        rest = len(reasons) - MOST_FAULTS
+        return [*reasons[:MOST_FAULTS], *([f"and {rest:,} more"] if rest > 0 else [])]
 
     def lines(self) -> list[str]:
         """The report, one finding a line; the first says what was looked at."""

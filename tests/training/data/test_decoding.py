@@ -136,7 +136,7 @@ def jpeg_of_size(width: int, height: int) -> bytes:
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_bomb_is_refused_by_its_header(make: object, side: int) -> None:
     assert callable(make)
-    with pytest.raises(DataError, match=r"big\.png has .* pixels, more than the 80 million .* scale it down"):
+    with pytest.raises(DataError, match=r"big\.png has .* pixels(, more)? than the 80 million .* scale it down"):
         EncodedImage(make(side, side), "big.png")
 
 

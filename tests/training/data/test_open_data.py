@@ -178,8 +178,16 @@ def test_one_split_is_opened_to_judge_by(tmp_path: Path) -> None:
         assert names(images) == ["0000.png", "0001.png"] * 2
     with pytest.raises(DataError, match=r"several splits; say which: .*:train or .*:test"):
         open_images(str(folder))
-    with pytest.raises(DataError, match="has no split 'val'; it holds train, test"):
-        open_images(f"{archive}:val")
+    with pytest.raises(DataError, match="has no split 'test'; it holds no splits"):
+        open_images(f"{folder}/train:test")
+
+
+@pytest.mark.parametrize("split", [(), ("train", "test")])
+def test_val_of_data_without_one_is_what_a_training_holds_out(tmp_path: Path, split: tuple[str, ...]) -> None:
+    folder = make_image_folder(tmp_path / "a", 2, 30, split=split)
+    held = open_images(f"{folder}:val")
+    assert held.files == open_data(str(folder)).val.files
+    assert 2 <= len(held) < 30
 
 
 def test_labels_follow_the_classes_of_a_network(tmp_path: Path) -> None:
