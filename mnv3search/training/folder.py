@@ -115,10 +115,7 @@ class TrainingFolder:
             RunError: ``path`` exists and is not empty, or cannot be made or written.
         """
         path = _free_default(settings) if path is None else path
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(
-                f"{path} exists and is not an empty folder; choose another --out, or go on with --resume {path}"
-            )
+        check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -188,6 +185,16 @@ class TrainingFolder:
 
     def _save(self) -> None:
         write_text(self.path / "manifest.json", json.dumps(self.manifest, indent=1, ensure_ascii=False) + "\n")
+
+
+def check_free(path: Path) -> None:
+    """Whether a training may have ``path`` as its folder.
+
+    Raises:
+        RunError: it exists and is not an empty folder.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(f"{path} exists and is not an empty folder; choose another --out, or go on with --resume {path}")
 
 
 def _now() -> str:

@@ -18,12 +18,12 @@ from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
 from mnv3search.training.data.preprocessing import Preprocessing
 from mnv3search.training.devices import is_main_process, process_count, wait_for_everyone
-from mnv3search.training.folder import TrainingFolder, TrainingSettings
+from mnv3search.training.folder import TrainingFolder, TrainingSettings, check_free
 from mnv3search.training.loop import OnEpoch, TrainingResult, train_network
 from mnv3search.training.progress import TrainingProgress
 from mnv3search.training.recipe import Recipe, load_recipe
 from mnv3search.training.state import LAST
-from mnv3search.training.trained import TrainedNetwork, is_trained, load_trained
+from mnv3search.training.trained import BEST, TrainedNetwork, is_trained, load_trained
 from mnv3search.training.workload import Freeze
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def begin(
     """
     if process_count() > 1 and out is None:
         raise TrainingError("several processes train into one folder: give it a name with --out")
+    if out is not None and is_main_process():
+        check_free(out)  # before the images are looked at, which can take minutes
     architecture = parse_network(request.network)
     if request.resolution is not None:
         architecture = architecture.with_resolution(request.resolution)
@@ -90,7 +92,7 @@ def begin(
     data = _opened(request.data, progress)
     architecture = architecture.with_classes(len(data.train.classes))
     preprocessing = _preprocessing(architecture, initial, teacher, data)
-    network = initial_network(architecture, request.seed, initial, data.train.classes, progress)
+    network = initial_network(architecture, request.seed, initial, data.train.classes, progress, request.weights)
     settings = TrainingSettings(
         request.network, request.data, recipe.to_mapping(), recipe.name, preprocessing.to_mapping(), request.seed,
         request.weights, request.freeze, request.teacher, request.tensorboard,
@@ -113,25 +115,32 @@ def _folder(
 
 
 def take_up(path: Path, progress: TrainingProgress, workers: int | None = None) -> TrainingSession:
-    """An interrupted training, from its folder alone.
+    """An interrupted training, from its folder alone; one that was stopped before its first step begins anew in it.
 
     Raises:
-        RunError: it is no training's folder, or nothing of it was saved.
+        RunError: it is no training's folder, or its state is gone.
         DataError: its data are gone or have changed.
+        WeightsError: it had no step yet, and the weights that it begins with are gone.
     """
     from mnv3search.network.build import MobileNetwork
 
     folder = TrainingFolder.open(path)
-    if not (path / LAST).exists():
-        raise RunError(f"{path} has no {LAST}: no step of its training was saved; start it anew")
-    settings = folder.settings
-    network = MobileNetwork(folder.architecture())
+    settings, resume = folder.settings, (path / LAST).exists()
+    if not resume and (path / BEST).exists():
+        raise RunError(f"{path} has no {LAST}, from which its training could go on; start it anew in another folder")
     teacher = None if settings.teacher is None else load_trained(Path(settings.teacher))
     data = _opened(settings.data, progress)
+    if resume:
+        network = MobileNetwork(folder.architecture())
+    else:
+        initial = None if settings.weights is None else _weights(settings.weights)
+        network = initial_network(
+            folder.architecture(), settings.seed, initial, data.train.classes, progress, settings.weights
+        )
     if is_main_process():
         folder.continued()
     return TrainingSession(
-        path, settings, folder if is_main_process() else None, network, data, teacher, _threads(workers), resume=True,
+        path, settings, folder if is_main_process() else None, network, data, teacher, _threads(workers), resume,
     )  # fmt: skip
 
 
@@ -177,9 +186,9 @@ def _default_recipe(request: TrainingRequest, resolution: int) -> str:
 
 def initial_network(
     architecture: Architecture, seed: int, initial: Path | TrainedNetwork | None, classes: tuple[str, ...],
-    progress: TrainingProgress,
+    progress: TrainingProgress, where: str | None = None,
 ) -> MobileNetwork:  # fmt: skip
-    """A network of ``architecture``, fresh from ``seed`` or with the weights of ``initial``.
+    """A network of ``architecture``, fresh from ``seed`` or with the weights of ``initial``, which is at ``where``.
 
     The classifier of a trained network is kept where it was trained on these very ``classes``.
 
@@ -198,7 +207,13 @@ def initial_network(
             from mnv3search.network.initial_weights import load_initial_weights
 
             other = isinstance(initial, TrainedNetwork) and initial.classes != classes
-            progress.note(str(load_initial_weights(network, initial, new_classifier=True if other else None)))
+            try:
+                loaded = load_initial_weights(network, initial, new_classifier=True if other else None)
+            except WeightsError as error:
+                if isinstance(initial, Path):  # then the message has its name already
+                    raise
+                raise WeightsError(f"{where}: {error}") from None
+            progress.note(str(loaded))
     return network
 
 
@@ -207,15 +222,26 @@ def _initial(request: TrainingRequest) -> Path | TrainedNetwork | None:
         if request.freeze == "features":
             raise WeightsError("--freeze features keeps weights as they are, and there are none: give --weights")
         return None
-    path = Path(request.weights)
+    return _weights(request.weights)
+
+
+def _weights(where: str) -> Path | TrainedNetwork:
+    path = Path(where)
     if not path.exists():
         raise WeightsError(f"there are no weights {path}; give a weights file or the folder of a training")
-    return load_trained(path) if is_trained(path) else path
+    if is_trained(path):
+        return load_trained(path)
+    from mnv3search.network.weights_file import load_weights_file
+
+    load_weights_file(path)  # what cannot be read is refused before the images are looked at
+    return path
 
 
 def _opened(where: str, progress: TrainingProgress) -> DataSplits:
     progress.stage(f"looking at the images of {where}")
-    data = open_data(where, progress=lambda done, total: progress.advance(done, "images", total))
+    data = open_data(
+        where, progress=lambda done, total: progress.advance(done, "images", total), on_fault=progress.note
+    )
     for line in data.report.lines() if data.report else ():
         progress.note(line)
     counts = _counts(data)

@@ -17,10 +17,10 @@ import pytest
 import torch
 from image_fakes import make_image_folder, zip_folder
 from safetensors.torch import load_file, save_file
-from training_fakes import TINY, tiny_network
+from training_fakes import PREPROCESSING, TINY, tiny_network
 
 from mnv3search.architecture_json import dump_architecture
-from mnv3search.training.trained import load_trained
+from mnv3search.training.trained import TrainedNetwork, load_trained, save_trained
 
 Invoke = Callable[..., Any]
 BRIEF = """format: mnv3search.recipe/1
@@ -148,6 +148,50 @@ def test_ctrl_c_leaves_what_resumes_to_the_same_weights(
     assert (manifest["status"], manifest["sessions"]) == ("finished", 2)
 
 
+def test_ctrl_c_before_the_first_step_is_taken_up_too(
+    invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mnv3search.cli.progress import ProgressLine
+
+    save_file(tiny_network(classes=1000).state_dict(), place / "start.safetensors")
+    frozen = (
+        "train", "net.json", "--data", "flowers", "--weights", "start.safetensors", "--freeze", "features",
+        "--epochs", "2",
+    )  # fmt: skip
+    assert invoke(*frozen, "--out", "whole").code == 0
+
+    def interrupting(self: ProgressLine, name: str, total: int | None = None) -> None:
+        if name.startswith("features"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressLine, "stage", interrupting)
+        assert invoke(*frozen, "--out", "cut").code == 130
+    assert not (place / "cut" / "last.safetensors").exists()
+    resumed = invoke("train", "--resume", "cut")
+    assert resumed.code == 0, resumed.err
+    best = [(place / name / "best.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert best[0] == best[1]
+
+
+def test_a_training_whose_state_is_gone_is_not_begun_over_its_best(invoke: Invoke, place: Path) -> None:
+    assert invoke(*TRAIN, "--out", "run", "--epochs", "1").code == 0
+    (place / "run" / "last.safetensors").unlink()
+    refused(invoke("train", "--resume", "run"), "run has no last.safetensors", "another folder")
+
+
+def test_held_out_images_of_one_folder_are_judged_by_name(invoke: Invoke, place: Path) -> None:
+    make_image_folder(place / "flat", ["aster", "daisy", "rose"], per_class=20, side=12, split=())
+    trained = invoke("train", "net.json", "--data", "flat", "--recipe", "brief.yaml", "--out", "run")
+    assert "evaluate run --data flat:val" in trained.out
+    judged = invoke("evaluate", "run", "--data", "flat:val", "--json")
+    assert judged.code == 0, judged.err
+    manifest = json.loads((place / "run" / "manifest.json").read_text())
+    found = json.loads(judged.out)
+    assert found["images"] == manifest["images"]["val"]
+    assert found["top1"] == pytest.approx(manifest["best"]["val_accuracy"])
+
+
 def test_a_full_disk_is_one_line_and_resumable(invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mnv3search.training import loop
     from mnv3search.training.state import save_state as save
@@ -217,10 +261,22 @@ def test_one_class(invoke: Invoke, place: Path) -> None:
     refused(invoke("train", "net.json", "--data", "one"), "one class", "'rose'")
 
 
+def test_every_image_that_cannot_be_used_is_named(invoke: Invoke, place: Path) -> None:
+    for number in range(5):
+        (place / "flowers" / "train" / "rose" / f"{number}.png").write_bytes(b"")
+    outcome = invoke(*TRAIN)
+    refused(outcome, "5 images of 53 cannot be used", "and 2 more")
+    for number in range(5):
+        assert f"rose/{number}.png is empty" in outcome.err
+
+
 def test_weights_of_another_network(invoke: Invoke, place: Path) -> None:
     other = tiny_network(blocks=(TINY.blocks[0], replace(TINY.blocks[1], kernel_size=3)))
     save_file(other.state_dict(), place / "other.safetensors")
     refused(invoke(*TRAIN, "--weights", "other.safetensors"), "other.safetensors", "depthwise")
+    trained = TrainedNetwork(other.architecture, other.eval(), ("aster", "daisy", "rose"), PREPROCESSING)
+    save_trained(place / "run.safetensors", trained)
+    refused(invoke(*TRAIN, "--weights", "run.safetensors"), "error: run.safetensors: ", "depthwise")
 
 
 class Bomb:
@@ -254,7 +310,9 @@ def test_a_loss_that_is_nan(invoke: Invoke, place: Path) -> None:
 
 
 def test_a_folder_that_holds_something_is_left_alone(invoke: Invoke, place: Path) -> None:
-    refused(invoke(*TRAIN, "--out", "flowers"), "flowers", "--out")
+    outcome = invoke(*TRAIN, "--out", "flowers")
+    refused(outcome, "flowers", "--out")
+    assert "looking at" not in outcome.err  # said at once, not after a scan of all images
     assert sorted(path.name for path in (place / "flowers").iterdir()) == ["train", "val"]
 
 
