@@ -148,7 +148,7 @@ def _refuse_bomb(path: Path) -> None:
 def _refusal(path: Path, error: Exception) -> str:
     """What to say of a file that torch does not read as tensors alone; torch's own advice is to run its code."""
     text = str(error)
-    named = re.search(r"(?:GLOBAL|global|class) ([\w.]+) (?:was not|not)|unsupported class ([\w.]+)", text)
+    named = re.search(r"(?:GLOBAL|global|class) ([\w.]+) (?:was not|not|whose)|unsupported class ([\w.]+)", text)
     if named or "TorchScript" in text:
         what = next(filter(None, named.groups())) if named else "a TorchScript module"
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import pickle
 import warnings
 import zipfile
@@ -77,10 +78,16 @@ class _Harmful:
         return (exec, ("raise SystemExit('a weights file was unpickled')",))
 
 
+class _Blocked:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, ("false",))
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
         ({"weight": _Harmful()}, "exec"),
+        ({"weight": _Blocked()}, r"posix\.system"),
         ({"model": STATE, "args": argparse.Namespace(lr=0.1)}, r"argparse\.Namespace"),
         (torch.nn.Linear(2, 2), r"Linear"),
     ],
