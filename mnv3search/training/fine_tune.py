@@ -63,18 +63,20 @@ def fine_tune(
     optimiser = torch.optim.SGD(
         decay_groups(network, weight_decay), learning_rate, momentum=momentum, nesterov=momentum > 0, foreach=True
     )
-    with own_randomness():
-        for number, batch in enumerate(_stream(batches, first_step, steps)):
-            torch.manual_seed(step_seed(seed, 0, first_step + number, 0))
-            loss = _step(network, batch, optimiser, label_smoothing, clip_norm)
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is {loss} at step {number + 1} of {steps} of a fine-tuning at a learning rate of "
-                    f"{learning_rate:g}; lower it"
-                )
-            if on_step is not None:
-                on_step(number + 1)
-    network.train(training)
+    try:
+        with own_randomness():
+            for number, batch in enumerate(_stream(batches, first_step, steps)):
+                torch.manual_seed(step_seed(seed, 0, first_step + number, 0))
+                loss = _step(network, batch, optimiser, label_smoothing, clip_norm)
+                if not math.isfinite(loss):
+                    raise TrainingError(
+                        f"the loss is {loss} at step {number + 1} of {steps} of a fine-tuning at a learning rate of "
+                        f"{learning_rate:g}; lower it"
+                    )
+                if on_step is not None:
+                    on_step(number + 1)
+    finally:
+        network.train(training)
 
 
 def _step(

@@ -75,7 +75,8 @@ def test_figures_out_of_range(steps: int, rate: float) -> None:
 
 
 def test_a_loss_that_is_nan() -> None:
-    network = tiny_network()
+    network = tiny_network().eval()
     torch.nn.init.constant_(network.head.classifier.bias, math.nan)
     with pytest.raises(TrainingError, match=r"nan at step 1 of 2 .* learning rate of 0\.05"):
         fine_tune(network, batches(), 2, 0.05)
+    assert not network.training  # as it was
