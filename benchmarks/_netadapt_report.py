@@ -54,7 +54,7 @@ def rows_of(work: Path, budget: Budget) -> list[dict[str, Any]]:
 
     records = Records(work)
     sessions = [records.known[f"times-{n}"]["networks"] for n in range(1, SESSIONS + 1)]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, entry in records.known.items():
         if "file" not in entry:
             continue

@@ -104,7 +104,7 @@ def network_of(way: Way, name: str, side: int) -> nn.Module:
         elif isinstance(module, Head):
             module.fast_gradients = way.dropout
         elif module_name in in_place and not way.activations:
-            module.inplace = True  # type: ignore[assignment]
+            module.inplace = True
     return network
 
 
