@@ -206,7 +206,7 @@ def show(outcome: PruningOutcome, *, as_json: bool) -> None:
         )  # fmt: skip
     console = stdout_console()
     console.print(table)
-    steps, where = len(outcome.walked.narrowed.steps), outcome.folder.path
+    steps, where = outcome.walked.number, outcome.folder.path
     verdict = "within the target" if outcome.met else "above the target"
     lines = [
         f"{verdict} after {steps} steps; {outcome.trained_images:,} images were trained on to find them",

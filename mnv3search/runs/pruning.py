@@ -27,6 +27,8 @@ from mnv3search.runs.pruning_settings import PruningSettings
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
 
+MOST_TIMED = 24  # networks of one session: the last steps, among which the first that is fast enough is
+
 
 def prune(
     settings: PruningSettings, out: Path | None = None, *,
@@ -115,8 +117,8 @@ def _stages(
     journal = FolderJournal(folder.path, seed)
     with workers_for(seed, data.learn, data.held, folder.settings.short_term(), workers) as scoring:
         walked = _Walk(folder, aim, journal, scoring, progress).to_target()
-    narrowed = journal.network(len(journal.steps()))
-    ended = end_training(folder, narrowed, data, progress) if journal.steps() else narrowed
+    narrowed = journal.network(walked.number)
+    ended = end_training(folder, narrowed, data, progress) if walked.number else narrowed
     return conclude(folder, aim, data, walked, (seed, narrowed, ended), progress, time.monotonic() - began)
 
 
@@ -162,7 +164,18 @@ class _Walk:
                 narrowed = self._to(limit)
             except InfeasibleError:
                 break  # the closest that there is stays the result, and is said to miss the target
-        return Walked(narrowed, found, met, self.aim.repairs)
+        number, latency = self._first_within(narrowed.steps) if met and narrowed.steps else (len(narrowed.steps), found)
+        return Walked(narrowed, number, latency, met, self.aim.repairs)
+
+    def _first_within(self, steps: Sequence[TrainedStep]) -> tuple[int, Latency]:
+        """The first step whose network is within the target, and its latency: by whole times, where there are any.
+
+        Small networks are often faster than their layers sum to, so that the walk by prices goes further than it must.
+        """
+        late = steps[-MOST_TIMED:] if self.aim.timed else steps[-1:]
+        seed = self.journal.network(0).architecture
+        times = self.aim.latencies([found.step.architecture for found in late], beside=[seed])
+        return next((f.step.number, t) for f, t in zip(late, times, strict=True) if self.aim.met(t))
 
     def _latency(self, steps: Sequence[TrainedStep]) -> Latency:
         seed = self.journal.network(0).architecture

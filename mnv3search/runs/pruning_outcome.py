@@ -27,12 +27,14 @@ class Walked:
 
     Attributes:
         narrowed: the seed and the steps.
-        latency: of the last network: whole where the device can be timed.
+        number: the step that is the result, 0 for the seed: the first within the target.
+        latency: of its network: whole where the device can be timed.
         met: whether that is within the target.
         repairs: how often the steps went on because a whole time missed the target.
     """
 
     narrowed: Narrowed
+    number: int
     latency: Latency
     met: bool
     repairs: int
@@ -103,7 +105,8 @@ class PruningOutcome:
             "beside": [figures.to_mapping() for figures in self.beside],
             "judged_by": self.judged_by,
             "held_out_images": self.walked.narrowed.seed.images,
-            "steps": len(self.walked.narrowed.steps),
+            "steps": self.walked.number,
+            "steps_tried": len(self.walked.narrowed.steps),
             "trained_images": self.trained_images,
             "seconds": self.folder.manifest["seconds"],
             "out": str(self.folder.path),
@@ -143,7 +146,7 @@ def conclude(
         _notes(folder, walked, before, after, data, narrowed is ended),
     )  # fmt: skip
     _write(folder, aim, outcome, ended)
-    folder.note("finished", seconds, target_ms=aim.target_ms, met=walked.met, steps=len(steps))
+    folder.note("finished", seconds, target_ms=aim.target_ms, met=walked.met, steps=walked.number)
     folder.write_json("result.json", outcome.to_mapping())
     return outcome
 
@@ -184,6 +187,11 @@ def _notes(
         f"proposals were judged on {seed.images:,} training images that none of their fine-tunes saw: top-1 is known "
         f"to ±{seed.top1_std:.2f} points there, and {_rivals(walked)}"
     ]
+    if walked.number < len(steps):
+        notes.append(
+            f"timed whole, step {walked.number} of {len(steps)} is within the target already: it is the result, and "
+            "the others were not needed"
+        )
     if not walked.met:
         notes.append(f"the target is missed: {after.latency.ms:.3f} ms is the closest that narrowing came")
     if data.splits.test is None:

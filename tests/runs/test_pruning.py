@@ -161,6 +161,19 @@ def test_the_target_is_held_by_whole_times_and_missed_prices_are_repaired(
     assert (again.walked.repairs, again.after.latency) == (worse.walked.repairs, worse.after.latency)
 
 
+def test_the_first_step_that_is_timed_fast_enough_is_the_result(settings: PruningSettings, tmp_path: Path) -> None:
+    settings = replace(settings, finish="none", target="0.7x", step_fraction=0.05)
+    outcome = prune(settings, tmp_path / "p", device=Host(worse=-1.2), workers=1)
+    steps, number = outcome.walked.narrowed.steps, outcome.walked.number
+    assert 0 < number < len(steps), "whole networks were faster than their prices said"
+    assert load_trained(tmp_path / "p").architecture == steps[number - 1].step.architecture
+    assert outcome.after.latency.ms <= outcome.target_ms
+    if number > 1:
+        before = Host(worse=-1.2).measure([steps[number - 2].step.architecture])[0]
+        assert before.latency_ms + 1.2815 * before.error_ms > outcome.target_ms
+    assert any("the others were not needed" in note for note in outcome.notes)
+
+
 def test_networks_beside_it_are_judged_by_the_same_images(settings: PruningSettings, tmp_path: Path) -> None:
     narrower = replace(
         ARCHITECTURE, blocks=(ARCHITECTURE.blocks[0], replace(ARCHITECTURE.blocks[1], expanded_channels=32))
