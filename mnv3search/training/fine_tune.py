@@ -61,7 +61,7 @@ def fine_tune(
     training = network.training
     prepared(network).train()
     optimiser = torch.optim.SGD(
-        decay_groups(network, weight_decay), learning_rate, momentum=momentum, nesterov=momentum > 0, foreach=True
+        decay_groups(network, weight_decay), learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True
     )
     try:
         with own_randomness():

@@ -32,7 +32,7 @@ def _torch_optimiser(groups: list[dict[str, Any]], recipe: Recipe) -> Optimizer:
 
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
-        return SGD(groups, recipe.learning_rate, momentum=recipe.momentum, nesterov=nesterov, foreach=True)
+        return SGD(groups, recipe.learning_rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
     return AdamW(groups, recipe.learning_rate, betas=(recipe.momentum, recipe.squares_decay), foreach=True)
 
 
