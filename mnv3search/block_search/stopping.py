@@ -79,11 +79,11 @@ class Pruned:
 
     def learn(self, outcome: Outcome) -> None:
         """Remember the values of a training by epoch; one that was not followed here is followed now."""
-        from optuna.trial import TrialState
-
         running, self._running = self._running, None
         if not outcome.reports:
             return
+        from optuna.trial import TrialState  # a search whose evaluator does not train needs no Optuna
+
         with quiet_optuna():
             running = running or self._followed(outcome)
             if outcome.status == "stopped":

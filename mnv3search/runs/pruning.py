@@ -152,7 +152,10 @@ class _Walk:
 
     def to_target(self) -> Walked:
         """Raises what :func:`~mnv3search.layer_search.trained.netadapt_trained` raises."""
-        narrowed = self._to(self.aim.limit_ms())
+        try:
+            narrowed = self._to(self.aim.limit_ms())
+        except InfeasibleError as error:
+            raise self.aim.infeasible(error) from None
         while True:
             found = self._latency(narrowed.steps)
             met = self.aim.met(found) or (not narrowed.steps and found.ms <= self.aim.target_ms)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mnv3search.architecture import Architecture
-from mnv3search.latency.confidence import limits_ms, stated_errors_ms, z_of
+from mnv3search.errors import InfeasibleError
+from mnv3search.latency.confidence import (
+    LEAST_CONFIDENCE,
+    limits_ms,
+    probability_within,
+    stated_errors_ms,
+    z_of,
+)
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.busy import busy_sentence
 from mnv3search.latency.measured.calibration import MIN_NETWORKS
@@ -80,6 +88,18 @@ class PruningAim:
         return self._decisions.fix(
             _limit(1), lambda: float(limits_ms(self.device, [self._seed], self.target_ms, self._confidence)[0])
         )
+
+    def infeasible(self, found: InfeasibleError) -> InfeasibleError:
+        """``found``, which speaks of prices alone, in terms of the target and of the confidence that was asked for."""
+        fastest_ms = found.fastest_ms * self.tied
+        room = self.target_ms / (self.first_limit_ms() * self.tied)  # 1 and z relative errors
+        error_ms = fastest_ms * (room - 1) / self.z if self.z else 0.0
+        feasible = math.floor(100 * probability_within(fastest_ms, error_ms, self.target_ms)) / 100
+        return InfeasibleError(
+            self.target_ms, fastest_ms, found.slowest_ms * self.tied, exact=True, narrowing=True,
+            needed_ms=fastest_ms * room,
+            feasible_confidence=feasible if LEAST_CONFIDENCE <= feasible < self._confidence else None,
+        )  # fmt: skip
 
     @property
     def repairs(self) -> int:

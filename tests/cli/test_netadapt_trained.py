@@ -98,7 +98,7 @@ def test_resume_takes_nothing_that_is_settled(invoke: Invoke, here: Path) -> Non
 
 @pytest.mark.slow
 def test_ctrl_c_exits_with_130_and_can_be_resumed(invoke: Invoke, here: Path) -> None:
-    asked = ["netadapt", "run", "--data", "images", "--target-latency", "0.7x", *HOW, "--steps", "40"]
+    asked = ["netadapt", "run", "--data", "images", "--target-latency", "0.7x", *HOW, "--steps", "200"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "mnv3search", *asked, "--batch-size", "8", "--finish", "none", "--out", "p"],

@@ -192,6 +192,18 @@ def test_an_impossible_target_leaves_no_folder_and_names_the_bounds(settings: Pr
     assert not (tmp_path / "p").exists()
 
 
+def test_a_confidence_that_is_in_the_way_is_named(settings: PruningSettings, tmp_path: Path) -> None:
+    class Unsure(Estimated):
+        def latency_error_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+            return 2 * self.latency_ms(architectures)
+
+    with pytest.raises(InfeasibleError, match=r"--confidence 0\.\d+ or less makes it feasible") as caught:
+        prune(replace(settings, target="0.9x", confidence=0.99), tmp_path / "p", device=Unsure(), workers=1)
+    target = 0.9 * caught.value.slowest_ms  # the seed's own latency is the slowest
+    assert caught.value.target_latency_ms == pytest.approx(target)
+    assert caught.value.fastest_ms < target
+
+
 def test_images_of_other_classes_are_refused(settings: PruningSettings, tmp_path: Path) -> None:
     other = make_image_folder(tmp_path / "other", ["cat", "dog", "owl"], per_class=4, side=SIDE)
     with pytest.raises(DataError, match="cat, dog, owl, but the network was trained on class_0"):
