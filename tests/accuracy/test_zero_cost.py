@@ -21,6 +21,7 @@ from mnv3search.cost.counts import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.network.build import MobileNetwork, build_network
+from mnv3search.network.check import blank_network
 from mnv3search.training.data.images import LabelledImages
 
 # a 1×1 stem and one separable block without activation after its projection: small enough to be done by hand
@@ -212,3 +213,9 @@ def test_scores_have_names_and_are_no_predictions() -> None:
         evaluator = ZeroCost(name)
         assert evaluator.score_name
         assert not evaluator.estimated
+
+
+def test_a_dead_network_scores_no_finite_figure_and_raises_nothing() -> None:
+    network = blank_network(published("mobilenet_v3_small", 0.5, 32))
+    score = gradient_norm(network, torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]))
+    assert score == -math.inf

@@ -117,7 +117,7 @@ def synflow(network: MobileNetwork, resolution: int) -> float:
         flow = flow if linear is None else through(linear, flow)
     torch.autograd.backward(flow.sum())
     total = sum(float(factor.grad) for factor in factors if factor.grad is not None)
-    return math.log10(total) + sum(exponents) * math.log10(2)
+    return _log10(total) + sum(exponents) * math.log10(2)
 
 
 def gradient_norm(network: MobileNetwork, images: Tensor, labels: Tensor) -> float:
@@ -135,4 +135,9 @@ def gradient_norm(network: MobileNetwork, images: Tensor, labels: Tensor) -> flo
     loss = functional.cross_entropy(network(images), labels)
     weights = [m.weight for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     gradients = torch.autograd.grad(loss, weights)
-    return math.log10(sum(float(gradient.norm()) for gradient in gradients))
+    return _log10(sum(float(gradient.norm()) for gradient in gradients))
+
+
+def _log10(total: float) -> float:
+    """Minus infinity of nothing: what a dead network scores, and a search refuses as not finite."""
+    return math.log10(total) if total > 0 else -math.inf
