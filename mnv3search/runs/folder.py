@@ -106,7 +106,7 @@ class RunFolder:
             "settings": settings.to_mapping(),
             "command": ["mnv3search", *sys.argv[1:]],
             "environment": describe_environment(),
-            "started": _now(),
+            "started": now(),
             "seconds": 0.0,
             "sessions": 1,
         }
@@ -168,7 +168,7 @@ class RunFolder:
         """Note the outcome; ``seconds`` are this session's and are added to those before."""
         self.manifest.update(facts)
         self.manifest["status"] = status
-        self.manifest["finished"] = _now()
+        self.manifest["finished"] = now()
         self.manifest["seconds"] = self.seconds_with(seconds)
         self._save()
 
@@ -203,7 +203,8 @@ class RunFolder:
         self.write_json("manifest.json", self.manifest)
 
 
-def _now() -> str:
+def now() -> str:
+    """The local time with its offset, to the second."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
@@ -211,7 +212,12 @@ def _free_default(settings: RunSettings) -> Path:
     is_file = settings.subject.endswith((".yaml", ".yml", ".json"))
     subject = re.sub(r"[^A-Za-z0-9_.@-]+", "-", Path(settings.subject).stem if is_file else settings.subject)
     target = re.sub(r"[^A-Za-z0-9_.]+", "", settings.target)
-    base = Path(RUNS) / f"{datetime.now().astimezone():%Y-%m-%d}-{subject}-{target}"
+    return free_folder(f"{subject}-{target}")
+
+
+def free_folder(name: str) -> Path:
+    """``runs/<date>-<name>``, with a number where that is taken."""
+    base = Path(RUNS) / f"{datetime.now().astimezone():%Y-%m-%d}-{name}"
     path, number = base, 1
     while path.exists():
         number += 1

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.errors import InfeasibleError, Mnv3SearchError, RunError
 from mnv3search.files import write_text
 from mnv3search.runs.environment import describe_environment
-from mnv3search.runs.folder import MAX_MANIFEST_BYTES, RUNS
+from mnv3search.runs.folder import MAX_MANIFEST_BYTES, RUNS, free_folder, now
 from mnv3search.runs.pruning_settings import PruningSettings
 
 if TYPE_CHECKING:
@@ -89,7 +87,7 @@ class PruningFolder:
             "settings": settings.to_mapping(),
             "command": ["mnv3search", *sys.argv[1:]],
             "environment": describe_environment(),
-            "started": _now(),
+            "started": now(),
             "seconds": 0.0,
             "sessions": 1,
         }
@@ -149,7 +147,7 @@ class PruningFolder:
 
     def note(self, status: str, seconds: float, **facts: object) -> None:
         """Note the outcome; ``seconds`` are this session's and are added to those before."""
-        self.manifest |= {**facts, "status": status, "finished": _now()}
+        self.manifest |= {**facts, "status": status, "finished": now()}
         self.manifest["seconds"] = round(float(self.manifest.get("seconds", 0.0)) + seconds, 3)
         self._save()
 
@@ -164,10 +162,6 @@ class PruningFolder:
             self.path.rmdir()
             if self.path.parent == Path(RUNS):
                 self.path.parent.rmdir()
-
-    def restart_finish(self) -> None:
-        """Forget the training at the end: the network that it began from is another now."""
-        shutil.rmtree(self.finish, ignore_errors=True)
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file of this folder."""
@@ -192,16 +186,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
 def _free_default(settings: PruningSettings) -> Path:
     subject = re.sub(r"[^A-Za-z0-9_.@-]+", "-", Path(settings.run).resolve().stem)
     target = re.sub(r"[^A-Za-z0-9_.]+", "", settings.target)
-    base = Path(RUNS) / f"{datetime.now().astimezone():%Y-%m-%d}-{subject}-pruned-{target}"
-    path, number = base, 1
-    while path.exists():
-        number += 1
-        path = base.with_name(f"{base.name}-{number}")
-    return path
+    return free_folder(f"{subject}-pruned-{target}")
