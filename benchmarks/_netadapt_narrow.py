@@ -1,17 +1,18 @@
-"""NetAdapt's part of the benchmark: one walk down, and a long fine-tune of the network at each target."""
+"""NetAdapt's part of the benchmark: one walk down, whole timings of its steps, and a long fine-tune at each target."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks._netadapt_setup import Budget, Records, base_architecture, data, multiplier, recipe
 from benchmarks._netadapt_training import train_and_judge
 from mnv3search.architecture import Architecture
+from mnv3search.errors import DeviceError
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.layer_search.loop import NetAdaptOptions, latencies_ms
 from mnv3search.layer_search.proposals import narrowest
-from mnv3search.layer_search.trained import Narrowed, netadapt_trained
+from mnv3search.layer_search.trained import netadapt_trained
 from mnv3search.layer_search.trained_calibration import CALIBRATION_NETWORKS, random_narrowings
 from mnv3search.layer_search.trained_journal import TrainedStep
 from mnv3search.layer_search.trained_proposals import plan_step
@@ -49,26 +50,62 @@ def measure_table(work: Path) -> None:
     print(f"base {seed_ms:.4f} ms, narrowest {least:.4f} ms, {len(plan.proposals)} proposals")
 
 
-def narrow_to_targets(work: Path, budget: Budget, seed: int) -> None:
-    """Walk down to each target, the lowest last, and fine-tune the network there."""
+def walk_down(work: Path, budget: Budget, seed: int) -> None:
+    """NetAdapt's steps, by the table, down to ``budget.walk_to``."""
     from mnv3search.training.trained import load_trained
 
-    base, splits, records, device = load_trained(work / "base"), data(), Records(work), host(work)
+    base, splits, device = load_trained(work / "base"), data(), host(work)
     rest, held = held_out(splits.train, 0.1, SALT)
     short = ShortTerm(budget.short_steps, budget.short_batch, budget.short_rate, seed=seed)
     workers = Here(rest, stable_subset(held, budget.held_images), short)
+    journal = journal_of(work, base)
+    netadapt_trained(
+        journal, device, budget.walk_to * _seed_ms(journal, device, base), workers,
+        options=NetAdaptOptions(budget.step_fraction), on_proposal=_say,
+        on_step=lambda step: _show(step, work / "netadapt", journal),
+    )  # fmt: skip
+
+
+def journal_of(work: Path, base: TrainedNetwork) -> FolderJournal:
+    """The walk's journal."""
     folder = work / "netadapt"
     folder.mkdir(exist_ok=True)
-    journal = FolderJournal(folder, base)
-    for target in sorted(budget.targets, reverse=True):
-        limit_ms = target * _seed_ms(journal, device, base)
-        found = netadapt_trained(
-            journal, device, limit_ms, workers, options=NetAdaptOptions(budget.step_fraction), on_proposal=_say,
-            on_step=lambda step: _show(step, folder, journal),
-        )  # fmt: skip
-        _finish(work, budget, target, found, journal, seed)
-    write_pruning_steps(folder / "steps.csv", journal.steps())
-    assert records.path.exists()
+    return FolderJournal(folder, base)
+
+
+def choose_steps(work: Path, budget: Budget) -> dict[str, Any]:
+    """Time every step's network whole beside the base's, and keep for each target the first that is fast enough.
+
+    So does ``mnv3search netadapt``: a sum over layers says less than the network's own time.
+
+    Raises:
+        DeviceError: no step is fast enough for a target; walk further down.
+    """
+    from mnv3search.training.trained import load_trained
+
+    records, base = Records(work), load_trained(work / "base")
+    if "steps" in records.known:
+        return records.known["steps"]
+    steps = journal_of(work, base).steps()
+    networks = [base.architecture, *(s.step.architecture for s in steps)]
+    ms = [time.latency_ms for time in TableDevice(cache_dir=work / "table").measure(networks)]
+    chosen = {}
+    for target in budget.targets:
+        enough = [number for number, found in enumerate(ms) if found <= target * ms[0]]
+        if not enough:
+            raise DeviceError(f"no step is at {target:g} of the base's {ms[0]:.4f} ms; walk further down")
+        chosen[f"{target:g}"] = enough[0]
+    return records.keep("steps", latency_ms=ms, chosen=chosen)
+
+
+def fine_tune_chosen(work: Path, budget: Budget, seed: int) -> None:
+    """The long fine-tune of the network at each target."""
+    from mnv3search.training.trained import load_trained
+
+    chosen = choose_steps(work, budget)["chosen"]
+    journal = journal_of(work, load_trained(work / "base"))
+    for target in budget.targets:
+        _finish(work, budget, target, int(chosen[f"{target:g}"]), journal, seed)
 
 
 def _seed_ms(journal: FolderJournal, device: TableDevice, base: TrainedNetwork) -> float:
@@ -86,17 +123,15 @@ def _show(step: TrainedStep, folder: Path, journal: FolderJournal) -> None:
     write_pruning_steps(folder / "steps.csv", journal.steps())
 
 
-def _finish(work: Path, budget: Budget, target: float, found: Narrowed, journal: FolderJournal, seed: int) -> None:
-    from mnv3search.training.data.images import DataSplits
+def _finish(work: Path, budget: Budget, target: float, number: int, journal: FolderJournal, seed: int) -> None:
     from mnv3search.training.steps import plain_copy
 
-    number = next(s.step.number for s in found.steps if s.step.latency_ms <= target * found.seed_latency_ms)
-    steps = found.steps[:number]
-    splits: DataSplits = data()
+    start, steps = journal.seed(), journal.steps()[:number]
+    assert start is not None
     train_and_judge(
-        f"netadapt-{target:g}", plain_copy(journal.network(number).network), splits,
+        f"netadapt-{target:g}", plain_copy(journal.network(number).network), data(),
         recipe(budget.long_epochs, budget.long_rate), seed, work, Records(work), target=target, steps=number,
         proposals=sum(s.step.proposals for s in steps), proposal_images=sum(s.trained for s in steps),
-        scored_images=sum(s.step.proposals for s in steps) * found.seed.images,
-        table_share=steps[-1].step.latency_ms / found.seed_latency_ms,
+        scored_images=sum(s.step.proposals for s in steps) * start[0].images,
+        table_share=steps[-1].step.latency_ms / start[1],
     )  # fmt: skip

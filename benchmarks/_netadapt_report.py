@@ -181,7 +181,7 @@ def page(work: Path, rows: Sequence[Mapping[str, Any]], against: Sequence[Mappin
     ]
     lines += [
         "",
-        "| target (by table) | NetAdapt | multiplier at that latency | ahead | speed-up at equal accuracy "
+        "| target | NetAdapt | multiplier at that latency | ahead | speed-up at equal accuracy "
         "| torch-pruning | ahead |",
         "|---|---|---|---|---|---|---|",
         *(_against(entry) for entry in against),
@@ -202,7 +202,8 @@ def _method(budget: Budget) -> list[str]:
         f"timed in turn, the mean of {SESSIONS} sessions.",
         "",
         f"- **NetAdapt**: δ {budget.step_fraction:g}, T = {budget.short_steps} steps of {budget.short_batch} images at "
-        f"{budget.short_rate:g}, ΔAcc/|ΔLat| on {budget.held_images:,} held-out training images; then "
+        f"{budget.short_rate:g}, ΔAcc/|ΔLat| on {budget.held_images:,} held-out training images, by the table; at each "
+        "target the first step that is fast enough when timed whole; then "
         f"{budget.long_epochs} epoch(s) at a highest rate of {budget.long_rate:g}.",
         "- **width multiplier**: every layer by torchvision's rule, from scratch for "
         f"{budget.scratch_epochs} epochs: at least the images of NetAdapt's whole way, base included. Between the "

@@ -3,10 +3,11 @@
     MNV3SEARCH_DATA=data python -m benchmarks.netadapt --work DIR                # every stage in order
     MNV3SEARCH_DATA=data python -m benchmarks.netadapt --work DIR --stage base   # one of them
 
-Stages: ``table`` (layers of the first step), ``base`` (the network that all begin from), ``netadapt``, ``ratios`` (how
-far torch-pruning is to cut), ``pruner``, ``multiplier``, ``measure`` (all networks timed whole, interleaved) and
-``report``. Every result is kept in DIR as soon as it is there, and a stage that was stopped goes on where it was;
-``multiplier`` needs no other stage and may run beside them. ``table``, ``ratios`` and ``measure`` want a quiet machine.
+Stages: ``table`` (layers of the first step), ``base`` (what all begin from), ``walk`` (NetAdapt's steps),
+``steps`` (each timed whole: which one meets which target), ``netadapt`` (their long fine-tunes), ``ratios`` (how far
+torch-pruning is to cut), ``pruner``, ``multiplier``, ``measure`` (all networks timed whole, in turn) and ``report``.
+Every result is kept in DIR as soon as it is there, and a stage that was stopped goes on where it was; ``multiplier``
+needs no other stage and may run beside them. ``table``, ``steps``, ``ratios`` and ``measure`` want a quiet machine.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks._netadapt_magnitude import choose_ratios, prune_by_magnitude
-from benchmarks._netadapt_narrow import measure_table, narrow_to_targets
+from benchmarks._netadapt_narrow import choose_steps, fine_tune_chosen, measure_table, walk_down
 from benchmarks._netadapt_report import report, time_all
 from benchmarks._netadapt_setup import BUDGETS, Budget, Records, base_architecture, data, multiplier, recipe
 from benchmarks._netadapt_training import fresh, train_and_judge
@@ -50,9 +51,14 @@ def ratios(work: Path, budget: Budget, seed: int) -> None:
     choose_ratios(work, budget)
 
 
+def steps(work: Path, budget: Budget, seed: int) -> None:
+    """Time NetAdapt's steps whole, and choose one for each target."""
+    choose_steps(work, budget)
+
+
 STAGES: dict[str, Callable[[Path, Budget, int], None]] = {
-    "table": table, "base": base, "netadapt": narrow_to_targets, "ratios": ratios, "pruner": prune_by_magnitude,
-    "multiplier": multipliers, "measure": time_all, "report": report,
+    "table": table, "base": base, "walk": walk_down, "steps": steps, "netadapt": fine_tune_chosen, "ratios": ratios,
+    "pruner": prune_by_magnitude, "multiplier": multipliers, "measure": time_all, "report": report,
 }  # fmt: skip
 
 
