@@ -14,6 +14,7 @@
     ├── WeightsError                weights that do not belong to the network
     ├── DataError                   images or labels that cannot be trained or judged on
     ├── TrainingError               a recipe that breaks a rule, or a training that cannot go on
+    │   └── DivergedError           a training whose loss or weights are no longer finite
     ├── ExportError                 a network that cannot be exported, or whose export differs from it
     ├── RunError                    a run folder that is missing, damaged or of another run
     └── MissingDependencyError      a package that this step needs is not installed; says how to get it
@@ -108,6 +109,10 @@ class DataError(Mnv3SearchError, ValueError):
 
 class TrainingError(Mnv3SearchError):
     """A recipe that breaks a rule, or a training that cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """A training whose loss or weights are no longer finite: the network and its recipe are at fault, nothing else."""
 
 
 class ExportError(Mnv3SearchError):

@@ -20,7 +20,7 @@ from mnv3search.accuracy.evaluator import Evaluation, Report
 from mnv3search.accuracy.options import WholeNumber, parse_numbers
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import to_mapping
-from mnv3search.errors import EvaluatorError, TrainingError
+from mnv3search.errors import DivergedError, EvaluatorError, RunError
 from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.splits import stable_subset
 
@@ -102,7 +102,9 @@ class Proxy:
         A network whose loss does not stay finite has the accuracy of chance.
 
         Raises:
-            DataError: images that this network cannot learn from, such as other classes.
+            DataError: images that this network cannot learn from, such as other classes, or that cannot be read.
+            RunError: a trained network cannot be kept in the folder.
+            WeightsError, EvaluatorError: one that was kept there is damaged.
             KeyboardInterrupt: Ctrl-C; networks that were finished are kept.
         """
         return [self.evaluate_until(architecture, lambda _: False) for architecture in architectures]
@@ -119,7 +121,7 @@ class Proxy:
             if found is None:
                 try:
                     result = self._trained(architecture, seed, None if scored else give_up)
-                except TrainingError:  # the recipe is a shipped one: only a loss that is not finite is left
+                except DivergedError:  # the network's own doing; a full disk or lost images are not, and are raised
                     chance = 100.0 / len(self._train.classes)
                     return Evaluation(chance, spread([chance], len(self._val)), stopped=True)
                 found = tuple((record.epoch, record.val_top1) for record in result.history)
@@ -195,7 +197,12 @@ class Proxy:
         path = self._path(architecture, seed)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"cannot make the folder {path.parent} of trained networks: {error.strerror}; name another, or mend it"
+            ) from None
         facts = {**result.trained.facts, _SCORED: [list(report) for report in reports]}
         save_trained(path, replace(result.trained, facts=facts))
 

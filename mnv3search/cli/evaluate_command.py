@@ -77,13 +77,15 @@ def _show(found: Judgement, trained: TrainedNetwork, data: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from mnv3search.training.progress import rate_text
+
     console = stdout_console()
     table = Table("images", title=f"On {escape(data)}")
     for column in ("top-1", "top-5", "loss", "images/s"):
         table.add_column(column, justify="right")
     speed = found.images / found.seconds
     table.add_row(
-        f"{found.images:,}", f"{found.top1:.2f} %", f"{found.top5:.2f} %", f"{found.loss:.3f}", f"{speed:.0f}"
+        f"{found.images:,}", f"{found.top1:.2f} %", f"{found.top5:.2f} %", f"{found.loss:.3f}", rate_text(speed)
     )
     console.print(table)
     classes = Table("class")

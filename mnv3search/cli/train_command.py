@@ -101,12 +101,14 @@ def show(session: TrainingSession, result: TrainingResult, *, as_json: bool) -> 
     from rich.markup import escape
     from rich.table import Table
 
+    from mnv3search.training.progress import rate_text
+
     table = Table("best epoch", title=f"Trained on {escape(session.settings.data)}")
     for column in ("validation top-1", "top-5", "loss", "epochs", "images/s", "training"):
         table.add_column(column, justify="right")
     table.add_row(
         str(best.epoch), f"{best.val_top1:.2f} %", f"{best.val_top5:.2f} %", f"{best.val_loss:.3f}",
-        str(len(result.history)), f"{speed:.0f}", f"{seconds:.0f} s",
+        str(len(result.history)), rate_text(speed), f"{seconds:.0f} s",
     )  # fmt: skip
     console = stdout_console()
     console.print(table)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from mnv3search.errors import TrainingError
+from mnv3search.errors import DivergedError, TrainingError
 from mnv3search.training.distillation import batch_loss
 from mnv3search.training.optimisers import decay_groups
 from mnv3search.training.randomness import own_randomness, step_seed
@@ -52,7 +52,8 @@ def fine_tune(
         on_step: called with the number of steps that are done after each.
 
     Raises:
-        TrainingError: a loss that is not finite, no batches, or a figure out of its range.
+        DivergedError: a loss that is not finite.
+        TrainingError: no batches, or a figure out of its range.
         DataError: an image that cannot be read.
     """
     import torch
@@ -69,7 +70,7 @@ def fine_tune(
                 torch.manual_seed(step_seed(seed, 0, first_step + number, 0))
                 loss = _step(network, batch, optimiser, label_smoothing, clip_norm)
                 if not math.isfinite(loss):
-                    raise TrainingError(
+                    raise DivergedError(
                         f"the loss is {loss} at step {number + 1} of {steps} of a fine-tuning at a learning rate of "
                         f"{learning_rate:g}; lower it"
                     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.errors import DataError, TrainingError
+from mnv3search.errors import DataError, DivergedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def judge(
 
     Raises:
         DataError: no images, a label that the network has no logit for, or an image that cannot be read.
-        TrainingError: the network gives NaN.
+        DivergedError: the network gives NaN.
     """
     from mnv3search.training.data.batches import Batches
 
@@ -165,12 +165,12 @@ class Tally:
         """The figures of all that was added.
 
         Raises:
-            TrainingError: the loss is not finite.
+            DivergedError: the loss is not finite.
         """
         images = max(self.images, 1)
         loss = self.loss / images
         if not np.isfinite(loss):
-            raise TrainingError(f"the network's loss is {loss} on the images that judge it; its weights are damaged")
+            raise DivergedError(f"the network's loss is {loss} on the images that judge it; its weights are damaged")
         top1, top5 = 100.0 * int(np.trace(self.confusion)) / images, 100.0 * self.among_five / images
         return Judgement(top1, top5, loss, self.images, self.confusion, seconds)
 

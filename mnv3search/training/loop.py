@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.architecture_json import to_mapping
-from mnv3search.errors import TrainingError
+from mnv3search.errors import DivergedError, TrainingError
 from mnv3search.training.data.images import DataSplits, LabelledImages
 from mnv3search.training.devices import process_count
 from mnv3search.training.history import EpochRecord, write_history
 from mnv3search.training.interruption import Interruption
-from mnv3search.training.progress import SilentProgress, TrainingProgress
+from mnv3search.training.progress import SilentProgress, TrainingProgress, speed_text
 from mnv3search.training.randomness import own_randomness
 from mnv3search.training.state import (
     LAST,
@@ -92,7 +92,8 @@ def train_network(
 
     Raises:
         DataError: images that this network cannot learn from.
-        TrainingError: a loss that is not finite: the step, the rate and the last good checkpoint.
+        DivergedError: a loss that is not finite: the step, the rate and the last good checkpoint.
+        TrainingError: a recipe that this machine cannot train by, or ``resume`` without a folder.
         RunError: ``folder`` cannot be written, or its state is damaged or another training's.
         KeyboardInterrupt: Ctrl-C, after the running step and with the state saved.
     """
@@ -162,8 +163,8 @@ class _Training:
                 self._epoch(interruption, before)
                 record = self._judged()
                 self._keep(record)
-            except TrainingError as error:
-                raise TrainingError(f"{error}; {self.saved}; {_REMEDY}") from None
+            except DivergedError as error:
+                raise DivergedError(f"{error}; {self.saved}; {_REMEDY}") from None
             if on_epoch is not None:
                 stopped = bool(on_epoch(record))
             self._stop_if(interruption)
@@ -179,7 +180,7 @@ class _Training:
             best = f", best {max(r.val_top1 for r in counters.history):.2f} %" if counters.history else ""
             self.progress.advance(
                 counters.epoch * steps.steps + done - before,
-                f"epoch {counters.epoch + 1} of {steps.recipe.epochs}, loss {loss:.3f}, {speed:.0f} images/s{best}",
+                f"epoch {counters.epoch + 1} of {steps.recipe.epochs}, loss {loss:.3f}, {speed_text(speed)}{best}",
             )
             self._stop_if(interruption)
             if time.monotonic() - self.saved_at > SAVE_EVERY_S:
@@ -220,7 +221,7 @@ class _Training:
         if record.seconds >= NOTED_EPOCH_S:
             self.progress.note(
                 f"epoch {record.epoch} of {steps.recipe.epochs}: loss {record.train_loss:.3f}, validation top-1 "
-                f"{record.val_top1:.2f} %, {record.images_per_second:.0f} images/s"
+                f"{record.val_top1:.2f} %, {speed_text(record.images_per_second)}"
             )
 
     def _trained(self, record: EpochRecord) -> TrainedNetwork:
@@ -236,7 +237,7 @@ class _Training:
         """Write the state, whole or not at all.
 
         Raises:
-            TrainingError: the weights are not finite, so the state before stays the last good one.
+            DivergedError: the weights are not finite, so the state before stays the last good one.
         """
         steps = self.steps
         steps.check_losses()
@@ -244,7 +245,7 @@ class _Training:
         if self.folder is None or not steps.is_main:
             return
         if not all(bool(p.isfinite().all()) for p in steps.network.parameters()):
-            raise TrainingError("the weights are no longer finite")
+            raise DivergedError("the weights are no longer finite")
         scaler = steps.accelerator.scaler
         steps.counters.scaler = None if scaler is None else scaler.state_dict()
         tensors = all_tensors(steps.network, steps.average.tensors if steps.average else None, steps.optimiser)

@@ -32,3 +32,15 @@ class SilentProgress:
 
     def note(self, text: str) -> None:
         """Nothing."""
+
+
+def speed_text(images_per_second: float) -> str:
+    """A speed for a reader: ``1234 images/s``, and from 10 down with the digits that a slow one needs."""
+    return f"{rate_text(images_per_second)} images/s"
+
+
+def rate_text(rate: float) -> str:
+    """A rate without its unit: whole from 10 up, one decimal below, and never 0 for what goes on slowly."""
+    if rate >= 9.95:
+        return f"{rate:.0f}"
+    return f"{rate:.1f}" if rate >= 0.05 or rate == 0 else f"{rate:.1g}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mnv3search.errors import TrainingError
+from mnv3search.errors import DivergedError
 from mnv3search.training.devices import accelerator
 from mnv3search.training.distillation import Teacher, batch_loss
 from mnv3search.training.ema import MovingAverage
@@ -132,13 +132,13 @@ class Steps:
         """Add up the losses since the last look.
 
         Raises:
-            TrainingError: one of them is not finite: the step and the rate.
+            DivergedError: one of them is not finite: the step and the rate.
         """
         counters = self.counters
         for step, rate, images, loss in self._pending:
             value = float(loss)
             if not math.isfinite(value):
-                raise TrainingError(
+                raise DivergedError(
                     f"the loss is {value} at step {step + 1} of {self.steps} in epoch {counters.epoch + 1}, "
                     f"at a learning rate of {rate:.4g}"
                 )

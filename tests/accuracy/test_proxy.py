@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,9 +15,10 @@ from mnv3search.accuracy.evaluator import Report
 from mnv3search.accuracy.proxy import Proxy, ProxyOptions, spread
 from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
-from mnv3search.errors import DataError, EvaluatorError, UnknownNameError
+from mnv3search.errors import DataError, EvaluatorError, RunError, TrainingError, UnknownNameError
 from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
+from mnv3search.training.recipe import load_recipe
 from mnv3search.training.trained import load_trained, save_trained
 
 NET = Architecture(StemSpec(8, stride=2), (BlockSpec(3, 16, 8, stride=2),), HeadSpec(None, None), 16, 3)
@@ -120,6 +122,41 @@ def test_a_training_that_diverges_has_the_accuracy_of_chance(
     assert answer.stopped
     assert answer.top1 == pytest.approx(100 / 3)
     assert not list(tmp_path.glob("*"))
+
+
+def test_what_the_machine_cannot_do_is_raised_and_not_taken_for_chance(
+    data: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = replace(load_recipe("small_32"), precision="fp16")
+    monkeypatch.setattr("mnv3search.training.recipe.load_recipe", lambda _: mixed)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(TrainingError, match="fp16 needs a CUDA device"):
+        Proxy(data, SHORT).evaluate([NET])
+
+
+def test_images_that_are_gone_are_raised_and_not_taken_for_chance(tmp_path: Path) -> None:
+    root = make_image_folder(tmp_path, 3, per_class=4, side=70)  # too large to be in memory since the scan
+    splits = open_data(str(root))
+    (root / "train" / "class_1" / "0002.png").unlink()
+    with pytest.raises(DataError, match=r"0002\.png"):
+        Proxy(splits, SHORT).evaluate([NET])
+
+
+def test_a_folder_that_cannot_be_made_and_a_full_disk_are_raised(
+    data: DataSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    one = ProxyOptions(epochs=1)
+    with pytest.raises(RunError, match="cannot make the folder"):
+        Proxy(data, one, folder=tmp_path / "file" / "proxy").evaluate([NET])
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(RunError, match="No space left"):
+        Proxy(data, one, folder=tmp_path / "proxy").evaluate([NET])
+    assert not list((tmp_path / "proxy").iterdir())
 
 
 def test_other_classes_are_refused(data: DataSplits) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_fakes import PREPROCESSING, images, same_weights, tiny_network, weights_of
 
-from mnv3search.errors import TrainingError
+from mnv3search.errors import DivergedError, TrainingError
 from mnv3search.network.build import MobileNetwork
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.data.batches import Batches
@@ -77,6 +77,6 @@ def test_figures_out_of_range(steps: int, rate: float) -> None:
 def test_a_loss_that_is_nan() -> None:
     network = tiny_network().eval()
     torch.nn.init.constant_(network.head.classifier.bias, math.nan)
-    with pytest.raises(TrainingError, match=r"nan at step 1 of 2 .* learning rate of 0\.05"):
+    with pytest.raises(DivergedError, match=r"nan at step 1 of 2 .* learning rate of 0\.05"):
         fine_tune(network, batches(), 2, 0.05)
     assert not network.training  # as it was

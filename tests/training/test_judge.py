@@ -9,7 +9,7 @@ import pytest
 import torch
 from training_fakes import PREPROCESSING, images, same_weights, tiny_network, weights_of
 
-from mnv3search.errors import DataError, TrainingError
+from mnv3search.errors import DataError, DivergedError
 from mnv3search.training.judge import Tally, judge
 
 
@@ -66,5 +66,5 @@ def test_no_images() -> None:
 def test_weights_that_are_nan() -> None:
     network = tiny_network()
     torch.nn.init.constant_(network.head.classifier.bias, math.nan)
-    with pytest.raises(TrainingError, match="loss is nan"):
+    with pytest.raises(DivergedError, match="loss is nan"):
         judge(network, images(2), PREPROCESSING)

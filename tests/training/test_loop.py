@@ -15,7 +15,7 @@ import pytest
 import torch
 from training_fakes import PREPROCESSING, RECIPE, images, same_weights, splits, tiny_network, weights_of
 
-from mnv3search.errors import DataError, RunError, TrainingError
+from mnv3search.errors import DataError, DivergedError, RunError, TrainingError
 from mnv3search.training import loop
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.history import EpochRecord
@@ -127,7 +127,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path, damage: Callable[[bytes], by
 
 def test_a_loss_that_is_nan_says_step_rate_and_checkpoint(tmp_path: Path) -> None:
     recipe = replace(RECIPE, learning_rate=500.0, warmup_epochs=0, schedule="constant", reference_batch=1)
-    with pytest.raises(TrainingError, match=r"(loss is (nan|inf)|weights are no longer finite).*") as caught:
+    with pytest.raises(DivergedError, match=r"(loss is (nan|inf)|weights are no longer finite).*") as caught:
         train(recipe, folder=tmp_path)
     words = str(caught.value)
     assert "epoch" in words
@@ -146,7 +146,7 @@ def test_the_step_and_rate_of_a_nan(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(steps, "batch_loss", loss)
     constant = replace(RECIPE, schedule="constant", warmup_epochs=0.0)
-    with pytest.raises(TrainingError, match=r"nan at step 3 of 6 in epoch 2, at a learning rate of 0\.1;.*last good"):
+    with pytest.raises(DivergedError, match=r"nan at step 3 of 6 in epoch 2, at a learning rate of 0\.1;.*last good"):
         train(constant, folder=tmp_path)
 
 
