@@ -50,7 +50,7 @@ class Batch:
 class Batches:
     """The images of one split as batches, epoch by epoch.
 
-    Small images (up to 64 pixels, all of one size) are decoded once and kept with their source; large ones are decoded
+    Where all images are small (up to 64 pixels) they are decoded once and kept with their source; others are decoded
     when they are needed, by ``workers`` threads ahead of the network.
 
     With several processes each batch is that of one process cut into ``world`` parts, ``rank`` getting its own: the

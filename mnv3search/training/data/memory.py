@@ -1,10 +1,16 @@
-"""Small images decoded once: one uint8 array for each source, shared by all splits and subsets of it."""
+"""Small images decoded once: arrays of one size each for every source, shared by all splits and subsets of it.
+
+Whether images are in memory, and how, follows from these images alone and not from what else was asked for: batches
+made in memory differ in their last bits from others, and must be the same again when a training goes on.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +18,94 @@ from numpy.typing import NDArray
 from mnv3search.training.data.images import ImageSource, LabelledImages
 
 SMALL = 64  # pixels: no side of an image in memory is longer
-MAX_BYTES = 4 * 1024**3
+MAX_BYTES = 4 * 1024**3  # of the images of one split
+_FIRST_ROOM = 16
+Shape = tuple[int, ...]
+
+
+class _Stack:
+    """Images of one size, (N, H, W, 3), in an array with room for more."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._room: NDArray[np.uint8] = np.empty((_FIRST_ROOM, *shape), np.uint8)
+        self._count = 0
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        return self._room[: self._count]
+
+    def add(self, images: NDArray[np.uint8]) -> int:
+        """Put ``images`` (N, H, W, 3) behind the others; the row of the first."""
+        first, self._count = self._count, self._count + len(images)
+        if self._count > len(self._room):
+            grown = np.empty((max(self._count, 2 * len(self._room)), *self._room.shape[1:]), np.uint8)
+            grown[:first] = self._room[:first]
+            self._room = grown
+        self._room[first : self._count] = images
+        return first
+
+
+class _Stacks:
+    """Decoded images by their sizes."""
+
+    def __init__(self) -> None:
+        self.by_shape: dict[Shape, _Stack] = {}
+        self.places: dict[str, tuple[Shape, int]] = {}  # of each file: its size, and its row among those of that size
+        self.bytes = 0
+
+    def add(self, file: str, image: NDArray[np.uint8]) -> None:
+        """Keep one image, (H, W, 3)."""
+        stack = self.by_shape.setdefault(image.shape, _Stack(image.shape))
+        self.places[file] = image.shape, stack.add(image[None])
+        self.bytes += image.nbytes
+
+    def take_over(self, other: _Stacks) -> None:
+        """Keep what ``other`` has, which is not to be used any more."""
+        firsts = {}
+        for shape, stack in other.by_shape.items():
+            mine = self.by_shape.setdefault(shape, stack)
+            firsts[shape] = 0 if mine is stack else mine.add(stack.pixels)
+        self.places.update({file: (shape, firsts[shape] + row) for file, (shape, row) in other.places.items()})
+        self.bytes += other.bytes
 
 
 class SmallImages:
     """The decoded images of one source, as far as they were asked for."""
 
     def __init__(self) -> None:
-        self.pixels: NDArray[np.uint8] | None = None
-        self.rows: dict[str, int] = {}
-        self.fit = True  # False once an image was seen that is large or of another size
+        self.stacks = _Stacks()
+        self.large: set[str] = set()  # files that were seen to be too large
+        self.too_many: set[tuple[str, ...]] = set()  # splits that would take more than MAX_BYTES
         self.lock = threading.Lock()
 
-    def add(self, files: list[str], pixels: NDArray[np.uint8]) -> None:
-        """Keep decoded images, (N, H, W, 3)."""
-        first = 0 if self.pixels is None else len(self.pixels)
-        self.pixels = pixels if self.pixels is None else np.concatenate([self.pixels, pixels])
-        self.rows.update({file: first + number for number, file in enumerate(files)})
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InMemory:
+    """The decoded images of one split.
+
+    Attributes:
+        stacks: (M, H, W, 3) uint8 of each size that there is, which other splits may share.
+        sizes: (N,) of each image in which stack it is.
+        rows: (N,) of each image which row of that stack it is.
+    """
+
+    stacks: Sequence[NDArray[np.uint8]]
+    sizes: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @property
+    def of_one_size(self) -> bool:
+        """Whether all images have the same height and width."""
+        return len(self.stacks) == 1
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Image ``index``, (H, W, 3); not to be changed."""
+        image: NDArray[np.uint8] = self.stacks[self.sizes[index]][self.rows[index]]
+        return image
+
+    def several(self, chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """A copy of ``chosen`` images, (N, H, W, 3), where all are of one size."""
+        return self.stacks[0][self.rows[chosen]]
 
 
 _KEPT: weakref.WeakKeyDictionary[ImageSource, SmallImages] = weakref.WeakKeyDictionary()
@@ -41,48 +118,52 @@ def kept_images(source: ImageSource) -> SmallImages:
         return _KEPT.setdefault(source, SmallImages())
 
 
-def in_memory(
-    images: LabelledImages, progress: Callable[[int, int], None] | None = None
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
-    """All images of ``images`` as (pixels of the source (M, H, W, 3), rows in them (N,)), decoded on first use.
-
-    None where they are not all of one size of at most 64×64, or would take more than 4 GiB.
+def in_memory(images: LabelledImages, progress: Callable[[int, int], None] | None = None) -> InMemory | None:
+    """All of ``images``, decoded on first use; None where one is larger than 64×64, or all take more than 4 GiB.
 
     Raises:
         DataError: an image that cannot be decoded.
     """
     kept = kept_images(images.source)
     with kept.lock:
-        missing = [file for file in dict.fromkeys(images.files) if file not in kept.rows]
-        if kept.fit and missing:
-            decoded = _decoded(images.source, missing, None if kept.pixels is None else kept.pixels.shape[1:], progress)
-            if decoded is None:
-                kept.fit = False
-            else:
-                kept.add(missing, decoded)
-        if not kept.fit or kept.pixels is None:
+        if images.files in kept.too_many or not kept.large.isdisjoint(images.files):
             return None
-        return kept.pixels, np.fromiter(map(kept.rows.__getitem__, images.files), np.int64, len(images))
+        if not _decoded(images, kept, progress):
+            return None
+        places = [kept.stacks.places[file] for file in images.files]
+        shapes = list(dict.fromkeys(shape for shape, _ in places))
+        numbers = {shape: number for number, shape in enumerate(shapes)}
+        return InMemory(
+            [kept.stacks.by_shape[shape].pixels for shape in shapes],
+            np.fromiter((numbers[shape] for shape, _ in places), np.int64, len(places)),
+            np.fromiter((row for _, row in places), np.int64, len(places)),
+        )
 
 
-def _decoded(
-    source: ImageSource, files: list[str], shape: tuple[int, ...] | None, progress: Callable[[int, int], None] | None
-) -> NDArray[np.uint8] | None:
-    """The images (N, H, W, 3), or None at the first that does not fit."""
-    out: NDArray[np.uint8] | None = None
-    for number, file in enumerate(files):
-        image = source.read(file)
-        if out is None:
-            shape = image.shape if shape is None else shape
-            if max(shape[:2]) > SMALL or len(files) * image.nbytes > MAX_BYTES:
-                return None
-            out = np.empty((len(files), *shape), np.uint8)
-        if image.shape != shape:
-            return None
-        out[number] = image
-        if progress is not None and (number + 1) % 1000 == 0:
-            progress(number + 1, len(files))
-    return out
+def _decoded(images: LabelledImages, kept: SmallImages, progress: Callable[[int, int], None] | None) -> bool:
+    """Decode into ``kept`` what it lacks; False, with nothing kept, where ``images`` do not fit."""
+    places, found = kept.stacks.places, _Stacks()
+    missing = [file for file in dict.fromkeys(images.files) if file not in places]
+    known = 0
+    if len(images) * 3 * SMALL**2 > MAX_BYTES:  # else they fit, whatever their sizes
+        known = sum(math.prod(places[file][0]) for file in dict.fromkeys(images.files) if file in places)
+        # The first image tells before all are decoded whether they are likely to be too many.
+        if known > MAX_BYTES or len(images) * images.read(0).nbytes > MAX_BYTES:
+            kept.too_many.add(images.files)
+            return False
+    for number, file in enumerate(missing, start=1):
+        image = images.source.read(file)
+        if max(image.shape[:2]) > SMALL:
+            kept.large.add(file)
+            return False
+        found.add(file, image)
+        if known + found.bytes > MAX_BYTES:
+            kept.too_many.add(images.files)
+            return False
+        if progress is not None and number % 1000 == 0:
+            progress(number, len(missing))
+    kept.stacks.take_over(found)
+    return True
 
 
 class Collector:
@@ -91,28 +172,21 @@ class Collector:
     def __init__(self, source: ImageSource, count: int) -> None:
         """Be ready for up to ``count`` images of ``source``."""
         self._source, self._count = source, count
-        self._files: list[str] = []
-        self._out: NDArray[np.uint8] | None = None
-        self._fit = kept_images(source).fit
+        self._found: _Stacks | None = _Stacks()
 
     def take(self, file: str, pixels: NDArray[np.uint8] | None) -> None:
         """One image (H, W, 3), or None where it is large or cannot be decoded."""
-        if not self._fit:
+        if self._found is None:
             return
-        if pixels is None or len(self._files) >= self._count or pixels.nbytes * self._count > MAX_BYTES:
-            self._fit, self._out = False, None
-            return
-        if self._out is None:
-            self._out = np.empty((self._count, *pixels.shape), np.uint8)
-        if pixels.shape != self._out.shape[1:]:
-            self._fit, self._out = False, None
-            return
-        self._out[len(self._files)] = pixels
-        self._files.append(file)
+        if pixels is None or pixels.nbytes * self._count > MAX_BYTES or self._found.bytes + pixels.nbytes > MAX_BYTES:
+            self._found = None
+        else:
+            self._found.add(file, pixels)
 
     def keep(self) -> None:
         """Keep what was taken, unless something did not fit."""
         kept = kept_images(self._source)
         with kept.lock:
-            if self._fit and self._out is not None and not kept.rows:
-                kept.add(self._files, self._out[: len(self._files)])
+            if self._found is not None and not kept.stacks.places:
+                kept.stacks.take_over(self._found)
+                self._found = None

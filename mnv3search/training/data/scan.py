@@ -29,7 +29,7 @@ def scan_images(
 ) -> ScanReport:
     """Look at every image of one split, or of several by name.
 
-    Small images (up to 64 pixels) are decoded, and kept for the batches where all are of one size. So are large ones up
+    Small images (up to 64 pixels) are decoded, and kept for the batches where all are small. Large ones are decoded up
     to ``THOROUGH`` images; of more than that header and end are looked at, which finds empty, cut and oversized files,
     and not damage in the middle nor copies.
 

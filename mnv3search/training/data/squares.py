@@ -13,6 +13,7 @@ from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.data.decoding import EncodedImage
 from mnv3search.training.data.draws import Draws
 from mnv3search.training.data.images import LabelledImages
+from mnv3search.training.data.memory import InMemory
 from mnv3search.training.data.preprocessing import Preprocessing, resized
 from mnv3search.training.data.sources import encoded
 
@@ -22,7 +23,7 @@ class Squares:
 
     def __init__(
         self, images: LabelledImages, preprocessing: Preprocessing, augmentation: Augmentation,
-        memory: tuple[NDArray[np.uint8], NDArray[np.int64]] | None,
+        memory: InMemory | None,
     ) -> None:  # fmt: skip
         """Take the split; ``memory`` as :func:`~mnv3search.training.data.memory.in_memory` gives it."""
         self._images, self._preprocessing, self._augmentation = images, preprocessing, augmentation
@@ -40,16 +41,16 @@ class Squares:
 
         The result is (N, R, R, 3) uint8.
         """
-        if self._memory is not None:
-            pixels, rows = self._memory
-            return lambda: self._small(pixels[rows[chosen]], draws)
+        memory = self._memory
+        if memory is not None and memory.of_one_size:
+            return lambda: self._together(memory.several(chosen), draws)
         numbers = range(len(chosen))
         if pool is None:
-            return lambda: self._gathered([self._large(chosen, draws, number) for number in numbers], draws)
-        waiting = [pool.submit(self._large, chosen, draws, number) for number in numbers]
+            return lambda: self._gathered([self._single(chosen, draws, number) for number in numbers], draws)
+        waiting = [pool.submit(self._single, chosen, draws, number) for number in numbers]
         return lambda: self._gathered([future.result() for future in waiting], draws)
 
-    def _small(self, images: NDArray[np.uint8], draws: Draws) -> NDArray[np.uint8]:
+    def _together(self, images: NDArray[np.uint8], draws: Draws) -> NDArray[np.uint8]:
         images = _mirrored(images, draws.flips)
         if draws.parts is not None:
             return self._stacked([self._part(image, draws.parts[number]) for number, image in enumerate(images)])
@@ -57,14 +58,14 @@ class Squares:
             images = changes.pad_and_crop(images, self._augmentation.pad, draws.corners)
         return self._preprocessing.squares(images)
 
-    def _large(self, chosen: NDArray[np.int64], draws: Draws, number: int) -> NDArray[np.uint8]:
+    def _single(self, chosen: NDArray[np.int64], draws: Draws, number: int) -> NDArray[np.uint8]:
         index = int(chosen[number])
         if draws.parts is None:
-            whole: NDArray[np.uint8] = self._preprocessing.squares(self._images.read(index)[None])[0]
+            whole: NDArray[np.uint8] = self._preprocessing.squares(self._pixels(index)[None])[0]
             return whole
         source, file = self._images.source, self._images.files[index]
-        if not encoded(source):
-            return self._part(self._images.read(index), draws.parts[number])
+        if self._memory is not None or not encoded(source):
+            return self._part(self._pixels(index), draws.parts[number])
         image = EncodedImage(source.encoded(file), source.place(file))
         top, left, height, width = changes.part_of(draws.parts[number], image.height, image.width)
         reduce = _reduction(min(height, width), self._preprocessing.resolution)
@@ -73,6 +74,9 @@ class Squares:
         top, left = int(top * down), int(left * across)
         part = pixels[top : top + max(1, round(height * down)), left : left + max(1, round(width * across))]
         return self._resized(part)
+
+    def _pixels(self, index: int) -> NDArray[np.uint8]:
+        return self._images.read(index) if self._memory is None else self._memory.image(index)
 
     def _part(self, image: NDArray[np.uint8], drawn: NDArray[np.float64]) -> NDArray[np.uint8]:
         top, left, height, width = changes.part_of(drawn, image.shape[0], image.shape[1])

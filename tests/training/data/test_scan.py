@@ -115,26 +115,5 @@ def test_what_a_scan_decodes_is_not_decoded_again(tmp_path: Path) -> None:
     kept = in_memory(images)
     assert kept is not None
     assert source.reads == after_scan
-    pixels, rows = kept
     for index in range(len(images)):
-        np.testing.assert_array_equal(pixels[rows[index]], images.read(index))
-
-
-def test_subsets_share_what_is_in_memory(tmp_path: Path) -> None:
-    images = open_images(str(make_image_folder(tmp_path, 2, 4, split=())))
-    part = in_memory(images.subset([5, 1]))
-    whole = in_memory(images)
-    again = in_memory(images.subset([2, 3, 7]))
-    assert part is not None
-    assert whole is not None
-    assert again is not None
-    assert again[0] is whole[0]
-    np.testing.assert_array_equal(part[0][part[1]], whole[0][whole[1][[5, 1]]])
-
-
-@pytest.mark.parametrize("sides", [(65, 65), (16, 17)])
-def test_large_or_unequal_images_stay_where_they_are(tmp_path: Path, sides: tuple[int, int]) -> None:
-    for label, side in enumerate(sides):
-        make_image_folder(tmp_path, [f"c{label}"], 2, side=side, split=())
-    images = open_images(str(tmp_path), scan=True)
-    assert in_memory(images) is None
+        np.testing.assert_array_equal(kept.image(index), images.read(index))
