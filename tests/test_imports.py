@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mnv3search"
 ORDER = (
     ("errors",),
     ("architecture", "files", "threads"),
-    ("architecture_json", "scaling"),
+    ("architecture_json", "manifest", "scaling"),
     ("families", "cost"),
     ("space",),
     ("graph",),

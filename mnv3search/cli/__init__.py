@@ -16,13 +16,9 @@ COMMANDS = (
 )  # fmt: skip
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-KEPT_IN_FOLDERS = "the run's folder keeps what was finished: go on with its command and --resume DIR alone"
 KEPT_IN_TABLES = "the latency table keeps the layers that were measured: the same command goes on"
-KEPT = {
-    "run": KEPT_IN_FOLDERS, "search": KEPT_IN_FOLDERS, "netadapt": KEPT_IN_FOLDERS, "train": KEPT_IN_FOLDERS,
-    "profile": KEPT_IN_TABLES, "latency": KEPT_IN_TABLES,
-}  # fmt: skip
-"""What stays after Ctrl-C; other commands keep nothing."""
+KEPT = {"profile": KEPT_IN_TABLES, "latency": KEPT_IN_TABLES}
+"""What stays after Ctrl-C; folders that can be gone on with say so themselves, in notes of the interrupt."""
 
 
 class _LazyGroup(click.Group):
@@ -59,8 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = cli.main(arguments, prog_name="mnv3search", standalone_mode=False)
     except click.exceptions.Exit as done:
         code = done.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        _notice("; ".join(["interrupted", *_kept(arguments)]))
+    except (click.Abort, KeyboardInterrupt) as stopped:
+        _notice("; ".join(["interrupted", *_kept(arguments, stopped)]))
         code = EXIT_INTERRUPTED
     except click.ClickException as error:
         _error(_click_message(error))
@@ -88,9 +84,11 @@ def _click_message(error: click.ClickException) -> str:
     return error.format_message() + hint
 
 
-def _kept(arguments: list[str]) -> list[str]:
+def _kept(arguments: list[str], stopped: BaseException) -> list[str]:
     command = next((word for word in arguments if not word.startswith("-")), "")
-    return [KEPT[command]] if command in KEPT else []
+    if command in KEPT:
+        return [KEPT[command]]
+    return list(getattr(stopped.__cause__ or stopped, "__notes__", []))  # click wraps an interrupt in its Abort
 
 
 def _error(text: str) -> None:

@@ -14,10 +14,11 @@ from mnv3search.latency.model import Device
 from mnv3search.layer_search.trained import Narrowed, netadapt_trained
 from mnv3search.layer_search.trained_journal import TrainedStep
 from mnv3search.layer_search.trained_workers import Workers, workers_for
+from mnv3search.manifest import check_free
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.progress import RunProgress, SilentProgress
 from mnv3search.runs.pruning_aim import MOST_REPAIRS, Latency, PruningAim
-from mnv3search.runs.pruning_data import PruningData, open_pruning_data
+from mnv3search.runs.pruning_data import PruningData, load_beside, open_pruning_data
 from mnv3search.runs.pruning_end import end_training
 from mnv3search.runs.pruning_folder import PruningFolder
 from mnv3search.runs.pruning_journal import FolderJournal
@@ -52,6 +53,8 @@ def prune(
     """
     from mnv3search.training.trained import load_trained
 
+    if out is not None:
+        check_free(out)  # before the images are looked at, which can take minutes
     progress, seed = progress or SilentProgress(), load_trained(Path(settings.run))
     data = _data(settings, seed, progress)  # before there is a folder, so that bad images leave none
     folder = PruningFolder.create(out, settings, seed)
@@ -123,11 +126,13 @@ def _stages(
 
 
 def _data(settings: PruningSettings, seed: TrainedNetwork, progress: RunProgress) -> PruningData:
+    beside = load_beside(settings.beside, seed)  # first: what is not there is said before the images are looked at
     progress.stage("reading the images")
-    return open_pruning_data(
+    data = open_pruning_data(
         settings.data, seed.classes, settings.held_out, settings.images,
         lambda done, total: progress.advance(done, "images", total),
     )  # fmt: skip
+    return replace(data, beside=beside)
 
 
 def _seed(folder: PruningFolder) -> TrainedNetwork:

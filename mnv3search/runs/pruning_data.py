@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mnv3search.errors import DataError
 from mnv3search.training.data.images import DataSplits, LabelledImages
 from mnv3search.training.data.open_data import open_data
 from mnv3search.training.data.splits import held_out, stable_subset
+
+if TYPE_CHECKING:
+    from mnv3search.training.trained import TrainedNetwork
 
 HELD_OUT = "NetAdapt"
 MOST_HELD = 10_000  # the V3 paper's number; more would cost more than it tells
@@ -16,17 +21,19 @@ MOST_HELD = 10_000  # the V3 paper's number; more would cost more than it tells
 
 @dataclass(frozen=True, slots=True)
 class PruningData:
-    """What a pruning learns from and is judged by.
+    """What a pruning learns from, is judged by and held against.
 
     Attributes:
         learn: training images for the short fine-tunes.
         held: training images that score proposals; in none of these fine-tunes.
         splits: all of them, for the training at the end and the last judgement.
+        beside: other trained networks, as they were named, that the result is held against.
     """
 
     learn: LabelledImages
     held: LabelledImages
     splits: DataSplits
+    beside: Sequence[tuple[str, TrainedNetwork]] = ()
 
     @property
     def judged_by(self) -> str:
@@ -71,6 +78,22 @@ def open_pruning_data(
             "prune it on images of its own classes, or train it on these first"
         )
     return pruning_data(splits, held_share, images)
+
+
+def load_beside(names: Sequence[str], seed: TrainedNetwork) -> list[tuple[str, TrainedNetwork]]:
+    """The trained networks of these names, to be held against what ``seed`` is pruned to.
+
+    Raises:
+        WeightsError: one is no trained network.
+        DataError: one has other classes.
+    """
+    from mnv3search.training.trained import load_trained
+
+    beside = [(name, load_trained(Path(name))) for name in names]
+    for name, trained in beside:
+        if trained.classes != seed.classes:
+            raise DataError(f"{name} was trained on other classes than the network that is pruned; leave it away")
+    return beside
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -34,13 +34,13 @@ def end_training(
     from mnv3search.training.steps import plain_copy
 
     recipe = settings.finishing_recipe(narrowed.architecture.resolution)
-    folder.finish.mkdir(exist_ok=True)
+    folder.finishing.mkdir(exist_ok=True)
     scratch = settings.finish == "scratch"
     progress.stage(f"training from scratch by {recipe.name}" if scratch else f"long fine-tune by {recipe.name}")
     network = fresh_network(narrowed.architecture, settings.seed) if scratch else plain_copy(narrowed.network)
     result = train_network(
-        network, data.splits, recipe, preprocessing=narrowed.preprocessing, seed=settings.seed, folder=folder.finish,
-        resume=(folder.finish / "last.safetensors").is_file(), progress=progress,
+        network, data.splits, recipe, preprocessing=narrowed.preprocessing, seed=settings.seed, folder=folder.finishing,
+        resume=(folder.finishing / "last.safetensors").is_file(), progress=progress,
     )  # fmt: skip
     trained = replace(result.trained, facts={**result.trained.facts, "finish_images": result.images})
     if not scratch:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.cost.counts import count
-from mnv3search.errors import DataError
 from mnv3search.layer_search.trained import Narrowed
 from mnv3search.report.pruning import Point, PruningPicture, draw_pruning, write_pruning_steps
 from mnv3search.runs.progress import RunProgress
@@ -123,20 +122,18 @@ def conclude(
     Args:
         folder: of the pruning.
         aim: target and device.
-        data: images.
+        data: images, and the networks beside.
         walked: the steps.
         networks: the seed, the last step's network, and that after its training.
         progress: told of it.
         seconds: of this session.
 
     Raises:
-        DataError: a network beside has other classes.
         RunError: a file cannot be written.
     """
     seed, narrowed, ended = networks
     progress.stage("judging before and after")
-    others = [(text, _load(text, seed)) for text in folder.settings.beside]
-    everyone = [("before", seed), ("after", ended), *others]
+    everyone = [("before", seed), ("after", ended), *data.beside]
     latencies = aim.latencies([trained.architecture for _, trained in everyone], [seed.architecture])
     figures = [_figures(name, trained, data, ms) for (name, trained), ms in zip(everyone, latencies, strict=True)]
     before, after = figures[0], replace(figures[1], latency=walked.latency)
@@ -146,18 +143,9 @@ def conclude(
         _notes(folder, walked, before, after, data, narrowed is ended),
     )  # fmt: skip
     _write(folder, aim, outcome, ended)
-    folder.note("finished", seconds, target_ms=aim.target_ms, met=walked.met, steps=walked.number)
+    folder.finish("finished", seconds, target_ms=aim.target_ms, met=walked.met, steps=walked.number)
     folder.write_json("result.json", outcome.to_mapping())
     return outcome
-
-
-def _load(text: str, seed: TrainedNetwork) -> TrainedNetwork:
-    from mnv3search.training.trained import load_trained
-
-    found = load_trained(Path(text))
-    if found.classes != seed.classes:
-        raise DataError(f"{text} was trained on other classes than the network that is pruned; leave it away")
-    return found
 
 
 def _figures(name: str, trained: TrainedNetwork, data: PruningData, latency: Latency) -> Figures:

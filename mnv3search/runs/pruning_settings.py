@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from mnv3search.errors import RunError
 from mnv3search.latency.confidence import z_of
@@ -12,6 +11,7 @@ from mnv3search.latency.target import parse_target
 from mnv3search.layer_search.loop import NetAdaptOptions
 from mnv3search.layer_search.selection import SelectionRule
 from mnv3search.layer_search.trained_scoring import ShortTerm
+from mnv3search.manifest import Settings
 from mnv3search.training.recipe import Recipe, load_recipe
 
 Finish = Literal["long", "scratch", "none"]
@@ -21,7 +21,7 @@ MAX_EPOCHS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class PruningSettings:
+class PruningSettings(Settings):
     """The question of one pruning.
 
     Attributes:
@@ -103,34 +103,3 @@ class PruningSettings:
         if self.recipe is None and small and not scratch:
             recipe = recipe.for_epochs(max(1, recipe.epochs // 3)).changed(learning_rate=recipe.learning_rate / 5)
         return recipe.for_epochs(self.epochs) if self.epochs is not None else recipe
-
-    def to_mapping(self) -> dict[str, object]:
-        """A plain mapping, as the manifest keeps it."""
-        return {**asdict(self), "beside": list(self.beside)}
-
-    @staticmethod
-    def from_mapping(mapping: object, where: str) -> PruningSettings:
-        """The settings of a manifest.
-
-        Raises:
-            RunError: a missing or unknown key, or a value of the wrong type or range.
-        """
-        known = {f.name: str(f.type) for f in fields(PruningSettings)}
-        if not isinstance(mapping, Mapping) or set(mapping) - set(known):
-            raise RunError(f"{where}: the run's settings must be an object with the keys {', '.join(known)}")
-        for name, value in mapping.items():
-            if not _fits(value, known[name]):
-                raise RunError(f"{where}: setting {name} is {value!r}, which is not {known[name]}")
-        try:
-            return PruningSettings(**{**mapping, "beside": tuple(mapping.get("beside", ()))})
-        except TypeError as error:
-            raise RunError(f"{where}: incomplete settings: {error}") from None
-
-
-def _fits(value: Any, kind: str) -> bool:
-    if value is None:
-        return kind.endswith("| None")
-    if kind.startswith("tuple"):
-        return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-    wanted: Any = {"int": int, "float": (int, float)}.get(kind.removesuffix(" | None"), str)
-    return isinstance(value, wanted) and not isinstance(value, bool)

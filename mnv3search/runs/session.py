@@ -69,7 +69,7 @@ def work(folder: RunFolder, progress: RunProgress, *, resumed: bool, device: Dev
                 if resumed:
                     folder.continued()
                 else:
-                    copy_device(folder)
+                    copy_device(folder.settings.device, folder.device_copy)
                 return STAGES[folder.settings.kind](folder, progress, device)
         except InfeasibleError:
             if not resumed:

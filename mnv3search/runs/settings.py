@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from types import NoneType
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
 
 from mnv3search.block_search.samplers import SAMPLERS
 from mnv3search.block_search.stopping import PRUNERS
 from mnv3search.errors import RunError, UnknownNameError
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
 from mnv3search.layer_search import NetAdaptOptions
+from mnv3search.manifest import Settings
 
 RunKind = Literal["run", "search", "netadapt"]
 MAX_TRIALS = 10_000_000
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "int": (int,), "float": (int, float), "Literal[1, 2]": (int,), "str | None": (str, NoneType),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(Settings):
     """The question of one run.
 
     Attributes:
@@ -44,6 +41,9 @@ class RunSettings:
         UnknownNameError: no such sampler or pruner.
         Mnv3SearchError: a NetAdapt option out of its range.
     """
+
+    # a run that was made before there was a confidence aimed at the latency itself
+    OLDER: ClassVar[Mapping[str, object]] = {"confidence": LEAST_CONFIDENCE}
 
     kind: RunKind
     subject: str
@@ -86,30 +86,6 @@ class RunSettings:
     def netadapt_options(self) -> NetAdaptOptions:
         """How NetAdapt steps in this run."""
         return NetAdaptOptions(self.step_fraction, self.decay, self.selection)
-
-    def to_mapping(self) -> dict[str, object]:
-        """A plain mapping, as the manifest keeps it."""
-        return asdict(self)
-
-    @staticmethod
-    def from_mapping(mapping: object, where: str) -> RunSettings:
-        """The settings of a manifest.
-
-        Raises:
-            RunError: a missing or unknown key, or a value of the wrong type or range.
-        """
-        known = {f.name: f for f in fields(RunSettings)}
-        if not isinstance(mapping, Mapping) or set(mapping) - set(known):
-            raise RunError(f"{where}: the run's settings must be an object with the keys {', '.join(known)}")
-        for name, value in mapping.items():
-            expected = _TYPES.get(str(known[name].type), (str,))
-            if isinstance(value, bool) or not isinstance(value, expected):
-                raise RunError(f"{where}: setting {name} is {value!r}, which is not {known[name].type}")
-        try:
-            # a run that was made before there was a confidence aimed at the latency itself
-            return RunSettings(**{"confidence": LEAST_CONFIDENCE, **mapping})
-        except TypeError as error:
-            raise RunError(f"{where}: incomplete settings: {error}") from None
 
 
 def _check_reach(options: NetAdaptOptions, slack: float) -> None:

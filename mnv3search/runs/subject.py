@@ -53,12 +53,15 @@ def load_network_subject(folder: RunFolder) -> Architecture:
     return network if classes is None else network.with_classes(classes)
 
 
-def copy_device(folder: RunFolder) -> None:
-    """Keep a device profile that the user gave as a file."""
-    device = folder.settings.device
+def copy_device(device: str, copy: Path) -> None:
+    """Keep a device profile that the user gave as a file.
+
+    Raises:
+        DeviceError: it is too large to be one.
+    """
     if not device.endswith(".json"):
         return
     source = Path(device)
     if source.stat().st_size > MAX_DEVICE_BYTES:
         raise DeviceError(f"{source} has more than {MAX_DEVICE_BYTES} bytes, which no device profile has")
-    write_text(folder.device_copy, source.read_text(encoding="utf-8"))
+    write_text(copy, source.read_text(encoding="utf-8"))

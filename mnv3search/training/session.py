@@ -14,11 +14,12 @@ from mnv3search.architecture import Architecture
 from mnv3search.errors import RunError, TrainingError, WeightsError
 from mnv3search.families import parse_network
 from mnv3search.files import held
+from mnv3search.manifest import check_free
 from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
 from mnv3search.training.data.preprocessing import Preprocessing
 from mnv3search.training.devices import is_main_process, process_count, wait_for_everyone
-from mnv3search.training.folder import TrainingFolder, TrainingSettings, check_free
+from mnv3search.training.folder import TrainingFolder, TrainingSettings
 from mnv3search.training.loop import OnEpoch, TrainingResult, train_network
 from mnv3search.training.progress import TrainingProgress
 from mnv3search.training.recipe import Recipe, load_recipe
@@ -129,7 +130,8 @@ def take_up(path: Path, progress: TrainingProgress, workers: int | None = None) 
     if not resume and (path / BEST).exists():
         raise RunError(f"{path} has no {LAST}, from which its training could go on; start it anew in another folder")
     teacher = None if settings.teacher is None else load_trained(Path(settings.teacher))
-    data = _opened(settings.data, progress)
+    with folder.resumable():
+        data = _opened(settings.data, progress)
     if resume:
         network = MobileNetwork(folder.architecture())
     else:

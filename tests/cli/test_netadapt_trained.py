@@ -69,6 +69,9 @@ def test_it_prunes_a_run_that_other_commands_then_take(invoke: Invoke, here: Pat
         (("run", "--data", "images", "--target-latency", "0.8x", *HOW, "--recipe", "papr"), "did you mean paper"),
         (("run", "--data", "images", "--target-latency", "0.8x", "--device", "pixel9"), "pixel"),
         (("images", "--data", "images", "--target-latency", "0.8x", *HOW), "holds no best.safetensors"),
+        # both before the images are looked at, which are not there
+        (("run", "--data", "nowhere", "--target-latency", "0.8x", *HOW, "--out", "run"), "is not an empty folder"),
+        (("run", "--data", "nowhere", "--target-latency", "0.8x", *HOW, "--beside", "rnu"), "rnu"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(invoke: Invoke, here: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -96,6 +99,27 @@ def test_resume_takes_nothing_that_is_settled(invoke: Invoke, here: Path) -> Non
     assert "--steps is settled in the folder" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("stage", "last", "kept"),
+    [
+        ("pruning.open_pruning_data", "interrupted", False),
+        ("pruning.end_training", "and --resume p alone", True),
+    ],
+)
+def test_ctrl_c_speaks_of_a_folder_where_there_is_one(
+    invoke: Invoke, here: Path, monkeypatch: pytest.MonkeyPatch, stage: str, last: str, kept: bool
+) -> None:
+    def interrupting(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"mnv3search.runs.{stage}", interrupting)
+    asked = ("netadapt", "run", "--data", "images", "--target-latency", "0.9x", *HOW, *SHORT)
+    outcome = invoke(*asked, "--out", "p")
+    assert outcome.code == 130
+    assert outcome.err.splitlines()[-1].endswith(last)
+    assert ("--resume" in outcome.err, (here / "p").exists()) == (kept, kept)
+
+
 @pytest.mark.slow
 def test_ctrl_c_exits_with_130_and_can_be_resumed(invoke: Invoke, here: Path) -> None:
     asked = ["netadapt", "run", "--data", "images", "--target-latency", "0.7x", *HOW, "--steps", "200"]
@@ -112,7 +136,7 @@ def test_ctrl_c_exits_with_130_and_can_be_resumed(invoke: Invoke, here: Path) ->
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert "--resume DIR" in err
+    assert "--resume p alone" in err
     scored = log.read_text().count('"score"')
     assert invoke("netadapt", "--resume", "p", "--workers", "1", "--json").code == 0
     assert log.read_text().count('"score"') > scored

@@ -138,7 +138,7 @@ def test_ctrl_c_leaves_what_resumes_to_the_same_weights(
         patch.setattr(ProgressLine, "advance", interrupting)
         outcome = invoke(*TRAIN, "--out", "cut")
     assert outcome.code == 130
-    assert "--resume" in outcome.err
+    assert "--resume cut alone" in outcome.err
     assert json.loads((place / "cut" / "manifest.json").read_text())["status"] == "interrupted"
     resumed = invoke("train", "--resume", "cut")
     assert resumed.code == 0, resumed.err
@@ -172,6 +172,21 @@ def test_ctrl_c_before_the_first_step_is_taken_up_too(
     assert resumed.code == 0, resumed.err
     best = [(place / name / "best.safetensors").read_bytes() for name in ("whole", "cut")]
     assert best[0] == best[1]
+
+
+def test_ctrl_c_while_images_are_looked_at_speaks_of_a_folder_where_there_is_one(
+    invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupting(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    assert invoke(*TRAIN, "--out", "run", "--epochs", "1").code == 0
+    monkeypatch.setattr("mnv3search.training.session.open_data", interrupting)
+    begun, resumed = invoke(*TRAIN, "--out", "new"), invoke("train", "--resume", "run")
+    assert (begun.code, resumed.code) == (130, 130)
+    assert begun.err.splitlines()[-1] == "interrupted"
+    assert not (place / "new").exists()
+    assert resumed.err.splitlines()[-1].endswith("--resume run alone")
 
 
 def test_a_training_whose_state_is_gone_is_not_begun_over_its_best(invoke: Invoke, place: Path) -> None:

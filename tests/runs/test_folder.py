@@ -46,8 +46,11 @@ def test_the_manifest_says_with_what_it_was_made(tmp_path: Path) -> None:
 
 def test_how_a_session_ended_is_noted(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "a", SETTINGS)
-    with pytest.raises(KeyboardInterrupt), folder.closing_notes():
+    with pytest.raises(KeyboardInterrupt) as stopped, folder.closing_notes():
         raise KeyboardInterrupt
+    assert stopped.value.__notes__ == [
+        f"the run's folder keeps what was finished: go on with its command and --resume {folder.path} alone"
+    ]
     assert RunFolder.open(tmp_path / "a").manifest["status"] == "interrupted"
     with pytest.raises(InfeasibleError), folder.closing_notes():
         raise InfeasibleError(1.0, 2.0, 3.0, exact=True)
@@ -82,7 +85,7 @@ def test_a_copied_device_goes_before_the_name_that_it_had(tmp_path: Path) -> Non
         ({"settings": {"kind": "run"}}, "incomplete"),
         ({"settings": {**SETTINGS.to_mapping(), "seed": "x"}}, "seed"),
         ({"settings": {**SETTINGS.to_mapping(), "trials": -1}}, "trials"),
-        ({"settings": {**SETTINGS.to_mapping(), "extra": 1}}, "keys"),
+        ({"settings": {**SETTINGS.to_mapping(), "extra": 1}}, "unknown settings"),
         ({"settings": {**SETTINGS.to_mapping(), "seed": True}}, "seed"),
         ({"settings": {**SETTINGS.to_mapping(), "kind": "walk"}}, "walk"),
         ({"seconds": "long"}, "seconds is 'long'"),
@@ -122,7 +125,7 @@ def test_a_folder_without_or_with_a_broken_manifest_is_named(tmp_path: Path) -> 
 def test_settings_out_of_range_name_themselves(change: dict[str, object]) -> None:
     name = next(iter(change))
     with pytest.raises(RunError, match=name):
-        RunSettings(**{**SETTINGS.to_mapping(), **change})  # type: ignore[arg-type]
+        RunSettings(**{**SETTINGS.to_mapping(), **change})
 
 
 def test_the_default_name_leaves_the_ending_of_a_file_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

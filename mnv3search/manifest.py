@@ -1,0 +1,232 @@
+"""What the folders of runs, trainings and prunings share: ``manifest.json``, with what was asked and how it ended.
+
+A kind of folder is a :class:`ManifestFolder` with its format and its :class:`Settings`; its other files are its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from mnv3search.errors import InfeasibleError, Mnv3SearchError, RunError
+from mnv3search.files import write_text
+
+MANIFEST = "manifest.json"
+VERSION = 1
+MAX_MANIFEST_BYTES = 1_000_000
+RUNS = "runs"
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "int": int, "Literal[1, 2]": int, "float": (int, float), "bool": bool, "dict[str, Any]": dict,
+}  # fmt: skip
+"""Of JSON values, by a setting's annotation; every other one is a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was asked: a frozen dataclass of plain values, which checks their ranges when it is made."""
+
+    OLDER: ClassVar[Mapping[str, object]] = {}
+    """Settings that manifests may lack, having been written before there were any, with what they stood for."""
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values by name, as the manifest keeps them."""
+        return asdict(self)
+
+    @classmethod
+    def from_mapping(cls, mapping: object, where: str) -> Self:
+        """Read what :meth:`to_mapping` gave, from JSON; ``where`` names it in errors.
+
+        Raises:
+            RunError: a missing or unknown name, or a value of another type or out of its range.
+        """
+        known = {f.name: str(f.type) for f in fields(cls)}
+        needed = {f.name for f in fields(cls) if f.default is MISSING}
+        if not isinstance(mapping, Mapping) or not needed <= set(mapping) <= set(known):
+            keys = ", ".join(known)
+            raise RunError(f"{where}: incomplete or unknown settings: the settings must be an object with {keys}")
+        for name, value in mapping.items():
+            if not _fits(value, known[name]):
+                raise RunError(f"{where}: setting {name} is {value!r}, which is not {known[name]}")
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in mapping.items()}
+        return cls(**{**cls.OLDER, **values})
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class ManifestFolder(Generic[S]):
+    """A folder with a manifest.
+
+    Attributes:
+        path: of the folder.
+        settings: what was asked.
+        manifest: the content of ``manifest.json``: settings, command, environment, status, times.
+    """
+
+    KIND: ClassVar[str]  # in words
+    FORMAT: ClassVar[str]
+    SETTINGS: ClassVar[type[Any]]
+
+    def __init__(self, path: Path, settings: S, manifest: dict[str, Any]) -> None:
+        self.path, self.settings, self.manifest = path, settings, manifest
+
+    @classmethod
+    def _make(cls, path: Path, settings: S, environment: Mapping[str, object], **facts: object) -> Self:
+        """A new folder, whose manifest is written by the first :meth:`note`, after what must not be without it.
+
+        Raises:
+            RunError: ``path`` exists and is not empty, or cannot be made.
+        """
+        check_free(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the folder {path}: {error.strerror}") from None
+        manifest = {
+            "format": cls.FORMAT, "version": VERSION, "status": "running", "settings": settings.to_mapping(),
+            "command": ["mnv3search", *sys.argv[1:]], "environment": dict(environment), **facts,
+            "started": _now(), "seconds": 0.0, "sessions": 1,
+        }  # fmt: skip
+        return cls(path, settings, manifest)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """The folder as an earlier session left it.
+
+        Raises:
+            RunError: it is of another kind, or its manifest is damaged or of another version.
+        """
+        file, manifest = path / MANIFEST, cls._read(path)
+        if manifest.get("version") != VERSION:
+            raise RunError(f"{file} has version {manifest.get('version')!r}; this release reads version {VERSION}")
+        seconds, sessions = manifest.setdefault("seconds", 0.0), manifest.setdefault("sessions", 1)
+        if type(seconds) not in (int, float) or type(sessions) is not int or not 0 <= seconds < math.inf:
+            raise RunError(
+                f"{file} is damaged: seconds is {seconds!r} and sessions {sessions!r}, which no {cls.KIND} writes"
+            )
+        return cls(path, cls.SETTINGS.from_mapping(manifest.get("settings"), str(file)), manifest)
+
+    @classmethod
+    def is_one(cls, path: Path) -> bool:
+        """Whether a folder is of this kind."""
+        try:
+            return bool(cls._read(path))
+        except RunError:
+            return False
+
+    @classmethod
+    def _read(cls, path: Path) -> dict[str, Any]:
+        file = path / MANIFEST
+        try:
+            if file.stat().st_size > MAX_MANIFEST_BYTES:
+                raise RunError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes, which no {cls.KIND} writes")
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            raise RunError(f"{path} is not a {cls.KIND}: it has no readable {MANIFEST}") from None
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{file} is damaged: {error}") from None
+        if not isinstance(manifest, dict) or manifest.get("format") != cls.FORMAT:
+            raise RunError(f"{path} is not a {cls.KIND}: its {MANIFEST} is not of format {cls.FORMAT}")
+        return manifest
+
+    def continued(self) -> None:
+        """Note that one more session works here."""
+        self.note(sessions=self.manifest["sessions"] + 1, status="running")
+
+    @contextmanager
+    def closing_notes(self) -> Iterator[None]:
+        """Note in the manifest how a session ended that did not finish: interrupted, infeasible or failed."""
+        began = time.monotonic()
+        try:
+            with self.resumable():
+                yield
+        except (KeyboardInterrupt, Mnv3SearchError) as error:
+            bounds: dict[str, object] = {}
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            if isinstance(error, InfeasibleError):
+                status, bounds = "infeasible", {"fastest_ms": error.fastest_ms, "slowest_ms": error.slowest_ms}
+            with suppress(RunError):  # a full disk takes no note either, and the first error says more
+                self.finish(status, time.monotonic() - began, **bounds)
+            raise
+
+    @contextmanager
+    def resumable(self) -> Iterator[None]:
+        """Let a Ctrl-C carry the note that this folder can be gone on with; the command line shows it."""
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(
+                f"the run's folder keeps what was finished: go on with its command and --resume {self.path} alone"
+            )
+            raise
+
+    def finish(self, status: str, seconds: float, **facts: object) -> None:
+        """Note the outcome; ``seconds`` are this session's and are added to those before."""
+        self.note(**facts, status=status, finished=_now(), seconds=self.seconds_with(seconds))
+
+    def seconds_with(self, seconds: float) -> float:
+        """The seconds of all sessions, this one's ``seconds`` included."""
+        return round(float(self.manifest["seconds"]) + seconds, 3)
+
+    def note(self, **facts: object) -> None:
+        """Keep facts in the manifest."""
+        self.manifest |= facts
+        self.write_json(MANIFEST, self.manifest)
+
+    def write_json(self, name: str, content: Mapping[str, object]) -> None:
+        """Write a JSON file of this folder."""
+        write_text(self.path / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+    def _remove(self, names: Iterable[str]) -> None:
+        """Remove the manifest and the files ``names``, and the folder where it holds nothing else."""
+        with suppress(OSError):  # a folder that stays is no harm, and hides no error
+            for name in (MANIFEST, *names):
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
+            if self.path.parent == Path(RUNS):
+                self.path.parent.rmdir()
+
+
+def check_free(path: Path) -> None:
+    """Whether ``path`` may become such a folder; ask before anything slow.
+
+    Raises:
+        RunError: it exists and is not an empty folder.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(f"{path} exists and is not an empty folder; choose another --out, or go on with --resume {path}")
+
+
+def free_folder(*words: str) -> Path:
+    """``runs/<date>-<words>``, with a number where that is taken; of words that are files, their stem."""
+    stems = [Path(word).stem if word.endswith((".yaml", ".yml", ".json")) else word for word in words]
+    name = re.sub(r"[^A-Za-z0-9_.@-]+", "-", "-".join(stems))
+    base = Path(RUNS) / f"{datetime.now().astimezone():%Y-%m-%d}-{name}"
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether a JSON value is of the annotation ``kind``."""
+    if value is None:
+        return kind.endswith("| None")
+    if kind.startswith("tuple"):
+        return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+    wanted = _KINDS.get(kind.removesuffix(" | None"), str)
+    return isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)
