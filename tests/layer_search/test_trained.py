@@ -191,26 +191,41 @@ def test_scores_follow_from_seed_step_and_proposal_alone() -> None:
 
 
 def test_a_short_fine_tune_brings_back_what_a_cut_lost() -> None:
-    learner = ShortTerm(steps=60, batch_size=12, learning_rate=0.02)
+    learner = ShortTerm(steps=15, batch_size=12, learning_rate=0.04)
     _, trained = score_proposal(SEED, SEED.architecture, 1, 0, LEARN, HELD, learner)
     cut, _ = score_proposal(trained, narrower(), 2, 0, LEARN, HELD, replace(learner, steps=0))
     tuned, _ = score_proposal(trained, narrower(), 2, 0, LEARN, HELD, learner)
     assert tuned.loss < cut.loss
 
 
+class LastFirst(ByWidths):
+    """Answers in the opposite order, as processes beside one another may."""
+
+    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Planned]]) -> Iterator[Scored]:
+        yield from reversed(list(super().score(before, step, proposals)))
+
+
+def test_the_order_in_which_proposals_are_scored_does_not_matter() -> None:
+    one, other = Memory(SEED), Memory(SEED)
+    found = walk(one, ByWidths(), limit_ms())
+    assert walk(other, LastFirst(), limit_ms()) == found
+    last = len(found.steps)
+    assert same_weights(weights_of(one.network(last).network), weights_of(other.network(last).network))
+
+
 @pytest.mark.slow
-def test_processes_beside_one_another_find_what_one_finds() -> None:
-    found = []
-    for workers in (1, 2):
-        memory = Memory(SEED)
+def test_another_process_finds_what_this_one_finds() -> None:
+    first, second = (Planned("expansion", "block 2", narrower(width), 1.0) for width in (24, 16))
+    answers = []
+    for workers in (1, 2):  # one proposal at a time occupies one process: each takes seconds to begin
         with workers_for(SEED, LEARN, HELD, SHORT, workers) as scoring:
-            result = netadapt_trained(memory, Madds(), 1.2 * limit_ms(), scoring, options=STEPS)
-        found.append((result, memory))
-    (one, alone), (two, beside) = found
-    assert [s.step for s in one.steps] == [s.step for s in two.steps]
-    last = len(one.steps)
-    assert last > 0
-    assert same_weights(weights_of(alone.network(last).network), weights_of(beside.network(last).network))
+            (one,) = scoring.score(SEED, 1, [(3, first)])
+            (two,) = scoring.score(one.trained, 2, [(0, second)])
+            answers.append((one, two))
+    for here, there in zip(*answers, strict=True):
+        assert (there.number, there.trained.architecture) == (here.number, here.trained.architecture)
+        assert replace(there.score, seconds=0.0) == replace(here.score, seconds=0.0)
+        assert same_weights(weights_of(there.trained.network), weights_of(here.trained.network))
 
 
 @pytest.mark.parametrize(
