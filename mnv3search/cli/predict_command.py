@@ -54,7 +54,7 @@ def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, 
             drawn -= keep
             done.append(prediction if keep else replace(prediction, pixels=None))
             progress.advance(len(done))
-    if picture is not None:
+    if picture is not None and any(one.error is None for one in done):
         _draw(done, picture)
     if as_json:
         print_json({"predictions": [_mapping(one) for one in done]})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from mnv3search.cli.output import json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
@@ -13,6 +14,8 @@ from mnv3search.cli.progress import ProgressLine
 if TYPE_CHECKING:
     from mnv3search.training.loop import TrainingResult
     from mnv3search.training.session import TrainingRequest, TrainingSession
+
+MAY_CHANGE = frozenset({"resume", "workers", "as_json"})  # what a resumed training may be told anew
 
 
 @click.command(
@@ -39,11 +42,16 @@ if TYPE_CHECKING:
 @click.option("--learning-rate", type=float, help="In place of the recipe's, for this batch size.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="In place of the recipe's.")
 @click.option("--resolution", type=int, help="Of the images, pixels.  [default: the network's]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
 @click.option("--teacher", metavar="RUN", help="Learn from this trained network beside the labels.")
 @click.option("--workers", type=click.IntRange(0, 64), help="Threads that decode large images.  [default: the cores]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: runs/<date>-train-<network>]")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with an interrupted training.")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Go on with an interrupted training, as it was begun.",
+)
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard's events into the folder.")
 @json_option
 def command(network: str | None, out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
@@ -59,7 +67,7 @@ def command(network: str | None, out: Path | None, resume: Path | None, as_json:
 
     with ProgressLine(quiet=as_json or not is_main_process()) as progress:
         if resume is not None:
-            _only_resume(network, out, options)
+            _only_resume()
             session = take_up(resume, progress, workers=options["workers"])
         else:
             session = begin(_request(network, options), out, describe_environment(), progress)
@@ -68,9 +76,17 @@ def command(network: str | None, out: Path | None, resume: Path | None, as_json:
         show(session, result, as_json=as_json)
 
 
-def _only_resume(network: str | None, out: Path | None, options: dict[str, Any]) -> None:
-    if network is not None or out is not None or options["data"] is not None:
-        raise click.UsageError("--resume goes on with its own network, data and folder; leave these away")
+def _only_resume() -> None:
+    """Refuse what was begun with and cannot be changed on the way, rather than leave it unheard."""
+    context = click.get_current_context()
+    given = [
+        parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in MAY_CHANGE
+        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"--resume goes on with what the training was begun with; leave {', '.join(given)} away")
 
 
 def _request(network: str | None, options: dict[str, Any]) -> TrainingRequest:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PATTERN = frozenset("*?[")
 MAX_FILES = 1_000_000
+_NOT_FINITE = "the network's answer is not finite: its weights are damaged or too large; take an earlier checkpoint"
 
 
 class Predictor(Protocol):
@@ -77,9 +78,9 @@ class Prediction:
 
     Attributes:
         file: its path.
-        guesses: the most probable classes, most probable first; none where it could not be read.
-        pixels: (R, R, 3) what the network saw; None where it could not be read.
-        error: why it could not be read; None where it could.
+        guesses: the most probable classes, most probable first; none where there is an error.
+        pixels: (R, R, 3) what the network saw; None where there is an error.
+        error: why it could not be read, or why the network has no answer; None where it has one.
     """
 
     file: Path
@@ -142,7 +143,7 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def predict(predictor: Predictor, files: Sequence[Path], top: int = 5) -> Iterator[Prediction]:
-    """What ``predictor`` says of each of ``files``, in order; one that cannot be read says why.
+    """What ``predictor`` says of each of ``files``, in order; one that cannot be read, or answered, says why.
 
     Args:
         predictor: of :func:`load_predictor`.
@@ -158,7 +159,11 @@ def predict(predictor: Predictor, files: Sequence[Path], top: int = 5) -> Iterat
         except DataError as error:
             yield Prediction(file, error=str(error))
             continue
-        probabilities = softmax(predictor.logits(square)[0])
+        logits = predictor.logits(square)[0]
+        if not np.isfinite(logits).all():
+            yield Prediction(file, error=f"{file}: {_NOT_FINITE}")
+            continue
+        probabilities = softmax(logits)
         order = np.argsort(-probabilities, kind="stable")[:top]
         guesses = tuple(Guess(predictor.classes[int(i)], float(probabilities[i])) for i in order)
         yield Prediction(file, guesses, square[0])

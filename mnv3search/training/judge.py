@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mnv3search.training.data.preprocessing import Preprocessing
 
 
+_DAMAGED = "its weights are damaged or too large; take an earlier checkpoint"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Judgement:
     """What a network scored.
@@ -170,7 +173,7 @@ class Tally:
         images = max(self.images, 1)
         loss = self.loss / images
         if not np.isfinite(loss):
-            raise DivergedError(f"the network's loss is {loss} on the images that judge it; its weights are damaged")
+            raise DivergedError(f"the network's loss is {loss} on the images that judge it: {_DAMAGED}")
         top1, top5 = 100.0 * int(np.trace(self.confusion)) / images, 100.0 * self.among_five / images
         return Judgement(top1, top5, loss, self.images, self.confusion, seconds)
 

@@ -16,7 +16,7 @@ from mnv3search.training.devices import process_count
 from mnv3search.training.history import EpochRecord, write_history
 from mnv3search.training.interruption import Interruption
 from mnv3search.training.progress import SilentProgress, TrainingProgress, speed_text
-from mnv3search.training.randomness import own_randomness
+from mnv3search.training.randomness import MAX_SEED, own_randomness
 from mnv3search.training.state import (
     LAST,
     Counters,
@@ -93,11 +93,14 @@ def train_network(
     Raises:
         DataError: images that this network cannot learn from.
         DivergedError: a loss that is not finite: the step, the rate and the last good checkpoint.
-        TrainingError: a recipe that this machine cannot train by, or ``resume`` without a folder.
+        TrainingError: a recipe that this machine cannot train by, a seed out of its range, or ``resume`` without a
+            folder.
         RunError: ``folder`` cannot be written, or its state is damaged or another training's.
         KeyboardInterrupt: Ctrl-C, after the running step and with the state saved.
     """
     train, val = (data.train, data.val) if isinstance(data, DataSplits) else data
+    if not 0 <= seed <= MAX_SEED:
+        raise TrainingError(f"seed {seed!r} must be from 0 to {MAX_SEED}")
     check_data(network, train, val)
     if resume and folder is None:
         raise TrainingError("resume needs the folder of the training to go on with")

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MAX_SEED = 2**32 - 1
+
 
 def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
     """A seed of its own for every step of every process, below 2⁶³."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -30,8 +31,21 @@ def recipe_schema() -> dict[str, Any]:
 @cache
 def _validator() -> Any:
     from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
 
-    return Draft202012Validator(recipe_schema())
+    # Neither YAML's .nan and .inf nor those of the command line are outside a minimum, so they are no numbers here.
+    kinds = Draft202012Validator.TYPE_CHECKER.redefine("number", _finite)
+    return extend(Draft202012Validator, type_checker=kinds)(recipe_schema())  # type: ignore[no-untyped-call]
+
+
+def _finite(_: object, value: object) -> bool:
+    """Whether ``value`` is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def check_recipe(content: object, place: Place) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from image_fakes import make_image_folder
 from PIL import Image
 from trained_fakes import CLASSES, SIDE, fake_trained, saved_fake
 
 from mnv3search.export import ExportSettings, export_network
+from mnv3search.training.trained import save_trained
 
 Invoke = Callable[..., Any]
 
@@ -63,6 +65,29 @@ def test_images_that_cannot_be_read_get_a_line_each(invoke: Invoke, run: Path) -
     found = json.loads(done.out)["predictions"]
     assert ["error" in one for one in found] == [True, False, True]
     assert Image.open("p.png").size[0] > 400
+
+
+def test_where_no_image_can_be_read_each_says_why_and_nothing_is_drawn(invoke: Invoke, run: Path) -> None:
+    Path("empty.jpg").write_bytes(b"")
+    done = invoke("predict", "run", "empty.jpg", "gone.jpg", "--picture", "p.png")
+    assert done.code == 2
+    lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 2
+    assert "empty.jpg is empty" in lines[0]
+    assert "gone.jpg" in lines[1]
+    assert not Path("p.png").exists()
+
+
+def test_an_answer_that_is_not_finite_is_no_prediction(invoke: Invoke, run: Path) -> None:
+    trained = fake_trained()
+    with torch.no_grad():
+        for weights in trained.network.parameters():
+            weights.fill_(1e20)
+    save_trained(run / "best.safetensors", trained)
+    done = invoke("predict", "run", "data/class_0/0000.png", "--json")
+    assert done.code == 2
+    assert "data/class_0/0000.png: the network's answer is not finite" in done.err.splitlines()[-1]
+    assert "classes" not in json.loads(done.out)["predictions"][0]
 
 
 @pytest.mark.parametrize(

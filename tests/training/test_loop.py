@@ -135,6 +135,13 @@ def test_a_loss_that_is_nan_says_step_rate_and_checkpoint(tmp_path: Path) -> Non
     assert "last.safetensors" in words
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
+def test_a_seed_out_of_its_range_is_refused_before_anything_is_written(tmp_path: Path, seed: int) -> None:
+    with pytest.raises(TrainingError, match=f"seed {seed} must be from 0 to 4294967295"):
+        train(folder=tmp_path, seed=seed)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_step_and_rate_of_a_nan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mnv3search.training import steps
 

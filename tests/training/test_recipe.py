@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,20 @@ def test_a_name_that_is_none() -> None:
         load_recipe("small32")
 
 
-@pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("momentum", 1.0), ("precision", "int8"), ("clip_norm", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("momentum", 1.0),
+        ("precision", "int8"),
+        ("clip_norm", 0),
+        ("learning_rate", math.nan),
+        ("learning_rate", math.inf),
+        ("learning_rate", 10**400),
+        ("weight_decay", math.nan),
+        ("dropout", math.nan),
+    ],
+)
 def test_values_in_python(name: str, value: Any) -> None:
     with pytest.raises(TrainingError, match=name):
         replace(RECIPE, **{name: value})

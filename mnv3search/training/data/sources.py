@@ -176,7 +176,9 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DataError(f"cannot read the zip archive {path}: {reason}") from None
+        raise DataError(
+            f"cannot read the zip archive {path}: {reason}; give an image folder or a whole zip archive of one"
+        ) from None
     if len(archive.infolist()) > MAX_ENTRIES:
         raise DataError(f"{path} has {len(archive.infolist()):,} entries, more than the {MAX_ENTRIES:,} that are read")
     return archive
