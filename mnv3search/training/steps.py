@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.errors import DivergedError
+from mnv3search.training.allocator import keep_freed_memory
 from mnv3search.training.devices import accelerator
 from mnv3search.training.distillation import Teacher, batch_loss
 from mnv3search.training.ema import MovingAverage
@@ -193,14 +194,11 @@ def plain_copy(network: MobileNetwork) -> MobileNetwork:
 
 def prepared(network: MobileNetwork, *, frozen: bool = False) -> MobileNetwork:
     """``network`` laid out and rewired for fast training, in place; with ``frozen`` only its classifier learns."""
-    import torch
+    from mnv3search.network.training_mode import prepare_for_training
 
     network.requires_grad_(not frozen)
     network.head.classifier.requires_grad_(True)
-    try:
-        from mnv3search.network.training_mode import prepare_for_training
-    except ImportError:
-        return network.to(memory_format=torch.channels_last)
+    keep_freed_memory()
     return prepare_for_training(network)
 
 
