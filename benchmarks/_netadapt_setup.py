@@ -49,7 +49,7 @@ class Budget:
     short_rate: float = 0.005
     held_images: int = 1_500
     walk_to: float = 0.55
-    targets: tuple[float, ...] = (0.8, 0.6, 0.45)
+    targets: tuple[float, ...] = (0.8, 0.7, 0.6)
     widths: tuple[float, ...] = (0.55, 0.4, 0.25, 0.75, 1.0)
     scratch_epochs: int = 8
 

@@ -1,8 +1,9 @@
 """How many images a second a step of training takes, beside torchvision's own network under a plain loop.
 
 A step is forward, backward and SGD on a batch of random images already in channels-last. Each way lives in a process of
-its own, with an allocator of its own; the ways take turns, one step each while the others wait. A way's ratio is the
-median over rounds of the plain loop's seconds over its own in the same round.
+its own, with an allocator of its own; the ways take turns, STEPS steps each while the others wait. The first of them is
+not counted: a training takes its steps one after another, from caches that are its own. A way's ratio is the median
+over rounds of the plain loop's seconds over its own in the same round.
 
 A call adds its cases to today's results: ``python -m benchmarks.training --networks NAME --threads NUMBER`` makes one.
 """
@@ -31,9 +32,11 @@ from mnv3search.network.build import build_network
 from mnv3search.network.layers import ConvNormActivation, Head, SqueezeExcite
 from mnv3search.network.training_mode import prepare_for_training
 from mnv3search.space import load_space
+from mnv3search.training.allocator import keep_freed_memory
 
 PUBLISHED, SPACES = ("mobilenet_v3_small", "mobilenet_v3_large"), ("mnv3_small_32",)
-WARM_UP = 4  # steps of each way before the first round
+WARM_UP = 1  # rounds that are not counted
+STEPS = 5  # of a turn
 Timings = dict[str, dict[str, float]]
 
 
@@ -48,6 +51,7 @@ class Way:
     dropout: bool = False
     activations: bool = False
     fused: bool = False
+    memory: bool = False
 
 
 def ways() -> Iterator[Way]:
@@ -59,8 +63,9 @@ def ways() -> Iterator[Way]:
         ("depthwise", "+ depthwise gradients"),
         ("pointwise", "+ 1×1 as matrix products"),
         ("dropout", "+ cheap dropout"),
-        ("activations", "+ activations that need no copy: prepare_for_training"),
-        ("fused", "prepare_for_training, fused SGD"),
+        ("activations", "+ activations that need no copy"),
+        ("fused", "+ fused SGD"),
+        ("memory", "+ freed memory kept: as mnv3search train"),
     ):
         way = dataclasses.replace(way, **{"name": name, change: True})  # type: ignore[arg-type]
         yield way
@@ -72,7 +77,7 @@ def arguments() -> argparse.Namespace:
     every = PUBLISHED + SPACES
     parser.add_argument("--networks", nargs="+", default=list(every), choices=every)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
@@ -109,19 +114,23 @@ def network_of(way: Way, name: str, side: int) -> nn.Module:
 
 
 def take_steps(way: Way, name: str, args: argparse.Namespace, threads: int, turns: Connection) -> None:
-    """In a process of its own: a step and its seconds for every True that comes, until False."""
+    """In a process of its own: steps and the mean of their seconds for every True that comes, until False."""
     torch.set_num_threads(threads)
+    if way.memory:
+        keep_freed_memory()
     torch.manual_seed(args.seed)
     images = torch.randn(args.batch, 3, args.side, args.side).to(memory_format=torch.channels_last)
     labels = torch.randint(10, (args.batch,))
     network = network_of(way, name, args.side).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, fused=way.fused or None)
     while turns.recv():
-        start = time.perf_counter()
-        optimizer.zero_grad()
-        functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        turns.send(time.perf_counter() - start)
+        for step in range(STEPS):
+            if step == 1:
+                start = time.perf_counter()
+            optimizer.zero_grad()
+            functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        turns.send((time.perf_counter() - start) / (STEPS - 1))
 
 
 @contextmanager
