@@ -161,6 +161,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         WeightsError: it cannot be read or is damaged.
     """
+    import torch  # noqa: F401  # here, as safe_open would import it from Rust, where Ctrl-C in these seconds aborts
     from safetensors import SafetensorError, safe_open
 
     try:

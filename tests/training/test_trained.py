@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,3 +165,28 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_tensors_are_plain(tmp_path: Path) -> None:
     save_trained(tmp_path / "a.safetensors", trained())
     assert load_file(tmp_path / "a.safetensors").keys() == tiny_network().state_dict().keys()
+
+
+def test_torch_is_imported_before_rust_would_import_it(tmp_path: Path) -> None:
+    """An interrupt while Rust imports torch, which takes seconds, aborts the process instead of ending it cleanly."""
+    (tmp_path / "torch.py").write_text("")
+    seen = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import safetensors
+from mnv3search.errors import WeightsError
+from mnv3search.training.trained import load_trained
+
+def opened(*_, **__):
+    print("torch" in sys.modules)
+    raise OSError
+
+safetensors.safe_open = opened
+try:
+    load_trained(__import__("pathlib").Path(sys.argv[1], "x.safetensors"))
+except WeightsError:
+    print("refused")
+"""
+    (tmp_path / "x.safetensors").write_bytes(b"")
+    done = subprocess.run([sys.executable, "-c", seen, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "refused"]
