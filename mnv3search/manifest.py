@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ MANIFEST = "manifest.json"
 VERSION = 1
 MAX_MANIFEST_BYTES = 1_000_000
 RUNS = "runs"
+_COMMANDS: Mapping[str, str] = {"training": "train", "pruning": "netadapt"}  # that go on; runs keep theirs
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "int": int, "Literal[1, 2]": int, "float": (int, float), "bool": bool, "dict[str, Any]": dict,
 }  # fmt: skip
@@ -75,6 +77,7 @@ class ManifestFolder(Generic[S]):
     KIND: ClassVar[str]  # in words
     FORMAT: ClassVar[str]
     SETTINGS: ClassVar[type[Any]]
+    _REMEDY = "give the folder that --out named or the command printed (runs/DATE-...), or begin one without --resume"
 
     def __init__(self, path: Path, settings: S, manifest: dict[str, Any]) -> None:
         self.path, self.settings, self.manifest = path, settings, manifest
@@ -90,7 +93,7 @@ class ManifestFolder(Generic[S]):
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"cannot make the folder {path}: {error.strerror}") from None
+            raise RunError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from None
         manifest = {
             "format": cls.FORMAT, "version": VERSION, "status": "running", "settings": settings.to_mapping(),
             "command": ["mnv3search", *sys.argv[1:]], "environment": dict(environment), **facts,
@@ -131,11 +134,11 @@ class ManifestFolder(Generic[S]):
                 raise RunError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes, which no {cls.KIND} writes")
             manifest = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
-            raise RunError(f"{path} is not a {cls.KIND}: it has no readable {MANIFEST}") from None
+            raise RunError(f"{path} is not a {cls.KIND}: it has no readable {MANIFEST}; {cls._REMEDY}") from None
         except (ValueError, RecursionError) as error:
             raise RunError(f"{file} is damaged: {error}") from None
         if not isinstance(manifest, dict) or manifest.get("format") != cls.FORMAT:
-            raise RunError(f"{path} is not a {cls.KIND}: its {MANIFEST} is not of format {cls.FORMAT}")
+            raise RunError(f"{path} is not a {cls.KIND}: its {MANIFEST} is not of format {cls.FORMAT}; {cls._REMEDY}")
         return manifest
 
     def continued(self) -> None:
@@ -164,10 +167,14 @@ class ManifestFolder(Generic[S]):
         try:
             yield
         except KeyboardInterrupt as interrupt:
-            interrupt.add_note(
-                f"the run's folder keeps what was finished: go on with its command and --resume {self.path} alone"
-            )
+            interrupt.add_note(f"what was finished is kept: go on with {self.command_to_resume}")
             raise
+
+    @property
+    def command_to_resume(self) -> str:
+        """What goes on with this folder, as it is typed."""
+        command = _COMMANDS.get(self.KIND) or getattr(self.settings, "kind", "run")  # a run's kind is its command
+        return f"mnv3search {command} --resume {shlex.quote(str(self.path))}"
 
     def finish(self, status: str, seconds: float, **facts: object) -> None:
         """Note the outcome; ``seconds`` are this session's and are added to those before."""
@@ -200,9 +207,13 @@ def check_free(path: Path) -> None:
     """Whether ``path`` may become such a folder; ask before anything slow.
 
     Raises:
-        RunError: it exists and is not an empty folder.
+        RunError: it exists and is not an empty folder, or it is below a file.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    for file in (path, *path.parents):
+        if file.exists() and not file.is_dir():
+            what = "is a file" if file == path else f"cannot be made: {file} is a file"
+            raise RunError(f"{path} {what}; choose another --out for the folder")
+    if path.exists() and any(path.iterdir()):
         raise RunError(f"{path} exists and is not an empty folder; choose another --out, or go on with --resume {path}")
 
 

@@ -138,7 +138,7 @@ def test_ctrl_c_leaves_what_resumes_to_the_same_weights(
         patch.setattr(ProgressLine, "advance", interrupting)
         outcome = invoke(*TRAIN, "--out", "cut")
     assert outcome.code == 130
-    assert "--resume cut alone" in outcome.err
+    assert outcome.err.splitlines()[-1].endswith("go on with mnv3search train --resume cut")
     assert json.loads((place / "cut" / "manifest.json").read_text())["status"] == "interrupted"
     resumed = invoke("train", "--resume", "cut")
     assert resumed.code == 0, resumed.err
@@ -186,7 +186,7 @@ def test_ctrl_c_while_images_are_looked_at_speaks_of_a_folder_where_there_is_one
     assert (begun.code, resumed.code) == (130, 130)
     assert begun.err.splitlines()[-1] == "interrupted"
     assert not (place / "new").exists()
-    assert resumed.err.splitlines()[-1].endswith("--resume run alone")
+    assert resumed.err.splitlines()[-1].endswith("mnv3search train --resume run")
 
 
 def test_a_training_whose_state_is_gone_is_not_begun_over_its_best(invoke: Invoke, place: Path) -> None:
@@ -258,7 +258,9 @@ def test_tensorboard_that_is_not_installed(invoke: Invoke, place: Path, monkeypa
         ((*TRAIN, "--weights", "gone.pth"), ("gone.pth",)),
         ((*TRAIN, "--teacher", "gone"), ("gone",)),
         ((*TRAIN, "--precision", "fp16"), ("fp16",)),
-        (("train", "--resume", "nowhere"), ("nowhere", "not a training")),
+        (("train", "--resume", "nowhere"), ("nowhere", "not a training", "give the folder that --out named")),
+        ((*TRAIN, "--out", "net.json"), ("net.json is a file; choose another --out",)),
+        ((*TRAIN, "--out", "net.json/deep/run"), ("net.json is a file", "choose another --out")),
         (("train", "net.json", "--resume", "nowhere"), ("--resume", "leave NETWORK away")),
         (("train", "--resume", "nowhere", "--epochs", "9", "--seed", "0"), ("leave --epochs, --seed away",)),
         ((*TRAIN, "--learning-rate", "nan"), ("learning_rate: nan is not a number above 0",)),

@@ -49,7 +49,7 @@ def test_how_a_session_ended_is_noted(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as stopped, folder.closing_notes():
         raise KeyboardInterrupt
     assert stopped.value.__notes__ == [
-        f"the run's folder keeps what was finished: go on with its command and --resume {folder.path} alone"
+        f"what was finished is kept: go on with mnv3search {SETTINGS.kind} --resume {folder.path}"
     ]
     assert RunFolder.open(tmp_path / "a").manifest["status"] == "interrupted"
     with pytest.raises(InfeasibleError), folder.closing_notes():

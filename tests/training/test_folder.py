@@ -58,6 +58,24 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
         make(tmp_path)
 
 
+def test_a_file_in_the_way_is_named_and_not_resumed(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("precious")
+    for path in (file, file / "below" / "run"):
+        with pytest.raises(RunError, match=r"notes\.txt is a file; choose another --out") as refused:
+            make(path)
+        assert "--resume" not in str(refused.value)
+    assert file.read_text() == "precious"
+
+
+def test_an_interrupt_says_the_command_that_goes_on_as_it_is_typed(tmp_path: Path) -> None:
+    folder = make(tmp_path / "two words")
+    with pytest.raises(KeyboardInterrupt) as stopped, folder.resumable():
+        raise KeyboardInterrupt
+    (note,) = stopped.value.__notes__
+    assert note.endswith(f"go on with mnv3search train --resume '{folder.path}'")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
