@@ -64,7 +64,7 @@ class ProgressLine:
         if not self._live and not self._quiet and time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
             self._last_plain = time.monotonic()
             of = f" of {self._total}{self._left(done)}" if self._total else ""
-            sys.stderr.write(f"  {self._name}: {done}{of}, {detail}\n")
+            sys.stderr.write(f"  {self._name}: {done}{of}{f', {detail}' if detail else ''}\n")
             sys.stderr.flush()
 
     def _left(self, done: int) -> str:

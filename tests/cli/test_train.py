@@ -265,6 +265,7 @@ def test_tensorboard_that_is_not_installed(invoke: Invoke, place: Path, monkeypa
         (("train", "--resume", "nowhere", "--epochs", "9", "--seed", "0"), ("leave --epochs, --seed away",)),
         ((*TRAIN, "--learning-rate", "nan"), ("learning_rate: nan is not a number above 0",)),
         ((*TRAIN, "--learning-rate", "inf"), ("learning_rate: inf is not a number above 0",)),
+        ((*TRAIN, "--learning-rate", "5000"), ("learning_rate: 5000.0 is not a number above 0, at most 1000",)),
         ((*TRAIN, "--seed", str(2**32)), ("--seed", str(2**32 - 1))),
         (("train", "net.json", "--data", "net.json"), ("zip archive net.json", "give an image folder")),
         (("evaluate", "nowhere", "--data", "flowers/val"), ("nowhere",)),
@@ -287,7 +288,7 @@ def test_every_image_that_cannot_be_used_is_named(invoke: Invoke, place: Path) -
     for number in range(5):
         (place / "flowers" / "train" / "rose" / f"{number}.png").write_bytes(b"")
     outcome = invoke(*TRAIN)
-    refused(outcome, "5 images of 53 cannot be used", "and 2 more")
+    refused(outcome, "5 images of 53 cannot be used", "and 4 more")
     for number in range(5):
         assert f"rose/{number}.png is empty" in outcome.err
 

@@ -126,6 +126,13 @@ def test_values_in_python(name: str, value: Any) -> None:
         replace(RECIPE, **{name: value})
 
 
+@pytest.mark.parametrize("name", [key for key, rule in recipe_schema()["properties"].items() if "maximum" in rule])
+def test_a_value_above_a_bound_is_told_the_bound(name: str) -> None:
+    bound = recipe_schema()["properties"][name]["maximum"]
+    with pytest.raises(TrainingError, match=rf"{name}: {5 * bound + 1} is not .*\b{bound}\b"):
+        replace(RECIPE, **{name: 5 * bound + 1})
+
+
 @given(
     epochs=st.integers(1, 1000),
     optimizer=st.sampled_from(["sgd", "rmsprop_tf", "adamw"]),

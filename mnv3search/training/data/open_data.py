@@ -43,7 +43,7 @@ def open_data(
         val_share: share of the training images to hold out where there is no ``val``.
         scan: look at every image first (see :func:`~mnv3search.training.data.scan.scan_images`).
         progress: called with (done, total) while it scans.
-        on_fault: told what is wrong with each image that cannot be used, before the error that names the first.
+        on_fault: told what is wrong with each image that cannot be used, where they are more than the error names.
 
     Raises:
         DataError: no such data, one class, empty classes, classes that differ between the splits, or, with ``scan``,
@@ -78,7 +78,7 @@ def open_images(
         classes: the order of the labels, as a trained network has them; sorted by name where None.
         scan: look at every image first.
         progress: called with (done, total) while it scans.
-        on_fault: told what is wrong with each image that cannot be used, before the error that names the first.
+        on_fault: told what is wrong with each image that cannot be used, where they are more than the error names.
 
     Raises:
         DataError: no such data or split, or classes that are not those of ``classes``.

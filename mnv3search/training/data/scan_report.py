@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from mnv3search.errors import DataError
 
 SHOWN, MOST_FAULTS = 5, 1000
+MOST_IN_AN_ERROR = 3  # images that an error names; more of them are listed, one a line
 MODES = {
     "L": "grey", "1": "black and white", "P": "palette", "PA": "palette with alpha", "LA": "grey with alpha",
     "RGBA": "alpha", "CMYK": "CMYK", "I;16": "16 bits", "I": "32 bits", "YCbCr": "YCbCr", "LAB": "Lab",
@@ -54,19 +55,22 @@ class ScanReport:
         """Stop where something has to be mended.
 
         Raises:
-            DataError: names the first images that cannot be used, or the classes without images.
+            DataError: names the images that cannot be used, only the first of them where there are many, or the
+                classes without images.
         """
         if self.unreadable:
             reasons = list(self.unreadable.values())
-            rest = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-            count = "1 image" if len(reasons) == 1 else f"{len(reasons)} images"
-            raise DataError(f"{count} of {self.images} cannot be used: {'; '.join(reasons[:3])}{rest}")
+            named = reasons if len(reasons) <= MOST_IN_AN_ERROR else [reasons[0], f"and {len(reasons) - 1:,} more"]
+            count = "1 image" if len(reasons) == 1 else f"{len(reasons):,} images"
+            raise DataError(f"{count} of {self.images:,} cannot be used: {'; '.join(named)}")
         if self.empty_classes:
             raise DataError(f"no images of {_pairs(self.empty_classes)}; add some, or remove the class from all splits")
 
     def faults(self) -> list[str]:
-        """What is wrong with each image that cannot be used, one a line: the first 1,000."""
+        """What is wrong with each image that cannot be used, one a line: the first 1,000; none if the error tells."""
         reasons = list(self.unreadable.values())
+        if len(reasons) <= MOST_IN_AN_ERROR:
+            return []
         rest = len(reasons) - MOST_FAULTS
         return [*reasons[:MOST_FAULTS], *([f"and {rest:,} more"] if rest > 0 else [])]
 
@@ -94,7 +98,8 @@ class ScanReport:
                 )
                 if count
             ]
-            found.append("; ".join([f"the same image more than once: {len(self.copies):,}", *between]))
+            equal = [" = ".join(_shortened(group)) for group in self.copies]
+            found.append("; ".join([f"the same image more than once: {len(equal):,} ({_some(equal)})", *between]))
         if self.ignored:
             found.append(f"left out, as no images of a class: {_some(self.ignored)}")
         return found
@@ -107,6 +112,11 @@ class ScanReport:
 def _some(items: Sequence[str]) -> str:
     more = f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else ""
     return f"{', '.join(items[:SHOWN])}{more}"
+
+
+def _shortened(group: Sequence[str]) -> list[str]:
+    """The names of a group of equal files, few enough to read."""
+    return [*group[:SHOWN], *([f"{len(group) - SHOWN:,} more"] if len(group) > SHOWN else [])]
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:

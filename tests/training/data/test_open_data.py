@@ -169,6 +169,22 @@ def test_images_that_cannot_be_decoded_stop_with_their_names(tmp_path: Path) -> 
     assert len(open_data(str(tmp_path), scan=False).train) == 6
 
 
+@pytest.mark.parametrize(("bad", "listed"), [(3, 0), (4, 4)])
+def test_bad_images_are_listed_only_where_the_error_does_not_name_them_all(
+    tmp_path: Path, bad: int, listed: int
+) -> None:
+    make_image_folder(tmp_path, 2, 5)
+    for number in range(bad):
+        (tmp_path / "train" / "class_0" / f"000{number}.png").write_bytes(b"")
+    told: list[str] = []
+    with pytest.raises(DataError) as stopped:
+        open_data(str(tmp_path), on_fault=told.append)
+    assert len(told) == listed
+    named = [number for number in range(bad) if f"000{number}.png is empty" in str(stopped.value)]
+    assert named == ([*range(bad)] if not listed else [0])
+    assert str(stopped.value).endswith("replace or remove it" if not listed else "; and 3 more")
+
+
 def test_one_split_is_opened_to_judge_by(tmp_path: Path) -> None:
     folder = make_image_folder(tmp_path / "a", ["b", "a"], 2, split=("train", "test"))
     archive = zip_folder(folder, tmp_path / "a.zip")

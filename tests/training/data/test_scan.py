@@ -78,7 +78,10 @@ def test_copies_are_found_and_told_where_they_mislead(tmp_path: Path) -> None:
         frozenset({"train/class_0/0002.png", "train/class_1/which.png"}),
     }
     assert (report.copies_between_splits, report.copies_between_classes) == (1, 1)
-    assert "1 of them in more than one split" in report.lines()[-1]
+    said = report.lines()[-1]
+    assert "the same image more than once: 3 (" in said
+    assert "train/class_0/0001.png = val/class_0/seen.png" in said
+    assert "1 of them in more than one split" in said
 
 
 def test_empty_class_is_reported(tmp_path: Path) -> None:
