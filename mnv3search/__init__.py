@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from mnv3search.errors import InfeasibleError as InfeasibleError
     from mnv3search.errors import Mnv3SearchError as Mnv3SearchError
     from mnv3search.export import export_network as export_network
-    from mnv3search.families import parse_network as parse_network
     from mnv3search.families import published as published
     from mnv3search.latency.devices import load_device as load_device
     from mnv3search.latency.estimated.roofline import RooflineDevice as RooflineDevice
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from mnv3search.layer_search import NetAdaptOptions as NetAdaptOptions
     from mnv3search.layer_search import NetAdaptResult as NetAdaptResult
     from mnv3search.layer_search import netadapt as netadapt
+    from mnv3search.naming import parse_network as parse_network
     from mnv3search.network.build import build_network as build_network
     from mnv3search.space import SearchSpace as SearchSpace
     from mnv3search.space import load_space as load_space
@@ -88,7 +88,7 @@ _HOMES = {
     "netadapt": "layer_search",
     "open_data": "training.data.open_data",
     "pareto_front": "candidate",
-    "parse_network": "families",
+    "parse_network": "naming",
     "published": "families",
     "search": "block_search",
     "train_network": "training.loop",

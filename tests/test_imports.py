@@ -17,10 +17,11 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mnv3search"
 # Each line may import from the lines above it, and a part from itself.
 ORDER = (
     ("errors",),
-    ("architecture", "files", "threads"),
+    ("architecture", "files", "threads", "trained_header"),
     ("architecture_json", "manifest", "scaling"),
     ("families", "cost"),
     ("space",),
+    ("naming",),
     ("graph",),
     ("network",),
     ("latency",),

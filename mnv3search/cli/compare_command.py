@@ -26,6 +26,9 @@ from mnv3search.cli.progress import ProgressLine
 def command(subjects: tuple[str, ...], device: str | None, evaluator: str | None, out: Path, as_json: bool) -> None:
     """Runs and networks on one plot, judged alike.
 
+    A network is a published one's name, a search space's for its reference, a .json or .safetensors file, or the folder
+    of a training or a pruning, of which the architecture counts: its accuracy is what the evaluator says.
+
     Figures of different devices or evaluators cannot be compared, so every network is judged anew.
     """
     from mnv3search.report.figures import draw_comparison

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(
     "count",
     epilog="Examples:  mnv3search count mobilenet_v3_large mobilenet_v2@0.75/192  |  "
-    "mnv3search count best.json --layers  |  mnv3search count mobilenet_v3_small --check",
+    "mnv3search count best.json runs/flowers --layers  |  mnv3search count mnv3_small_32 --check",
 )
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 @click.option("--layers", is_flag=True, help="Show every layer.")
@@ -30,10 +30,11 @@ def command(networks: tuple[str, ...], layers: bool, check: bool, as_json: bool)
     Exact, by layer, without torch.
 
     A NETWORK is NAME, NAME@WIDTH, NAME/RESOLUTION, NAME@WIDTH/RESOLUTION (with :torchvision after the width for that
-    scaling rule), or a path ending in .json.
+    scaling rule), where NAME is a published network's, or a search space's for its reference; a .json or .safetensors
+    file; or the folder of a run, a training or a pruning.
     """
     from mnv3search.cost.counts import count
-    from mnv3search.families import parse_network
+    from mnv3search.naming import parse_network
 
     counted = [(name, count(parse_network(name))) for name in networks]
     if check:

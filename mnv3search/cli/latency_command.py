@@ -41,6 +41,9 @@ def command(
 ) -> None:
     """How long networks take, and how sure that is.
 
+    A NETWORK is a published network's name, such as mobilenet_v2@0.75, or a search space's for its reference; a .json
+    or .safetensors file; or the folder of a run, a training or a pruning.
+
     The error is one standard deviation: of held-out networks for an estimated device or a table, of the median for a
     measurement. Whole networks take turns, so that what slows the machine slows all of them: the ratio is that of calls
     of the same round, and its interval holds the true one in 95 % of cases.

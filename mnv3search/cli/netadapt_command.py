@@ -71,10 +71,11 @@ def command(
 ) -> None:
     """NetAdapt: narrow a network layer by layer to a latency, timed whole where the device can be.
 
-    NETWORK is a published network's name, such as mobilenet_v2@0.75, or a path ending in .json; its accuracy is what
-    the evaluator says. RUN is a trained network (a training's folder or a .safetensors file) and needs --data: every
-    proposal then inherits its weights, is fine-tuned for T steps and scored on held-out training images. The options
-    from --data on are for that, and a step cuts 0.025 unless --step says otherwise.
+    NETWORK is a published network's name, such as mobilenet_v2@0.75, a search space's for its reference, a .json file
+    or a search's folder; its accuracy is what the evaluator says. RUN is a trained network (a training's folder or a
+    .safetensors file) and needs --data: every proposal then inherits its weights, is fine-tuned for T steps and scored
+    on held-out training images. The options from --data on are for that, and a step cuts 0.025 unless --step says
+    otherwise.
     """
     from mnv3search.runs.pruning_folder import PruningFolder
 
@@ -89,9 +90,9 @@ def command(
 
 def _settings(network: str | None, options: dict[str, Any]) -> RunSettings:
     from mnv3search.accuracy.registry import load_evaluator
-    from mnv3search.families import parse_network
     from mnv3search.latency.devices import load_device
     from mnv3search.latency.target import parse_target
+    from mnv3search.naming import parse_network
     from mnv3search.runs import RunSettings
 
     options = {name: value for name, value in options.items() if name not in TRAINED}
@@ -108,8 +109,10 @@ def _settings(network: str | None, options: dict[str, Any]) -> RunSettings:
 
 
 def _is_trained(network: str | None) -> bool:
-    """Whether this names a trained network: a file of one, or a folder, which no NETWORK is."""
-    return network is not None and (network.endswith(".safetensors") or Path(network).is_dir())
+    """Whether this names a trained network: a file of one, or a folder, other than a search's without weights."""
+    if network is None or not Path(network).is_dir():
+        return network is not None and network.endswith(".safetensors")
+    return (Path(network) / "best.safetensors").is_file() or not (Path(network) / "best.json").is_file()
 
 
 def _given(context: click.Context, names: tuple[str, ...]) -> list[str]:

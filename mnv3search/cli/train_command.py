@@ -57,9 +57,9 @@ MAY_CHANGE = frozenset({"resume", "workers", "as_json"})  # what a resumed train
 def command(network: str | None, out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
     """Train a network on your images.
 
-    NETWORK is a published network's name, such as mobilenet_v2@0.75, or a path ending in .json, such as a run's
-    best.json. Its number of classes is that of the images. The best epoch's weights are kept with the architecture,
-    the names of the classes and the preprocessing in one file.
+    NETWORK is a published network's name, such as mobilenet_v2@0.75, a search space's for its reference, such as
+    mnv3_small_32@0.75, a .json file or a run's folder. Its number of classes is that of the images. The best epoch's
+    weights are kept with the architecture, the names of the classes and the preprocessing in one file.
     """
     from mnv3search.runs.environment import describe_environment
     from mnv3search.training.devices import is_main_process

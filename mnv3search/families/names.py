@@ -1,18 +1,60 @@
-"""Networks as they are written on the command line: ``NAME[@WIDTH[:torchvision]][/RESOLUTION]`` or ``FILE.json``."""
+"""Published networks by name: ``NAME[@WIDTH[:torchvision]][/RESOLUTION]``, or ``FILE.json``.
+
+Users' arguments also name trained networks and spaces' references: :mod:`mnv3search.naming`.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import load_architecture
 from mnv3search.errors import UnknownNameError
 from mnv3search.families.registry import NETWORKS, published
+from mnv3search.scaling import WidthRule, scale_width
 
 _PATTERN = re.compile(
     r"(?P<name>[A-Za-z0-9_\-]+)(?:@(?P<width>[0-9]*\.?[0-9]+)(?::(?P<rule>torchvision|paper))?)?(?:/(?P<resolution>[0-9]{1,5}))?"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkName:
+    """A name taken apart; ``resolution`` and ``rule`` are None where they are not written."""
+
+    name: str
+    width: float
+    resolution: int | None
+    rule: WidthRule | None
+
+    def published(self) -> Architecture:
+        """The published network of this name.
+
+        Raises:
+            UnknownNameError, ArchitectureError: as :func:`~mnv3search.families.registry.published`.
+        """
+        return published(self.name, self.width, self.resolution, self.rule)
+
+    def of(self, base: Architecture) -> Architecture:
+        """``base`` at the width and resolution that are written.
+
+        Raises:
+            ArchitectureError: a width or resolution out of range.
+        """
+        wide = scale_width(base, self.width, self.rule or "paper")
+        return wide if self.resolution is None else wide.with_resolution(self.resolution)
+
+
+def network_name(text: str) -> NetworkName | None:
+    """``text`` taken apart; None where it has another form."""
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        return None
+    width = float(match["width"]) if match["width"] else 1.0
+    resolution = int(match["resolution"]) if match["resolution"] else None
+    return NetworkName(match["name"], width, resolution, match["rule"])  # type: ignore[arg-type]
 
 
 def parse_network(text: str) -> Architecture:
@@ -27,14 +69,12 @@ def parse_network(text: str) -> Architecture:
     """
     if text.endswith(".json"):
         return load_architecture(Path(text))
-    match = _PATTERN.fullmatch(text)
-    if match is None:
+    name = network_name(text)
+    if name is None:
         raise UnknownNameError(
             "network",
             text,
             NETWORKS,
             "A network is NAME, NAME@WIDTH, NAME/RESOLUTION, NAME@WIDTH:torchvision or FILE.json.",
         )
-    width = float(match["width"]) if match["width"] else 1.0
-    resolution = int(match["resolution"]) if match["resolution"] else None
-    return published(match["name"], width, resolution, match["rule"])  # type: ignore[arg-type]
+    return name.published()

@@ -8,7 +8,6 @@ from typing import Any
 
 from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError
-from mnv3search.families import parse_network
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.busy import busy_sentence
 from mnv3search.latency.measured.ratios import Ratio, paired_ratio
@@ -21,6 +20,7 @@ from mnv3search.latency.model import (
     WholeMeasurer,
     checked_latencies,
 )
+from mnv3search.naming import parse_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def latencies(
     """Latencies of networks as they are named on the command line.
 
     Args:
-        names: published networks (``NAME@WIDTH/RESOLUTION``) or files.
+        names: as :func:`~mnv3search.naming.parse_network` takes them.
         device: as :func:`~mnv3search.latency.devices.load_device` takes it.
         whole: time whole networks, interleaved, in place of the model's sums.
         against: the network to which ratios are, the first of ``names`` where not given; another one is timed as well.

@@ -11,8 +11,8 @@ from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import load_architecture
 from mnv3search.candidate import Candidate
-from mnv3search.errors import RunError, UnknownNameError
-from mnv3search.families import parse_network
+from mnv3search.errors import RunError
+from mnv3search.naming import parse_network
 from mnv3search.latency.model import LatencyKind
 from mnv3search.report.summary import Judged
 from mnv3search.report.wording import latency_text, published_text, top1_text
@@ -80,10 +80,10 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
         progress: told of each subject.
 
     Raises:
-        RunError: a folder that is not a run.
+        RunError: a folder that is not a run, nor a training or a pruning.
         UnknownNameError: a network, device or evaluator that is not known.
     """
-    runs = {s: RunFolder.open(Path(s)) for s in subjects if Path(s).is_dir()}
+    runs = {s: RunFolder.open(Path(s)) for s in subjects if Path(s).is_dir() and not _holds_weights(Path(s))}
     first = next(iter(runs.values()), None)
     device = device or (first.device if first else "pixel1")
     evaluator = evaluator or (first.settings.evaluator if first else "prior")
@@ -103,18 +103,14 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
             groups[subject] = [judge.judge(folder.path.name, best, "best")]
             fronts[subject] = _front(judge, read_front(folder.path / "pareto.csv"))
         else:
-            groups[subject] = [judge.judge(subject, _network(subject), "reference", published_top1(subject))]
+            groups[subject] = [judge.judge(subject, parse_network(subject), "reference", published_top1(subject))]
         progress.advance(number + 1, subject)
     return Comparison(judge.device_name, judge.kind, evaluator, memory.estimated, groups, fronts, memory.score_name)
 
 
-def _network(subject: str) -> Architecture:
-    try:
-        return parse_network(subject)
-    except UnknownNameError:
-        if "/" not in subject.rstrip("0123456789").rstrip("/"):
-            raise
-        raise RunError(f"{subject} is neither a run's folder nor a network; no such folder exists") from None
+def _holds_weights(folder: Path) -> bool:
+    """Whether a folder is a training's or a pruning's, which stands for its network."""
+    return (folder / "network.json").is_file() or ((folder / "best.safetensors").is_file() and not RunFolder.is_one(folder))
 
 
 def _check_finished(folder: RunFolder) -> None:

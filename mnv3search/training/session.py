@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import RunError, TrainingError, WeightsError
-from mnv3search.families import parse_network
 from mnv3search.files import held
 from mnv3search.manifest import check_free
+from mnv3search.naming import parse_network
 from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
 from mnv3search.training.data.preprocessing import Preprocessing

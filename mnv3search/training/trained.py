@@ -11,12 +11,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.errors import Mnv3SearchError, WeightsError
 from mnv3search.files import write_atomic
+from mnv3search.trained_header import FORMAT, KEY, VERSION, about, described
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,12 +25,7 @@ if TYPE_CHECKING:
     from mnv3search.network.build import MobileNetwork
     from mnv3search.training.data.preprocessing import Preprocessing
 
-FORMAT = "mnv3search.trained"
-VERSION = 1
 BEST = "best.safetensors"
-_KEY = (
-    "mnv3search"  # one entry for all: safetensors writes several in any order, and equal networks should be equal files
-)
 _REMEDY = "give a file that mnv3search train wrote, or the folder of its run"
 
 
@@ -72,7 +68,7 @@ def save_trained(path: Path, trained: TrainedNetwork) -> None:
     """
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path} is no name for a trained network; it must end in .safetensors")
-    about = {
+    header = {
         "format": FORMAT,
         "version": VERSION,
         "architecture": to_mapping(trained.architecture),
@@ -80,7 +76,7 @@ def save_trained(path: Path, trained: TrainedNetwork) -> None:
         "preprocessing": trained.preprocessing.to_mapping(),
         "facts": dict(trained.facts),
     }
-    write_tensors(path, trained.network.state_dict(), {_KEY: json.dumps(about, ensure_ascii=False)})
+    write_tensors(path, trained.network.state_dict(), {KEY: json.dumps(header, ensure_ascii=False)})
 
 
 def load_trained(path: Path) -> TrainedNetwork:
@@ -94,13 +90,13 @@ def load_trained(path: Path) -> TrainedNetwork:
 
     path = trained_file(path)
     tensors, metadata = read_tensors(path)
-    about = _described(path, metadata)
+    header = described(path, metadata)
     try:
-        architecture = from_mapping(about.get("architecture"))
-        preprocessing = Preprocessing.from_mapping(about.get("preprocessing") or {})
-        classes = _classes(about.get("classes"))
+        architecture = from_mapping(header.get("architecture"))
+        preprocessing = Preprocessing.from_mapping(header.get("preprocessing") or {})
+        classes = _classes(header.get("classes"))
         return TrainedNetwork(
-            architecture, _network(architecture, tensors), classes, preprocessing, _facts(about.get("facts"))
+            architecture, _network(architecture, tensors), classes, preprocessing, _facts(header.get("facts"))
         )
     except Mnv3SearchError as error:
         raise WeightsError(f"{path}: {error}") from None
@@ -118,6 +114,10 @@ def trained_file(path: Path) -> Path:
         return path / BEST
     if not path.exists():
         raise WeightsError(f"there is no file or folder {path}; {_REMEDY}")
+    if path.suffix == ".onnx":
+        raise WeightsError(
+            f"{path} is an exported model, which only evaluate and predict take; {_REMEDY}, from which it was exported"
+        )
     if path.suffix != ".safetensors":
         raise WeightsError(
             f"{path} is not a trained network of mnv3search, which ends in .safetensors; {_REMEDY}, or make one of "
@@ -132,8 +132,8 @@ def is_trained(path: Path) -> bool:
         return True
     if path.suffix != ".safetensors":
         return False
-    about = _about(read_tensors(path)[1])
-    return about is not None and about.get("format") == FORMAT
+    header = about(read_tensors(path)[1])
+    return header is not None and header.get("format") == FORMAT
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -169,23 +169,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"cannot read {path}: {error}; it is damaged or no .safetensors file") from None
-
-
-def _about(metadata: Mapping[str, str]) -> Mapping[str, Any] | None:
-    try:
-        about = json.loads(metadata.get(_KEY, "null"))
-    except (ValueError, RecursionError):
-        return None
-    return about if isinstance(about, dict) else None
-
-
-def _described(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
-    about = _about(metadata)
-    if about is None or about.get("format") != FORMAT:
-        raise WeightsError(f"{path} holds tensors, but not as a trained network of mnv3search; {_REMEDY}")
-    if about.get("version") != VERSION:
-        raise WeightsError(f"{path} has version {about.get('version')!r}; this release reads version {VERSION}")
-    return about
 
 
 def _classes(listed: object) -> tuple[str, ...]:

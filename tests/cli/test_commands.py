@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trained_fakes import ARCHITECTURE, saved_fake
 
 from mnv3search.cli import COMMANDS, cli
+from mnv3search.cost.counts import count
+from mnv3search.space import load_space
 
 Invoke = Callable[..., Any]
 
@@ -116,3 +119,17 @@ def test_compare_judges_all_alike_and_draws(invoke: Invoke, tmp_path: Path) -> N
     assert (tmp_path / "both.png").stat().st_size > 10_000
     assert "pixel2" in (tmp_path / "both.svg").read_text()
     assert "published" in invoke("compare", "mobilenet_v3_large", "--out", "one").out
+
+
+def test_networks_are_named_by_runs_and_spaces_too(invoke: Invoke, tmp_path: Path) -> None:
+    saved_fake(tmp_path / "run")
+    outcome = invoke("count", "run", "run/best.safetensors", "mnv3_small_32", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    folder, file, space = json.loads(outcome.out)["networks"]
+    assert folder["madds"] == file["madds"] == count(ARCHITECTURE).madds
+    assert space["parameters"] == count(load_space("mnv3_small_32").reference).parameters
+    timed = invoke("latency", "run", "mnv3_small_32@0.5", "--device", "roofline:10,10", "--json")
+    assert [n["name"] for n in json.loads(timed.out)["networks"]] == ["run", "mnv3_small_32@0.5"]
+    how = ("--device", "roofline:10,10", "--evaluator", "zero_cost:parameters", "--out", "drawn", "--json")
+    compared = json.loads(invoke("compare", "run", "mobilenet_v2", *how).out)["networks"]
+    assert [n["parameters"] for n in compared] == [folder["parameters"], 3_504_872]

@@ -1,0 +1,80 @@
+"""Networks as users name them: published ones, spaces' references, files, and folders of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mnv3search.architecture import Architecture
+from mnv3search.architecture_json import from_mapping, load_architecture
+from mnv3search.errors import ArchitectureError, UnknownNameError, WeightsError
+from mnv3search.families import NETWORKS
+from mnv3search.families.names import network_name
+from mnv3search.space import load_space, space_names
+from mnv3search.trained_header import SUFFIX, trained_header
+
+FORMS = (
+    "A network is NAME, NAME@WIDTH, NAME/RESOLUTION or NAME@WIDTH/RESOLUTION, with :torchvision after the width for "
+    "that rule; NAME is a published network's, or a search space's for its reference; or it is a .json, .yaml or "
+    ".safetensors file, or a run's folder."
+)
+_IN_FOLDERS = ("best.json", "best.safetensors", "network.json")  # of a search; of a training or pruning; of one begun
+_SPACES = (".yaml", ".yml")
+
+
+def parse_network(text: str) -> Architecture:
+    """The architecture that ``text`` names.
+
+    Examples: ``mobilenet_v3_large``, ``mobilenet_v2@0.75``, ``mobilenet_v3_small/160``,
+    ``mobilenet_v3_large@0.75:torchvision/192``; ``mnv3_small_32`` and ``mnv3_small_32@0.75``, the reference of a search
+    space; ``runs/today/best.json``; ``runs/flowers`` and ``runs/flowers/best.safetensors``, of which the header is read
+    and no weights. A name goes before a folder of the same name, which is then written ``./NAME``.
+
+    Raises:
+        UnknownNameError: no such network, or a form that is none of these.
+        ArchitectureError: a width or resolution that cannot be, or a file or folder that is missing or holds no
+            network.
+        SpaceError: a space's file that breaks a rule.
+        WeightsError: a ``.safetensors`` file that is damaged, or no trained network.
+    """
+    name = network_name(text)
+    if name is not None and name.name in NETWORKS:
+        return name.published()
+    if name is not None and name.name in space_names():
+        return name.of(load_space(name.name).reference)
+    path = Path(text)
+    if text.endswith(".json"):
+        return load_architecture(path)
+    if text.endswith(SUFFIX):
+        return _trained(path)
+    if text.endswith(_SPACES):
+        return load_space(path).reference
+    if path.is_dir():
+        return _in_folder(path)
+    if _is_path(text, is_name=name is not None):
+        raise ArchitectureError(f"{text}: no such file or folder; a network's file ends in .json or {SUFFIX}")
+    shown = text if name is None else name.name
+    raise UnknownNameError("network", shown, (*NETWORKS, *space_names()), FORMS if name is None else "")
+
+
+def _is_path(text: str, *, is_name: bool) -> bool:
+    """Whether what is no network plainly means a file or folder; ``runs/160`` may be NAME/RESOLUTION."""
+    if not is_name:
+        return "/" in text or "\\" in text
+    return "/" in text and Path(text).parent.is_dir()
+
+
+def _in_folder(folder: Path) -> Architecture:
+    for file in (folder / name for name in _IN_FOLDERS):
+        if file.is_file():
+            return _trained(file) if file.suffix == SUFFIX else load_architecture(file)
+    raise ArchitectureError(
+        f"{folder} holds no {', '.join(_IN_FOLDERS[:-1])} or {_IN_FOLDERS[-1]}: it is no run's folder, or its run "
+        "found nothing yet"
+    )
+
+
+def _trained(path: Path) -> Architecture:
+    try:
+        return from_mapping(trained_header(path).get("architecture"))
+    except ArchitectureError as error:
+        raise WeightsError(f"{path}: {error}") from None

@@ -1,0 +1,77 @@
+"""The header of a trained network's file: what it says of itself, read without its weights and without torch.
+
+A ``.safetensors`` file begins with its header's length (8 bytes, little-endian) and the header, a JSON object whose
+``__metadata__`` maps names to texts. A trained network keeps everything under one name, as safetensors writes several
+in any order, and equal networks should be equal files.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mnv3search.errors import WeightsError
+
+FORMAT = "mnv3search.trained"
+VERSION = 1
+KEY = "mnv3search"
+SUFFIX = ".safetensors"
+MAX_HEADER_BYTES = 100_000_000
+"""The most that safetensors itself reads."""
+_LENGTH = struct.Struct("<Q")
+_REMEDY = "give a file that mnv3search train wrote, or the folder of its run"
+
+
+def trained_header(path: Path) -> Mapping[str, Any]:
+    """What the trained network at ``path``, a file, says of itself: architecture, classes, preprocessing, facts.
+
+    Raises:
+        WeightsError: it cannot be read, is damaged, of another kind or of another version.
+    """
+    try:
+        header = _header(path)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}; {_REMEDY}") from None
+    except (ValueError, RecursionError):
+        raise WeightsError(f"cannot read {path}: it is damaged or no {SUFFIX} file; {_REMEDY}") from None
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    return described(path, metadata if isinstance(metadata, dict) else {})
+
+
+def about(metadata: Mapping[str, object]) -> Mapping[str, Any] | None:
+    """What is kept under :data:`KEY` in the texts beside a file's tensors; None where there is no such object."""
+    text = metadata.get(KEY)
+    try:
+        found = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def described(path: Path, metadata: Mapping[str, object]) -> Mapping[str, Any]:
+    """The same of a trained network's file, held to its format and version.
+
+    Raises:
+        WeightsError: a file of another kind or version.
+    """
+    found = about(metadata)
+    if found is None or found.get("format") != FORMAT:
+        raise WeightsError(f"{path} holds tensors, but not as a trained network of mnv3search; {_REMEDY}")
+    if found.get("version") != VERSION:
+        raise WeightsError(f"{path} has version {found.get('version')!r}; this release reads version {VERSION}")
+    return found
+
+
+def _header(path: Path) -> object:
+    with path.open("rb") as stream:
+        start = stream.read(_LENGTH.size)
+        length = _LENGTH.unpack(start)[0] if len(start) == _LENGTH.size else 0
+        if not 0 < length <= MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {length} bytes")
+        header = stream.read(length)
+    if len(header) < length:
+        raise ValueError("the header is cut short")
+    return json.loads(header)

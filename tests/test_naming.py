@@ -1,0 +1,119 @@
+"""Networks as users name them: names, spaces, files and folders, and what is said of what names none."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from trained_fakes import ARCHITECTURE, saved_fake
+
+from mnv3search import parse_network
+from mnv3search.architecture_json import dump_architecture
+from mnv3search.errors import ArchitectureError, UnknownNameError, WeightsError
+from mnv3search.families import NETWORKS, published
+from mnv3search.scaling import scale_width
+from mnv3search.space import load_space, space_names
+
+
+def test_published_names_mean_what_they_did() -> None:
+    assert parse_network("mobilenet_v2@0.75/160") == published("mobilenet_v2", 0.75, 160)
+    assert parse_network("mobilenet_v3_large@0.75:torchvision") == published(
+        "mobilenet_v3_large", 0.75, None, "torchvision"
+    )
+
+
+@pytest.mark.parametrize("space", space_names())
+def test_a_space_stands_for_its_reference(space: str) -> None:
+    assert space not in NETWORKS
+    assert parse_network(space) == load_space(space).reference
+
+
+def test_a_reference_has_widths_and_resolutions() -> None:
+    reference = load_space("mnv3_small_32").reference
+    assert (reference.resolution, reference.stem.stride, reference.classes) == (32, 1, 10)
+    assert parse_network("mnv3_small_32@0.75") == scale_width(reference, 0.75)
+    assert parse_network("mnv3_small_32@0.5/48") == scale_width(reference, 0.5).with_resolution(48)
+
+
+def test_a_trained_network_names_its_architecture(tmp_path: Path) -> None:
+    run = saved_fake(tmp_path / "run")
+    assert parse_network(str(run)) == parse_network(str(run / "best.safetensors")) == ARCHITECTURE
+
+
+def test_a_folder_names_what_was_found_in_it_or_else_what_was_begun_with(tmp_path: Path) -> None:
+    (tmp_path / "network.json").write_text(dump_architecture(ARCHITECTURE))
+    assert parse_network(str(tmp_path)) == ARCHITECTURE
+    (tmp_path / "best.json").write_text(dump_architecture(published("mobilenet_v2")))
+    assert parse_network(str(tmp_path)) == published("mobilenet_v2")
+
+
+def test_a_name_goes_before_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved_fake(tmp_path / "mobilenet_v2")
+    assert parse_network("mobilenet_v2") == published("mobilenet_v2")
+    assert parse_network("./mobilenet_v2") == ARCHITECTURE
+
+
+def test_the_header_is_read_without_torch(tmp_path: Path) -> None:
+    run = saved_fake(tmp_path / "run")
+    code = "import sys; from mnv3search import parse_network; parse_network(sys.argv[1]); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("text", ["runs/na5", "na5.json", "./na5", "here/160", "na5.safetensors", "na5.yaml"])
+def test_a_path_that_is_none_is_not_answered_with_names(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(Exception, match=r"(?i)no such file") as refused:
+        parse_network(text)
+    assert text in str(refused.value)
+    assert "mobilenet" not in str(refused.value)
+
+
+def test_a_name_that_is_none_is_answered_with_the_nearest_of_both_kinds() -> None:
+    with pytest.raises(UnknownNameError, match="mnv3_small_32"):
+        parse_network("mnv3_small_23")
+    with pytest.raises(UnknownNameError, match="unknown network 'mobilenet_v9'; did you mean"):
+        parse_network("mobilenet_v9/160")
+
+
+def test_a_folder_without_a_network(tmp_path: Path) -> None:
+    with pytest.raises(ArchitectureError, match=r"holds no best.json, best.safetensors or network.json"):
+        parse_network(str(tmp_path))
+
+
+def safetensors(header: object) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "damaged"),
+        (b"\xff" * 64, "damaged"),
+        (struct.pack("<Q", 100) + b"{}", "damaged"),
+        (struct.pack("<Q", 4) + b"nope", "damaged"),
+        (safetensors([]), "not as a trained network"),
+        (safetensors({"__metadata__": {"format": "pt"}}), "not as a trained network"),
+        (safetensors({"__metadata__": {"mnv3search": "[" * 50_000}}), "not as a trained network"),
+        (safetensors({"__metadata__": {"mnv3search": '{"format": "mnv3search.trained", "version": 9}'}}), "version 9"),
+        (safetensors({"__metadata__": {"mnv3search": '{"format": "mnv3search.trained", "version": 1}'}}), "object"),
+    ],
+    ids=["empty", "endless", "cut", "no JSON", "no object", "other", "deep", "version", "no architecture"],
+)
+def test_files_that_are_no_trained_network(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(WeightsError, match=words) as refused:
+        parse_network(str(file))
+    assert "x.safetensors" in str(refused.value)
