@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     help="[default: best.onnx, or best_int8.onnx, beside the weights]",
 )  # fmt: skip
 @click.option(
-    "--batch", type=click.Choice(["1", "dynamic"]), default="1", show_default=True, help="Images in one call."
-)
+    "--batch", type=click.Choice(["1", "dynamic"]), default="1", show_default=True,
+    help="Images in one call: one, as phones and their converters want it, or any number.",
+)  # fmt: skip
 @click.option(
     "--with-preprocessing", is_flag=True, help="Take uint8 pixels, (N, R, R, 3) RGB, and normalise in the graph."
 )
@@ -55,9 +56,9 @@ if TYPE_CHECKING:
 def command(run: Path, data: str | None, out: Path | None, as_json: bool, **options: Any) -> None:
     """Write a trained network as a file for a device.
 
-    RUN is the folder of a training, or a trained network's .safetensors file. The class names, the preprocessing and
-    the architecture travel in the file, and in a JSON file beside it. It is held against the network, on held-out
-    images of --data or else on noise, before it is written: one that differs is not written.
+    RUN is the folder of a training or of a pruning, or a trained network's .safetensors file. The class names, the
+    preprocessing and the architecture travel in the file, and in a JSON file beside it. It is held against the network,
+    on held-out images of --data or else on noise, before it is written: one that differs is not written.
     """
     from mnv3search.export import export_network
     from mnv3search.training.data.open_data import open_data
@@ -101,10 +102,11 @@ def _show(done: Export) -> None:
     console = stdout_console()
     described, parity = done.description, done.parity
     side = described.preprocessing.resolution
-    entering = f"(N, {side}, {side}, 3) uint8" if described.input == "uint8" else f"(N, 3, {side}, {side}) float32"
+    count = "1" if done.batch == "1" else "any number"
+    entering = f"{side}, {side}, 3) uint8" if described.input == "uint8" else f"3, {side}, {side}) float32"
     size, classes = f"{done.bytes / 1e6:.2f} MB", f"{len(described.classes)} classes"
     lines = [
-        f"{done.path}: {described.precision}, {size}, input {entering}, {classes}",
+        f"{done.path}: {described.precision}, {size}, input ({count}, {entering}, {classes}",
         f"{done.description_path}: its classes, preprocessing, checks and times as JSON",
         f"checked on {parity.images:,} images ({parity.source}): the same class on {parity.agreement:.2f} %, logits "
         f"within {parity.max_difference:.2g} of their root mean square (all together {parity.rms_difference:.2g})",

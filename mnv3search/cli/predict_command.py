@@ -34,9 +34,9 @@ EXIT_SOME_FAILED = 2
 def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, as_json: bool) -> None:
     """Say what is on images.
 
-    RUN is the folder of a training, a trained network's .safetensors file, or an exported .onnx, which then runs in
-    onnxruntime with the class names that it carries. Each IMAGE is a file, a folder or a pattern. An image that cannot
-    be read gets a line on stderr and exit code 2 at the end; the others are predicted.
+    RUN is the folder of a training or of a pruning, a trained network's .safetensors file, or an exported .onnx, which
+    then runs in onnxruntime with the class names that it carries. Each IMAGE is a file, a folder or a pattern. An image
+    that cannot be read gets a line on stderr and exit code 2 at the end; the others are predicted.
     """
     from mnv3search.export.predictor import image_files, load_predictor, predict
     from mnv3search.report.prediction_picture import MAX_DRAWN

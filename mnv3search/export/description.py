@@ -38,7 +38,8 @@ class Description:
         architecture: of the network.
         classes: names of the logits, in their order.
         preprocessing: from an image to the input.
-        input: ``float32`` normalised (N, 3, R, R), or ``uint8`` pixels (N, R, R, 3).
+        input: ``float32`` normalised (N, 3, R, R), or ``uint8`` pixels (N, R, R, 3);
+            the file says whether N is 1 or any.
         precision: ``fp32`` or ``int8``; input and output are the same in both.
         facts: what is known of the trained network; plain JSON values.
         quantisation: how it was quantised, for ``int8``; plain JSON values.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mnv3search.errors import ExportError, MissingDependencyError
 from mnv3search.export.description import Description, read_description
+from mnv3search.export.onnx_file import Batch
 from mnv3search.export.pixels import Pixels, model_input
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
 from mnv3search.latency.runtimes.base import import_onnxruntime
@@ -26,6 +27,7 @@ class ExportedModel:
 
     Attributes:
         description: what it carries.
+        batch: images that a call takes: ``1``, or ``dynamic`` for any number.
     """
 
     def __init__(self, content: bytes, where: str = "the exported model", threads: int = 0) -> None:
@@ -56,7 +58,7 @@ class ExportedModel:
             ) from None
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.description: Description = read_description(metadata, where)
-        self._one_by_one = _checked_batch(self._session, self.description, where)
+        self.batch: Batch = _checked_batch(self._session, self.description, where)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ class ExportedModel:
     def logits(self, pixels: Pixels) -> Logits:
         """(n, R, R, 3) uint8 RGB, resized and cropped, to (n, classes)."""
         given = model_input(pixels, self.description.preprocessing, self.description.input)
-        parts = [given[i : i + 1] for i in range(len(given))] if self._one_by_one else [given]
+        parts = [given[i : i + 1] for i in range(len(given))] if self.batch == "1" else [given]
         return np.concatenate([self._session.run([OUTPUT_NAME], {INPUT_NAME: part})[0] for part in parts])
 
 
@@ -90,16 +92,17 @@ def load_exported(path: Path) -> ExportedModel:
     return ExportedModel(content, str(path))
 
 
-def _checked_batch(session: Any, description: Description, where: str) -> bool:
-    """Whether the model takes one image a call; its input and output must be those that its description says."""
+def _checked_batch(session: Any, description: Description, where: str) -> Batch:
+    """How many images a call takes; the model's input and output must be those that its description says."""
     side = description.preprocessing.resolution
     pixels, kind = ([side, side, 3], "tensor(uint8)") if description.input == "uint8" else (
         [3, side, side], "tensor(float)"
     )  # fmt: skip
     given, made = session.get_inputs(), session.get_outputs()
     if (
-        [(one.name, one.type, one.shape[1:]) for one in given] != [(INPUT_NAME, kind, pixels)]
+        not all(one.shape[0] == 1 or isinstance(one.shape[0], str) for one in given)
+        or [(one.name, one.type, one.shape[1:]) for one in given] != [(INPUT_NAME, kind, pixels)]
         or [(one.name, one.shape[1:]) for one in made] != [(OUTPUT_NAME, [len(description.classes)])]
     ):  # fmt: skip
         raise ExportError(f"{where} has other inputs or outputs than its metadata say; export it again")
-    return bool(given[0].shape[0] == 1)
+    return "1" if given[0].shape[0] == 1 else "dynamic"

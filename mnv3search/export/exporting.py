@@ -68,6 +68,7 @@ class Export:
     Attributes:
         path, description_path: the model, and the JSON file beside it.
         bytes: of the model.
+        batch: images that a call of it takes.
         description: what travels in it.
         parity: how it compares with the network.
         latency: of it and, for int8, of fp32 beside it; None where it was not timed.
@@ -76,6 +77,7 @@ class Export:
     path: Path
     description_path: Path
     bytes: int
+    batch: Batch
     description: Description
     parity: Parity
     latency: ModelLatencies | None
@@ -86,6 +88,7 @@ class Export:
             **self.description.to_mapping(),
             "file": self.path.name,
             "bytes": self.bytes,
+            "batch": self.batch,
             "parity": self.parity.to_mapping(),
             "latency": None if self.latency is None else self.latency.to_mapping(),
         }
@@ -130,7 +133,7 @@ def export_network(
     parity = _checked(trained, loaded, settings, data, progress)
     latency = _timed(fp32, model, loaded.description, settings, progress)
     beside = out.with_name(out.name + ".json")
-    done = Export(out, beside, len(model), loaded.description, parity, latency)
+    done = Export(out, beside, len(model), loaded.batch, loaded.description, parity, latency)
     write_atomic(out, lambda path: _write(path, model))
     digest = hashlib.sha256(model).hexdigest()
     write_text(beside, json.dumps({**done.to_mapping(), "sha256": digest}, indent=2, ensure_ascii=False) + "\n")
@@ -193,7 +196,7 @@ def _timed(
         return None
     models = {"fp32": fp32} if settings.int8 is None else {"fp32": fp32, "int8": model}
     progress.stage("timing it, whole, in onnxruntime")
-    return time_models(models, description, progress=lambda done, total: progress.advance(done, "rounds", total))
+    return time_models(models, description, progress=lambda done: progress.advance(done, "calls of each"))
 
 
 def _in_order(images: LabelledImages, trained: TrainedNetwork) -> LabelledImages:

@@ -25,13 +25,13 @@ class Squares(NamedTuple):
     labels: NDArray[np.int64]
 
 
-def squares_of(images: LabelledImages, preprocessing: Preprocessing) -> Iterator[Squares]:
-    """All ``images``, in order, in chunks of bounded memory.
+def squares_of(images: LabelledImages, preprocessing: Preprocessing, most: int | None = None) -> Iterator[Squares]:
+    """All ``images``, in order, in chunks of bounded memory, and of at most ``most`` images.
 
     Raises:
         DataError: an image cannot be read.
     """
-    size = chunk_size(preprocessing.resolution)
+    size = min(chunk_size(preprocessing.resolution), most or len(images) or 1)
     for first in range(0, len(images), size):
         numbers = range(first, min(first + size, len(images)))
         pixels = np.concatenate([preprocessing.squares(images.read(number)[None]) for number in numbers])

@@ -118,6 +118,8 @@ def image_files(named: Sequence[str]) -> list[Path]:
             members = sorted(member for member in path.rglob("*") if _is_image(member, path))
         elif PATTERN & set(name) and not path.exists():
             members = sorted(_matching(path))
+            if not members:
+                raise DataError(f"{name} matches no file; name image files, folders of them or a pattern such as *.jpg")
         else:
             members = [path]
         if not members:

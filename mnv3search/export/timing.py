@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mnv3search.latency.runtimes.base import Session
 
 PLAN = MeasuringPlan(rounds=60, min_seconds=3.0, tolerance=0.02, max_rounds=600, max_seconds=120.0, lead_calls=1)
-TimingProgress = Callable[[int, int], None]
+TimingProgress = Callable[[int], None]
 
 
 class LoadsGraphs(Protocol):
@@ -88,7 +88,7 @@ def time_models(
         description: of what enters them.
         runtime: onnxruntime at one thread where None.
         plan: how much is measured; each model runs once before the call that counts.
-        progress: told how many rounds of how many are done.
+        progress: told how many rounds are done; how many there will be, the scatter of the times decides.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
@@ -104,7 +104,7 @@ def time_models(
     for one in rounds(sessions, reference, plan):
         kept.append(one)
         if progress is not None:
-            progress(len(kept), max(plan.rounds, len(kept)))
+            progress(len(kept))
     times = levelled(kept, plan.slot_size).ms
     found = {}
     for index, name in enumerate(models):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mnv3search.training.data.preprocessing import Preprocessing
 
 
+MIN_TOP5_CLASSES = 6  # below, a label is always among the first five
 _DAMAGED = "its weights are damaged or too large; take an earlier checkpoint"
 
 
@@ -85,7 +86,8 @@ def judge(
     """
     from mnv3search.training.data.batches import Batches
 
-    check_classes(network, images)
+    architecture = getattr(network, "architecture", None)
+    check_judged(images, len(images.classes) if architecture is None else architecture.classes)
     began = time.perf_counter()
     batches = Batches(images, preprocessing, batch_size)
     tally = Tally(len(images.classes))
@@ -97,13 +99,12 @@ def judge(
     return tally.judgement(time.perf_counter() - began)
 
 
-def check_classes(network: nn.Module, images: LabelledImages) -> None:
-    """Raises :class:`DataError` where there are no images or other classes than the network's."""
-    architecture = getattr(network, "architecture", None)
-    if architecture is not None and architecture.classes != len(images.classes):
+def check_judged(images: LabelledImages, logits: int) -> None:
+    """Raises :class:`DataError` where there are no images or other classes than the network has ``logits``."""
+    if logits != len(images.classes):
         raise DataError(
-            f"{images.source.name} has {len(images.classes)} classes, but the network has {architecture.classes} "
-            "logits; give images of the classes that it was trained on"
+            f"{images.source.name} has {len(images.classes)} classes, but the network has {logits} logits; give images "
+            "of the classes that it was trained on"
         )
     if not len(images):
         raise DataError(f"{images.source.name} holds no images to judge on; give a folder with one folder a class")

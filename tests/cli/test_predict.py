@@ -94,7 +94,7 @@ def test_an_answer_that_is_not_finite_is_no_prediction(invoke: Invoke, run: Path
     ("words", "said"),
     [
         (("nowhere", "data"), "there is no file or folder nowhere"),
-        (("run", "*.webp"), "*.webp holds no images"),
+        (("run", "*.webp"), "*.webp matches no file"),
         (("run", "data", "--picture", "p.jpg"), "p.jpg must end in .png"),
         (("data/class_0/0000.png", "data"), "is not a trained network"),
         (("run", "data", "--top", "0"), "0"),

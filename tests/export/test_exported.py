@@ -63,6 +63,14 @@ def test_files_that_are_no_exported_models(tmp_path: Path) -> None:
         load_exported(tmp_path / "nothing.onnx")
 
 
+def test_a_batch_that_is_neither_one_nor_any_is_refused() -> None:
+    model = onnx.load_from_string(CONTENT)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    with pytest.raises(ExportError, match="other inputs or outputs"):
+        ExportedModel(bytes(model.SerializeToString()))
+
+
 def test_one_by_one_and_together_give_the_same() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
     together = ExportedModel(export_onnx(fake_trained(), batch="dynamic")).logits(pixels)

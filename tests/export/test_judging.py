@@ -1,0 +1,58 @@
+"""An exported model is judged as its network is: on the same images, by the same rule, in whatever calls it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_fakes import make_image_folder
+from trained_fakes import CLASSES, fake_trained
+
+from mnv3search.errors import DataError
+from mnv3search.export import ExportedModel, export_int8, export_onnx
+from mnv3search.export.judging import judge_predictor
+from mnv3search.export.onnx_file import Batch
+from mnv3search.export.pixels import noise_squares, squares_of
+from mnv3search.export.predictor import NetworkPredictor
+from mnv3search.training.data.images import LabelledImages
+from mnv3search.training.data.open_data import open_images
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> LabelledImages:
+    return open_images(str(make_image_folder(tmp_path, CLASSES, per_class=4, side=20, split=())), CLASSES)
+
+
+@pytest.mark.parametrize("batch", ["1", "dynamic"])
+@pytest.mark.parametrize("with_preprocessing", [False, True])
+def test_a_file_scores_what_its_network_scores(images: LabelledImages, batch: Batch, with_preprocessing: bool) -> None:
+    trained = fake_trained()
+    truth = judge_predictor(NetworkPredictor(trained), images)
+    model = ExportedModel(export_onnx(trained, batch=batch, with_preprocessing=with_preprocessing))
+    told: list[tuple[int, int]] = []
+    found = judge_predictor(model, images, batch_size=5, progress=lambda done, total: told.append((done, total)))
+    assert (found.images, found.top1, found.top5) == (12, truth.top1, truth.top5)
+    np.testing.assert_array_equal(found.confusion, truth.confusion)
+    assert found.loss == pytest.approx(truth.loss, rel=1e-4)
+    assert told == [(5, 12), (10, 12), (12, 12)]
+
+
+def test_int8_is_judged_by_its_own_logits(images: LabelledImages) -> None:
+    trained = fake_trained()
+    model = ExportedModel(export_int8(trained, noise_squares(6, trained.preprocessing.resolution)))
+    found = judge_predictor(model, images)
+    said = np.concatenate([model.logits(part.pixels) for part in squares_of(images, trained.preprocessing)])
+    assert found.top1 == pytest.approx(100 * np.mean(said.argmax(axis=1) == images.labels))
+    shares = np.log(np.exp(said.astype(float)).sum(axis=1)) - said[np.arange(12), images.labels]
+    assert found.loss == pytest.approx(shares.mean(), rel=1e-5)
+    assert found.loss != judge_predictor(NetworkPredictor(trained), images).loss
+
+
+def test_other_classes_and_no_images_are_refused(tmp_path: Path, images: LabelledImages) -> None:
+    model = ExportedModel(export_onnx(fake_trained()))
+    with pytest.raises(DataError, match="no images to judge on"):
+        judge_predictor(model, images.subset([]))
+    more = open_images(str(make_image_folder(tmp_path / "more", 4, per_class=1, side=20, split=())))
+    with pytest.raises(DataError, match="has 4 classes, but the network has 3 logits"):
+        judge_predictor(model, more)
