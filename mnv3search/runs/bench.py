@@ -13,7 +13,6 @@ from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.busy import busy_sentence
 from mnv3search.latency.model import Device
 from mnv3search.latency.target import parse_target
-from mnv3search.report.summary import Judged
 from mnv3search.runs.aim import Aim
 from mnv3search.runs.decisions import Decisions
 from mnv3search.runs.evaluations import LoggingEvaluator, RememberingEvaluator, remembering
@@ -59,18 +58,18 @@ class Bench:
         decisions, timings = Decisions(folder.decisions), Timings(judge, folder.measured)
         return Bench(folder, judge, memory, logged, decisions, timings, progress, time.monotonic())
 
-    def aim(self, reference: Judged) -> Aim:
+    def aim(self, reference: Architecture, reference_ms: float) -> Aim:
         """The target in milliseconds, fixed once.
 
-        One that is relative is so to the reference's time, whole where the device can be timed, and from then on given:
-        an error of that time is none of the candidates'.
+        One that is relative is so to the reference's time: ``reference_ms`` by the latency model, or whole where the
+        device can be timed; and from then on it is given: an error of that time is none of the candidates'.
         """
         target = parse_target(self.folder.settings.target)
 
         def milliseconds() -> float:
             if target.relative and self.timings.possible:
-                return target.milliseconds(self.timings.alone(reference.architecture).measured_ms)
-            return target.milliseconds(reference.latency_ms)
+                return target.milliseconds(self.timings.alone(reference).measured_ms)
+            return target.milliseconds(reference_ms)
 
         target_ms = self.decisions.fix("target_ms", milliseconds)
         return Aim(self.judge.device, target_ms, self.folder.settings.confidence)

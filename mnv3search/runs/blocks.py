@@ -38,17 +38,31 @@ class BlockStage:
     notes: Sequence[str]
 
 
-def block_stage(bench: Bench, space: SearchSpace, aim: Aim) -> BlockStage:
-    """Search ``space`` at (1 + slack) times what the aim allows (block search alone: at what it allows).
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A space priced: its latencies by row, and its range."""
+
+    rows: RowLatency
+    feasibility: Feasibility
+
+
+def bounded(bench: Bench, space: SearchSpace, aim: Aim) -> Bounds:
+    """The range of ``space``, in which the aim can be met; nothing is evaluated.
 
     Raises:
         InfeasibleError: no network of the space meets the target with the confidence that was asked for.
     """
-    settings, judge, progress = bench.folder.settings, bench.judge, bench.progress
-    progress.stage("bounding the space's latency")
-    rows = RowLatency(space, judge.device, judge.told)
-    feasibility = assess(space, rows, settings.seed)
+    bench.progress.stage("bounding the space's latency")
+    rows = RowLatency(space, bench.judge.device, bench.judge.told)
+    feasibility = assess(space, rows, bench.folder.settings.seed)
     aim.require(feasibility)
+    return Bounds(rows, feasibility)
+
+
+def block_stage(bench: Bench, space: SearchSpace, aim: Aim, bounds: Bounds) -> BlockStage:
+    """Search ``space`` at (1 + slack) times what the aim allows (block search alone: at what it allows)."""
+    settings, judge, progress = bench.folder.settings, bench.judge, bench.progress
+    rows, feasibility = bounds.rows, bounds.feasibility
     adapts = settings.kind == "run" and settings.finalists > 0
     slack = settings.slack if adapts else 0.0
     limit_ms = bench.decisions.fix(

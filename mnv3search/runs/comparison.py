@@ -12,8 +12,8 @@ from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import load_architecture
 from mnv3search.candidate import Candidate
 from mnv3search.errors import RunError
-from mnv3search.naming import parse_network
 from mnv3search.latency.model import LatencyKind
+from mnv3search.naming import parse_network
 from mnv3search.report.summary import Judged
 from mnv3search.report.wording import latency_text, published_text, top1_text
 from mnv3search.runs.evaluations import RememberingEvaluator
@@ -110,7 +110,9 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
 
 def _holds_weights(folder: Path) -> bool:
     """Whether a folder is a training's or a pruning's, which stands for its network."""
-    return (folder / "network.json").is_file() or ((folder / "best.safetensors").is_file() and not RunFolder.is_one(folder))
+    return (folder / "network.json").is_file() or (
+        (folder / "best.safetensors").is_file() and not RunFolder.is_one(folder)
+    )
 
 
 def _check_finished(folder: RunFolder) -> None:

@@ -78,7 +78,7 @@ class RunFolder(ManifestFolder[RunSettings]):
     def discard(self) -> None:
         """Remove a folder in which nothing was found, so that its name is free again.
 
-        One in which a search or a narrowing has begun stays, and so does every file that no run writes.
+        One in which a search, a narrowing or a training has begun stays, and so does every file that no run writes.
         """
-        if not (self.study.exists() or self.steps.exists()):
+        if not (self.study.exists() or self.steps.exists() or self.proxy.exists()):
             self._remove(_BEGINNINGS)

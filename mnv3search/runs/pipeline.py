@@ -17,7 +17,7 @@ from mnv3search.report.summary import Judged, RunSummary, TargetVerdict
 from mnv3search.runs.aim import Aim
 from mnv3search.runs.artifacts import write_report
 from mnv3search.runs.bench import Bench
-from mnv3search.runs.blocks import BlockStage, block_stage
+from mnv3search.runs.blocks import BlockStage, block_stage, bounded
 from mnv3search.runs.contest import Contenders, Contest, contest
 from mnv3search.runs.doubts import aim_note, doubts, repair_note, short_training_notes
 from mnv3search.runs.folder import RunFolder
@@ -44,9 +44,10 @@ def whole_run(folder: RunFolder, progress: RunProgress, device: Device | None = 
     """
     bench = Bench.of(folder, progress, device)
     space = load_space_subject(folder)
+    aim = _aim(bench, space)
+    bounds = bounded(bench, space, aim)  # an evaluator may train: nothing is asked of it for a target out of reach
     reference = _reference(bench, space)
-    aim = bench.aim(reference)
-    stage = block_stage(bench, space, aim)
+    stage = block_stage(bench, space, aim, bounds)
     pool = Contenders(
         stage.finalists, stage.ranked, lambda: bench.candidate(stage.feasibility.fastest, "block_search", 0)
     )
@@ -69,20 +70,27 @@ def netadapt_run(folder: RunFolder, progress: RunProgress, device: Device | None
     architecture = load_network_subject(folder)
     subject = folder.settings.subject
     progress.stage("pricing the seed")
+    seed_ms, _ = bench.judge.latencies([architecture])[0]
+    aim = bench.aim(architecture, seed_ms)
+    _check_narrowing(bench, aim, architecture, seed_ms)
     reference = bench.judge.judge(subject, architecture, "reference", published_top1(subject))
-    aim = bench.aim(reference)
     seed = bench.candidate(architecture, "reference", 0)
     others = _others(bench, reference, aim)
-    pool = Contenders([seed], (), lambda: _too_slow(bench, aim, seed))
+    pool = Contenders([seed], (), lambda: _too_slow(bench, aim, architecture, seed_ms))
     ended = contest(bench, aim, pool, [n.architecture for n in (reference, *others)])
     steps = ended.shown.steps if ended.shown else ()
     notes = [] if steps else [f"the seed already meets the target: {reference.latency_ms:.2f} ms"]
     return _conclude(bench, _Found(aim, reference, others, ended, notes))
 
 
-def _reference(bench: Bench, space: SearchSpace) -> Judged:
+def _aim(bench: Bench, space: SearchSpace) -> Aim:
     bench.progress.stage("pricing the space and its reference")
     prepare_for_space(space, bench.judge.device, bench.judge.told)
+    return bench.aim(space.reference, bench.judge.latencies([space.reference])[0][0])
+
+
+def _reference(bench: Bench, space: SearchSpace) -> Judged:
+    bench.progress.stage("judging the reference")
     published = published_top1(space.reference_name) if space.reference_name else None
     return bench.judge.judge(space.reference_label, space.reference, "reference", published)
 
@@ -92,15 +100,29 @@ def _others(bench: Bench, reference: Judged, aim: Aim) -> list[Judged]:
     return reference_networks(bench.judge, reference, aim.target_ms)
 
 
-def _too_slow(bench: Bench, aim: Aim, seed: Candidate) -> Candidate:
+def _check_narrowing(bench: Bench, aim: Aim, seed: Architecture, seed_ms: float) -> None:
+    """Refuse what NetAdapt would refuse after the seed was judged; a narrowing that was begun passed before.
+
+    Raises:
+        InfeasibleError: even the narrowest network is above the target.
+    """
+    limit_ms = aim.limit_of(seed)
+    if seed_ms <= limit_ms or bench.folder.steps.exists():
+        return
+    least = narrowest(seed, bench.folder.settings.netadapt_options().divisor)
+    if bench.judge.latencies([least])[0][0] > limit_ms:
+        _too_slow(bench, aim, seed, seed_ms)
+
+
+def _too_slow(bench: Bench, aim: Aim, seed: Architecture, seed_ms: float) -> Candidate:
     """Raise why NetAdapt did not bring ``seed`` to the target.
 
     Raises:
         InfeasibleError: always.
     """
-    least = narrowest(seed.architecture, bench.folder.settings.netadapt_options().divisor)
+    least = narrowest(seed, bench.folder.settings.netadapt_options().divisor)
     (least_ms, _), error = bench.judge.latencies([least])[0], stated_errors_ms(bench.judge.device, [least])
-    raise aim.infeasible(least_ms, float(error[0]), seed.latency_ms, exact=True, narrowing=True)
+    raise aim.infeasible(least_ms, float(error[0]), seed_ms, exact=True, narrowing=True)
 
 
 @dataclass(frozen=True, slots=True)

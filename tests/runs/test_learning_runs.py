@@ -14,7 +14,7 @@ from image_fakes import make_image_folder
 from mnv3search.accuracy.proxy import Proxy
 from mnv3search.architecture import Architecture
 from mnv3search.cli.run_command import space_settings
-from mnv3search.errors import DataError, EvaluatorError, RunError, UnknownNameError
+from mnv3search.errors import DataError, EvaluatorError, InfeasibleError, RunError, UnknownNameError
 from mnv3search.report.wording import headline
 from mnv3search.runs import RunFolder, RunOutcome, RunSettings, resume, run
 
@@ -180,3 +180,36 @@ def test_a_folder_that_moves_takes_its_networks_along(asked: RunSettings, monkey
     (Path("moved") / "evaluations.jsonl").unlink()
     assert resume(Path("moved")).summary.best.top1 is not None
     assert RunFolder.open(Path("moved")).settings == asked
+
+
+def test_a_target_out_of_reach_is_refused_before_anything_is_trained(
+    asked: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("nothing is to be trained")
+
+    monkeypatch.setattr(Proxy, "_trained", never)
+    with pytest.raises(InfeasibleError):
+        run(replace(asked, target="0.01x"), Path("r"))
+    assert not Path("r").exists()
+
+
+def test_an_interrupt_in_the_references_training_leaves_a_run_that_goes_on(
+    asked: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Proxy, "_trained", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(asked, Path("r"))
+    assert resume(Path("r")).evaluated >= 4
+
+
+def test_a_folder_with_trained_networks_keeps_its_manifest(asked: RunSettings) -> None:
+    folder = RunFolder.create(Path("r"), asked)
+    folder.proxy.mkdir()
+    (folder.proxy / "one.safetensors").touch()
+    folder.discard()
+    assert RunFolder.open(Path("r")).settings == asked
