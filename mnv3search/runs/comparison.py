@@ -110,9 +110,8 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
 
 def _holds_weights(folder: Path) -> bool:
     """Whether a folder is a training's or a pruning's, which stands for its network."""
-    return (folder / "network.json").is_file() or (
-        (folder / "best.safetensors").is_file() and not RunFolder.is_one(folder)
-    )
+    names = ("network.json", "best.safetensors")
+    return any((folder / name).is_file() for name in names) and not RunFolder.is_one(folder)
 
 
 def _check_finished(folder: RunFolder) -> None:

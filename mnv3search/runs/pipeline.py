@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, pareto_front
 from mnv3search.latency.confidence import stated_errors_ms
 from mnv3search.latency.model import Device
