@@ -12,8 +12,10 @@ from mnv3search.cli.output import json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
+    from mnv3search.training.folder import TrainingFolder
     from mnv3search.training.loop import TrainingResult
-    from mnv3search.training.session import TrainingRequest, TrainingSession
+    from mnv3search.training.progress import TrainingProgress
+    from mnv3search.training.session import TrainingRequest
 
 MAY_CHANGE = frozenset({"resume", "workers", "as_json"})  # what a resumed training may be told anew
 
@@ -35,13 +37,13 @@ MAY_CHANGE = frozenset({"resume", "workers", "as_json"})  # what a resumed train
 @click.option(
     "--recipe", metavar="NAME|FILE",
     help="paper, finetune, transfer, small_32 or a YAML file.  [default: transfer with --freeze features, finetune "
-    "with --weights, small_32 up to 64 pixels, else paper]",
+    "with --weights, else small_32 at a resolution of up to 64 pixels, whatever the images have, and paper above]",
 )  # fmt: skip
 @click.option("--epochs", type=int, help="In place of the recipe's.")
 @click.option("--batch-size", type=int, help="In place of the recipe's; the learning rate is scaled with it.")
 @click.option("--learning-rate", type=float, help="In place of the recipe's, for this batch size.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="In place of the recipe's.")
-@click.option("--resolution", type=int, help="Of the images, pixels.  [default: the network's]")
+@click.option("--resolution", type=int, help="Pixels that images are resized to, a side.  [default: the network's own]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
 @click.option("--teacher", metavar="RUN", help="Learn from this trained network beside the labels.")
 @click.option("--workers", type=click.IntRange(0, 64), help="Threads that decode large images.  [default: the cores]")
@@ -63,17 +65,29 @@ def command(network: str | None, out: Path | None, resume: Path | None, as_json:
     """
     from mnv3search.runs.environment import describe_environment
     from mnv3search.training.devices import is_main_process
-    from mnv3search.training.session import begin, carry_out, take_up
+    from mnv3search.training.session import begin, carry_out
 
     with ProgressLine(quiet=as_json or not is_main_process()) as progress:
         if resume is not None:
             _only_resume()
-            session = take_up(resume, progress, workers=options["workers"])
+            path, result = resume, _resumed(resume, progress, options["workers"])
         else:
             session = begin(_request(network, options), out, describe_environment(), progress)
-        result = carry_out(session, progress)
+            path, result = session.path, carry_out(session, progress)
     if is_main_process():
-        show(session, result, as_json=as_json)
+        show(path, result, as_json=as_json)
+
+
+def _resumed(path: Path, progress: TrainingProgress, workers: int | None) -> TrainingResult:
+    """The training in ``path``, brought to its end; one that is there already is only told."""
+    from mnv3search.training.finished import finished_training
+    from mnv3search.training.session import carry_out, take_up
+
+    done = finished_training(path)
+    if done is not None:
+        progress.note(f"the training in {path} was finished already: nothing is trained, and this is what it came to")
+        return done
+    return carry_out(take_up(path, progress, workers=workers), progress)
 
 
 def _only_resume() -> None:
@@ -97,11 +111,10 @@ def _request(network: str | None, options: dict[str, Any]) -> TrainingRequest:
     return TrainingRequest(network=network, **options)
 
 
-def show(session: TrainingSession, result: TrainingResult, *, as_json: bool) -> None:
+def show(folder: Path, result: TrainingResult, *, as_json: bool) -> None:
     """The final table, where the files are and what to do next; or one JSON object."""
     from mnv3search.training.trained import BEST
 
-    folder = session.path
     best = max(result.history, key=lambda record: record.rank)
     seconds = sum(record.seconds for record in result.history)
     speed = result.images / seconds if seconds else 0.0
@@ -117,27 +130,36 @@ def show(session: TrainingSession, result: TrainingResult, *, as_json: bool) -> 
     from rich.markup import escape
     from rich.table import Table
 
+    from mnv3search.training.folder import TrainingFolder
+    from mnv3search.training.judge import MIN_TOP5_CLASSES
     from mnv3search.training.progress import rate_text
 
-    table = Table("best epoch", title=f"Trained on {escape(session.settings.data)}")
-    for column in ("validation top-1", "top-5", "loss", "epochs", "images/s", "training"):
+    opened = TrainingFolder.open(folder)
+    cells = {
+        "validation top-1": f"{best.val_top1:.2f} %", "top-5": f"{best.val_top5:.2f} %", "loss": f"{best.val_loss:.3f}",
+        "epochs": str(len(result.history)), "images/s": rate_text(speed), "training": f"{seconds:.0f} s",
+    }  # fmt: skip
+    if len(result.trained.classes) < MIN_TOP5_CLASSES:
+        del cells["top-5"]
+    table = Table("best epoch", title=f"Trained on {escape(opened.settings.data)}")
+    for column in cells:
         table.add_column(column, justify="right")
-    table.add_row(
-        str(best.epoch), f"{best.val_top1:.2f} %", f"{best.val_top5:.2f} %", f"{best.val_loss:.3f}",
-        str(len(result.history)), rate_text(speed), f"{seconds:.0f} s",
-    )  # fmt: skip
+    table.add_row(str(best.epoch), *cells.values())
     console = stdout_console()
     console.print(table)
-    lines = (
-        f"network: {folder / BEST}; every epoch: {folder / 'history.csv'}",
-        f"next:  mnv3search evaluate {folder} --data {_held(session)}",
-        f"       mnv3search predict {folder} IMAGE...",
-        f"       mnv3search export {folder} --format onnx",
-    )
-    for line in lines:
+    for line in _next_lines(opened, folder / BEST):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _held(session: TrainingSession) -> str:
-    """What the network was not trained on, as ``evaluate`` takes it."""
-    return f"{session.settings.data}:{'val' if session.data.test is None else 'test'}"
+def _next_lines(folder: TrainingFolder, trained: Path) -> list[str]:
+    """Where the files are, and commands to go on with, as they are typed."""
+    from shlex import quote
+
+    path, data, images = quote(str(folder.path)), folder.settings.data, folder.manifest.get("images")
+    held = "test" if isinstance(images, dict) and images.get("test") else "val"  # what it was not trained on
+    return [
+        f"network: {trained}; every epoch: {folder.path / 'history.csv'}",
+        f"next:  mnv3search evaluate {path} --data {quote(f'{data}:{held}')}",
+        f"       mnv3search predict {path} IMAGE...",
+        f"       mnv3search export {path} --data {quote(data)}",
+    ]

@@ -93,6 +93,8 @@ def begin(
     data = _opened(request.data, progress)
     architecture = architecture.with_classes(len(data.train.classes))
     preprocessing = _preprocessing(architecture, initial, teacher, data)
+    if (note := _enlarged(request, architecture.resolution, recipe, data)) is not None:
+        progress.note(note)
     network = initial_network(architecture, request.seed, initial, data.train.classes, progress, request.weights)
     settings = TrainingSettings(
         request.network, request.data, recipe.to_mapping(), recipe.name, preprocessing.to_mapping(), request.seed,
@@ -184,6 +186,22 @@ def _default_recipe(request: TrainingRequest, resolution: int) -> str:
     if request.weights is not None:
         return "finetune"
     return "small_32" if resolution <= SMALL else "paper"
+
+
+def _enlarged(request: TrainingRequest, resolution: int, recipe: Recipe, data: DataSplits) -> str | None:
+    """What to know of images that are all smaller than the network's own resolution, where no other was asked for."""
+    report = data.report
+    if request.resolution is not None or report is None or not 0 < report.longest_side < resolution:
+        return None
+    side = report.longest_side
+    sides = f"{side}" if report.shortest_side == side else f"{report.shortest_side} to {side}"
+    epochs = "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"
+    name = recipe.name if request.recipe else _default_recipe(request, side)
+    other = "" if name == recipe.name else f", then by recipe {name}"
+    return (
+        f"the images, of {sides} pixels, are enlarged to {resolution}×{resolution}, the network's own resolution, and "
+        f"the recipe is {recipe.name} ({epochs}); --resolution {side} trains faster, on {side}×{side}{other}"
+    )
 
 
 def initial_network(

@@ -69,6 +69,23 @@ def load_state(path: Path, asked: Mapping[str, Any]) -> tuple[Counters, dict[str
     Raises:
         RunError: it is missing, damaged, of another version, or of a training that was asked something else.
     """
+    tensors, content = _read(path)
+    before, now = content.get("asked"), json.loads(json.dumps(asked))
+    if before != now:
+        raise RunError(f"{path} is of another training: {_difference(before, now)}; start anew in another folder")
+    return _counters(path, content.get("counters")), tensors
+
+
+def load_counters(path: Path) -> Counters:
+    """How far the training of a state came, whatever it was asked.
+
+    Raises:
+        RunError: it is missing, damaged or of another version.
+    """
+    return _counters(path, _read(path)[1].get("counters"))
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.exists():
         raise RunError(f"{path.parent} has no {path.name}: no step of its training was saved; start it anew")
     try:
@@ -80,10 +97,7 @@ def load_state(path: Path, asked: Mapping[str, Any]) -> tuple[Counters, dict[str
         raise RunError(f"{path} is no training's state; start the training anew")
     if content.get("version") != VERSION:
         raise RunError(f"{path} has version {content.get('version')!r}; this release reads version {VERSION}")
-    before, now = content.get("asked"), json.loads(json.dumps(asked))
-    if before != now:
-        raise RunError(f"{path} is of another training: {_difference(before, now)}; start anew in another folder")
-    return _counters(path, content.get("counters")), tensors
+    return tensors, content
 
 
 def _difference(before: object, now: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import pickle
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,6 +62,8 @@ def test_from_a_folder_to_a_judged_network(invoke: Invoke, place: Path) -> None:
     assert trained.code == 0, trained.err
     for word in ("best epoch", "%", "images/s", "best.safetensors", "evaluate run --data flowers:val", "predict run"):
         assert word in trained.out
+    assert "mnv3search export run --data flowers\n" in trained.out
+    assert "top-5" not in trained.out  # of three classes it is always 100 %
     names = {path.name for path in (place / "run").iterdir()}
     assert names == {"manifest.json", "network.json", "best.safetensors", "last.safetensors", "history.csv"}
     manifest = json.loads((place / "run" / "manifest.json").read_text())
@@ -181,12 +184,50 @@ def test_ctrl_c_while_images_are_looked_at_speaks_of_a_folder_where_there_is_one
         raise KeyboardInterrupt
 
     assert invoke(*TRAIN, "--out", "run", "--epochs", "1").code == 0
+    manifest = place / "run" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"finished"', '"interrupted"'))
     monkeypatch.setattr("mnv3search.training.session.open_data", interrupting)
     begun, resumed = invoke(*TRAIN, "--out", "new"), invoke("train", "--resume", "run")
     assert (begun.code, resumed.code) == (130, 130)
     assert begun.err.splitlines()[-1] == "interrupted"
     assert not (place / "new").exists()
     assert resumed.err.splitlines()[-1].endswith("mnv3search train --resume run")
+
+
+def test_a_finished_training_is_told_and_not_computed_again(invoke: Invoke, place: Path) -> None:
+    save_file(tiny_network(classes=1000).state_dict(), place / "start.safetensors")
+    frozen = ("--weights", "start.safetensors", "--freeze", "features", "--epochs", "2")
+    first = invoke("train", "net.json", "--data", "flowers", *frozen, "--out", "run", "--json")
+    assert first.code == 0, first.err
+    before = {path.name: path.read_bytes() for path in (place / "run").iterdir()}
+    shutil.rmtree(place / "flowers")
+    again = invoke("train", "--resume", "run")
+    assert again.code == 0, again.err
+    assert again.err.splitlines() == [
+        "the training in run was finished already: nothing is trained, and this is what it came to"
+    ]
+    assert "best epoch" in again.out
+    assert {path.name: path.read_bytes() for path in (place / "run").iterdir()} == before
+    found, told = json.loads(first.out), json.loads(invoke("train", "--resume", "run", "--json").out)
+    assert {**told, "seconds": 0, "images_per_second": 0} == {**found, "seconds": 0, "images_per_second": 0}
+    assert told["images_per_second"] == pytest.approx(found["images_per_second"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "of 12 pixels, are enlarged to 80×80, the network's own resolution, and the recipe is paper (1 epoch); "
+             "--resolution 12 trains faster, on 12×12, then by recipe small_32"),
+        (("--recipe", "brief.yaml"), "the recipe is brief (1 epoch); --resolution 12 trains faster, on 12×12\n"),
+        (("--resolution", "80"), None),
+        (("--resolution", "12"), None),
+    ],
+)  # fmt: skip
+def test_images_that_are_enlarged_are_told(invoke: Invoke, place: Path, words: tuple[str, ...], said: str) -> None:
+    (place / "net.json").write_text(dump_architecture(replace(TINY, classes=1000, resolution=80)))
+    outcome = invoke("train", "net.json", "--data", "flowers", "--epochs", "1", *words)
+    assert outcome.code == 0, outcome.err
+    assert said in outcome.err if said else "enlarged" not in outcome.err
 
 
 def test_a_training_whose_state_is_gone_is_not_begun_over_its_best(invoke: Invoke, place: Path) -> None:

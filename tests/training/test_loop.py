@@ -19,7 +19,7 @@ from mnv3search.errors import DataError, DivergedError, RunError, TrainingError
 from mnv3search.training import loop
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.history import EpochRecord
-from mnv3search.training.judge import judge
+from mnv3search.training.judge import Judgement, judge
 from mnv3search.training.loop import TrainingResult, train_network
 from mnv3search.training.progress import SilentProgress
 from mnv3search.training.recipe import Recipe
@@ -64,6 +64,28 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     with (tmp_path / "history.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [float(row["val_top1"]) for row in rows] == pytest.approx([r.val_top1 for r in result.history], rel=1e-5)
+
+
+def test_of_epochs_with_the_same_top_1_that_of_the_lower_loss_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged, found = Steps.judge, [(50.0, 1.0), (50.0, 0.8), (50.0, 0.9), (40.0, 0.1)]
+
+    def scored(steps: Steps) -> Judgement:
+        top1, loss = found[steps.counters.epoch]
+        return replace(judged(steps), top1=top1, loss=loss)
+
+    monkeypatch.setattr(Steps, "judge", scored)
+    recipe = replace(RECIPE, epochs=4)
+    folders = [tmp_path / "whole", tmp_path / "cut"]
+    for folder in folders:
+        folder.mkdir()
+    assert train(recipe, folder=folders[0]).trained.facts["epoch"] == 2
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, folder=folders[1], progress=InterruptAt(2 * STEPS + 1))  # the best so far is then on disk alone
+    assert train(recipe, folder=folders[1], resume=True).trained.facts["epoch"] == 2
+    kept = [(folder / "best.safetensors").read_bytes() for folder in folders]
+    assert kept[0] == kept[1]
 
 
 def test_one_seed_gives_one_network_and_the_programs_randomness_stays() -> None:
