@@ -40,7 +40,8 @@ class Evaluator(Protocol):
     ``auto`` sampler then works in large batches. One whose answers are predictions sets ``estimated = True``. One whose
     answers are no accuracies in percent sets ``score_name``, such as ``naswot score``: they are then ordered and shown
     as they are, of any sign and scale, and never multiplied. One that trains every network that it is asked about sets
-    ``trains = True``: runs then ask it for few.
+    ``trains = True``: runs then ask it for few. If it keeps them, ``trained_file(architecture)`` names a network's file
+    (a ``.safetensors`` of ``save_trained``) or gives None; a run copies the winner's.
     """
 
     def evaluate(self, architectures: Sequence[Architecture]) -> Sequence[Evaluation]:

@@ -176,6 +176,11 @@ class Proxy:
         text = json.dumps(asked, sort_keys=True)
         return self._folder / f"{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.safetensors"
 
+    def trained_file(self, architecture: Architecture) -> Path | None:
+        """The network as it was trained, of the first seed; None where it was not, or is kept nowhere."""
+        path = self._path(architecture, self.options.seed)
+        return path if path is not None and path.is_file() else None
+
     def _kept(self, architecture: Architecture, seed: int) -> tuple[Report, ...] | None:
         """The reports of a training that was kept; None where there is none."""
         from mnv3search.training.trained import load_trained

@@ -15,6 +15,7 @@ from mnv3search.report.wording import (
     NO_FIGURE,
     ORIGIN_WORDS,
     accuracy_heading,
+    change_ms,
     latency_text,
     millions,
     published_text,
@@ -95,7 +96,7 @@ def steps_table(
         top1 = top1_text(row.top1, row.top1_std, estimated=top1_estimated)
         latency = latency_text(row.latency_ms, errors.get(row.architecture), latency_kind)
         if isinstance(row, Step):
-            changes = signed(row.delta_top1, 3), signed(row.delta_latency_ms)
+            changes = signed(row.delta_top1, 3), change_ms(row.delta_latency_ms)
             table.add_row(str(row.number), _text(row.change), top1, changes[0], latency, changes[1])
         else:
             table.add_row("0", "(seed)", top1, NO_FIGURE, latency, NO_FIGURE)

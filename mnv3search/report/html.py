@@ -20,11 +20,13 @@ from mnv3search.report.wording import (
     LATENCY_WORDS,
     NO_FIGURE,
     ORIGIN_WORDS,
+    change_ms,
     headline,
     latency_text,
     millions,
     published_text,
     signed,
+    small_ms,
     top1_text,
     with_error,
     x_label,
@@ -35,6 +37,7 @@ TEMPLATE = "template.html"
 BOOKKEEPING = frozenset({"format", "version", "status", "files"})
 FILES: Mapping[str, str] = {
     "best.json": "the best network, read by every command that takes a network",
+    "best.safetensors": "the best network as the evaluator trained it, read by evaluate, predict and export",
     "candidates.csv": "every network that the block search judged",
     "pareto.csv": "the Pareto front",
     "netadapt.csv": "NetAdapt's steps",
@@ -147,7 +150,7 @@ def _steps_section(summary: RunSummary) -> str:
         seed = summary.seed
         rows.append(("", ("0", "(seed)", *_figures(summary, seed), *([NO_FIGURE] * 2))))
     rows += [
-        ("", (str(s.number), s.change, *_figures(summary, s), f"{s.required_ms:.2f}", str(s.proposals)))
+        ("", (str(s.number), s.change, *_figures(summary, s), small_ms(s.required_ms), str(s.proposals)))
         for s in summary.steps
     ]
     return _table(heads, rows)
@@ -159,7 +162,7 @@ def _figures(summary: RunSummary, network: Candidate | Step) -> tuple[str, str, 
         top1_text(network.top1, network.top1_std, estimated=summary.top1_estimated),
         signed(step.delta_top1, 3) if step else NO_FIGURE,
         latency_text(network.latency_ms, summary.latency_errors_ms.get(network.architecture), summary.device_kind),
-        signed(step.delta_latency_ms) if step else NO_FIGURE,
+        change_ms(step.delta_latency_ms) if step else NO_FIGURE,
     )
 
 
@@ -184,6 +187,7 @@ def _written(summary: RunSummary) -> Mapping[str, str]:
     """The files that a run of this kind leaves."""
     searched = {"candidates.csv", "study.log"} if not summary.candidates else set()
     absent = searched | ({"netadapt.csv"} if not summary.steps else set())
+    absent |= {"best.safetensors"} if summary.trained is None else set()
     absent |= {"measured.jsonl"} if summary.best.measured_ms is None else set()
     return {name: words for name, words in FILES.items() if name not in absent}
 

@@ -76,6 +76,7 @@ class RunSummary:
         notes: sentences for the reader: who won by how much, a target that never binds.
         manifest: the run folder's, shown as it is; its ``files``, where given, maps file names to what they hold.
         latency_errors_ms: one standard deviation in milliseconds for candidates, seed and steps, where known.
+        trained: the file of the winner as the evaluator trained it; None where it trains nothing, or keeps nothing.
     """
 
     title: str
@@ -97,3 +98,4 @@ class RunSummary:
     latency_errors_ms: Mapping[Architecture, float] = field(default_factory=dict)
     verdict: TargetVerdict | None = None
     score: str | None = None
+    trained: str | None = None

@@ -46,7 +46,7 @@ def top1_text(top1: float | None, top1_std: float | None, *, estimated: bool, un
 
 def latency_text(latency_ms: float | None, error_ms: float | None, kind: LatencyKind, unit: str = "") -> str:
     """Milliseconds with one standard deviation and the mark of their kind: ``50.0 ±1.9 est.``."""
-    digits = 1 if latency_ms is None or latency_ms >= 10 else 2
+    digits = 1 if latency_ms is None or latency_ms >= 10 else 2 if latency_ms >= 1 else 3
     return with_error(latency_ms, error_ms, digits, LATENCY_MARKS[kind], unit)
 
 
@@ -64,6 +64,18 @@ def signed(value: float, digits: int = 2) -> str:
     """With its sign, a true minus."""
     text = f"{abs(value):.{digits}f}"
     return ("−" if value < 0 and float(text) else "+") + text
+
+
+def small_ms(value: float) -> str:
+    """Milliseconds, unsigned, with two figures that say something where they are few: ``0.53``, ``0.0035``."""
+    size = abs(value)
+    digits = 2 if size == 0 else min(6, max(2, 1 - math.floor(math.log10(size))))
+    return f"{size:.{digits}f}"
+
+
+def change_ms(value: float) -> str:
+    """The same of a change, with its sign."""
+    return ("−" if value < 0 else "+") + small_ms(value)
 
 
 def percent(share: float) -> str:

@@ -63,6 +63,7 @@ def target_mapping(summary: RunSummary) -> dict[str, object]:
 
 def outcome_mapping(outcome: RunOutcome) -> Mapping[str, object]:
     """What ``--json`` prints."""
+    trained = outcome.summary.trained
     return {
         "best": judged_mapping(outcome.summary.best),
         "reference": judged_mapping(outcome.reference),
@@ -72,6 +73,7 @@ def outcome_mapping(outcome: RunOutcome) -> Mapping[str, object]:
         "evaluated": outcome.evaluated,
         "seconds": outcome.seconds,
         "out": str(outcome.folder.path),
+        **({"trained": str(outcome.folder.path / trained)} if trained else {}),
         "notes": list(outcome.summary.notes),
     }
 
@@ -86,6 +88,8 @@ def write_report(folder: RunFolder, summary: RunSummary) -> None:
     context = {"device": summary.device, "device_kind": summary.device_kind, "evaluator": summary.evaluator}
     if summary.score:
         context["score"] = summary.score  # what "top1" is
+    if summary.trained:
+        context["trained"] = summary.trained
     folder.write_json("best.json", {**judged_mapping(summary.best), **context, "target": target_mapping(summary)})
     draw_pareto(summary, folder.path / "pareto.png", folder.path / "pareto.svg")
     write_text(folder.path / "report.html", render_html(summary))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
 from mnv3search.report.summary import Judged, TargetVerdict
@@ -45,6 +46,14 @@ def repair_note(verdict: TargetVerdict) -> Sequence[str]:
     return (
         f"timed whole, the first finalists or the better of them missed the target: the search went on {times} with "
         "what their times said of the prediction",
+    )
+
+
+def kept_note(folder: Path) -> Sequence[str]:
+    """Where the winner stands as it was trained to be judged."""
+    return (
+        f"best.safetensors is the winner as that short training left it: mnv3search evaluate {folder}, predict and "
+        "export take the folder",
     )
 
 

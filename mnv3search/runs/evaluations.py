@@ -54,6 +54,11 @@ class RememberingEvaluator:
         """Answers of an earlier session of the same run."""
         self._known.update(known)
 
+    def trained_file(self, architecture: Architecture) -> Path | None:
+        """Where the evaluator keeps this network as it trained it; None where it does not."""
+        named = getattr(self._evaluator, "trained_file", None)
+        return None if named is None else named(architecture)
+
     @property
     def distinct(self) -> int:
         """How many distinct architectures have an answer."""

@@ -17,8 +17,8 @@ class RunFolder(ManifestFolder[RunSettings]):
     What was asked: ``manifest.json``, ``space.yaml`` or ``seed.json``, ``device.json`` (a profile given as a file).
     What can go on: ``study.log`` (Optuna's journal), ``netadapt.csv``, ``evaluations.jsonl``, ``measured.jsonl`` (whole
     networks timed), ``decisions.json`` (targets in milliseconds). What was found: ``best.json``, ``candidates.csv``,
-    ``pareto.csv``, ``pareto.png``, ``pareto.svg``, ``report.html``. ``proxy/``: networks that an evaluator
-    trained.
+    ``pareto.csv``, ``pareto.png``, ``pareto.svg``, ``report.html``, and ``best.safetensors`` where an evaluator
+    trained the winner. ``proxy/``: every network that it trained.
     """
 
     KIND, FORMAT, SETTINGS = "run", "mnv3search.run", RunSettings
@@ -52,6 +52,11 @@ class RunFolder(ManifestFolder[RunSettings]):
     def proxy(self) -> Path:
         """Where an evaluator that trains keeps its networks."""
         return self.path / "proxy"
+
+    @property
+    def trained(self) -> Path:
+        """The winner as an evaluator trained it: what makes this folder a RUN for other commands."""
+        return self.path / "best.safetensors"
 
     @property
     def device_copy(self) -> Path:

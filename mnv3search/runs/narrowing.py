@@ -61,14 +61,14 @@ class Narrowing:
         if lenient and limit_ms < least_ms:
             raise InfeasibleError(limit_ms, least_ms, seed.latency_ms, exact=True, narrowing=True)
         steps = self._steps.setdefault(index + 1, [])
-        whole = max(seed.latency_ms - limit_ms, 1e-9)
+        whole, called = max(seed.latency_ms - limit_ms, 1e-9), bench.memory.score_name or "top-1"
         bench.progress.stage(f"NetAdapt {index + 1} of {len(self._seeds)}", 100)
 
         def keep(step: Step) -> None:
             steps.append(step)
             write_steps(bench.folder.steps, self._steps)
             done = min(100, round(100 * (seed.latency_ms - step.latency_ms) / whole))
-            bench.progress.advance(done, f"{step.latency_ms:.2f} ms  top-1 {step.top1:.2f}  {step.change}")
+            bench.progress.advance(done, f"{step.latency_ms:.2f} ms  {called} {step.top1:.2f}  {step.change}")
 
         return netadapt(
             seed.architecture, bench.judge.device, bench.logged, limit_ms,

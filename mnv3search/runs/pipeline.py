@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, pareto_front
+from mnv3search.files import write_atomic
 from mnv3search.latency.confidence import stated_errors_ms
 from mnv3search.latency.model import Device
 from mnv3search.latency.space_prices import prepare_for_space
@@ -20,7 +23,7 @@ from mnv3search.runs.artifacts import write_report
 from mnv3search.runs.bench import Bench
 from mnv3search.runs.blocks import BlockStage, block_stage, bounded
 from mnv3search.runs.contest import Contenders, Contest, contest
-from mnv3search.runs.doubts import aim_note, doubts, repair_note, short_training_notes
+from mnv3search.runs.doubts import aim_note, doubts, kept_note, repair_note, short_training_notes
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.judging import published_top1
 from mnv3search.runs.outcome import RunOutcome
@@ -148,6 +151,7 @@ def _conclude(bench: Bench, found: _Found) -> RunOutcome:
         if c.architecture != ended.best.architecture and (c.origin == "netadapt" or ended.met is not None)
     ]
     references = [_timed(bench, n) for n in (found.reference, *found.others)]
+    _keep_trained(bench, winner)
     summary = _summary(bench, found, winner, references, finalists)
     bench.progress.stage("writing the report")
     write_report(bench.folder, summary)
@@ -160,6 +164,15 @@ def _timed(bench: Bench, network: Judged) -> Judged:
     """The network with its measured time beside its figures, where it was timed."""
     timed = bench.timings.known.get(network.architecture)
     return replace(network, measured_ms=timed.measured_ms, measured_error_ms=timed.error_ms) if timed else network
+
+
+def _keep_trained(bench: Bench, winner: Judged) -> None:
+    """Copy the winner out of the networks that the evaluator trained, so that the folder can be judged and exported."""
+    trained = bench.memory.trained_file(winner.architecture)
+    if trained is None:
+        bench.folder.trained.unlink(missing_ok=True)  # of a session that was stopped before it named another
+    else:
+        write_atomic(bench.folder.trained, partial(shutil.copyfile, trained))
 
 
 def _name(contender: Candidate, place: int) -> str:
@@ -206,10 +219,12 @@ def _summary(
         manifest=bench.folder.manifest | {"seconds": bench.folder.seconds_with(time.monotonic() - bench.started)},
         latency_errors_ms=judge.errors_ms(shown),
         score=bench.memory.score_name,
+        trained=bench.folder.trained.name if bench.folder.trained.is_file() else None,
     )
 
 
 def _doubts(bench: Bench, winner: Judged) -> list[str]:
     settings = bench.folder.settings
     trained = short_training_notes(settings) if bench.memory.trains else ()
-    return [*doubts(settings.evaluator, winner), *trained]
+    kept = kept_note(bench.folder.path) if bench.folder.trained.is_file() else ()
+    return [*doubts(settings.evaluator, winner), *trained, *kept]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import dump_architecture, load_architecture
 from mnv3search.errors import DeviceError
-from mnv3search.naming import parse_network
 from mnv3search.files import write_text
+from mnv3search.naming import parse_network
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.images import class_count
 

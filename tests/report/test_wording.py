@@ -6,11 +6,13 @@ import pytest
 
 from mnv3search.report.summary import RunSummary, TargetVerdict
 from mnv3search.report.wording import (
+    change_ms,
     headline,
     latency_text,
     millions,
     percent,
     signed,
+    small_ms,
     top1_text,
     with_error,
     x_label,
@@ -42,6 +44,14 @@ def test_figures_that_are_no_predictions_carry_no_mark() -> None:
 def test_latencies_are_marked_by_kind(kind: str, mark: str) -> None:
     assert latency_text(50.04, 1.92, kind) == f"50.0 ±1.9 {mark}"  # type: ignore[arg-type]
     assert latency_text(5.004, 0.192, kind, "ms") == f"5.00 ±0.19 ms {mark}"  # type: ignore[arg-type]
+
+
+def test_small_latencies_keep_the_figures_that_say_something() -> None:
+    assert [change_ms(v) for v in (-0.0034848, 0.02, -1.234, -51.5, 0.0)] == [
+        "−0.0035", "+0.020", "−1.23", "−51.50", "+0.00",
+    ]  # fmt: skip
+    assert small_ms(0.0028802808752826925) == "0.0029"
+    assert latency_text(0.5162712, 0.0606, "estimated") == "0.516 ±0.061 est."
 
 
 def test_signs_are_true_minuses_and_zero_has_none() -> None:

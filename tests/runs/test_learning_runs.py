@@ -17,6 +17,9 @@ from mnv3search.cli.run_command import space_settings
 from mnv3search.errors import DataError, EvaluatorError, InfeasibleError, RunError, UnknownNameError
 from mnv3search.report.wording import headline
 from mnv3search.runs import RunFolder, RunOutcome, RunSettings, resume, run
+from mnv3search.runs.artifacts import outcome_mapping
+from mnv3search.runs.progress import SilentProgress
+from mnv3search.training.trained import load_trained
 
 SPACE = """format: mnv3search.space/1
 defaults: {reference: null, device: pixel1, evaluator: null}
@@ -205,6 +208,39 @@ def test_an_interrupt_in_the_references_training_leaves_a_run_that_goes_on(
         with pytest.raises(KeyboardInterrupt):
             run(asked, Path("r"))
     assert resume(Path("r")).evaluated >= 4
+
+
+def test_the_winner_stands_in_the_folder_as_it_was_trained(asked: RunSettings) -> None:
+    outcome = run(asked, Path("r"))
+    best = outcome.summary.best
+    trained = load_trained(Path("r"))
+    assert trained.architecture == best.architecture
+    assert trained.classes == ("class_0", "class_1", "class_2")
+    assert trained.facts["proxy"][-1][1] == best.top1  # type: ignore[index]
+    assert outcome_mapping(outcome)["trained"] == "r/best.safetensors"
+    assert json.loads(Path("r/best.json").read_text())["trained"] == "best.safetensors"
+    assert any("mnv3search evaluate r" in note for note in outcome.summary.notes)
+    assert 'href="./best.safetensors"' in Path("r/report.html").read_text()
+
+
+def test_progress_calls_a_score_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnv3search.report.figures.draw_pareto", lambda *_: None)
+    told: list[str] = []
+
+    class Told(SilentProgress):
+        def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
+            told.append(detail)
+
+    score = RunSettings(
+        "netadapt", "mnv3_small_32@0.5", "0.97x", "roofline:10,10", "zero_cost:parameters", confidence=0.5
+    )
+    outcome = run(score, tmp_path / "r", progress=Told())
+    steps = [detail for detail in told if " → " in detail]
+    assert len(steps) == len(outcome.summary.steps) > 0
+    assert all(f"  {outcome.summary.score} " in detail and "top-1" not in detail for detail in steps)
+    assert outcome.summary.trained is None
+    assert "trained" not in outcome_mapping(outcome)
+    assert "best.safetensors" not in (tmp_path / "r" / "report.html").read_text()
 
 
 def test_a_folder_with_trained_networks_keeps_its_manifest(asked: RunSettings) -> None:
