@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mnv3search.cli import EXIT_BAD_INPUT
 from mnv3search.cli import run_options as opt
 from mnv3search.cli.device_options import composed_from, measured_options
 
@@ -59,7 +60,7 @@ EVALUATED = ("evaluator",)
 )  # fmt: skip
 @click.option("--recipe", metavar="NAME|FILE", help="Of the end.  [default: finetune; small_32 up to 64 pixels]")
 @click.option("--epochs", type=int, help="Of the end, in place of the recipe's.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
 @click.option("--workers", type=int, help="Processes that fine-tune proposals.  [default: one a GPU, or a core]")
 @click.option(
     "--beside", metavar="RUN", multiple=True, help="Also judge and draw this trained network, such as a narrower width."
@@ -76,6 +77,9 @@ def command(
     .safetensors file) and needs --data: every proposal then inherits its weights, is fine-tuned for T steps and scored
     on held-out training images. The options from --data on are for that, and a step cuts 0.025 unless --step says
     otherwise.
+
+    Exits with 2 where no narrowing can meet the target, which is said before anything is judged or trained; and where
+    the steps of a RUN end above it: what they came to is then kept, and its notes say why.
     """
     from mnv3search.runs.pruning_folder import PruningFolder
 
@@ -147,6 +151,8 @@ def _prune(
     with ProgressLine(quiet=as_json) as progress:
         outcome = prune(settings, out, workers=workers, progress=progress)
     show(outcome, as_json=as_json)
+    if not outcome.met:
+        context.exit(EXIT_BAD_INPUT)
 
 
 def _pruning_settings(context: click.Context, run: str, options: dict[str, Any]) -> PruningSettings:
@@ -185,6 +191,14 @@ def _resume(
     with ProgressLine(quiet=as_json) as progress:
         outcome = resume_pruning(folder, data=options["data"], workers=options["workers"], progress=progress)
     show(outcome, as_json=as_json)
+    if not outcome.met:
+        context.exit(EXIT_BAD_INPUT)
+
+
+_BESIDE = (
+    "next: width multipliers of the same network (mnv3search train NETWORK@0.75 --data …) can be drawn into that "
+    "picture with --beside RUN"
+)
 
 
 def show(outcome: PruningOutcome, *, as_json: bool) -> None:
@@ -195,9 +209,10 @@ def show(outcome: PruningOutcome, *, as_json: bool) -> None:
     if as_json:
         print_json(outcome.to_mapping())
         return
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("network", title=f"Pruned to {outcome.target_ms:.4g} ms on {outcome.folder.settings.device}")
+    table = Table("network", title=escape(outcome.heading))
     for column in (f"top-1 % ({outcome.judged_by})", "ms", "MAdds M", "parameters M"):
         table.add_column(column, justify="right")
     for figures in (outcome.before, outcome.after, *outcome.beside):
@@ -210,11 +225,12 @@ def show(outcome: PruningOutcome, *, as_json: bool) -> None:
     console = stdout_console()
     console.print(table)
     steps, where = outcome.walked.number, outcome.folder.path
-    verdict = "within the target" if outcome.met else "above the target"
+    verdict = "within the target" if outcome.met else "not within the target"
     lines = [
         f"{verdict} after {steps} steps; {outcome.trained_images:,} images were trained on to find them",
         *outcome.notes,
         f"network: {outcome.folder.best}; steps: {where / 'steps.csv'}; picture: {where / 'netadapt.png'}",
+        *([] if outcome.beside else [_BESIDE]),
     ]
     for line in lines:
         console.print(f"• {line}", markup=False, highlight=False, soft_wrap=True)

@@ -48,6 +48,7 @@ class PruningPicture:
         beside: other networks by the same images, such as width multipliers, joined by a line.
         target_ms: a dashed line.
         judged_by: the images of ``finished`` and ``beside``, in words.
+        limit: milliseconds and name of a dotted line: what a latency must come to for the confidence asked for.
     """
 
     title: str
@@ -57,6 +58,7 @@ class PruningPicture:
     target_ms: float
     latency_label: str
     judged_by: str
+    limit: tuple[float, str] | None = None
 
 
 def write_pruning_steps(path: Path, steps: Sequence[TrainedStep]) -> None:
@@ -96,6 +98,9 @@ def draw_pruning(picture: PruningPicture, png: Path, svg: Path) -> None:
     axes.axvline(
         picture.target_ms, color=INK, lw=1, ls=(0, (5, 4)), zorder=2.5, label=f"target {picture.target_ms:.4g} ms"
     )
+    if picture.limit is not None:
+        limit_ms, name = picture.limit
+        axes.axvline(limit_ms, color=INK, lw=1, ls=(0, (1, 3)), zorder=2.5, label=name)
     axes.margins(0.08)
     write_legend(figure, axes)
     save(figure, png, svg)

@@ -163,7 +163,8 @@ class _Walk:
             raise self.aim.infeasible(error) from None
         while True:
             found = self._latency(narrowed.steps)
-            met = self.aim.met(found) or (not narrowed.steps and found.ms <= self.aim.target_ms)
+            unneeded = not narrowed.steps and narrowed.reached
+            met = self.aim.met(found) or (unneeded and found.ms <= self.aim.target_ms)
             if met or not self.aim.timed or not narrowed.reached or self.aim.repairs == MOST_REPAIRS:
                 break
             limit = self.aim.repaired_limit_ms(narrowed.latency_ms, found)
@@ -173,7 +174,14 @@ class _Walk:
             except InfeasibleError:
                 break  # the closest that there is stays the result, and is said to miss the target
         number, latency = self._first_within(narrowed.steps) if met and narrowed.steps else (len(narrowed.steps), found)
-        return Walked(narrowed, number, latency, met, self.aim.repairs)
+        return Walked(
+            narrowed, number, latency, met, self.aim.repairs, self.aim.limit_of(latency), self._stuck_ms(narrowed)
+        )
+
+    def _stuck_ms(self, narrowed: Narrowed) -> float | None:
+        """The cut that no place could make, where the steps ended for want of a proposal; else None."""
+        plan = self.journal.plan(len(narrowed.steps) + 1)
+        return None if narrowed.reached or plan is None or plan.proposals else plan.required_ms * self.aim.tied
 
     def _first_within(self, steps: Sequence[TrainedStep]) -> tuple[int, Latency]:
         """The first step whose network is within the target, and its latency: by whole times, where there are any.

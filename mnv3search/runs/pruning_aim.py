@@ -133,6 +133,15 @@ class PruningAim:
             for ms, error in zip(latencies_ms(self.device, networks), errors, strict=True)
         ]
 
+    def limit_of(self, found: Latency) -> float:
+        """What a latency must come to, its relative error kept, to be within the target with the confidence asked for.
+
+        Where networks are priced, not timed, that is what the steps go down to.
+        """
+        if not self.timed:
+            return self.first_limit_ms()
+        return self.target_ms / (1 + self.z * (found.error_ms or 0.0) / found.ms)
+
     def met(self, found: Latency) -> bool:
         """Whether a latency and its error are within the target with the confidence that was asked for."""
         return found.ms + self.z * (found.error_ms or 0.0) <= self.target_ms * (1 + 1e-9)

@@ -22,7 +22,8 @@ class PruningFolder(ManifestFolder[PruningSettings]):
 
     What was asked: ``manifest.json``, ``seed.safetensors`` (the network that is pruned), ``device.json`` (a profile
     given as a file). What can go on: ``proposals.jsonl`` and ``steps/``, ``decisions.json``, ``measured.jsonl``,
-    ``finish/`` (the training at the end). What was found: ``best.safetensors``, ``result.json``, ``steps.csv``,
+    ``finish/`` (the training at the end). What was found: ``best.safetensors``, ``network.json`` (its architecture),
+    ``result.json``, ``steps.csv``,
     ``netadapt.png``, ``netadapt.svg``.
     """
 

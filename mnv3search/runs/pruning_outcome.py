@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnv3search.architecture_json import dump_architecture
 from mnv3search.cost.counts import count
+from mnv3search.files import write_text
 from mnv3search.layer_search.trained import Narrowed
 from mnv3search.report.pruning import Point, PruningPicture, draw_pruning, write_pruning_steps
+from mnv3search.report.wording import percent
 from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.pruning_aim import Latency, PruningAim
 from mnv3search.runs.pruning_data import PruningData
 from mnv3search.runs.pruning_folder import PruningFolder
+from mnv3search.runs.pruning_notes import heading, lower, notes
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
@@ -30,6 +34,9 @@ class Walked:
         latency: of its network: whole where the device can be timed.
         met: whether that is within the target.
         repairs: how often the steps went on because a whole time missed the target.
+        limit_ms: what its latency must come to, its relative error kept, to be within the target with the confidence
+            asked for.
+        stuck_ms: the cut of a step that no place could make, where the steps ended for that; else None.
     """
 
     narrowed: Narrowed
@@ -37,6 +44,8 @@ class Walked:
     latency: Latency
     met: bool
     repairs: int
+    limit_ms: float
+    stuck_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,11 @@ class PruningOutcome:
     notes: Sequence[str]
 
     @property
+    def heading(self) -> str:
+        """What it came to, in a few words."""
+        return heading(self.walked, self.target_ms, self.folder.settings.device)
+
+    @property
     def met(self) -> bool:
         """Whether the result is within the target with the confidence asked for."""
         return self.walked.met
@@ -98,7 +112,13 @@ class PruningOutcome:
         """What ``--json`` prints and ``result.json`` holds."""
         return {
             "feasible": True,
-            "target": {"latency_ms": self.target_ms, "met": self.met, "repairs": self.walked.repairs},
+            "target": {
+                "latency_ms": self.target_ms,
+                "confidence": self.folder.settings.confidence,
+                "limit_ms": self.walked.limit_ms,
+                "met": self.met,
+                "repairs": self.walked.repairs,
+            },
             "before": self.before.to_mapping(),
             "after": self.after.to_mapping(),
             "beside": [figures.to_mapping() for figures in self.beside],
@@ -140,7 +160,7 @@ def conclude(
     steps = walked.narrowed.steps
     outcome = PruningOutcome(
         folder, before, after, figures[2:], walked, aim.target_ms, data.judged_by, sum(s.trained for s in steps),
-        _notes(folder, walked, before, after, data, narrowed is ended),
+        notes(folder.settings, aim, walked, before, after, data, untrained=narrowed is ended),
     )  # fmt: skip
     _write(folder, aim, outcome, ended)
     folder.finish("finished", seconds, target_ms=aim.target_ms, met=walked.met, steps=walked.number)
@@ -165,36 +185,6 @@ def _short(name: str) -> str:
     return path.parent.name if path.name == "best.safetensors" else path.stem if path.suffix else path.name
 
 
-def _notes(
-    folder: PruningFolder, walked: Walked, before: Figures, after: Figures, data: PruningData, plain: bool
-) -> list[str]:
-    steps, seed = walked.narrowed.steps, walked.narrowed.seed
-    if not steps:
-        return [f"the network already meets the target: {before.latency.ms:.3f} ms; it is kept as it is"]
-    notes = [
-        f"proposals were judged on {seed.images:,} training images that none of their fine-tunes saw: top-1 is known "
-        f"to ±{seed.top1_std:.2f} points there, and {_rivals(walked)}"
-    ]
-    if walked.number < len(steps):
-        notes.append(
-            f"timed whole, step {walked.number} of {len(steps)} is within the target already: it is the result, and "
-            "the others were not needed"
-        )
-    if not walked.met:
-        notes.append(f"the target is missed: {after.latency.ms:.3f} ms is the closest that narrowing came")
-    if data.splits.test is None:
-        notes.append("the validation images also chose the epoch of the last training: its top-1 is a little high")
-    if plain and folder.settings.finish == "none":
-        notes.append("no long fine-tune followed (--finish none); mnv3search train can do it")
-    return notes
-
-
-def _rivals(walked: Walked) -> str:
-    steps = walked.narrowed.steps
-    close = sum(step.rivals > 0 for step in steps)
-    return f"in {close} of {len(steps)} steps another proposal was within that of the winner"
-
-
 def _write(folder: PruningFolder, aim: PruningAim, outcome: PruningOutcome, ended: TrainedNetwork) -> None:
     from mnv3search.training.trained import save_trained
 
@@ -207,6 +197,7 @@ def _write(folder: PruningFolder, aim: PruningAim, outcome: PruningOutcome, ende
     if outcome.judged_by == "test images":
         facts["test_accuracy"] = outcome.after.top1
     save_trained(folder.best, replace(ended, facts=facts))
+    write_text(folder.path / "network.json", dump_architecture(ended.architecture))
     draw_pruning(_picture(aim, outcome), folder.path / "netadapt.png", folder.path / "netadapt.svg")
 
 
@@ -218,14 +209,24 @@ def _picture(aim: PruningAim, outcome: PruningOutcome) -> PruningPicture:
     ]
     how = "whole networks timed, steps by their layers" if aim.timed else "estimated"
     return PruningPicture(
-        f"NetAdapt of {_short(outcome.folder.settings.run)} to {outcome.target_ms:.4g} ms",
+        f"NetAdapt of {_short(outcome.folder.settings.run)} to {outcome.target_ms:.4g} ms"
+        f"{'' if outcome.met else ': missed'}",
         path,
         [_point(outcome.before), _point(outcome.after)],
         [_point(figures) for figures in outcome.beside],
         outcome.target_ms,
         f"ms on {aim.device.name} ({how})",
         outcome.judged_by,
+        _limit(outcome),
     )
+
+
+def _limit(outcome: PruningOutcome) -> tuple[float, str] | None:
+    """The limit that the confidence sets, where it is lower than the target, and its name."""
+    limit_ms, confidence = outcome.walked.limit_ms, outcome.folder.settings.confidence
+    if not lower(limit_ms, outcome.target_ms):
+        return None
+    return limit_ms, f"limit {limit_ms:.4g} ms, {percent(confidence)} sure of the target"
 
 
 def _point(figures: Figures) -> Point:

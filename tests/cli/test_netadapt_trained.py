@@ -68,6 +68,8 @@ def test_it_prunes_a_run_that_other_commands_then_take(invoke: Invoke, here: Pat
         (("run", "--data", "images", "--target-latency", "fast", *HOW), "not a number"),
         (("run", "--data", "images", "--target-latency", "0.8x", *HOW, "--recipe", "papr"), "did you mean paper"),
         (("run", "--data", "images", "--target-latency", "0.8x", "--device", "pixel9"), "pixel"),
+        (("run", "--data", "images", "--target-latency", "0.8x", "--seed", "-1"), "--seed"),
+        (("run", "--data", "images", "--target-latency", "0.8x", "--seed", "4294967296"), "4294967295"),
         (("images", "--data", "images", "--target-latency", "0.8x", *HOW), "holds no best.safetensors"),
         # both before the images are looked at, which are not there
         (("run", "--data", "nowhere", "--target-latency", "0.8x", *HOW, "--out", "run"), "is not an empty folder"),
@@ -89,6 +91,21 @@ def test_an_infeasible_target_gives_the_bounds_as_json(invoke: Invoke, here: Pat
     assert bounds["feasible"] is False
     assert 0 < bounds["fastest_ms"] < bounds["slowest_ms"]
     assert not (here / "p").exists()
+
+
+def test_a_missed_target_exits_with_2_and_keeps_what_there_is(invoke: Invoke, here: Path) -> None:
+    how = ("--device", "roofline:0.001,1000", "--confidence", "0.5", "--workers", "1", "--held-out", "0.3")
+    asked = ("netadapt", "run", "--data", "images", "--target-latency", "0.4x", *how, *SHORT, "--finish", "none")
+    outcome = invoke(*asked, "--step", "0.5", "--out", "p")
+    assert outcome.code == 2
+    assert "the target is missed" in outcome.out
+    assert "Pruned to" not in outcome.out
+    assert "--step, such as 0.25" in outcome.out
+    told = invoke("netadapt", "--resume", "p", "--workers", "1", "--json")
+    assert told.code == 2
+    assert json.loads(told.out)["target"]["met"] is False
+    counted = json.loads(invoke("count", "p", "p/network.json", "--json").out)["networks"]
+    assert counted[0]["madds"] == counted[1]["madds"] == json.loads(told.out)["after"]["madds"]
 
 
 def test_resume_takes_nothing_that_is_settled(invoke: Invoke, here: Path) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from trained_fakes import SIDE, fake_trained
 from training_fakes import same_weights, weights_of
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture_json import load_architecture
 from mnv3search.cost.counts import count
 from mnv3search.errors import DataError, InfeasibleError, RunError, TargetError
 from mnv3search.latency.model import LatencyKind, Progress
@@ -116,6 +118,7 @@ def test_a_pruning_leaves_a_run_and_says_what_it_found(settings: PruningSettings
     last = load_trained(tmp_path / "p" / table[-1]["weights"])
     assert last.architecture == result.architecture
     assert not same_weights(weights_of(last.network), weights_of(result.network)), "a long fine-tune followed"
+    assert load_architecture(tmp_path / "p" / "network.json") == result.architecture
     told = json.loads((tmp_path / "p" / "result.json").read_text())
     assert (told["steps"], told["target"]["met"], told["judged_by"]) == (len(table), True, "test images")
     assert told["before"]["madds"] == count(ARCHITECTURE).madds > told["after"]["madds"]
@@ -210,10 +213,56 @@ def test_images_of_other_classes_are_refused(settings: PruningSettings, tmp_path
         prune(replace(settings, data=str(other)), tmp_path / "p", device=Estimated(), workers=1)
 
 
+def test_steps_too_large_for_any_layer_are_named_as_the_cause(settings: PruningSettings, tmp_path: Path) -> None:
+    coarse = replace(settings, target="0.4x", step_fraction=0.5, finish="none")
+    outcome = prune(coarse, tmp_path / "p", device=Estimated(), workers=1)
+    seed_ms = float(Estimated().latency_ms([ARCHITECTURE])[0])
+    asked_ms = min(0.5 * seed_ms, outcome.after.latency.ms - 0.4 * seed_ms)
+    assert not outcome.met
+    assert outcome.walked.stuck_ms == pytest.approx(asked_ms)
+    assert "the target is missed" in outcome.heading
+    assert "Pruned to" not in outcome.heading
+    assert "smaller --step, such as 0.25" in outcome.notes[0]
+    finer = prune(replace(coarse, step_fraction=0.1), tmp_path / "q", device=Estimated(), workers=1)
+    assert (finer.met, finer.walked.stuck_ms) == (True, None), "the remedy that was named"
+
+
+def test_a_seed_that_no_step_can_narrow_is_not_said_to_meet_a_surer_target(
+    settings: PruningSettings, tmp_path: Path
+) -> None:
+    class Unsure(Estimated):
+        def latency_error_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+            return self.latency_ms(architectures)
+
+    asked = replace(settings, target="1.1x", confidence=0.9, step_fraction=0.9, finish="none")
+    outcome = prune(asked, tmp_path / "p", device=Unsure(), workers=1)
+    assert (outcome.met, outcome.walked.number) == (False, 0)
+    assert "already meets" not in " ".join(outcome.notes)
+
+
+def test_the_limit_that_a_confidence_sets_is_told_and_drawn(settings: PruningSettings, tmp_path: Path) -> None:
+    class Unsure(Estimated):
+        def latency_error_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+            return 0.1 * self.latency_ms(architectures)
+
+    sure = prune(replace(settings, finish="none", confidence=0.9), tmp_path / "p", device=Unsure(), workers=1)
+    limit_ms = sure.target_ms / (1 + 0.1 * NormalDist().inv_cdf(0.9))
+    assert sure.walked.limit_ms == pytest.approx(limit_ms)
+    assert sure.after.latency.ms <= limit_ms
+    assert f"90 % confidence by the latency's own error makes the limit {limit_ms:.3f} ms" in " ".join(sure.notes)
+    assert json.loads((tmp_path / "p" / "result.json").read_text())["target"]["limit_ms"] == pytest.approx(limit_ms)
+    assert f"limit {limit_ms:.4g} ms, 90 % sure" in (tmp_path / "p" / "netadapt.svg").read_text()
+    even = prune(replace(settings, finish="none", confidence=0.5), tmp_path / "q", device=Unsure(), workers=1)
+    assert "confidence" not in " ".join(even.notes)
+    assert "sure of the target" not in (tmp_path / "q" / "netadapt.svg").read_text()
+
+
 def test_a_target_that_is_met_keeps_the_network(settings: PruningSettings, tmp_path: Path) -> None:
     outcome = prune(replace(settings, target="2x"), tmp_path / "p", device=Estimated(), workers=1)
     assert outcome.met
     assert "already meets" in outcome.notes[0]
+    assert "nothing was pruned" in outcome.heading
+    assert "Pruned to" not in outcome.heading
     assert same_weights(
         weights_of(load_trained(tmp_path / "p").network), weights_of(load_trained(Path(settings.run)).network)
     )
