@@ -56,7 +56,7 @@ class Budget:
 
 BUDGETS = {
     "short": Budget(),
-    "long": Budget(base_epochs=12, long_epochs=4, long_rate=0.03, short_steps=24, scratch_epochs=17),
+    "long": Budget(base_epochs=12, long_epochs=4, long_rate=0.01, short_steps=24, scratch_epochs=17),
 }
 """By name; a long fine-tune of one epoch hardly makes up for trainings that all multipliers have in one go."""
 
