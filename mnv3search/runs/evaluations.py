@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,10 +24,8 @@ from mnv3search.accuracy.evaluator import (
 )
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
-from mnv3search.errors import ArchitectureError, RunError
 from mnv3search.files import append_lines
-
-MAX_LOG_BYTES = 512_000_000
+from mnv3search.runs.logs import read_log
 
 
 class RememberingEvaluator:
@@ -97,7 +94,7 @@ class LoggingEvaluator:
     def __init__(self, memory: RememberingEvaluator, log: Path) -> None:
         self._memory = memory
         self._log = log
-        self._logged = dict(_read_log(log))
+        self._logged = dict(read_log(log, _parse, "evaluation"))
         self.estimated = memory.estimated
         memory.remember(self._logged)
 
@@ -119,24 +116,6 @@ def _line(architecture: Architecture, evaluation: Evaluation) -> str:
     if evaluation.reports:
         entry["reports"] = evaluation.reports
     return json.dumps(entry | {"architecture": to_mapping(architecture)}, separators=(",", ":"))
-
-
-def _read_log(log: Path) -> list[tuple[Architecture, Evaluation]]:
-    if not log.exists():
-        return []
-    if log.stat().st_size > MAX_LOG_BYTES:
-        raise RunError(f"{log} has more than {MAX_LOG_BYTES} bytes, which no run writes")
-    content = log.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.truncate(log, len(whole))  # a line cut short by a kill: its evaluation was not finished
-    found = []
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            found.append(_parse(line))
-        except (ValueError, TypeError, KeyError, RecursionError, ArchitectureError) as error:
-            raise RunError(f"{log}:{number}: a damaged evaluation: {error}") from None
-    return found
 
 
 def _parse(line: bytes) -> tuple[Architecture, Evaluation]:

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.architecture_json import from_mapping, to_mapping
-from mnv3search.errors import ArchitectureError, RunError
 from mnv3search.files import append_lines
 from mnv3search.layer_search.loop import Step
 from mnv3search.layer_search.trained_journal import TrainedStep
 from mnv3search.layer_search.trained_proposals import Plan, Planned, Score
+from mnv3search.runs.logs import read_log
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
-
-MAX_LOG_BYTES = 512_000_000
 
 
 class FolderJournal:
@@ -47,11 +44,7 @@ class FolderJournal:
         self._plans: dict[int, Plan] = {}
         self._scores: dict[int, dict[int, Score]] = {}
         self._steps: list[TrainedStep] = []
-        for number, line in enumerate(_whole_lines(self._log), start=1):
-            try:
-                self._take(json.loads(line))
-            except (ValueError, TypeError, KeyError, IndexError, RecursionError, ArchitectureError) as error:
-                raise RunError(f"{self._log}:{number}: a damaged line: {error}") from None
+        read_log(self._log, lambda line: self._take(json.loads(line)), "line")
 
     def seed(self) -> tuple[Score, float] | None:
         """As the protocol."""
@@ -184,16 +177,3 @@ def _positive(value: Any) -> float:
     if not 0 < number < math.inf:
         raise ValueError(f"{number} ms")
     return number
-
-
-def _whole_lines(log: Path) -> list[bytes]:
-    """The lines of a file that end; one that a kill cut short is cut away, so that the next begins on a line."""
-    if not log.exists():
-        return []
-    if log.stat().st_size > MAX_LOG_BYTES:
-        raise RunError(f"{log} has more than {MAX_LOG_BYTES} bytes, which no run writes")
-    content = log.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.truncate(log, len(whole))
-    return whole.splitlines()

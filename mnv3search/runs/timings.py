@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
-from mnv3search.errors import ArchitectureError, MeasurementError, RunError
+from mnv3search.errors import MeasurementError
 from mnv3search.files import append_lines
 from mnv3search.latency.model import WholeMeasurer
 from mnv3search.runs.judging import Judge
-
-MAX_LOG_BYTES = 64_000_000
+from mnv3search.runs.logs import read_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Timings:
     def __init__(self, judge: Judge, log: Path) -> None:
         self._judge = judge
         self._log = log
-        self._known = dict(_read_log(log))
+        self._known = dict(read_log(log, _parse, "time"))
 
     @property
     def possible(self) -> bool:
@@ -108,23 +106,9 @@ def _usable(timed: Timed) -> bool:
     return 0 < timed.measured_ms < math.inf and 0 <= timed.error_ms < math.inf
 
 
-def _read_log(log: Path) -> list[tuple[Architecture, Timed]]:
-    if not log.exists():
-        return []
-    if log.stat().st_size > MAX_LOG_BYTES:
-        raise RunError(f"{log} has more than {MAX_LOG_BYTES} bytes, which no run writes")
-    content = log.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.truncate(log, len(whole))  # a line cut short by a kill: its network is timed again
-    found = []
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-            timed = Timed(float(entry["measured_ms"]), float(entry["error_ms"]))
-            if not _usable(timed):
-                raise ValueError(f"a time of {timed.measured_ms} ±{timed.error_ms} ms")
-            found.append((from_mapping(entry["architecture"]), timed))
-        except (ValueError, TypeError, KeyError, RecursionError, ArchitectureError) as error:
-            raise RunError(f"{log}:{number}: a damaged time: {error}") from None
-    return found
+def _parse(line: bytes) -> tuple[Architecture, Timed]:
+    entry = json.loads(line)
+    timed = Timed(float(entry["measured_ms"]), float(entry["error_ms"]))
+    if not _usable(timed):
+        raise ValueError(f"a time of {timed.measured_ms} ±{timed.error_ms} ms")
+    return from_mapping(entry["architecture"]), timed
