@@ -22,6 +22,7 @@ from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.network.build import MobileNetwork, build_network
 from mnv3search.network.check import blank_network
+from mnv3search.network.undrawn import undrawn_network
 from mnv3search.training.data.images import LabelledImages
 
 # a 1×1 stem and one separable block without activation after its projection: small enough to be done by hand
@@ -69,6 +70,22 @@ def test_untrained_networks_are_those_that_training_starts_from() -> None:
             assert float(a.detach().std()) == pytest.approx(float(b.detach().std()), rel=0.15), name
         elif a.dim() == 1:
             assert torch.equal(a, b), name
+
+
+def test_a_network_that_is_built_without_a_draw_is_set_all_over_and_leaves_the_generator_alone() -> None:
+    state = torch.get_rng_state()
+    torch.use_deterministic_algorithms(True)  # memory that is not set then holds NaN
+    try:
+        unset, made = undrawn_network(SMALL), untrained_network(SMALL, 3, "training").state_dict()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert bool(unset.stem.conv.weight.isnan().all())
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, tensor in MobileNetwork(SMALL).state_dict().items():
+        assert made[name].isfinite().all(), name
+        assert (made[name].shape, made[name].dtype) == (tensor.shape, tensor.dtype)
+        if "norm" in name:
+            assert torch.equal(made[name], tensor), name
 
 
 def test_a_seed_gives_a_network_and_another_gives_another() -> None:

@@ -64,18 +64,23 @@ def zen(network: MobileNetwork, images: Tensor, others: Tensor) -> float:
     logs: list[float] = []
 
     def layer(module: ConvNormActivation, maps: Tensor) -> Tensor:
+        return after(module, module.conv(maps))
+
+    def measured(module: ConvNormActivation, maps: Tensor) -> Tensor:
         maps = module.conv(maps)
         variance = maps.var(dim=(0, 2, 3), correction=0)
         logs.append(0.5 * math.log(max(float(variance.mean()), 1e-30)))
+        return after(module, maps)
+
+    def after(module: ConvNormActivation, maps: Tensor) -> Tensor:
         maps = module.norm(maps)
         return maps if module.activation is None else module.activation(maps)
 
     with torch.no_grad():
-        plain = feature_maps(network, images, layer, residuals=False, gates=False)
-        scaling = sum(logs)
+        plain = feature_maps(network, images, measured, residuals=False, gates=False)
         mixed = feature_maps(network, images + MIXUP * others, layer, residuals=False, gates=False)
         change = float((plain - mixed).abs().sum(dim=(1, 2, 3)).mean())
-    return math.log(max(change, 1e-30)) + scaling
+    return math.log(max(change, 1e-30)) + sum(logs)
 
 
 def synflow(network: MobileNetwork, resolution: int) -> float:

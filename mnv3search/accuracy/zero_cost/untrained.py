@@ -31,11 +31,9 @@ def untrained_network(architecture: Architecture, seed: int, initialisation: Ini
     import torch
     from torch import nn
 
-    from mnv3search.network.build import MobileNetwork
+    from mnv3search.network.undrawn import undrawn_network
 
-    with torch.random.fork_rng(devices=[]):  # torch's own initial weights are drawn and written over
-        network = MobileNetwork(architecture)
-    place = 0
+    network, place = undrawn_network(architecture), 0
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
