@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import time
 from collections.abc import Sequence
@@ -38,6 +39,14 @@ def read_truths(path: Path) -> list[dict[str, Any]]:
         return []
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [row | {"architecture": from_mapping(row["architecture"])} for row in rows]
+
+
+def validated(out: Path) -> list[list[float]]:
+    """Validation top-1 after each epoch of the finished trainings, in the order of the truths; empty where not kept."""
+    files = [out / f"network-{row['number']}" / "history.csv" for row in read_truths(out / "truths.jsonl")]
+    if not all(file.exists() for file in files):
+        return []
+    return [[float(row["val_top1"]) for row in csv.DictReader(file.read_text().splitlines())] for file in files]
 
 
 def train_truths(

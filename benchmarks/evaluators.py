@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks._evaluators_page import page
 from benchmarks._evaluators_scores import Known, known_networks, scored
-from benchmarks._evaluators_truth import stratified, train_truths
+from benchmarks._evaluators_truth import stratified, train_truths, validated
 from benchmarks._results import write_results
 
 Floats = NDArray[np.float64]
@@ -85,6 +85,18 @@ def result_of(known: Known, answers: Mapping[str, Sequence[tuple[float, float]]]
     return {"source": known.source, **spread, "evaluators": rows}
 
 
+def by_epoch(curves: Sequence[Sequence[float]], truth: Sequence[float], seed: int = 0) -> list[dict[str, Any]]:
+    """τ of the truths with what their own trainings had after each epoch, with bootstrap intervals over networks."""
+    n = len(truth)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64)
+    rows = []
+    for epoch, values in enumerate(np.array(curves).T, start=1):
+        tau = float(kendall(values, np.array(truth), np.ones((1, n)))[0])
+        low, high = np.nanquantile(kendall(values, np.array(truth), draws), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        rows.append({"epoch": epoch, "tau": tau, "low": low, "high": high})
+    return rows
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,11 +125,12 @@ def main() -> None:
         data = open_data(str(args.data), scan=False)
     if args.train:
         train_truths(stratified(args.trained), args.data, args.images, args.epochs, args.out)
-    results = {
-        known.name: result_of(known, scored(known, args.out, data))
-        for known in known_networks(args.networks, args.out / "truths.jsonl")
-        if known.name != "CIFAR-10" or data is not None
-    }
+    results = {}
+    for known in known_networks(args.networks, args.out / "truths.jsonl"):
+        if known.name != "CIFAR-10" or data is not None:
+            results[known.name] = result_of(known, scored(known, args.out, data))
+        if known.name == "CIFAR-10" and data is not None:
+            results[known.name]["epochs"] = by_epoch(validated(args.out), known.top1)
     text = page(results)
     print(text)
     if args.keep:
