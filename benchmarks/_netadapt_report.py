@@ -207,7 +207,8 @@ def _method(budget: Budget) -> list[str]:
         f"{budget.long_epochs} epoch(s) at a highest rate of {budget.long_rate:g}.",
         "- **width multiplier**: every layer by torchvision's rule, from scratch for "
         f"{budget.scratch_epochs} epochs: the images of NetAdapt's whole way, base included, to within what the table "
-        "shows. Between the widths its curve is linear; a speed-up is the latency at which it has NetAdapt's accuracy, over NetAdapt's.",
+        "shows. Between the widths its curve is linear; a speed-up is the latency at which it has NetAdapt's accuracy, "
+        "over NetAdapt's.",
         "- **torch-pruning** 1.6.1: global group magnitude, channels rounded to 8, from the same base, cut to the "
         "measured latency of NetAdapt's network; fine-tuned with the images of NetAdapt's proposals and long "
         "fine-tune, rounded up to whole epochs.",
