@@ -223,7 +223,8 @@ def notes_of(work: Path) -> list[str]:
 
 def _against(entry: Mapping[str, Any]) -> str:
     speed = f"{BOUNDS[entry['speed_up_is']]}{entry['speed_up']:.2f}×"
-    outside = " (outside its curve)" if entry["extrapolated"] else ""
+    # A narrower multiplier than the narrowest that was trained would have less.
+    most, least, outside = ("≤ ", "≥ ", " (its narrowest)") if entry["extrapolated"] else ("", "", "")
     pruner = (
         f"{entry['pruner_top1']:.2f} % at {entry['pruner_ms']:.4f} ms | {entry['ahead_of_pruner']:+.2f}"
         if "pruner_top1" in entry
@@ -231,7 +232,7 @@ def _against(entry: Mapping[str, Any]) -> str:
     )
     return (
         f"| {entry['target']:g}x | {entry['test_top1']:.2f} % at {entry['latency_ms']:.4f} ms "
-        f"| {entry['multiplier_top1_at_that_latency']:.2f} %{outside} "
-        f"| {entry['ahead_of_multiplier']:+.2f} ±{entry['difference_std']:.2f} "
+        f"| {most}{entry['multiplier_top1_at_that_latency']:.2f} %{outside} "
+        f"| {least}{entry['ahead_of_multiplier']:+.2f} ±{entry['difference_std']:.2f} "
         f"| {speed} | {pruner} |"
     )
