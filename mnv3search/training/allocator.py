@@ -12,9 +12,9 @@ _ONE_GIB, _NEVER = 2**30, 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let glibc keep what one step frees for the next, for the rest of the process; returns whether it does.
 
-    By default a step's larger tensors are given back to the system and taken anew, a page fault every 4 KiB: a tenth
-    of a MobileNetV3-Small's step on 32×32 images, a fifth of a Large's (``benchmarks/training.py``). The process then
-    stays as large as it once was. Other C libraries are left as they are.
+    By default a step's larger tensors are given back to the system and taken anew, a page fault every 4 KiB: up to a
+    tenth of a step of MobileNetV3-Large on 32×32 images (``benchmarks/training.py``). The process then stays as large
+    as it once was. Other C libraries are left as they are.
     """
     if not sys.platform.startswith("linux"):
         return False
