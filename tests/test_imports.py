@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mnv3search"
 # Each line may import from the lines above it, and a part from itself.
 ORDER = (
     ("errors",),
+    ("reading",),
     ("architecture", "files", "threads", "trained_header"),
     ("architecture_json", "manifest", "scaling"),
     ("families", "cost"),
