@@ -98,6 +98,10 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mnv3search")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'mnv3search' has no attribute {name!r}")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import sys
+import traceback
 
 import click
 
+from mnv3search.cli import verbosity
 from mnv3search.errors import InfeasibleError, Mnv3SearchError
 
 COMMANDS = (
     "run", "search", "netadapt", "count", "latency", "profile", "tables", "compare", "spaces", "devices", "device",
-    "train", "evaluate", "predict", "export",
+    "train", "evaluate", "predict", "export", "completion",
 )  # fmt: skip
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -21,7 +24,33 @@ KEPT = {"profile": KEPT_IN_TABLES, "latency": KEPT_IN_TABLES}
 """What stays after Ctrl-C; folders that can be gone on with say so themselves, in notes of the interrupt."""
 
 
-class _LazyGroup(click.Group):
+class Group(click.Group):
+    """Prints its help when it is called alone, and names the nearest command when one is not known."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The words after the group's own options; none print the help."""
+        if not args:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names.
+
+        Raises:
+            click.UsageError: there is none; the message names the nearest.
+        """
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], names, n=2, cutoff=0.6)
+            remedy = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
+            raise click.UsageError(f"no such command {args[0]!r}; {remedy}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class _LazyGroup(Group):
     """Imports a command's file only when that command, or the list of all, is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -32,7 +61,7 @@ class _LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"mnv3search.cli.{cmd_name}_command")
         command: click.Command = module.command
-        return command
+        return verbosity.add_options(command)
 
 
 @click.group(
@@ -40,7 +69,7 @@ class _LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Main job:  mnv3search run --space mnv3_large --target-latency 50ms",
 )
-@click.version_option(package_name="mnv3search")
+@click.version_option(None, "-V", "--version", package_name="mnv3search")
 def cli() -> None:
     """Find the most accurate mobile network that is fast enough on your device.
 
@@ -51,6 +80,7 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: runs a command and turns every foreseen error into one line on stderr and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    verbosity.reset()
     try:
         code = cli.main(arguments, prog_name="mnv3search", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -92,6 +122,8 @@ def _kept(arguments: list[str], stopped: BaseException) -> list[str]:
 
 
 def _error(text: str) -> None:
+    if verbosity.verbose():
+        traceback.print_exc()
     sys.stderr.write("error: " + " ".join(text.split()) + "\n")
 
 

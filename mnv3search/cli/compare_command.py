@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
-from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 
 @click.command(
     "compare",
-    epilog="Examples:  mnv3search compare runs/2026-01-31-mnv3_large-50ms mobilenet_v3_large mobilenet_v2  |  "
-    "mnv3search compare best.json mobilenet_v3_small --device pixel3 --out compared",
+    epilog=examples(
+        "mnv3search compare runs/2026-01-31-mnv3_large-50ms mobilenet_v3_large mobilenet_v2",
+        "mnv3search compare best.json mobilenet_v3_small --device pixel3 --out compared",
+    ),
 )
 @click.argument("subjects", nargs=-1, required=True, metavar="RUN_OR_NETWORK...")
 @click.option("--device", help="One device for all.  [default: the first run's, or pixel1]")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 @click.command(
     "count",
-    epilog="Examples:  mnv3search count mobilenet_v3_large mobilenet_v2@0.75/192  |  "
-    "mnv3search count best.json runs/flowers --layers  |  mnv3search count mnv3_small_32 --check",
+    epilog=examples(
+        "mnv3search count mobilenet_v3_large mobilenet_v2@0.75/192",
+        "mnv3search count best.json runs/flowers --layers",
+        "mnv3search count mnv3_small_32 --check",
+    ),
 )
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 @click.option("--layers", is_flag=True, help="Show every layer.")

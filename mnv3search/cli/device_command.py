@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnv3search.cli.output import json_option, print_json
+from mnv3search.cli import Group
+from mnv3search.cli.output import examples, json_option, print_json
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ _out_option = click.option(
 
 @click.group(
     "device",
-    epilog="Examples:  mnv3search device fit --from times.csv --name my_phone  |  "
-    "mnv3search device export-layers --space mnv3_large --out layers/",
+    cls=Group,
+    epilog=examples(
+        "mnv3search device fit --from times.csv --name my_phone",
+        "mnv3search device export-layers --space mnv3_large --out layers/",
+    ),
 )
 def command() -> None:
     """Make a device of times taken elsewhere.
@@ -42,8 +46,10 @@ def command() -> None:
 
 @command.command(
     "fit",
-    epilog="Examples:  mnv3search device fit --from times.csv --name my_phone  |  "
-    "mnv3search run --space mnv3_large --target-latency 50ms --device my_phone.json",
+    epilog=examples(
+        "mnv3search device fit --from times.csv --name my_phone",
+        "mnv3search run --space mnv3_large --target-latency 50ms --device my_phone.json",
+    ),
 )
 @click.option(
     "--from", "times", required=True, type=click.Path(path_type=Path),
@@ -87,8 +93,10 @@ def fit(times: Path, name: str, out: Path | None, as_json: bool) -> None:
 
 @command.command(
     "export-layers",
-    epilog="Examples:  mnv3search device export-layers --space mnv3_large --out layers/  |  "
-    "mnv3search device export-layers --space my_space.yaml --out layers/ --networks 12",
+    epilog=examples(
+        "mnv3search device export-layers --space mnv3_large --out layers/",
+        "mnv3search device export-layers --space my_space.yaml --out layers/ --networks 12",
+    ),
 )
 @click.option("--space", required=True, help="A space's name (mnv3search spaces) or YAML file.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to.")
@@ -127,8 +135,10 @@ def export_layers(space: str, out: Path, networks: int, as_json: bool) -> None:
 
 @command.command(
     "import",
-    epilog="Examples:  mnv3search device import --layers layers/ --times times.csv --name my_phone  |  "
-    "mnv3search device import --layers layers/ --times some.csv --name my_phone --partial",
+    epilog=examples(
+        "mnv3search device import --layers layers/ --times times.csv --name my_phone",
+        "mnv3search device import --layers layers/ --times some.csv --name my_phone --partial",
+    ),
 )
 @click.option("--layers", required=True, type=click.Path(path_type=Path), help="The folder that export-layers wrote.")
 @click.option(

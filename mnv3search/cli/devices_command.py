@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 
 if TYPE_CHECKING:
     from mnv3search.latency.devices import DeviceDescription
     from mnv3search.latency.measured.tables_on_disk import TableOnDisk
 
 
-@click.command("devices", epilog="Examples:  mnv3search devices  |  mnv3search devices --json")
+@click.command(
+    "devices",
+    epilog=examples(
+        "mnv3search devices",
+        "mnv3search devices --json",
+    ),
+)
 @json_option
 def command(as_json: bool) -> None:
     """The devices, what their figures are and how good, and the latency tables measured so far."""

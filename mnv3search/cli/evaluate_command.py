@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -21,8 +21,10 @@ SHOWN_CONFUSIONS = 5
 
 @click.command(
     "evaluate",
-    epilog="Examples:  mnv3search evaluate runs/2026-01-31-train-best --data flowers/val  |  "
-    "mnv3search evaluate best_int8.onnx --data cifar10.zip:test --json",
+    epilog=examples(
+        "mnv3search evaluate runs/2026-01-31-train-best --data flowers/val",
+        "mnv3search evaluate best_int8.onnx --data cifar10.zip:test --json",
+    ),
 )
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 @click.command(
     "export",
-    epilog="Examples:  mnv3search export runs/2026-01-31-train-best --data flowers/  |  "
-    "mnv3search export best.safetensors --int8 --data flowers/ --out flowers_int8.onnx  |  "
-    "mnv3search export best.safetensors --data flowers/ --with-preprocessing --batch dynamic",
+    epilog=examples(
+        "mnv3search export runs/2026-01-31-train-best --data flowers/",
+        "mnv3search export best.safetensors --int8 --data flowers/ --out flowers_int8.onnx",
+        "mnv3search export best.safetensors --data flowers/ --with-preprocessing --batch dynamic",
+    ),
 )
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.option(

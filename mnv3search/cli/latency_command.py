@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mnv3search.cli.device_options import composed, measured_options
-from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 @click.command(
     "latency",
-    epilog="Examples:  mnv3search latency mobilenet_v3_large mobilenet_v2 --device pixel1  |  "
-    "mnv3search latency best.json --device host  |  "
-    "mnv3search latency mobilenet_v3_large best.json --device host --whole",
+    epilog=examples(
+        "mnv3search latency mobilenet_v3_large mobilenet_v2 --device pixel1",
+        "mnv3search latency best.json --device host",
+        "mnv3search latency mobilenet_v3_large best.json --device host --whole",
+    ),
 )
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 @click.option("--device", default="pixel1", show_default=True, help="See mnv3search devices.")

@@ -10,6 +10,7 @@ import click
 from mnv3search.cli import EXIT_BAD_INPUT
 from mnv3search.cli import run_options as opt
 from mnv3search.cli.device_options import composed_from, measured_options
+from mnv3search.cli.output import examples
 
 if TYPE_CHECKING:
     from mnv3search.runs import RunSettings
@@ -26,11 +27,14 @@ EVALUATED = ("evaluator",)
 
 @click.command(
     "netadapt",
-    epilog="Examples:  mnv3search netadapt mobilenet_v3_large --target-latency 40ms  |  "
-    "mnv3search netadapt best.json --target-latency 0.8x --selection accuracy --step 0.025 --decay 0.96  |  "
-    "mnv3search netadapt runs/flowers --data flowers/ --target-latency 0.6x --device host  |  "
-    "mnv3search netadapt runs/flowers --data flowers/ --target-latency 4ms --device host --steps 200 --images 5000 "
-    "--beside runs/flowers-0.75  |  mnv3search netadapt --resume runs/2026-01-31-flowers-pruned-0.6x",
+    epilog=examples(
+        "mnv3search netadapt mobilenet_v3_large --target-latency 40ms",
+        "mnv3search netadapt best.json --target-latency 0.8x --selection accuracy --step 0.025 --decay 0.96",
+        "mnv3search netadapt runs/flowers --data flowers/ --target-latency 0.6x --device host",
+        "mnv3search netadapt runs/flowers --data flowers/ --target-latency 4ms --device host --steps 200 --images 5000 "
+        "--beside runs/flowers-0.75",
+        "mnv3search netadapt --resume runs/2026-01-31-flowers-pruned-0.6x",
+    ),
 )
 @click.argument("network", required=False, metavar="[NETWORK|RUN]")
 @opt.target_option

@@ -17,6 +17,11 @@ json_option: Callable[[Any], Any] = click.option(
 )
 
 
+def examples(*lines: str) -> str:
+    """An epilog of example commands, a line each, which no terminal's width wraps: they can be copied."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def print_json(content: Mapping[str, object]) -> None:
     """One JSON object on stdout; what is not finite becomes null, as JSON has no such number."""
     click.echo(json.dumps(_finite(content), ensure_ascii=False))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ EXIT_SOME_FAILED = 2
 
 @click.command(
     "predict",
-    epilog="Examples:  mnv3search predict runs/2026-01-31-train-best rose.jpg daisy.jpg --picture guesses.png  |  "
-    "mnv3search predict best_int8.onnx photos/ --top 3 --json",
+    epilog=examples(
+        "mnv3search predict runs/2026-01-31-train-best rose.jpg daisy.jpg --picture guesses.png",
+        "mnv3search predict best_int8.onnx photos/ --top 3 --json",
+    ),
 )
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mnv3search.cli.device_options import composed, measured_options
-from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -25,9 +25,11 @@ EXIT_INTERRUPTED = 130
 
 @click.command(
     "profile",
-    epilog="Examples:  mnv3search profile --space mnv3_large  |  "
-    "mnv3search profile --space mnv3_small --runtime torch --threads 2  |  "
-    "mnv3search profile --space mnv3_large --device ssh://pi@board --precision int8",
+    epilog=examples(
+        "mnv3search profile --space mnv3_large",
+        "mnv3search profile --space mnv3_small --runtime torch --threads 2",
+        "mnv3search profile --space mnv3_large --device ssh://pi@board --precision int8",
+    ),
 )
 @click.option("--space", required=True, help="See mnv3search spaces; a name or a YAML file.")
 @click.option("--device", default="host", show_default=True, help="host or ssh://USER@BOARD (mnv3search devices).")

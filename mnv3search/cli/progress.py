@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mnv3search.cli import verbosity
+
 PLAIN_INTERVAL_S = 5.0
 
 
@@ -26,6 +28,7 @@ class ProgressLine:
     """Draws what a run is doing; use it as a context manager."""
 
     def __init__(self, *, quiet: bool = False) -> None:
+        quiet = quiet or verbosity.quiet()
         self._console = Console(stderr=True, quiet=quiet)
         self._live = self._console.is_terminal and not quiet
         self._quiet = quiet

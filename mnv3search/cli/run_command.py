@@ -9,6 +9,7 @@ import click
 
 from mnv3search.cli import run_options as opt
 from mnv3search.cli.device_options import composed_from
+from mnv3search.cli.output import examples
 
 if TYPE_CHECKING:
     from mnv3search.runs import RunSettings
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 
 @click.command(
     "run",
-    epilog="Examples:  mnv3search run --space mnv3_large --target-latency 50ms  |  "
-    "mnv3search run --space mnv3_small --target-latency 0.8x --device host  |  "
-    "mnv3search run --space mnv3_small_32 --data cifar10/ --evaluator proxy --target-latency 0.8x  |  "
-    "mnv3search run --resume runs/2026-01-31-mnv3_large-50ms",
+    epilog=examples(
+        "mnv3search run --space mnv3_large --target-latency 50ms",
+        "mnv3search run --space mnv3_small --target-latency 0.8x --device host",
+        "mnv3search run --space mnv3_small_32 --data cifar10/ --evaluator proxy --target-latency 0.8x",
+        "mnv3search run --resume runs/2026-01-31-mnv3_large-50ms",
+    ),
 )
 @opt.space_options
 @click.option("--slack", type=float, default=0.10, show_default=True, help="Search at (1 + slack) times the target.")

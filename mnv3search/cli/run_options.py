@@ -85,6 +85,18 @@ selection_option: Decorator = click.option(
 )  # fmt: skip
 
 
+def _spaces(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """The names of spaces for a shell's completion."""
+    from mnv3search.space import space_names
+
+    return [name for name in space_names() if name.startswith(begun)]
+
+
+space_option: Decorator = click.option(
+    "--space", help="See mnv3search spaces; a name or a YAML file.", shell_complete=_spaces
+)
+
+
 def _together(*options: Decorator) -> Decorator:
     """One decorator for several options, shown in this order."""
 
@@ -97,7 +109,7 @@ def _together(*options: Decorator) -> Decorator:
 
 
 space_options = _together(
-    click.option("--space", help="See mnv3search spaces; a name or a YAML file."),
+    space_option,
     target_option,
     confidence_option,
     device_option,

@@ -8,14 +8,17 @@ from typing import Any
 import click
 
 from mnv3search.cli import run_options as opt
+from mnv3search.cli.output import examples
 from mnv3search.cli.run_command import space_settings
 
 
 @click.command(
     "search",
-    epilog="Examples:  mnv3search search --space mnv3_large --target-latency 45ms --objectives 2  |  "
-    "mnv3search search --space mnv3_small_32 --evaluator zero_cost:naswot --target-latency 0.8x --device host  |  "
-    "mnv3search search --space my.yaml --target-latency 0.7x --sampler tpe --trials 500",
+    epilog=examples(
+        "mnv3search search --space mnv3_large --target-latency 45ms --objectives 2",
+        "mnv3search search --space mnv3_small_32 --evaluator zero_cost:naswot --target-latency 0.8x --device host",
+        "mnv3search search --space my.yaml --target-latency 0.7x --sampler tpe --trials 500",
+    ),
 )
 @opt.space_options
 @opt.folder_options

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import click
 
-from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 
 
 @click.command(
     "spaces",
-    epilog="Examples:  mnv3search spaces  |  mnv3search spaces mnv3_large  |  mnv3search spaces my.yaml --json",
+    epilog=examples(
+        "mnv3search spaces",
+        "mnv3search spaces mnv3_large",
+        "mnv3search spaces my.yaml --json",
+    ),
 )
 @click.argument("names", nargs=-1, metavar="[SPACE]...")
 @json_option

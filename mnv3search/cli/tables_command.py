@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import click
 
-from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 
 
-@click.command("tables", epilog="Examples:  mnv3search tables  |  mnv3search tables --json")
+@click.command(
+    "tables",
+    epilog=examples(
+        "mnv3search tables",
+        "mnv3search tables --json",
+    ),
+)
 @json_option
 def command(as_json: bool) -> None:
     """The papers' tables, our counts beside them.

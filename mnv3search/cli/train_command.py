@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from mnv3search.cli.output import json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -22,10 +22,12 @@ MAY_CHANGE = frozenset({"resume", "workers", "as_json"})  # what a resumed train
 
 @click.command(
     "train",
-    epilog="Examples:  mnv3search train mobilenet_v3_small --data flowers/ --weights mobilenet_v3_small.pth "
-    "--freeze features  |  mnv3search train best.json --data imagenet/ --recipe paper  |  "
-    "torchrun --nproc-per-node 8 -m mnv3search train best.json --data imagenet/ --recipe paper --out runs/best  |  "
-    "mnv3search train --resume runs/2026-01-31-train-best",
+    epilog=examples(
+        "mnv3search train mobilenet_v3_small --data flowers/ --weights mobilenet_v3_small.pth --freeze features",
+        "mnv3search train best.json --data imagenet/ --recipe paper",
+        "torchrun --nproc-per-node 8 -m mnv3search train best.json --data imagenet/ --recipe paper --out runs/best",
+        "mnv3search train --resume runs/2026-01-31-train-best",
+    ),
 )
 @click.argument("network", required=False)
 @click.option("--data", metavar="DATA", help="Image folder, zip archive of one, or torchvision:NAME:FOLDER.")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from trained_fakes import ARCHITECTURE, saved_fake
 
+import mnv3search
 from mnv3search.cli import COMMANDS, cli
 from mnv3search.cost.counts import count
 from mnv3search.space import load_space
@@ -28,7 +29,61 @@ def test_help_names_every_command_and_the_main_job(invoke: Invoke) -> None:
 def test_every_command_has_help_with_examples(invoke: Invoke, command: str) -> None:
     outcome = invoke(command, "--help")
     assert outcome.code == 0
-    assert f"mnv3search {command}" in outcome.out.split("Examples:")[1]
+    examples = outcome.out.split("Examples:\n")[1].splitlines()
+    assert any(f"mnv3search {command}" in line for line in examples)
+    assert all(line.startswith("  ") and "  |  " not in line for line in examples), "one command a line, to be copied"
+
+
+def test_without_a_command_the_help_is_printed(invoke: Invoke) -> None:
+    for words in ((), ("device",)):
+        outcome = invoke(*words)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert outcome.out == invoke(*words, "--help").out
+
+
+def test_the_version(invoke: Invoke) -> None:
+    for option in ("-V", "--version"):
+        assert invoke(option).out == f"mnv3search, version {mnv3search.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("runn",), "did you mean run?"), (("device", "ft"), "did you mean fit?"), (("xyzzy",), "known are run, search")],
+)
+def test_a_command_that_is_not_known_is_told_the_nearest(invoke: Invoke, words: tuple[str, ...], said: str) -> None:
+    outcome = invoke(*words)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err
+
+
+def test_quiet_shows_no_progress(invoke: Invoke) -> None:
+    run = ("search", "--space", "mnv3_small", "--target-latency", "15ms", "--trials", "20")
+    loud, quiet, again = invoke(*run), invoke(*run, "--quiet"), invoke(*run)
+    assert (loud.code, quiet.code, quiet.err) == (0, 0, "")
+    assert "pricing" in loud.err
+    assert "pricing" in again.err, "what one command line says does not stay for the next"
+    assert "mnv3_small for 15 ms" in quiet.out
+
+
+def test_verbose_says_where_an_error_was_raised(invoke: Invoke) -> None:
+    assert "Traceback" not in invoke("count", "mobilenet_v9").err
+    verbose = invoke("count", "mobilenet_v9", "-v").err
+    assert "Traceback" in verbose
+    assert "parse_network" in verbose
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(invoke: Invoke, shell: str) -> None:
+    outcome = invoke("completion", shell)
+    assert outcome.code == 0
+    assert "_MNV3SEARCH_COMPLETE" in outcome.out
+
+
+def test_completion_of_a_space(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_MNV3SEARCH_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "mnv3search run --space mnv3_l")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert "plain,mnv3_large" in invoke().out
 
 
 @pytest.mark.parametrize(
