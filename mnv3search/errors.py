@@ -71,7 +71,7 @@ class InfeasibleError(Mnv3SearchError):
         self, target_latency_ms: float, fastest_ms: float, slowest_ms: float, *, exact: bool, narrowing: bool = False,
         needed_ms: float | None = None, feasible_confidence: float | None = None,
     ) -> None:  # fmt: skip
-        bound = "" if exact else " (of a sample)"
+        bound = "" if exact else " that was found" if narrowing else " (of a sample)"
         what, smaller = ("narrowing of this network", "network") if narrowing else ("network of this space", "space")
         surely, remedy = "", f"set a target above {needed_ms or fastest_ms:.2f} ms or choose a smaller {smaller}"
         if feasible_confidence is not None:

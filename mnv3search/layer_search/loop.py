@@ -6,7 +6,7 @@ Sources: NetAdapt (Yang et al. 2018, arXiv:1804.03230) and its use in MobileNetV
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, checked_evaluations
@@ -16,11 +16,12 @@ from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
 from mnv3search.errors import InfeasibleError, Mnv3SearchError, TargetError
 from mnv3search.latency.measured.interpolation import PricesNarrowed
-from mnv3search.latency.model import LatencyModel, Preparable, checked_latencies
-from mnv3search.layer_search.proposals import Site, narrow, narrowest, sites
+from mnv3search.latency.model import LatencyModel, Preparable, UnitLatencyModel, checked_latencies
+from mnv3search.layer_search.proposals import STEM, Site, narrow, narrowest, sites
 from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule
 
 MAX_STEPS = 2_000
+WIDER = 3  # widths above the narrowest that are tried where that is too slow: stairs are of 16 or 32 channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def netadapt(
 
     Raises:
         TargetError: the target is not a positive, finite number.
-        InfeasibleError: even the narrowest network is above the target.
+        InfeasibleError: even the fastest narrowing that was found is above the target.
         DeviceError: a latency that is not positive and finite, or not one for each network.
         Mnv3SearchError: δ decays so fast that its steps cannot sum to the cut that is needed.
     """
@@ -215,27 +216,45 @@ def widest_within(
 ) -> list[tuple[Site, int, Architecture, float]]:
     """For each site the widest narrowing that takes at most ``limit_ms``: (site, width, network, milliseconds).
 
-    Widths are bisected for all sites side by side, so a model that measures is asked for few networks.
+    Latency over width is a staircase and may rise where channels go (some runtimes are slower at odd multiples of 8
+    than at the next even one), so no width is passed over. Widths are tried from the widest on, twice as many in each
+    round, for all sites side by side, so a model that measures is asked for few networks, in few batches.
     """
-    places = [(site, site.widths(divisor)) for site in sites(architecture)]
-    places = [(site, widths) for site, widths in places if widths]
-    low = [0] * len(places)
-    high = [len(widths) for _, widths in places]
-    found: dict[int, tuple[Site, int, Architecture, float]] = {}
-    while True:
-        active = [i for i in range(len(places)) if low[i] < high[i]]
-        if not active:
-            return [found[i] for i in sorted(found)]
-        middle = [(low[i] + high[i]) // 2 for i in active]
-        tried = [narrow(architecture, places[i][0], places[i][1][m]) for i, m in zip(active, middle, strict=True)]
-        for i, m, network, latency_ms in zip(
-            active, middle, tried, latencies_ms(latency, tried, narrowed=True), strict=True
-        ):
-            if latency_ms <= limit_ms:
-                found[i] = (places[i][0], places[i][1][m], network, latency_ms)
-                high[i] = m
-            else:
-                low[i] = m + 1
+    waiting = {site: site.widths(divisor) for site in sites(architecture)}
+    waiting = _can_fit(architecture, latency, limit_ms, waiting)
+    found: dict[Site, tuple[Site, int, Architecture, float]] = {}
+    order, batch = list(waiting), 1
+    while waiting:
+        tried = [
+            (site, width, narrow(architecture, site, width))
+            for site, widths in waiting.items()
+            for width in widths[:batch]
+        ]
+        latencies = latencies_ms(latency, [network for _, _, network in tried], narrowed=True)
+        for (site, width, network), latency_ms in zip(tried, latencies, strict=True):
+            if latency_ms <= limit_ms and site not in found:
+                found[site] = (site, width, network, latency_ms)
+        waiting = {s: rest for s, widths in waiting.items() if s not in found and (rest := widths[batch:])}
+        batch *= 2
+    return [found[site] for site in order if site in found]
+
+
+def _can_fit(
+    architecture: Architecture, latency: LatencyModel, limit_ms: float, widths: Mapping[Site, tuple[int, ...]]
+) -> dict[Site, tuple[int, ...]]:
+    """Those sites whose narrowing could meet the limit if the units that it changes took no time at all."""
+    known = {site: tried for site, tried in widths.items() if tried}
+    if not isinstance(latency, UnitLatencyModel):
+        return known
+    parts, fixed_ms = units(architecture), float(latency.fixed_ms)
+    prices = [float(ms) for ms in latency.unit_latency_ms(parts)]
+
+    def least_ms(site: Site, width: int) -> float:
+        kept = zip(parts, units(narrow(architecture, site, width)), prices, strict=True)
+        return fixed_ms + sum(ms for before, after, ms in kept if before == after)
+
+    out_of_reach = {site for site, tried in known.items() if least_ms(site, tried[-1]) > limit_ms * (1 + 1e-9)}
+    return {site: tried for site, tried in known.items() if site not in out_of_reach}
 
 
 def latencies_ms(
@@ -273,18 +292,50 @@ def check_reachable(
     """Whether narrowing ``architecture``, which takes ``seed_ms``, can come to ``target_ms``.
 
     Raises:
-        InfeasibleError: even the narrowest network is above the target; it carries the fastest and the slowest.
+        InfeasibleError: even the fastest narrowing found is above the target; it carries the fastest and the slowest.
         Mnv3SearchError: δ decays so fast that its steps cannot sum to the cut that is needed.
     """
     missing = seed_ms - target_ms
     if missing <= 0:
         return
-    least = latencies_ms(latency, [narrowest(architecture, options.divisor)])[0]
+    _, least = fastest_narrowing(architecture, latency, target_ms, options.divisor)
     if least > target_ms:
-        raise InfeasibleError(target_ms, least, seed_ms, exact=True, narrowing=True)
+        raise InfeasibleError(target_ms, least, seed_ms, exact=False, narrowing=True)
     reach_ms = options.reach * seed_ms
     if reach_ms < missing:
         raise Mnv3SearchError(
             f"steps of {options.step_fraction:g} of the seed's latency with decay {options.decay:g} sum to "
             f"{reach_ms:.2f} ms, but {missing:.2f} ms must go; raise the step or the decay"
         )
+
+
+def fastest_narrowing(
+    architecture: Architecture, latency: LatencyModel, enough_ms: float, divisor: int
+) -> tuple[Architecture, float]:
+    """The narrowest network and its milliseconds, or a slightly wider one that is faster; ends at ``enough_ms``.
+
+    One site of the narrowest network after another is widened while that saves time.
+    """
+    network = narrowest(architecture, divisor)
+    least = latencies_ms(latency, [network])[0]
+    while least > enough_ms:
+        wider = [
+            narrow(network, site, width) for site in sites(network) for width in _wider(architecture, site, divisor)
+        ]
+        latencies = latencies_ms(latency, wider)
+        if not wider or min(latencies) >= least:
+            break
+        least = min(latencies)
+        network = wider[latencies.index(least)]
+    return network, least
+
+
+def _wider(seed: Architecture, site: Site, divisor: int) -> range:
+    """The next widths above a site's, up to the seed's."""
+    top = min(
+        seed.stem.out_channels if member == STEM
+        else seed.blocks[member].expanded_channels if site.kind == "expansion"
+        else seed.blocks[member].out_channels
+        for member in site.members
+    )  # fmt: skip
+    return range(site.channels + divisor, min(top, site.channels + WIDER * divisor) + 1, divisor)

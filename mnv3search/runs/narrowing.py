@@ -59,7 +59,7 @@ class Narrowing:
         bench, seed = self._bench, self._seeds[index]
         least_ms = seed.latency_ms * (1 - bench.folder.settings.netadapt_options().reach)
         if lenient and limit_ms < least_ms:
-            raise InfeasibleError(limit_ms, least_ms, seed.latency_ms, exact=True, narrowing=True)
+            raise InfeasibleError(limit_ms, least_ms, seed.latency_ms, exact=False, narrowing=True)
         steps = self._steps.setdefault(index + 1, [])
         whole, called = max(seed.latency_ms - limit_ms, 1e-9), bench.memory.score_name or "top-1"
         bench.progress.stage(f"NetAdapt {index + 1} of {len(self._seeds)}", 100)

@@ -15,7 +15,7 @@ from mnv3search.files import write_atomic
 from mnv3search.latency.confidence import stated_errors_ms
 from mnv3search.latency.model import Device
 from mnv3search.latency.space_prices import prepare_for_space
-from mnv3search.layer_search.proposals import narrowest
+from mnv3search.layer_search.loop import fastest_narrowing
 from mnv3search.report.picture import shown_candidates
 from mnv3search.report.summary import Judged, RunSummary, TargetVerdict
 from mnv3search.runs.aim import Aim
@@ -108,13 +108,12 @@ def _check_narrowing(bench: Bench, aim: Aim, seed: Architecture, seed_ms: float)
     """Refuse what NetAdapt would refuse after the seed was judged; a narrowing that was begun passed before.
 
     Raises:
-        InfeasibleError: even the narrowest network is above the target.
+        InfeasibleError: even the fastest narrowing is above the target.
     """
     limit_ms = aim.limit_of(seed)
     if seed_ms <= limit_ms or bench.folder.steps.exists():
         return
-    least = narrowest(seed, bench.folder.settings.netadapt_options().divisor)
-    if bench.judge.latencies([least])[0][0] > limit_ms:
+    if _fastest(bench, seed, limit_ms)[1] > limit_ms:
         _too_slow(bench, aim, seed, seed_ms)
 
 
@@ -124,9 +123,14 @@ def _too_slow(bench: Bench, aim: Aim, seed: Architecture, seed_ms: float) -> Can
     Raises:
         InfeasibleError: always.
     """
-    least = narrowest(seed, bench.folder.settings.netadapt_options().divisor)
-    (least_ms, _), error = bench.judge.latencies([least])[0], stated_errors_ms(bench.judge.device, [least])
-    raise aim.infeasible(least_ms, float(error[0]), seed_ms, exact=True, narrowing=True)
+    fastest, fastest_ms = _fastest(bench, seed, aim.limit_of(seed))
+    error = stated_errors_ms(bench.judge.device, [fastest])
+    raise aim.infeasible(fastest_ms, float(error[0]), seed_ms, exact=False, narrowing=True)
+
+
+def _fastest(bench: Bench, seed: Architecture, enough_ms: float) -> tuple[Architecture, float]:
+    divisor = bench.folder.settings.netadapt_options().divisor
+    return fastest_narrowing(seed, bench.judge.device, enough_ms, divisor)
 
 
 @dataclass(frozen=True, slots=True)

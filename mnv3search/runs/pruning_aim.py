@@ -96,7 +96,7 @@ class PruningAim:
         error_ms = fastest_ms * (room - 1) / self.z if self.z else 0.0
         feasible = math.floor(100 * probability_within(fastest_ms, error_ms, self.target_ms)) / 100
         return InfeasibleError(
-            self.target_ms, fastest_ms, found.slowest_ms * self.tied, exact=True, narrowing=True,
+            self.target_ms, fastest_ms, found.slowest_ms * self.tied, exact=False, narrowing=True,
             needed_ms=fastest_ms * room,
             feasible_confidence=feasible if LEAST_CONFIDENCE <= feasible < self._confidence else None,
         )  # fmt: skip

@@ -5,14 +5,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost.counts import count
+from mnv3search.cost.units import Unit
 from mnv3search.errors import DeviceError, EvaluatorError, InfeasibleError, Mnv3SearchError, TargetError
 from mnv3search.families import published
 from mnv3search.layer_search import NetAdaptOptions, netadapt
+from mnv3search.layer_search.loop import widest_within
 
 LARGE = published("mobilenet_v3_large")
 
@@ -196,3 +200,77 @@ def test_an_answer_that_is_no_evaluation_is_named() -> None:
 
     with pytest.raises(EvaluatorError, match=r"Plain gave float 75\.0; give an Evaluation"):
         netadapt(LARGE, MaddsLatency(), Plain(), 40.0)  # type: ignore[arg-type]
+
+
+class Staircase:
+    """Milliseconds by a table over block 0's expanded channels, in eights; all else costs the same."""
+
+    def __init__(self, by_eights: Sequence[float]) -> None:
+        self.by_eights = by_eights
+
+    def latency_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        return np.array([10 + self.by_eights[a.blocks[0].expanded_channels // 8 - 1] for a in architectures])
+
+
+class PricedStaircase(Staircase):
+    """The same as a sum over units."""
+
+    fixed_ms = 10.0
+
+    def unit_latency_ms(self, parts: Sequence[Unit]) -> NDArray[np.float64]:
+        first = next(part for part in parts if isinstance(part.spec, BlockSpec))
+        eights = [self.by_eights[part.spec.expanded_channels // 8 - 1] if part is first else 0.0 for part in parts]  # type: ignore[union-attr]
+        return np.array(eights)
+
+
+def wide_block(channels: int) -> Architecture:
+    block = BlockSpec(3, channels, 32, expansion="always")
+    return Architecture(StemSpec(32, stride=1), (block,), HeadSpec(None), resolution=8, classes=10)
+
+
+def first_expansion(architecture: Architecture, latency: Staircase, limit_ms: float) -> int | None:
+    found = widest_within(architecture, latency, limit_ms, 8)
+    return next((width for site, width, _, _ in found if site.kind == "expansion"), None)
+
+
+def test_the_widest_that_is_fast_enough_is_found_where_odd_multiples_of_eight_are_slower() -> None:
+    # 8 to 64 channels: 32 takes 4 ms, 40 takes 5.8, 48 takes 5, 56 takes 6.8, 64 takes 8
+    stairs = Staircase([2.8, 2, 3.8, 4, 5.8, 5, 6.8, 8])
+    assert first_expansion(wide_block(64), stairs, 15.5) == 48
+    step = netadapt(
+        wide_block(64), stairs, WeightedWidths([0.1]), 15.5, options=NetAdaptOptions(2.5 / 18, selection="accuracy")
+    ).steps[0]
+    assert (step.change, step.latency_ms) == ("expansion of block 0: 64 → 48", 15.0)
+
+
+@given(
+    st.lists(st.floats(0.0, 20.0), min_size=2, max_size=24),
+    st.floats(0.1, 35.0),
+    st.sampled_from([Staircase, PricedStaircase]),
+)
+def test_the_widest_that_is_fast_enough_is_found_whatever_the_shape(
+    by_eights: list[float], limit_ms: float, kind: type[Staircase]
+) -> None:
+    seed = wide_block(8 * len(by_eights))
+    fitting = [8 * n for n, ms in enumerate(by_eights[:-1], start=1) if 10 + ms <= limit_ms]
+    assert first_expansion(seed, kind(by_eights), limit_ms) == max(fitting, default=None)
+
+
+def test_what_no_width_can_cut_is_not_priced() -> None:
+    class Counted(PricedStaircase):
+        asked = 0
+
+        def latency_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+            self.asked += len(architectures)
+            return super().latency_ms(architectures)
+
+    latency = Counted([1.0] * 16)
+    assert widest_within(wide_block(128), latency, 9.0, 8) == []
+    assert latency.asked == 0
+
+
+def test_a_target_that_only_a_wider_network_than_the_narrowest_meets_is_not_refused() -> None:
+    stairs = Staircase([6, 2, 3.8, 4, 5.8, 5, 6.8, 8])  # 8 channels take 6 ms, 16 take 2
+    assert netadapt(wide_block(64), stairs, WeightedWidths([0.1]), 12.5).reached
+    with pytest.raises(InfeasibleError, match="fastest that was found takes 12"):
+        netadapt(wide_block(64), stairs, WeightedWidths([0.1]), 11.5)
