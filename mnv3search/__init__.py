@@ -15,8 +15,8 @@ quick::
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # as type checkers read it, without the import of typing
 if TYPE_CHECKING:
     from mnv3search.accuracy.evaluator import Evaluation as Evaluation
     from mnv3search.accuracy.evaluator import Evaluator as Evaluator

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -66,6 +68,24 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
         raise RunError(
             f"cannot write {path}: {error.strerror}; what was written before is intact: free some space, then resume"
         ) from None
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Answer signals that ask to end only afterwards: for the moment that a last note takes."""
+    if threading.current_thread() is not threading.main_thread():  # where Python lets no handler be set, or called
+        yield
+        return
+    late: list[int] = []
+    asking = (signal.SIGINT, signal.SIGTERM)
+    before = {asked: signal.signal(asked, lambda number, _: late.append(number)) for asked in asking}
+    try:
+        yield
+    finally:
+        for asked, handler in before.items():
+            signal.signal(asked, handler)
+        for number in late[:1]:
+            signal.raise_signal(number)
 
 
 @contextlib.contextmanager

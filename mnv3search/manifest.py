@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from mnv3search.errors import InfeasibleError, Mnv3SearchError, RunError
-from mnv3search.files import write_text
+from mnv3search.errors import InfeasibleError, RunError
+from mnv3search.files import undisturbed, write_text
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -152,12 +152,12 @@ class ManifestFolder(Generic[S]):
         try:
             with self.resumable():
                 yield
-        except (KeyboardInterrupt, Mnv3SearchError) as error:
+        except BaseException as error:
             bounds: dict[str, object] = {}
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             if isinstance(error, InfeasibleError):
                 status, bounds = "infeasible", {"fastest_ms": error.fastest_ms, "slowest_ms": error.slowest_ms}
-            with suppress(RunError):  # a full disk takes no note either, and the first error says more
+            with suppress(RunError), undisturbed():  # a full disk takes no note either, and the first error says more
                 self.finish(status, time.monotonic() - began, **bounds)
             raise
 

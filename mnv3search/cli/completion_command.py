@@ -22,7 +22,7 @@ def command(shell: str) -> None:
 
     Put the first example into ~/.bashrc.
     """
-    from mnv3search.cli import cli
+    from mnv3search.cli.group import cli
 
     kind = get_completion_class(shell)
     assert kind is not None

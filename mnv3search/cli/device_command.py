@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnv3search.cli import Group
+from mnv3search.cli.group import Group
 from mnv3search.cli.output import examples, json_option, print_json
 from mnv3search.cli.progress import ProgressLine
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mnv3search.latency.model import Progress
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-EXIT_INTERRUPTED = 130
 
 _name_option = click.option("--name", required=True, help="The device's name: letters, digits, _ - and dots.")
 _out_option = click.option(
@@ -120,9 +119,9 @@ def export_layers(space: str, out: Path, networks: int, as_json: bool) -> None:
     try:
         with _told(as_json, "writing layers") as progress:
             kept = write_layers(plan, out, progress)
-    except KeyboardInterrupt:
-        click.echo("interrupted; what was written is kept: the same command goes on from there", err=True)
-        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+    except KeyboardInterrupt as stopped:
+        stopped.add_note("what was written is kept: the same command goes on from there")
+        raise
     if as_json:
         counts = {"layers": len(plan.layers), "networks": len(plan.networks), "kept": kept}
         print_json({"folder": str(out), "space": space, **counts, "about_bytes": plan.bytes})

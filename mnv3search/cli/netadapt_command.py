@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnv3search.cli import EXIT_BAD_INPUT
 from mnv3search.cli import run_options as opt
 from mnv3search.cli.device_options import composed_from, measured_options
+from mnv3search.cli.group import EXIT_BAD_INPUT
 from mnv3search.cli.output import examples
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
 
 PICTURE = "predicted-against-measured"
-EXIT_INTERRUPTED = 130
 
 
 @click.command(
@@ -99,9 +98,9 @@ def _measured(device: TableDevice, space: SearchSpace, check: int, *, quiet: boo
             if sentence := busy_sentence(device):
                 line.note(sentence)
             return profile_device(device, space, check, told)
-    except KeyboardInterrupt:
-        click.echo(f"interrupted; what was measured is kept in {device.path}: the same command goes on", err=True)
-        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+    except KeyboardInterrupt as stopped:
+        stopped.add_note(f"what was measured is kept in {device.path}: the same command goes on")
+        raise
 
 
 def _slug(text: str) -> str:
