@@ -9,6 +9,11 @@ import sys
 
 from mnv3search.cli.stopping import Stopping
 
+COMMANDS = (
+    "run", "search", "netadapt", "count", "latency", "profile", "tables", "compare", "spaces", "devices", "device",
+    "train", "evaluate", "predict", "export", "completion",
+)  # fmt: skip
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: runs a command and turns every foreseen error into one line on stderr and exit code 2.

@@ -12,14 +12,10 @@ from contextlib import suppress
 
 import click
 
-from mnv3search.cli import verbosity
+from mnv3search.cli import COMMANDS, verbosity
 from mnv3search.cli.stopping import Stopping
 from mnv3search.errors import InfeasibleError, Mnv3SearchError
 
-COMMANDS = (
-    "run", "search", "netadapt", "count", "latency", "profile", "tables", "compare", "spaces", "devices", "device",
-    "train", "evaluate", "predict", "export", "completion",
-)  # fmt: skip
 EXIT_BAD_INPUT = 2
 EXIT_READER_GONE = 141
 KEPT_IN_TABLES = "the latency table keeps the layers that were measured: the same command goes on"

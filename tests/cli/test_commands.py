@@ -11,7 +11,8 @@ import pytest
 from trained_fakes import ARCHITECTURE, saved_fake
 
 import mnv3search
-from mnv3search.cli.group import COMMANDS, cli
+from mnv3search.cli import COMMANDS
+from mnv3search.cli.group import cli
 from mnv3search.cost.counts import count
 from mnv3search.space import load_space
 
