@@ -89,8 +89,8 @@ def against_truth(device: TableDevice, networks: Sequence[Architecture]) -> dict
     truth = np.array([one.latency_ms for one in measured])
     halves = [np.array([np.median(one.times_ms[half::2]) for one in measured]) for half in (0, 1)]
     at_table = predicted / device.level.factor
-    assert device.pace_ms is not None
-    by_reference = at_table * device.pace_ms / device.table.network_level_ms
+    assert device.pace is not None
+    by_reference = at_table * device.pace.reference_ms / device.table.network_level_ms
     return {
         "networks": len(networks),
         "measured_ms": [round(float(ms), 4) for ms in truth],
@@ -99,7 +99,7 @@ def against_truth(device: TableDevice, networks: Sequence[Architecture]) -> dict
         "truth_error_percent": 100 * float(np.median([one.error_ms / one.latency_ms for one in measured])),
         "truth_rounds": measured[0].rounds,
         "level": {"factor": device.level.factor, "error": device.level.error, "networks": device.level.networks},
-        "reference_ms": {"level": device.pace_ms, "networks": measured[0].reference_ms},
+        "reference_ms": {"level": device.pace.reference_ms, "networks": measured[0].reference_ms},
         "stated_error_percent": 100 * float(np.median(stated / predicted)),
         "within_one_stated": float(np.mean(np.abs(predicted - truth) <= stated)),
         "within_two_stated": float(np.mean(np.abs(predicted - truth) <= 2 * stated)),

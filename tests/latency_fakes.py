@@ -16,7 +16,7 @@ from mnv3search.latency.measured.calibration import entering_elements
 from mnv3search.latency.measured.measure import MeasuringPlan
 from mnv3search.latency.measured.table_device import Statistic, TableDevice
 from mnv3search.latency.runtimes import Runtime, Session, Subject
-from mnv3search.latency.runtimes.base import Image, Precision
+from mnv3search.latency.runtimes.base import Image, Precision, time_in_turn
 
 QUICK = MeasuringPlan(rounds=40, min_seconds=0, warmup=1)
 REFERENCE = published("mobilenet_v3_small", resolution=32)
@@ -71,6 +71,7 @@ class KnownRuntime:
     version = "1"
     threads = 1
     precision: Precision = "fp32"
+    load_average: float | None = 0.0
 
     def __init__(self, pace: Callable[[int], float] = lambda _: 1.0, stop_after: int | None = None) -> None:
         self.prepared: list[Subject] = []
@@ -81,6 +82,10 @@ class KnownRuntime:
         self.prepared.append(subject)
         ms = float(whole_ms([subject])[0]) if isinstance(subject, Architecture) else alone_ms(subject)
         return KnownSession(self, ms)
+
+    def time_in_turn(self, sessions: Sequence[Session]) -> list[float]:
+        """As on another machine, so that nothing depends on what the tests' own machine does meanwhile."""
+        return time_in_turn(sessions)
 
     @property
     def networks(self) -> list[Architecture]:

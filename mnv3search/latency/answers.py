@@ -9,7 +9,7 @@ from typing import Any
 from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.measured.busy import busy_sentence
+from mnv3search.latency.measured.busy import busy_sentence, disturbed_sentence
 from mnv3search.latency.measured.ratios import Ratio, paired_ratio
 from mnv3search.latency.model import (
     Device,
@@ -92,7 +92,8 @@ def latencies(
             )
         timed = model.measure(networks, progress)
         found = _compared(model, shown, timed, shown.index(against) if against is not None else 0)
-        return replace(found, notes=notes)
+        disturbed = disturbed_sentence(timed)
+        return replace(found, notes=notes if disturbed is None else [*notes, disturbed])
     if isinstance(model, Preparable):
         model.prepare(list(dict.fromkeys(part for a in networks for part in units(a))), progress)
     values = checked_latencies(model, networks)

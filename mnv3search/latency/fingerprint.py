@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from dataclasses import dataclass
@@ -26,6 +27,15 @@ class Fingerprint:
 def this_machine(cpuinfo: Path = CPUINFO) -> Fingerprint:
     """The fingerprint of the machine that this process runs on."""
     return Fingerprint(_cpu_model(cpuinfo), os.cpu_count() or 1, platform.machine())
+
+
+def load_average() -> float | None:
+    """How many programs wanted a core of this machine within the last minute; None where the system does not say."""
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+    return load if math.isfinite(load) else None
 
 
 def _cpu_model(cpuinfo: Path) -> str:

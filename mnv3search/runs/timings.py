@@ -16,6 +16,7 @@ from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.errors import MeasurementError
 from mnv3search.files import append_lines
+from mnv3search.latency.measured.busy import disturbed_sentence
 from mnv3search.latency.model import WholeMeasurer
 from mnv3search.runs.judging import Judge
 from mnv3search.runs.logs import read_log
@@ -83,7 +84,10 @@ class Timings:
         if not isinstance(device, WholeMeasurer):
             raise MeasurementError(f"{self._judge.device_name} cannot be timed here")
         self._judge.progress.stage(f"timing {len(architectures)} whole networks, interleaved")
-        found = [Timed(float(m.latency_ms), float(m.error_ms)) for m in device.measure(architectures, self._judge.told)]
+        measured = device.measure(architectures, self._judge.told)
+        if sentence := disturbed_sentence(measured):
+            self._judge.progress.note(sentence)
+        found = [Timed(float(m.latency_ms), float(m.error_ms)) for m in measured]
         if len(found) != len(architectures) or not all(_usable(timed) for timed in found):
             raise MeasurementError(
                 f"{self._judge.device_name} gave times that cannot be used; it must give one positive, finite time for "

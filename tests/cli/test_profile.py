@@ -35,7 +35,7 @@ class Machine:
         runtime = KnownRuntime(stop_after=self.stop_after)
         runtime.version, runtime.name = self.version, spec.runtime
         runtime.threads, runtime.precision = spec.threads, spec.precision
-        runtime.load_average = self.load_average  # type: ignore[attr-defined]
+        runtime.load_average = self.load_average
         return runtime
 
 
@@ -157,11 +157,11 @@ def test_a_run_keeps_the_device_with_its_options_and_goes_on_with_them(
 
 def test_a_busy_board_is_said_once(invoke: Invoke, machine: Machine) -> None:
     machine.load_average = 1000.0
-    assert invoke(*PROFILE).err.count("the board is busy: its load average was 1000.0") == 1
+    assert invoke(*PROFILE).err.count("the machine to be timed is busy: its load average was 1000.0") == 1
     latency = ("latency", "mobilenet_v3_small", "--device", "host", "--whole")
-    assert invoke(*latency).out.count("the board is busy") == 1
+    assert invoke(*latency).out.count("the machine to be timed is busy") == 1
     (note,) = json.loads(invoke(*latency, "--json").out)["notes"]
-    assert note.startswith("the board is busy")
+    assert note.startswith("the machine to be timed is busy")
     machine.load_average = 0.0
     assert "busy" not in invoke(*latency).out
 

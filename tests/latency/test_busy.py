@@ -1,7 +1,8 @@
-"""What is said of another machine that has work of its own."""
+"""What is said of a machine that has work of its own."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from latency_fakes import KnownRuntime, known_device
 
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.measured.busy import busy_sentence
+from mnv3search.latency.measured.busy import busy_sentence, disturbed_sentence
 from mnv3search.latency.measured.measured_devices import FormerVersion
 
 
@@ -29,9 +30,23 @@ def test_more_than_half_of_its_cores(load: float | None, busy: bool, tmp_path: P
         sentence = busy_sentence(known_device(runtime, tmp_path))
         assert (sentence is not None) is busy
         if sentence is not None:
-            assert f"the board is busy: its load average was {load:.1f} on 4 cores" in sentence
+            assert f"the machine to be timed is busy: its load average was {load:.1f} on 4 cores" in sentence
 
 
-def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
+def test_this_machine_is_looked_at_as_boards_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(KnownRuntime, "load_average")
+    for runtime in (KnownRuntime(), FormerVersion(KnownRuntime(), "0")):
+        device = known_device(runtime, tmp_path)
+        monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.1, 0.1))
+        assert busy_sentence(device) is None
+        monkeypatch.setattr(os, "getloadavg", lambda: (4000.0, 0.1, 0.1))
+        assert "its load average was 4000.0 on" in str(busy_sentence(device))
+
+
+def test_nothing_is_said_where_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(KnownRuntime, "load_average")
+    monkeypatch.delattr(os, "getloadavg")
     assert busy_sentence(known_device(KnownRuntime(), tmp_path)) is None
     assert busy_sentence(load_device("pixel1")) is None
+    assert disturbed_sentence([]) is None
+    assert disturbed_sentence([object()]) is None  # a device of another kind

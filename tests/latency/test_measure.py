@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -17,12 +18,15 @@ from mnv3search.families import published
 from mnv3search.latency.measured.measure import (
     LOOK,
     MAX_DISAGREEMENT,
+    WAITED_SPREAD,
     MeasuringPlan,
     Round,
+    WatchedTurns,
     halves_disagreement,
     levelled,
     median_error,
     moment_deviation,
+    pace_error,
     rounds,
     settled,
     slot_of,
@@ -216,6 +220,63 @@ def test_rounds_go_on_until_the_medians_are_known() -> None:
     assert measured(0.1, least=80) == 80
     assert measured(0.05, most=35) == 35
     assert measured(0.001, wobble=0.0) == LOOK
+
+
+def test_few_items_are_spread_over_time_by_pauses_between_bursts() -> None:
+    log: list[str] = []
+    slept: list[tuple[float, int]] = []
+    plan = replace(PLAIN, rounds=25, pause_seconds=1.5)
+    found = list(
+        rounds([Scripted("a", log)], Scripted("R", log), plan, sleep=lambda s: slept.append((s, log.count("a"))))
+    )
+    assert len(found) == 25
+    assert slept == [(1.5, LOOK), (1.5, 2 * LOOK + 1)]  # a call after the first pause warms up, and counts in no round
+    assert log.count("a") == log.count("R") == 27
+
+
+def test_the_pace_is_known_as_well_as_its_bursts_agree() -> None:
+    paces = np.array([1.0, 1.1, 0.9, 1.0])
+    found = levelled([Round(np.array([2.0, 3.0]) * p, np.array([8.0]) * p) for p in np.repeat(paces, LOOK)], 24)
+    np.testing.assert_allclose(found.pace, np.repeat(paces, LOOK))
+    # four bursts, of which two count
+    assert pace_error(found.pace) == pytest.approx(np.std(paces, ddof=1) / np.sqrt(2))
+    assert pace_error(np.ones(60)) == 0
+    assert pace_error(np.ones(1)) == 0
+    assert pace_error(np.ones(60), waited=0.5) == pytest.approx(0.5 * WAITED_SPREAD)
+
+
+class Waiting(Scripted):
+    """A session whose calls wait."""
+
+    def time_once(self) -> float:
+        time.sleep(0.01)
+        return 1e-3
+
+
+def test_calls_that_wait_for_a_core_are_seen_where_they_run_in_this_thread() -> None:
+    class Here:
+        name, version, threads, precision = "fake", "1", 1, "fp32"
+
+        def prepare(self, subject: object) -> Session:
+            return Waiting("a", [])
+
+    class Elsewhere(Here):
+        def time_in_turn(self, sessions: Sequence[Session]) -> list[float]:
+            return time_in_turn(sessions)
+
+    here, elsewhere = Here(), Elsewhere()
+    for runtime, seen in ((here, True), (elsewhere, False)):
+        turns = WatchedTurns(runtime)  # type: ignore[arg-type]
+        assert turns.waited == 0
+        assert turns([Waiting("a", [])]) == [1e-3]
+        assert (0 < turns.waited <= 1) is seen
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-300, 1e300, float("inf"), float("nan")])
+def test_a_clock_that_gives_impossible_times_is_refused(seconds: float) -> None:
+    for item, reference in ((seconds, 1e-3), (1e-3, seconds)):
+        with pytest.raises(MeasurementError, match=r"its clock cannot be used.*use another runtime"):
+            list(rounds([Scripted("a", [], [item])], Scripted("R", [], [reference]), PLAIN))
 
 
 class InTurn:

@@ -57,7 +57,7 @@ def test_sittings_follow_and_times_keep_their_level(first: LatencyTable, second:
     expected = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 3.5, "late": 9.0, "net": 9.0}
     assert {entry: first.timing(entry).median_ms for entry in expected} == pytest.approx(expected)
     assert {entry: first.timing(entry).minimum_ms for entry in expected} == pytest.approx(expected)
-    levels = first.level_ms, first.network_level_ms, first.latest_network_level_ms
+    levels = first.level_ms, first.network_level_ms, first.latest_network_drift.reference_ms
     assert levels == pytest.approx((10.0, 12.0, 24.0))
 
 

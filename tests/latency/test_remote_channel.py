@@ -147,6 +147,8 @@ def test_a_graph_that_the_board_refuses_is_said_and_ends_nothing(opened: Open) -
         ('{"seconds": [float("inf")]}', "inf s for one call"),
         ('{"seconds": [-0.1]}', "-0.1 s for one call"),
         ('{"seconds": [0]}', "0 s for one call"),
+        ('{"seconds": [1e-300]}', "1e-300 s for one call, where 1e-07 to 100000 are possible"),
+        ('{"seconds": [1e300]}', "s for one call"),
         ('{"seconds": [True]}', "True s for one call"),
         ('{"seconds": ["0.1"]}', "'0.1' s for one call"),
         ('{"seconds": [10 ** 400]}', "s for one call"),

@@ -72,7 +72,7 @@ def test_units_and_networks_have_a_level_each() -> None:
     table = filled([[10.0]] * 5, {"a": [1.0] * 5})
     add_sitting(table, [[12.0]] * 5, {"net": [9.0] * 5}, ("net",))  # the reference among networks
     add_sitting(table, [[24.0]] * 5, {"late": [9.0] * 5}, ("late",))
-    levels = table.level_ms, table.network_level_ms, table.latest_network_level_ms
+    levels = table.level_ms, table.network_level_ms, table.latest_network_drift.reference_ms
     assert levels == pytest.approx((10.0, 12.0, 24.0))
     assert table.timing("net").median_ms == pytest.approx(9.0)
     assert table.timing("late").median_ms == pytest.approx(4.5)
@@ -214,6 +214,8 @@ def set_at(*where: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (set_at("key", "threads", value=2), "threads 1"),
         (set_at("key", value=None), "measured elsewhere"),
         (set_at("units", "a", 0, "ms", 0, value=-1.0), "-1.0 is not a time"),
+        (set_at("units", "a", 0, "ms", 0, value=1e-300), "1e-300 is not a time"),
+        (set_at("units", "a", 0, "ms", 0, value=10**400), "is not a time"),
         (set_at("units", "a", 0, "ms", 0, value="1"), "'1' is not a time"),
         (set_at("units", "a", 0, "ms", 0, value=float("nan")), "nan is not a time"),
         (set_at("units", "a", 0, "ms", value=[1.0] * 9), "more rounds than its sitting"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +27,11 @@ from mnv3search.errors import DeviceError, MeasurementError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.latency.keys import network_key, unit_key
 from mnv3search.latency.measured.assembled import assembled_networks
+from mnv3search.latency.measured.busy import disturbed_sentence
 from mnv3search.latency.measured.calibration import MIN_NETWORKS
-from mnv3search.latency.measured.measure import Round
+from mnv3search.latency.measured.measure import LOOK, WAITED_SPREAD, Round
 from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, LEVEL_NETWORKS, TableDevice
+from mnv3search.latency.measured.whole_times import MeasuredLatency, measured_latencies
 from mnv3search.latency.model import Device, Preparable, UnitLatencyModel, WholeMeasurer
 from mnv3search.latency.runtimes import CallSession, Session, Subject, load_runtime
 from mnv3search.latency.runtimes.base import Image
@@ -39,9 +42,8 @@ def test_known_times_are_recovered_through_drift(tmp_path: Path) -> None:
     device = known_device(runtime, tmp_path)
     seen, unseen = variants(12), variants(6, seed=1)
     device.prepare(parts_of([*seen, *unseen]))
-    now = device.pace_ms
-    assert now is not None
-    truth = whole_ms(unseen) * now / whole_ms([REFERENCE])[0]
+    assert device.pace is not None
+    truth = whole_ms(unseen) * device.pace.reference_ms / whole_ms([REFERENCE])[0]
     np.testing.assert_allclose(device.latency_ms(unseen), truth, rtol=0.03)
     assert device.calibration.networks >= CALIBRATION_NETWORKS
     assert device.calibration.relative_std < 0.02
@@ -209,6 +211,37 @@ def test_whole_networks_are_measured_against_the_reference(tmp_path: Path) -> No
     assert known_device(runtime, tmp_path).measure([]) == []
     with pytest.raises(DeviceError, match="at most 400"):
         known_device(runtime, tmp_path).measure(some * 200)
+
+
+def measured_in_a_process(cache_dir: Path, paces: Sequence[float]) -> MeasuredLatency:
+    """One network timed whole, the machine at another pace in every burst of rounds."""
+    burst = LOOK * 2  # calls: the network's and the reference's
+    runtime = KnownRuntime(pace=lambda call: paces[min((call - 1) // burst, len(paces) - 1)])
+    return known_device(runtime, cache_dir, replace(QUICK, rounds=60, max_rounds=60)).measure(variants(1))[0]
+
+
+def test_the_stated_deviation_holds_between_processes(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    found = [measured_in_a_process(tmp_path, np.exp(0.08 * noise.standard_normal(8)).tolist()) for _ in range(24)]
+    spread = np.std([one.latency_ms for one in found], ddof=1)
+    stated = np.mean([one.error_ms for one in found])
+    assert 0.6 * spread < stated < 2 * spread
+    sentence = disturbed_sentence(found)
+    assert sentence is not None
+    assert re.search(r"the machine was busy.*its pace is known within ±\d+\.\d % alone.*measure again", sentence)
+    steady = measured_in_a_process(tmp_path, [1.0])
+    assert steady.error_ms < 0.001 * steady.latency_ms
+    assert disturbed_sentence([steady]) is None
+
+
+def test_calls_that_waited_for_a_core_are_said_and_widen_what_is_stated() -> None:
+    kept = [Round(np.array([2.0]), np.array([8.0]))] * 60
+    quiet, busy = (measured_latencies(variants(1), kept, 12, None, waited)[0] for waited in (0.0, 0.5))
+    assert (quiet.latency_ms, busy.latency_ms) == (2.0, 2.0)
+    assert quiet.error_ms < 1e-9
+    assert busy.error_ms == pytest.approx(2.0 * 0.5 * WAITED_SPREAD)
+    assert "waited 50 % of the time for a core" in str(disturbed_sentence([busy]))
+    assert disturbed_sentence([quiet]) is None
 
 
 def test_few_units_are_calibrated_on_published_networks_and_once(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def test_drift_within_a_process_is_divided_out(tmp_path: Path) -> None:
     pace = [1.0]
     device = known_device(KnownRuntime(pace=lambda _: pace[0]), tmp_path)
     first = [one.latency_ms for one in device.measure(SOME[:3])]
-    assert device.pace_ms == pytest.approx(whole_ms([REFERENCE])[0])
+    assert device.pace is not None
+    assert device.pace.reference_ms == pytest.approx(whole_ms([REFERENCE])[0])
     pace[0] = 1.4
     later = device.measure(SOME[:3])
     np.testing.assert_allclose([one.latency_ms for one in later], first)

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.measured.drift import drift_of
-from mnv3search.latency.runtimes.base import Session, time_in_turn
+from mnv3search.latency.runtimes.base import (
+    LONGEST_CALL,
+    SHORTEST_CALL,
+    Runtime,
+    Session,
+    TakesTurns,
+    time_in_turn,
+    turns_of,
+)
 
 FloatArray = NDArray[np.float64]
 Turns = Callable[[Sequence[Session]], list[float]]
@@ -29,9 +37,10 @@ Turns = Callable[[Sequence[Session]], list[float]]
 MEDIAN_EFFICIENCY = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean, for normal noise
 MAD_TO_STD = 1.4826
 INTERVAL_95 = 1.96
-LOOK = 10
+LOOK = 10  # rounds of a burst
 MAX_DISAGREEMENT = 0.02  # of odd and even rounds
 MOMENTS = 8  # contiguous parts of a measurement whose medians are compared
+WAITED_SPREAD = 0.12  # of the pace, where all time is waited: 10 s windows of V3-Large on a loaded 2-core server
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,7 @@ class MeasuringPlan:
     Attributes:
         rounds: at least so many of every item.
         min_seconds: more rounds follow until so long has passed, so that few items are spread over time as well.
+        pause_seconds: between bursts of :data:`LOOK` rounds, so that few items see the machine at several moments.
         tolerance: and, where it is given, until the 95 % interval of every median is within ± this share of it.
         max_rounds: never more than so many.
         max_seconds: the measurement fails where ``rounds`` are not reached by then.
@@ -53,6 +63,7 @@ class MeasuringPlan:
 
     rounds: int = 60
     min_seconds: float = 4.0
+    pause_seconds: float = 0.0
     tolerance: float | None = None
     max_rounds: int = 200
     max_seconds: float = 1_800.0
@@ -110,6 +121,7 @@ def rounds(
     *,
     turns: Turns = time_in_turn,
     clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Round]:
     """Warm up, then yield round after round until the plan is fulfilled.
 
@@ -132,6 +144,9 @@ def rounds(
                 f"only {done} of {plan.rounds} rounds were measured within {plan.max_seconds:g} s; they are kept: "
                 f"run it again to go on, or measure fewer networks"
             )
+        if plan.pause_seconds and done and done % LOOK == 0:
+            sleep(plan.pause_seconds)
+            turns([reference, *items])  # the pause has cooled the caches
         kept.append(_one_round(items, reference, plan, rng, turns))
         yield kept[-1]
 
@@ -151,8 +166,12 @@ def _one_round(
             ms[order] = np.array(found[1:]) * 1e3
     done = Round(ms, np.array(reference_ms))
     for times in done:
-        if not (np.isfinite(times).all() and (times > 0).all()):
-            raise MeasurementError(f"a runtime reported {times.min():g} ms for one call; its clock cannot be used")
+        wrong = ~((times >= 1e3 * SHORTEST_CALL) & (times <= 1e3 * LONGEST_CALL))
+        if wrong.any():
+            raise MeasurementError(
+                f"a runtime reported {times[wrong][0]:g} ms for one call; its clock cannot be used: a call takes "
+                f"{1e3 * SHORTEST_CALL:g} ms at least and {1e3 * LONGEST_CALL:g} ms at most; use another runtime"
+            )
     return done
 
 
@@ -168,11 +187,40 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
+class WatchedTurns:
+    """Runs sessions in turn, and sees how long their calls waited for a core.
+
+    That can be seen of a runtime that works here, in the caller's thread alone.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._turns = turns_of(runtime)
+        self._visible = not isinstance(runtime, TakesTurns) and runtime.threads == 1
+        self._wall = self._cpu = 0.0
+
+    def __call__(self, sessions: Sequence[Session]) -> list[float]:
+        """Each session run once, in this order; seconds."""
+        wall, cpu = time.perf_counter(), time.thread_time()
+        found = self._turns(sessions)
+        self._wall += time.perf_counter() - wall
+        self._cpu += time.thread_time() - cpu
+        return found
+
+    @property
+    def waited(self) -> float:
+        """The share of the wall's time in which calls waited for a core; 0 where it cannot be seen."""
+        return max(0.0, 1 - self._cpu / self._wall) if self._visible and self._wall else 0.0
+
+
 class Levelled(NamedTuple):
-    """Times of every item at one pace, shape (rounds, n), and what the reference takes at it; milliseconds."""
+    """Times of every item at one pace, shape (rounds, n), and what the reference takes at it; milliseconds.
+
+    ``pace`` is the machine's in each round, shape (rounds,), 1 at the median.
+    """
 
     ms: FloatArray
     reference_ms: float
+    pace: FloatArray
 
 
 def levelled(kept: Sequence[Round], slot_size: int) -> Levelled:
@@ -180,7 +228,7 @@ def levelled(kept: Sequence[Round], slot_size: int) -> Levelled:
     ms = np.stack([one.ms for one in kept])
     slots = slot_of(ms.shape[1], slot_size)
     drift = drift_of(ms, slots, np.stack([one.reference_ms for one in kept]))
-    return Levelled(ms / drift.pace[:, slots], drift.reference_ms)
+    return Levelled(ms / drift.pace[:, slots], drift.reference_ms, np.median(drift.pace, axis=1))
 
 
 def settled(kept: Sequence[Round], plan: MeasuringPlan) -> bool:
@@ -228,7 +276,21 @@ def median_error(ms: FloatArray, deviation: float) -> float:
     return max(by_repeats, moment_deviation(ms) / math.sqrt(MOMENTS))
 
 
-def moment_deviation(ms: FloatArray) -> float:
-    """Standard deviation of the medians of :data:`MOMENTS` contiguous parts: how far one moment is from another."""
-    parts = np.array_split(ms, min(MOMENTS, len(ms)))
+def moment_deviation(ms: FloatArray, moments: int = MOMENTS) -> float:
+    """Standard deviation of the medians of so many contiguous parts: how far one moment is from another."""
+    parts = np.array_split(ms, min(moments, len(ms)))
     return float(np.std([np.median(part) for part in parts], ddof=1)) if len(parts) > 1 else 0.0
+
+
+def pace_error(pace: FloatArray, waited: float = 0.0) -> float:
+    """How well the machine's usual pace is known from one measurement: one standard deviation, as a share.
+
+    From the medians of its bursts of :data:`LOOK` rounds. Those that follow one another are alike, so they count half.
+    Where calls waited for a core the pace of the minutes before and after is further off than bursts can show.
+
+    Args:
+        pace: in each round, shape (rounds,), 1 at the median.
+        waited: share of the time in which calls waited for a core.
+    """
+    bursts = max(len(pace) // LOOK, min(4, len(pace)))
+    return math.hypot(moment_deviation(pace, bursts) / math.sqrt(max(1.0, bursts / 2)), WAITED_SPREAD * waited)

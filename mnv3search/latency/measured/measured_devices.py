@@ -11,6 +11,7 @@ from mnv3search.architecture import Architecture
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.device_spec import DeviceSpec
 from mnv3search.latency.fingerprint import Fingerprint
+from mnv3search.latency.measured.busy import load_of
 from mnv3search.latency.measured.measure import MeasuringPlan
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.measured.tables_on_disk import stale_table_for
@@ -74,9 +75,8 @@ class FormerVersion:
 
     @property
     def load_average(self) -> float | None:
-        """Of the other machine; None of this one."""
-        found: float | None = getattr(self._runtime, "load_average", None)
-        return found
+        """Of the machine on which it works."""
+        return load_of(self._runtime)
 
     @property
     def machine(self) -> Fingerprint:

@@ -17,6 +17,7 @@ from mnv3search.cost.units import Unit
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.fingerprint import Fingerprint
 from mnv3search.latency.keys import network_of_key, unit_key
+from mnv3search.latency.measured.busy import disturbed_sentence
 from mnv3search.latency.measured.measure import MeasuringPlan
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.measured.tables_on_disk import TableNote
@@ -74,6 +75,7 @@ class DeviceProfile:
         networks: timed whole and predicted; those not calibrated on first.
         table: where the times are kept.
         measured_at: ISO time, UTC.
+        disturbed: what is to be said of other programs that ran while the networks were timed; None: none were seen.
     """
 
     space: str
@@ -95,6 +97,7 @@ class DeviceProfile:
     networks: Sequence[CheckedNetwork]
     table: Path
     measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    disturbed: str | None = None
 
     @property
     def unseen(self) -> list[CheckedNetwork]:
@@ -113,7 +116,7 @@ class DeviceProfile:
 
     def warnings(self) -> list[str]:
         """What speaks against the table, one sentence each."""
-        said = []
+        said = [] if self.disturbed is None else [self.disturbed]
         if self.halves > MAX_HALVES:
             said.append(
                 f"the odd and the even rounds of the table's last sitting differ by {percent(self.halves)}, more than "
@@ -187,13 +190,14 @@ def profile_device(device: TableDevice, space: SearchSpace, check: int, told: To
     prepare_for_space(space, device, told(f"measuring {lacking:,} of {len(parts):,} layers of {space.name}"))
     calibration = device.calibration
     seconds = time.monotonic() - start
-    tried = _tried(device, space, check, told) if check else []
+    tried, disturbed = _tried(device, space, check, told) if check else ([], None)
     runtime, table = device.runtime, device.table
     rounds = min(table.rounds_of(unit_key(unit)) for unit in parts)
     return DeviceProfile(
         space.name, device.name, machine_of(runtime), runtime.name, runtime.version, runtime.threads, runtime.precision,
         len(parts), lacking, rounds, seconds, _noise(device, parts), table.level_error,
         calibration.networks, calibration.relative_std, table.halves_disagreement, tried, device.path,
+        disturbed=disturbed,
     )  # fmt: skip
 
 
@@ -209,7 +213,8 @@ def unseen_networks(
     return list(found)
 
 
-def _tried(device: TableDevice, space: SearchSpace, check: int, told: Told) -> list[CheckedNetwork]:
+def _tried(device: TableDevice, space: SearchSpace, check: int, told: Told) -> tuple[list[CheckedNetwork], str | None]:
+    """The networks that were timed whole, and what is to be said of other programs that ran meanwhile."""
     keys = device.table.networks
     seen = {network_of_key(key) for key in keys}
     fitted = [network_of_key(key) for key in keys[-MAX_CALIBRATING:]]
@@ -217,10 +222,11 @@ def _tried(device: TableDevice, space: SearchSpace, check: int, told: Told) -> l
     networks = [*unseen, *fitted]
     measured = device.measure(networks, told(f"timing {len(networks)} whole networks, {len(unseen)} of them unseen"))
     predicted, errors = device.latency_ms(networks), device.latency_error_ms(networks)
-    return [
+    tried = [
         CheckedNetwork(m.architecture, float(p), float(e), m.latency_ms, m.error_ms, i >= len(unseen))
         for i, (m, p, e) in enumerate(zip(measured, predicted, errors, strict=True))
     ]
+    return tried, disturbed_sentence(measured)
 
 
 def _noise(device: TableDevice, parts: Sequence[Unit]) -> float:
@@ -232,7 +238,7 @@ def profile_mapping(profile: DeviceProfile) -> dict[str, object]:
     plain = {
         name: getattr(profile, name)
         for name in DeviceProfile.__dataclass_fields__
-        if name not in ("machine", "networks", "table")
+        if name not in ("machine", "networks", "table", "disturbed")
     }
     errors = profile.errors
     return {

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mnv3search.architecture import Architecture
-from mnv3search.latency.measured.measure import MeasuringPlan, Round, rounds, slot_of
+from mnv3search.latency.measured.measure import MeasuringPlan, Round, Turns, WatchedTurns, rounds, slot_of
 from mnv3search.latency.measured.table import LatencyTable
 from mnv3search.latency.model import Progress
-from mnv3search.latency.runtimes.base import Runtime, Session, Subject, turns_of
+from mnv3search.latency.runtimes.base import Runtime, Session, Subject
 
 MAX_SESSIONS = 400  # in memory at once; a session holds a few megabytes
 SAVE_SECONDS = 5.0
@@ -41,11 +41,14 @@ def measure_into(
     plan: MeasuringPlan,
     save: Callable[[], None],
     progress: Progress | None = None,
-) -> None:
+) -> float:
     """Measure ``subjects`` by their keys into ``table``; ``save`` is called now and then, and whatever happens.
 
     Units first, then whole networks in sittings of their own: a reference among small units runs warmer than one among
     networks.
+
+    Returns:
+        The share of the time in which the calls waited for a core.
 
     Raises:
         MeasurementError: time ran out, or a session failed; what was measured is in the table.
@@ -54,11 +57,13 @@ def measure_into(
     parts = {key: subject for key, subject in subjects.items() if key not in networks}
     batches = [*batched(parts, MAX_SESSIONS), *batched(networks, MAX_SESSIONS)]
     steps = Steps(len(subjects) * (1 + plan.rounds), f"measuring {len(subjects)} layers on {runtime.name}", progress)
+    turns = WatchedTurns(runtime)
     try:
         for batch in batches:
-            _measure_batch(table, batch, reference, runtime, plan, save, steps)
+            _measure_batch(table, batch, reference, runtime, plan, save, steps, turns)
     finally:
         save()
+    return turns.waited
 
 
 def _measure_batch(
@@ -69,6 +74,7 @@ def _measure_batch(
     plan: MeasuringPlan,
     save: Callable[[], None],
     steps: Steps,
+    turns: Turns,
 ) -> None:
     sessions = prepared(list(batch.values()), runtime, steps)
     networks = [key for key, subject in batch.items() if isinstance(subject, Architecture)]
@@ -76,7 +82,7 @@ def _measure_batch(
     runs = table.start_sitting(slots, networks)
     lacking = max(plan.rounds - table.rounds_of(key) for key in batch)  # fewer where an interrupted sitting goes on
     saved = time.monotonic()
-    for found in rounds(sessions, reference, replace(plan, rounds=max(1, lacking)), turns=turns_of(runtime)):
+    for found in rounds(sessions, reference, replace(plan, rounds=max(1, lacking)), turns=turns):
         table.add_round(runs, found)
         steps.add(len(batch))
         if time.monotonic() - saved > SAVE_SECONDS:
@@ -102,11 +108,11 @@ def batched(subjects: Mapping[_Key, Subject], limit: int) -> list[dict[_Key, Sub
 
 def whole_rounds(
     architectures: list[Architecture], reference: Session, runtime: Runtime, plan: MeasuringPlan, steps: Steps
-) -> list[Round]:
-    """Rounds of whole networks against the reference, not kept in any table."""
+) -> tuple[list[Round], float]:
+    """Rounds of whole networks against the reference, kept in no table; and how long they waited, as a share."""
     sessions = prepared(list(architectures), runtime, steps)
-    found = []
-    for one in rounds(sessions, reference, plan, turns=turns_of(runtime)):
+    found, turns = [], WatchedTurns(runtime)
+    for one in rounds(sessions, reference, plan, turns=turns):
         found.append(one)
         steps.add(len(architectures))
-    return found
+    return found, turns.waited

@@ -28,6 +28,7 @@ from mnv3search.latency.measured.measure import (
     moment_deviation,
     summarise,
 )
+from mnv3search.latency.runtimes.base import LONGEST_CALL, SHORTEST_CALL
 
 FORMAT = "mnv3search.latency_table"
 VERSION = 2
@@ -214,13 +215,13 @@ class LatencyTable:
         return self._drift(self._sitting_of(self._networks, min)).reference_ms
 
     @property
-    def latest_network_level_ms(self) -> float:
-        """The same in the last sitting of networks.
+    def latest_network_drift(self) -> Drift:
+        """The machine's pace in the last sitting of networks, and what the reference took there.
 
         Raises:
             DeviceError: no network has been measured.
         """
-        return self._drift(self._sitting_of(self._networks, max)).reference_ms
+        return self._drift(self._sitting_of(self._networks, max))
 
     @property
     def level_error(self) -> float:
@@ -389,7 +390,11 @@ def _checked_share(value: object) -> float | None:
 def _checked_times(times: Sequence[object]) -> list[float]:
     checked = []
     for ms in times:
-        if isinstance(ms, bool) or not isinstance(ms, (int, float)) or not (math.isfinite(ms) and ms > 0):
-            raise ValueError(f"{ms!r} is not a time in milliseconds above 0")
+        if (
+            isinstance(ms, bool)
+            or not isinstance(ms, (int, float))
+            or not (1e3 * SHORTEST_CALL <= ms <= 1e3 * LONGEST_CALL)
+        ):
+            raise ValueError(f"{ms!r:.40} is not a time of a call in milliseconds")
         checked.append(float(ms))
     return checked

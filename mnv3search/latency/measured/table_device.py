@@ -21,10 +21,10 @@ from mnv3search.latency.keys import network_key, network_of_key, unit_key
 from mnv3search.latency.measured.assembled import assembled_networks
 from mnv3search.latency.measured.calibration import MIN_NETWORKS, Calibration, fit
 from mnv3search.latency.measured.interpolation import BetweenWidths
-from mnv3search.latency.measured.measure import FloatArray, MeasuringPlan
+from mnv3search.latency.measured.measure import FloatArray, MeasuringPlan, pace_error
 from mnv3search.latency.measured.sitting import MAX_SESSIONS, Steps, measure_into, whole_rounds
 from mnv3search.latency.measured.table import LatencyTable, TableKey, table_path
-from mnv3search.latency.measured.whole_times import Level, MeasuredLatency, measured_latencies
+from mnv3search.latency.measured.whole_times import Level, MeasuredLatency, Pace, measured_latencies
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
 from mnv3search.latency.runtimes.base import Session, is_whole_only, machine_of
@@ -38,6 +38,7 @@ SPACE_UNITS = 60  # from so many unknown units on, the table is calibrated anew 
 CALIBRATION_NETWORKS = 32
 WHOLE_TOLERANCE = 0.02  # a whole network's median is known within ± this share, or the rounds come to their end
 WHOLE_SLOT = 12  # whole networks between two readings of the reference: about a tenth of a second
+WHOLE_PAUSE = 1.5  # seconds between bursts of whole networks: a measurement sees ten seconds of the machine, not two
 LEVEL_NETWORKS = 12  # timed whole in each process: what the table's times have become since it was measured
 UNIT_SECONDS = 0.5  # least duration of a sitting of units: a layer search asks for a few new ones in every step
 FALLBACK_NETWORKS = (
@@ -98,7 +99,10 @@ class TableDevice:
         self.statistic = statistic
         self.calibrate_on = _enough(calibrate_on)
         self.plan = plan or MeasuringPlan()
-        self.whole_plan = replace(self.plan, tolerance=WHOLE_TOLERANCE, slot_size=min(self.plan.slot_size, WHOLE_SLOT))
+        self.whole_plan = replace(
+            self.plan, tolerance=WHOLE_TOLERANCE, slot_size=min(self.plan.slot_size, WHOLE_SLOT),
+            pause_seconds=WHOLE_PAUSE if self.plan.min_seconds else 0.0,
+        )  # fmt: skip
         self.reference = reference or published(REFERENCE)
         key = TableKey(
             machine_of(self.runtime), self.runtime.name, self.runtime.version, self.runtime.threads,
@@ -106,7 +110,7 @@ class TableDevice:
         )  # fmt: skip
         self.path = table_path(key, cache_dir)
         self.table = LatencyTable.load(self.path, key)
-        self.pace_ms: float | None = None
+        self.pace: Pace | None = None
         self._reference: Session | None = None
         self._level: Level | None = None
         self._calibration: Calibration | None = None
@@ -147,10 +151,11 @@ class TableDevice:
         subjects |= {unit_key(unit): unit for a in networks for unit in units(a)}
         subjects |= {unit_key(unit): unit for unit in unknown}
         missing = {key: subject for key, subject in subjects.items() if not self._is_measured(key)}
-        done = self._measure(missing, progress) if missing else set()
+        done, waited = self._measure(missing, progress) if missing else (set(), 0.0)
         if self._level is None:
             together = sum(key in done for key in self._whole_networks())
-            self._level = self._fresh(together) if together >= MIN_NETWORKS else self._levelling(set(parts), progress)
+            fresh = together >= MIN_NETWORKS
+            self._level = self._fresh(together, waited) if fresh else self._levelling(set(parts), progress)
 
     def prepare_narrowed(self, parts: Sequence[Unit], progress: Progress | None = None) -> None:
         """As :meth:`prepare`, but units that lie well between measured ones are interpolated where that is allowed.
@@ -188,8 +193,8 @@ class TableDevice:
         like = [key for key in found if key in chosen]
         return like if len(like) >= MIN_NETWORKS else found
 
-    def _measure(self, subjects: dict[str, Subject], progress: Progress | None) -> set[str]:
-        """Measure into the table on disk; gives the keys that this process measured."""
+    def _measure(self, subjects: dict[str, Subject], progress: Progress | None) -> tuple[set[str], float]:
+        """Measure into the table on disk; gives the keys that this process measured, and how long it waited."""
         lock = self.path.with_suffix(".lock")
         with ExitStack() as stack:
             try:
@@ -200,7 +205,7 @@ class TableDevice:
                 raise DeviceError(f"cannot write the latency table {self.path}: {error}") from None
             return self._measure_held(subjects, progress)
 
-    def _measure_held(self, subjects: dict[str, Subject], progress: Progress | None) -> set[str]:
+    def _measure_held(self, subjects: dict[str, Subject], progress: Progress | None) -> tuple[set[str], float]:
         known = self.table.output_difference
         self.table = LatencyTable.load(self.path, self.table.key)  # another process may have gone on with it
         if self.table.output_difference is None:
@@ -209,10 +214,11 @@ class TableDevice:
         self._calibration = None
         plan = replace(self.plan, min_seconds=min(self.plan.min_seconds, UNIT_SECONDS), tolerance=None)
         save = partial(self.table.save, self.path)
-        if missing:
-            with self._reference_session() as reference:
-                measure_into(self.table, missing, reference, self.runtime, plan, save, progress)
-        return set(missing)
+        if not missing:
+            return set(), 0.0
+        with self._reference_session() as reference:
+            waited = measure_into(self.table, missing, reference, self.runtime, plan, save, progress)
+        return set(missing), waited
 
     @contextmanager
     def _reference_session(self) -> Iterator[Session]:
@@ -225,12 +231,12 @@ class TableDevice:
             self._reference = None
             raise
 
-    def _fresh(self, networks: int) -> Level:
+    def _fresh(self, networks: int, waited: float) -> Level:
         """The level where so many of the table's networks have just been measured in this process."""
-        pace_ms = self.table.latest_network_level_ms
-        if self.pace_ms is None:
-            self.pace_ms = pace_ms
-        return Level(self.pace_ms / self.table.network_level_ms, 0.0, networks)
+        drift = self.table.latest_network_drift
+        if self.pace is None:
+            self.pace = Pace(drift.reference_ms, pace_error(np.median(drift.pace, axis=1), waited))
+        return Level(self.pace.reference_ms / self.table.network_level_ms, 0.0, networks)
 
     def _levelling(self, parts: set[Unit], progress: Progress | None) -> Level:
         """Times a few of the table's networks whole, those first that share most units with ``parts``."""
@@ -238,7 +244,7 @@ class TableDevice:
         keys.sort(key=lambda key: -sum(unit in parts for unit in units(network_of_key(key))))
         keys = keys[:LEVEL_NETWORKS]
         then = np.array([self._reported(key) for key in keys])
-        found = self._whole([network_of_key(key) for key in keys], self.plan, progress)
+        found = self._whole([network_of_key(key) for key in keys], replace(self.whole_plan, tolerance=None), progress)
         now = np.array([one.latency_ms if self.statistic == "median" else one.minimum_ms for one in found])
         ratios = np.log(now / then)
         return Level(float(np.exp(ratios.mean())), float(ratios.std(ddof=1)) / math.sqrt(len(keys)), len(keys))
@@ -254,6 +260,11 @@ class TableDevice:
             self.prepare([])
         assert self._level is not None
         return self._level
+
+    @property
+    def pace_error(self) -> float:
+        """How well this process knows the machine's pace, one standard deviation as a share; 0 before it measured."""
+        return 0.0 if self.pace is None else self.pace.error
 
     @property
     def calibration(self) -> Calibration:
@@ -307,9 +318,8 @@ class TableDevice:
     def latency_error_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
         """One standard deviation, shape (n,): of the median at the pace of this process's first whole measurement.
 
-        It joins the calibration's on networks left out, growing away from these, the level's, and that of interpolated
-        units. How far the machine's pace wanders is no part of it (:attr:`LatencyTable.level_error
-        <mnv3search.latency.measured.table.LatencyTable>`).
+        It joins the calibration's on networks left out, growing away from these, the level's, that of interpolated
+        units, and how well the first whole measurement of this process knows the machine's pace.
         """
         latency = self.latency_ms(architectures)
         found = []
@@ -317,7 +327,7 @@ class TableDevice:
             parts = units(architecture)
             model = self.calibration.relative_error(parts, self._alone_ms(parts), ms / self.level.factor)
             lines_ms = self.between.error_ms(parts, self.unit_latency_ms(parts).tolist())
-            found.append(math.hypot(ms * model, ms * self.level.error, lines_ms))
+            found.append(math.hypot(ms * model, ms * self.level.error, ms * self.pace_error, lines_ms))
         return np.array(found, dtype=np.float64)
 
     def measure(self, architectures: Sequence[Architecture], progress: Progress | None = None) -> list[MeasuredLatency]:
@@ -341,10 +351,10 @@ class TableDevice:
         what = f"measuring {len(architectures)} networks on {self.runtime.name}"
         steps = Steps(len(architectures) * (1 + plan.rounds), what, progress)
         with self._reference_session() as reference:
-            found = whole_rounds(list(architectures), reference, self.runtime, plan, steps)
-        measured = measured_latencies(architectures, found, plan.slot_size, self.pace_ms)
-        if self.pace_ms is None:
-            self.pace_ms = measured[0].reference_ms
+            found, waited = whole_rounds(list(architectures), reference, self.runtime, plan, steps)
+        measured = measured_latencies(architectures, found, plan.slot_size, self.pace, waited)
+        if self.pace is None:
+            self.pace = Pace(measured[0].reference_ms, measured[0].pace_error)
         return measured
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mnv3search.architecture import Architecture
-from mnv3search.latency.measured.measure import FloatArray, Round, levelled, summarise
+from mnv3search.latency.measured.measure import FloatArray, Round, levelled, pace_error, summarise
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -15,10 +16,12 @@ class MeasuredLatency:
 
     Attributes:
         latency_ms: median, at the pace of the process's first whole measurement: later drift is divided out.
-        error_ms: one standard deviation of that median.
+        error_ms: one standard deviation of that median, and of the pace: it holds from one process to another.
         minimum_ms: the fastest call, as it was.
         rounds: how many calls.
         reference_ms: the reference network's median in this measurement, as it was.
+        waited: share of the time in which the calls of the measurement waited for a core.
+        pace_error: how well this measurement knows the machine's pace, one standard deviation, as a share.
         times_ms: every call, in order, the reference's drift divided out; call i of all networks is of one round.
     """
 
@@ -28,6 +31,8 @@ class MeasuredLatency:
     minimum_ms: float
     rounds: int
     reference_ms: float
+    waited: float
+    pace_error: float
     times_ms: FloatArray
 
 
@@ -46,19 +51,32 @@ class Level:
     networks: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """That of a process: what the reference takes at it, and its standard deviation as a share."""
+
+    reference_ms: float
+    error: float
+
+
 def measured_latencies(
-    architectures: Sequence[Architecture], found: Sequence[Round], slot_size: int, pace_ms: float | None
+    architectures: Sequence[Architecture], found: Sequence[Round], slot_size: int, pace: Pace | None, waited: float
 ) -> list[MeasuredLatency]:
-    """What rounds of these networks say, where the reference takes ``pace_ms``; at its own pace where None."""
+    """What rounds of these networks say, at this pace; at their own where None.
+
+    ``waited`` is the share of their time in which the calls waited for a core.
+    """
     at_pace = levelled(found, slot_size)
-    scale = 1.0 if pace_ms is None else pace_ms / at_pace.reference_ms
+    own = Pace(at_pace.reference_ms, pace_error(at_pace.pace, waited))
+    pace = pace or own
+    scale = pace.reference_ms / own.reference_ms
     measured = []
     for index, architecture in enumerate(architectures):
         timing = summarise(at_pace.ms[:, index] * scale, min(float(one.ms[index]) for one in found))
         measured.append(
             MeasuredLatency(
-                architecture, timing.median_ms, timing.error_ms, timing.minimum_ms, timing.rounds,
-                at_pace.reference_ms, at_pace.ms[:, index] * scale,
+                architecture, timing.median_ms, math.hypot(timing.error_ms, timing.median_ms * pace.error),
+                timing.minimum_ms, timing.rounds, own.reference_ms, waited, own.error, at_pace.ms[:, index] * scale,
             )
         )  # fmt: skip
     return measured

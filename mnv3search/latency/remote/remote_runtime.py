@@ -18,12 +18,20 @@ from mnv3search.latency.remote.address import check_python, parse_address
 from mnv3search.latency.remote.agent import MAX_PAYLOAD, MAX_TURNS, PROTOCOL
 from mnv3search.latency.remote.channel import Channel, Patience, Reply
 from mnv3search.latency.remote.failures import printable
-from mnv3search.latency.runtimes.base import Image, Precision, Session, Subject, input_image
+from mnv3search.latency.runtimes.base import (
+    LONGEST_CALL,
+    SHORTEST_CALL,
+    Image,
+    Precision,
+    Session,
+    Subject,
+    input_image,
+)
 from mnv3search.latency.runtimes.int8 import graph_in
 from mnv3search.latency.runtimes.limits import MAX_THREADS, check_precision
 
 MAX_CORES = 100_000
-MAX_SECONDS = 1e5  # of one call
+MAX_LOAD = 1e6
 MAX_NAME = 200
 MAX_DIMENSIONS = 8
 
@@ -155,8 +163,10 @@ class RemoteRuntime:
         if not isinstance(seconds, list) or len(seconds) != len(ids):
             raise self.channel.refuse(f"no list of {len(ids)} times")
         for one in seconds:
-            if not (type(one) in {int, float} and 0 < one < MAX_SECONDS):
-                raise self.channel.refuse(f"{printable(repr(one))} s for one call, where a positive number is due")
+            if not (type(one) in {int, float} and SHORTEST_CALL <= one <= LONGEST_CALL):
+                raise self.channel.refuse(
+                    f"{printable(repr(one))} s for one call, where {SHORTEST_CALL:g} to {LONGEST_CALL:g} are possible"
+                )
         return [float(one) for one in seconds]
 
     def output_of(self, session: Session) -> Image:
@@ -270,7 +280,7 @@ def _board(fields: Mapping[str, Any], channel: Channel) -> Board:
     counts = [count for count in (cores, usable) if type(count) is int and 1 <= count <= MAX_CORES]
     if not (cpu and arch and version) or len(counts) != 2:
         raise channel.refuse("no description of its machine")
-    known = isinstance(load, float) and math.isfinite(load) and load >= 0
+    known = isinstance(load, float) and 0 <= load <= MAX_LOAD
     return Board(Fingerprint(cpu, counts[0], arch), counts[1], version, load if known else None)
 
 

@@ -17,6 +17,7 @@ from mnv3search.graph import network_graph, unit_graph
 from mnv3search.latency.fingerprint import Fingerprint, this_machine
 
 MAX_RESOLUTION = 1e-6  # seconds: a hundredth of the smallest block
+SHORTEST_CALL, LONGEST_CALL = 1e-7, 1e5  # seconds: beyond these no call was timed, whatever a runtime or board says
 WEIGHT_SEED, IMAGE_SEED = 0, 1
 Precision = Literal["fp32", "int8"]
 Subject = Unit | Architecture
