@@ -14,16 +14,22 @@ MAX_DEPTH = 64
 _MAX_DIGITS = 300  # so that every integer is a finite float too
 
 
-def open_regular(path: str | Path) -> BinaryIO:
-    """A regular file, opened to read; links are followed. A pipe, a device or a folder is refused without waiting.
+def open_regular(path: str | Path, flags: int = 0) -> BinaryIO:
+    """A regular file, opened to read. A pipe, a device or a folder is refused without waiting.
+
+    Links are followed, unless ``flags`` is ``os.O_NOFOLLOW``: then they are refused as well.
 
     Raises:
         OSError: it is missing, may not be read, or is no regular file; ``strerror`` says which.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        handle = os.open(path, flags | os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except ValueError as error:
         raise OSError(errno.EINVAL, f"it cannot be a path: {error}", str(path)) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP and flags & os.O_NOFOLLOW:
+            raise OSError(errno.ELOOP, "it is a link; put the file itself there", str(path)) from None
+        raise
     try:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):
@@ -37,13 +43,13 @@ def open_regular(path: str | Path) -> BinaryIO:
         raise
 
 
-def read_bounded(path: str | Path, limit: int) -> bytes:
-    """The content of a regular file of at most ``limit`` bytes, measured by reading it.
+def read_bounded(path: str | Path, limit: int, flags: int = 0) -> bytes:
+    """The content of a regular file of at most ``limit`` bytes, measured by reading it; see :func:`open_regular`.
 
     Raises:
         OSError: as :func:`open_regular`, or it is larger; ``strerror`` says which.
     """
-    with open_regular(path) as stream:
+    with open_regular(path, flags) as stream:
         content = stream.read(limit + 1) if os.fstat(stream.fileno()).st_size <= limit else b""
         if len(content) > limit or os.fstat(stream.fileno()).st_size > limit:
             raise OSError(errno.EFBIG, f"it has more than the {limit:,} bytes that such a file may have", str(path))

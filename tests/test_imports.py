@@ -19,7 +19,7 @@ ORDER = (
     ("errors",),
     ("reading",),
     ("architecture", "files", "threads", "trained_header"),
-    ("architecture_json", "manifest", "scaling"),
+    ("architecture_json", "manifest", "records", "scaling"),
     ("families", "cost"),
     ("space",),
     ("naming",),

@@ -7,7 +7,6 @@ Those of the block search stand in its study; all others (NetAdapt's proposals, 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,8 +23,9 @@ from mnv3search.accuracy.evaluator import (
 )
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
+from mnv3search.errors import EvaluatorError
 from mnv3search.files import append_lines
-from mnv3search.runs.logs import read_log
+from mnv3search.records import SCORE, TOP1, Record, read_log
 
 
 class RememberingEvaluator:
@@ -39,13 +39,26 @@ class RememberingEvaluator:
         self.estimated = bool(getattr(evaluator, "estimated", False))
         self.score_name = score_name(evaluator)
         self.trains = trains(evaluator)
+        self.range = SCORE if self.score_name else TOP1
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation for each architecture, in order."""
         new = list(dict.fromkeys(a for a in architectures if a not in self._known))
         if new:
-            self._known.update(zip(new, checked_evaluations(self._evaluator, new), strict=True))
+            answers = checked_evaluations(self._evaluator, new)
+            for answer in answers:
+                self._check_range(answer)
+            self._known.update(zip(new, answers, strict=True))
         return [self._known[a] for a in architectures]
+
+    def _check_range(self, answer: Evaluation) -> None:
+        """Refuse what a later session could not tell from damage."""
+        low, high = self.range
+        if not low <= answer.top1 <= high:
+            raise EvaluatorError(
+                f"{self.name} gave top1 {answer.top1!r}, which is not from {low:g} to {high:g}; give percent, or say "
+                "with a class attribute score_name what else it is"
+            )
 
     def remember(self, known: Mapping[Architecture, Evaluation]) -> None:
         """Answers of an earlier session of the same run."""
@@ -74,6 +87,7 @@ class StoppableMemory(RememberingEvaluator):
         if architecture in self._known:
             return self._known[architecture]
         answer = evaluated_until(self._stoppable, architecture, give_up)
+        self._check_range(answer)
         if not answer.stopped:
             self._known[architecture] = answer
         return answer
@@ -94,8 +108,9 @@ class LoggingEvaluator:
     def __init__(self, memory: RememberingEvaluator, log: Path) -> None:
         self._memory = memory
         self._log = log
-        self._logged = dict(read_log(log, _parse, "evaluation"))
-        self.estimated = memory.estimated
+        within = memory.range
+        self._logged = dict(read_log(log, lambda record: _parse(record, within), "evaluation"))
+        self.estimated, self.score_name = memory.estimated, memory.score_name
         memory.remember(self._logged)
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
@@ -118,10 +133,14 @@ def _line(architecture: Architecture, evaluation: Evaluation) -> str:
     return json.dumps(entry | {"architecture": to_mapping(architecture)}, separators=(",", ":"))
 
 
-def _parse(line: bytes) -> tuple[Architecture, Evaluation]:
-    entry = json.loads(line)
-    top1, std = float(entry["top1"]), entry["top1_std"]
-    if not math.isfinite(top1):
-        raise ValueError(f"top1 is {top1}")
-    reports = tuple((int(epoch), float(reached)) for epoch, reached in entry.get("reports", ()))
-    return from_mapping(entry["architecture"]), Evaluation(top1, None if std is None else float(std), reports)
+def _parse(record: Record, within: tuple[float, float]) -> tuple[Architecture, Evaluation]:
+    """``within``: the range of an answer."""
+    std = record.optional("top1_std", 0, within[1])
+    reports = tuple(_report(pair, within) for pair in (record.list("reports") if "reports" in record else ()))
+    return from_mapping(record.value("architecture")), Evaluation(record.number("top1", *within), std, reports)
+
+
+def _report(pair: object, within: tuple[float, float]) -> tuple[int, float]:
+    epoch, reached = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
+    report = Record({"epoch": epoch, "top1": reached})
+    return report.integer("epoch", 0, 10**9), report.number("top1", *within)

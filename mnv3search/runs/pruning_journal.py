@@ -18,7 +18,7 @@ from mnv3search.files import append_lines
 from mnv3search.layer_search.loop import Step
 from mnv3search.layer_search.trained_journal import TrainedStep
 from mnv3search.layer_search.trained_proposals import Plan, Planned, Score
-from mnv3search.runs.logs import read_log
+from mnv3search.records import read_log
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
@@ -44,7 +44,7 @@ class FolderJournal:
         self._plans: dict[int, Plan] = {}
         self._scores: dict[int, dict[int, Score]] = {}
         self._steps: list[TrainedStep] = []
-        read_log(self._log, lambda line: self._take(json.loads(line)), "line")
+        read_log(self._log, lambda record: self._take(record.content), "line")
 
     def seed(self) -> tuple[Score, float] | None:
         """As the protocol."""

@@ -7,7 +7,6 @@ run takes them from there rather than timing again, however much later: they are
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from mnv3search.errors import MeasurementError
 from mnv3search.files import append_lines
 from mnv3search.latency.measured.busy import disturbed_sentence
 from mnv3search.latency.model import WholeMeasurer
+from mnv3search.records import ERROR_MS, LATENCY_MS, Record, read_log
 from mnv3search.runs.judging import Judge
-from mnv3search.runs.logs import read_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +106,9 @@ class Timings:
 
 
 def _usable(timed: Timed) -> bool:
-    return 0 < timed.measured_ms < math.inf and 0 <= timed.error_ms < math.inf
+    return LATENCY_MS[0] <= timed.measured_ms <= LATENCY_MS[1] and ERROR_MS[0] <= timed.error_ms <= ERROR_MS[1]
 
 
-def _parse(line: bytes) -> tuple[Architecture, Timed]:
-    entry = json.loads(line)
-    timed = Timed(float(entry["measured_ms"]), float(entry["error_ms"]))
-    if not _usable(timed):
-        raise ValueError(f"a time of {timed.measured_ms} ±{timed.error_ms} ms")
-    return from_mapping(entry["architecture"]), timed
+def _parse(record: Record) -> tuple[Architecture, Timed]:
+    timed = Timed(record.number("measured_ms", *LATENCY_MS), record.number("error_ms", *ERROR_MS))
+    return from_mapping(record.value("architecture")), timed
