@@ -8,11 +8,12 @@ re-implementations differ (rounding, padding, norms, gates, biases, where squeez
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from mnv3search.errors import ArchitectureError
+from mnv3search.errors import ArchitectureError, NotAListError
 
 Activation = Literal["relu", "relu6", "hard_swish", "swish"]
 Gate = Literal["hard_sigmoid", "sigmoid", "hard_swish"]
@@ -285,6 +286,10 @@ class Architecture:
             object.__setattr__(self, "_hash", hash(content) or 1)
         return self._hash
 
+    def __iter__(self) -> Iterator[Any]:
+        """None: a single architecture where several are taken is refused in words."""
+        raise NotAListError(f"one architecture was given where a list is taken: write [architecture]; it is {self}")
+
     def in_channels(self) -> Iterator[int]:
         """Input channels of each block, in order."""
         channels = self.stem.out_channels
@@ -315,6 +320,19 @@ class Architecture:
         head = [f"f{self.head.feature_channels}"] if self.head.feature_channels else []
         head += [f"h{self.head.hidden_channels}"] if self.head.hidden_channels else []
         return f"{self.resolution}px s{self.stem.out_channels} | {' '.join(parts)} | {' '.join(head) or 'pool'}"
+
+
+def check_architecture(value: object) -> None:
+    """Pass where ``value`` is one architecture.
+
+    Raises:
+        ArchitectureError: it is something else, such as a list of them or a name.
+    """
+    if not isinstance(value, Architecture):
+        raise ArchitectureError(
+            f"one architecture is taken, not {type(value).__name__} {reprlib.repr(value)}; "
+            "give an Architecture, such as parse_network makes of a name"
+        )
 
 
 def out_size(size: int, stride: int) -> int:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
 
 from mnv3search.architecture import Architecture
 
 Origin = Literal["block_search", "netadapt", "reference"]
+
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,33 @@ class Candidate:
     parameters: int
     origin: Origin
     number: int
+
+
+class Candidates(tuple[Candidate, ...]):
+    """Judged networks in order, which a notebook shows as a table."""
+
+    __slots__ = ()
+
+    def to_frame(self) -> DataFrame:
+        """A row a network: ``number`` to ``origin`` as in :class:`Candidate`, ``blocks`` its short line, and itself."""
+        import pandas as pd
+
+        names = [f.name for f in fields(Candidate) if f.name not in {"architecture", "number"}]
+        columns = {name: [getattr(c, name) for c in self] for name in ("number", *names)}
+        blocks = [str(c.architecture) for c in self]
+        return pd.DataFrame({**columns, "blocks": blocks, "architecture": [c.architecture for c in self]})
+
+    def __repr__(self) -> str:
+        """The table in plain text."""
+        return self._shown().to_string(index=False, max_rows=20) if self else "no networks"
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook; pandas escapes it."""
+        return str(self._shown().to_html(index=False, max_rows=20, border=0))
+
+    def _shown(self) -> DataFrame:
+        frame = self.to_frame().drop(columns=["architecture", "origin"])
+        return frame.round({"top1": 2, "top1_std": 2, "latency_ms": 3})
 
 
 def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:

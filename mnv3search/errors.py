@@ -4,6 +4,7 @@
 
     Mnv3SearchError                 base; the command line prints it as one line and exits with code 2
     ├── ArchitectureError           a block, stem, head or whole network that cannot exist
+    │   └── NotAListError           one architecture where a list of them is taken
     ├── UnknownNameError            no such network, space, device, evaluator or sampler; names the nearest
     ├── SpaceError                  a space file that breaks a rule: file, line, rule, value, remedy
     ├── TargetError                 a latency target that is not a positive, finite figure with a unit
@@ -34,6 +35,10 @@ class Mnv3SearchError(Exception):
 
 class ArchitectureError(Mnv3SearchError, ValueError):
     """A block, stem, head or whole network that cannot exist."""
+
+
+class NotAListError(ArchitectureError, TypeError):
+    """One architecture where a list of them is taken."""
 
 
 class UnknownNameError(Mnv3SearchError, LookupError):

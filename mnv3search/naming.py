@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from pathlib import Path
 
 from mnv3search.architecture import Architecture
@@ -9,16 +12,20 @@ from mnv3search.architecture_json import from_mapping, load_architecture
 from mnv3search.errors import ArchitectureError, UnknownNameError, WeightsError
 from mnv3search.families import NETWORKS
 from mnv3search.families.names import network_name
+from mnv3search.reading import parse_json, read_bounded, utf8
 from mnv3search.space import load_space, space_names
 from mnv3search.trained_header import SUFFIX, trained_header
 
 FORMS = (
-    "A network is NAME, NAME@WIDTH, NAME/RESOLUTION or NAME@WIDTH/RESOLUTION, with :torchvision after the width for "
-    "that rule; NAME is a published network's, or a search space's for its reference; or it is a .json, .yaml or "
-    ".safetensors file, or a run's folder."
+    "A network is NAME[@WIDTH][:torchvision][/RESOLUTION], where :torchvision is that library's width rule and NAME a "
+    "published network's, or a search space's for its reference; or it is a .json, .yaml or .safetensors file, a run's "
+    "folder, or in it RUN:NUMBER, RUN:front/PLACE or RUN:finalist/NUMBER."
 )
 _IN_FOLDERS = ("best.json", "best.safetensors", "network.json")  # of a search; of a training or pruning; of one begun
 _SPACES = (".yaml", ".yml")
+_IN_RUN = re.compile(r"(?P<run>.+):(?:(?P<table>front|finalist)/)?(?P<number>[0-9]{1,9})")
+_TABLES = {None: "candidates.csv", "front": "pareto.csv", "finalist": "netadapt.csv"}
+MAX_TABLE_BYTES = 512_000_000
 
 
 def parse_network(text: str) -> Architecture:
@@ -28,6 +35,10 @@ def parse_network(text: str) -> Architecture:
     ``mobilenet_v3_large@0.75:torchvision/192``; ``mnv3_small_32`` and ``mnv3_small_32@0.75``, the reference of a search
     space; ``runs/today/best.json``; ``runs/flowers`` and ``runs/flowers/best.safetensors``, of which the header is read
     and no weights. A name goes before a folder of the same name, which is then written ``./NAME``.
+
+    Networks of a run: ``runs/today:12``, candidate 12 of the block search (its number in ``candidates.csv``);
+    ``runs/today:front/3``, the third fastest of the Pareto front; ``runs/today:finalist/2``, the second finalist after
+    NetAdapt.
 
     Raises:
         UnknownNameError: no such network, or a form that is none of these.
@@ -42,6 +53,17 @@ def parse_network(text: str) -> Architecture:
     if name is not None and name.name in space_names():
         return name.of(load_space(name.name).reference)
     path = Path(text)
+    found = _in_file(text, path)
+    if found is not None:
+        return found
+    if _is_path(text, is_name=name is not None):
+        raise ArchitectureError(f"{text}: no such file or folder; a network's file ends in .json or {SUFFIX}")
+    shown = text if name is None else name.name
+    raise UnknownNameError("network", shown, (*NETWORKS, *space_names()), FORMS if name is None else "")
+
+
+def _in_file(text: str, path: Path) -> Architecture | None:
+    """The network in the file, folder or run that ``text`` names; None where it has another form."""
     if text.endswith(".json"):
         return load_architecture(path)
     if text.endswith(SUFFIX):
@@ -50,10 +72,10 @@ def parse_network(text: str) -> Architecture:
         return load_space(path).reference
     if path.is_dir():
         return _in_folder(path)
-    if _is_path(text, is_name=name is not None):
-        raise ArchitectureError(f"{text}: no such file or folder; a network's file ends in .json or {SUFFIX}")
-    shown = text if name is None else name.name
-    raise UnknownNameError("network", shown, (*NETWORKS, *space_names()), FORMS if name is None else "")
+    candidate = _IN_RUN.fullmatch(text)
+    if candidate is not None and Path(candidate["run"]).is_dir():
+        return _in_run(Path(candidate["run"]), candidate["table"], int(candidate["number"]))
+    return None
 
 
 def _is_path(text: str, *, is_name: bool) -> bool:
@@ -71,6 +93,26 @@ def _in_folder(folder: Path) -> Architecture:
         f"{folder} holds no {', '.join(_IN_FOLDERS[:-1])} or {_IN_FOLDERS[-1]}: it is no run's folder, or its run "
         "found nothing yet"
     )
+
+
+def _in_run(folder: Path, table: str | None, number: int) -> Architecture:
+    """A network of a run's tables: by its number among the candidates, its place on the front, or its finalist."""
+    file = folder / _TABLES[table]
+    try:
+        rows = list(csv.DictReader(io.StringIO(utf8(read_bounded(file, MAX_TABLE_BYTES)), newline="")))
+        key = {None: "number", "front": "", "finalist": "finalist"}[table]
+        numbers = [int(row[key]) if key else place for place, row in enumerate(rows, start=1)]
+        if number in numbers:
+            at = len(rows) - 1 - numbers[::-1].index(number)  # of a finalist's steps the last
+            return from_mapping(parse_json(rows[at]["architecture"]))
+    except OSError as error:
+        raise ArchitectureError(f"{folder} has no such network: cannot read {file}: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ArchitectureError(
+            f"{file} is damaged or of an earlier release ({error}): resume its run, which writes it anew"
+        ) from None
+    known = f"they go from {min(numbers)} to {max(numbers)}" if numbers else "it is empty"
+    raise ArchitectureError(f"{folder} has no network {f'{table}/' if table else ''}{number}; of {file.name} {known}")
 
 
 def _trained(path: Path) -> Architecture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnv3search import ImagenetPrior, build_network, count, load_device, load_evaluator, pareto_front, published
 from mnv3search.architecture import (
     Architecture,
     BlockSpec,
@@ -20,7 +22,7 @@ from mnv3search.architecture import (
     out_size,
     residual_groups,
 )
-from mnv3search.errors import ArchitectureError
+from mnv3search.errors import ArchitectureError, NotAListError
 from mnv3search.families import parse_network
 from strategies import architectures
 
@@ -238,3 +240,23 @@ def test_the_display_string_is_one_short_line() -> None:
     text = str(parse_network("mobilenet_v3_small"))
     assert text.startswith("224px s16 | k3e16c16s2+ k3e72c24s2 k3e88c24 k5e96c40s2+~ ")
     assert text.endswith(" k5e576c96+~ | f576 h1024")
+
+
+def test_one_architecture_where_a_list_is_taken_is_told_in_words() -> None:
+    one = published("mobilenet_v3_small")
+    asked: tuple[Any, ...] = (
+        ImagenetPrior().evaluate,
+        load_device("pixel1").latency_ms,
+        pareto_front,
+        load_evaluator("zero_cost:madds").evaluate,
+    )
+    for ask in asked:
+        with pytest.raises(NotAListError, match=r"write \[architecture\]"):
+            ask(one)
+
+
+@pytest.mark.parametrize("take", [count, build_network])
+@pytest.mark.parametrize("given", [["mobilenet_v2"], "mobilenet_v2", None])
+def test_something_else_where_one_architecture_is_taken(take: Callable[[object], object], given: object) -> None:
+    with pytest.raises(ArchitectureError, match="one architecture is taken, not"):
+        take(given)

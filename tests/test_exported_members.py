@@ -47,6 +47,7 @@ PUBLIC = [
     "open_data",
     "pareto_front",
     "parse_network",
+    "plot_pareto",
     "published",
     "search",
     "train_network",

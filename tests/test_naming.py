@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -11,10 +13,12 @@ from pathlib import Path
 import pytest
 from trained_fakes import ARCHITECTURE, saved_fake
 
+import mnv3search.runs
 from mnv3search import parse_network
-from mnv3search.architecture_json import dump_architecture
+from mnv3search.architecture_json import dump_architecture, from_mapping
 from mnv3search.errors import ArchitectureError, UnknownNameError, WeightsError
 from mnv3search.families import NETWORKS, published
+from mnv3search.runs import RunSettings
 from mnv3search.scaling import scale_width
 from mnv3search.space import load_space, space_names
 
@@ -24,6 +28,7 @@ def test_published_names_mean_what_they_did() -> None:
     assert parse_network("mobilenet_v3_large@0.75:torchvision") == published(
         "mobilenet_v3_large", 0.75, None, "torchvision"
     )
+    assert parse_network("mobilenet_v3_large:torchvision/160") == published("mobilenet_v3_large", 1.0, 160)
 
 
 @pytest.mark.parametrize("space", space_names())
@@ -117,3 +122,48 @@ def test_files_that_are_no_trained_network(tmp_path: Path, content: bytes, words
     with pytest.raises(WeightsError, match=words) as refused:
         parse_network(str(file))
     assert "x.safetensors" in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    settings = RunSettings("run", "mnv3_small", "14ms", "pixel1", "prior", trials=150, finalists=2)
+    mnv3search.runs.run(settings, folder)
+    return folder
+
+
+def test_networks_of_a_run(run: Path) -> None:
+    lines = [*csv.DictReader((run / "candidates.csv").open())]
+    for line in (lines[0], lines[40], lines[-1]):
+        assert str(parse_network(f"{run}:{line['number']}")) == line["blocks"]
+    front = [*csv.DictReader((run / "pareto.csv").open())]
+    assert str(parse_network(f"{run}:front/1")) == front[0]["blocks"]
+    assert str(parse_network(f"{run}:front/{len(front)}")) == front[-1]["blocks"]
+    steps = [*csv.DictReader((run / "netadapt.csv").open())]
+    last = [step for step in steps if step["finalist"] == "2"][-1]
+    assert parse_network(f"{run}:finalist/2") == from_mapping(json.loads(last["architecture"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (":999999", "has no network 999999; of candidates.csv they go from 0 to"),
+        (":front/0", "has no network front/0; of pareto.csv they go from 1 to"),
+        (":finalist/7", "has no network finalist/7; of netadapt.csv they go from 1 to 2"),
+    ],
+)
+def test_a_network_that_a_run_has_not(run: Path, name: str, said: str) -> None:
+    with pytest.raises(ArchitectureError, match=re.escape(said)):
+        parse_network(f"{run}{name}")
+
+
+@pytest.mark.parametrize("content", ["", "number,blocks\n0,x\n", "number,architecture\n0,{\n", "number\nx\n", "\xff"])
+def test_a_damaged_table_of_a_run(tmp_path: Path, content: str) -> None:
+    (tmp_path / "candidates.csv").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ArchitectureError, match=r"candidates\.csv"):
+        parse_network(f"{tmp_path}:0")
+
+
+def test_a_run_without_tables(tmp_path: Path) -> None:
+    with pytest.raises(ArchitectureError, match=r"no such network: cannot read .*pareto\.csv"):
+        parse_network(f"{tmp_path}:front/1")

@@ -97,7 +97,7 @@ class ImagenetPrior:
     @on_one_blas_thread
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """Predicted top-1 and deviation of each architecture, in order; both rounded to 1e-6 points."""
-        coefficients = self.coefficients
+        architectures, coefficients = list(architectures), self.coefficients
         answers: list[Evaluation] = []
         for start in range(0, len(architectures), _BATCH):
             top1, std = coefficients.predict(features(architectures[start : start + _BATCH]))

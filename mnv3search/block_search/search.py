@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,11 +22,13 @@ from mnv3search.block_search.row_latency import PrepareProgress, RowLatency, Row
 from mnv3search.block_search.samplers import OptunaSampler, Sampler, resolved_sampler
 from mnv3search.block_search.stopping import stopping_rule
 from mnv3search.block_search.study import Outcome, StudyIdentity, StudyLedger
-from mnv3search.candidate import Candidate, pareto_front
+from mnv3search.candidate import Candidate, Candidates, pareto_front
 from mnv3search.errors import Mnv3SearchError
 from mnv3search.latency.model import LatencyModel
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from mnv3search.space import SearchSpace
 
 ASKS_PER_TRIAL = 10
@@ -66,9 +69,9 @@ class SearchResult:
         seconds: of this session.
     """
 
-    candidates: tuple[Candidate, ...]
+    candidates: Candidates
     best: Candidate
-    pareto_front: tuple[Candidate, ...]
+    pareto_front: Candidates
     evaluated: int
     refused: int
     duplicates: int
@@ -77,6 +80,30 @@ class SearchResult:
     sampler: str
     seconds: float
     stopped: int = 0
+
+    @property
+    def front(self) -> Candidates:
+        """The Pareto front, as :attr:`pareto_front`."""
+        return self.pareto_front
+
+    def to_frame(self) -> DataFrame:
+        """Every candidate as a row; see :meth:`Candidates.to_frame`."""
+        return self.candidates.to_frame()
+
+    def __repr__(self) -> str:
+        """One line on what was found, and the front as a table."""
+        return f"{self._found()}\n{self.front!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self._found())}</p>{self.front._repr_html_()}"
+
+    def _found(self) -> str:
+        best = self.best
+        std = "" if best.top1_std is None else f" ±{best.top1_std:.2f}"
+        return (
+            f"SearchResult: best {best.top1:.2f}{std} at {best.latency_ms:.3f} ms (number {best.number}); "
+            f"{self.evaluated:,} networks evaluated by {self.sampler} in {self.seconds:.1f} s; the Pareto front:"
+        )
 
 
 def search(
@@ -156,11 +183,11 @@ def search(
 
 
 def _result(judge: Judge, objective: Objective, feasibility: Feasibility, sampler: str, began: float) -> SearchResult:
-    candidates = tuple(sorted(judge.candidates, key=lambda candidate: candidate.number))
+    candidates = Candidates(sorted(judge.candidates, key=lambda candidate: candidate.number))
     return SearchResult(
         candidates=candidates,
         best=_best(candidates, objective),
-        pareto_front=tuple(pareto_front(candidates)),
+        pareto_front=Candidates(pareto_front(candidates)),
         evaluated=judge.spent,
         refused=judge.refused,
         duplicates=judge.duplicates,

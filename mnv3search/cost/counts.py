@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from mnv3search.architecture import Architecture
+from mnv3search.architecture import Architecture, check_architecture
 from mnv3search.cost.layers import Layer, summed, unit_layers, unit_rows
 from mnv3search.cost.units import Unit, unit_names, units
 
@@ -70,6 +70,11 @@ def total_cost(parts: Iterable[Unit]) -> UnitCost:
 
 
 def count(architecture: Architecture) -> Counts:
-    """MAdds, parameters, activations and peak activation memory of ``architecture``, exact, without torch."""
+    """MAdds, parameters, activations and peak activation memory of ``architecture``, exact, without torch.
+
+    Raises:
+        ArchitectureError: it is no architecture, but a name or a list, say.
+    """
+    check_architecture(architecture)
     cost = total_cost(units(architecture))
     return Counts(architecture, cost.madds, cost.parameters, cost.activations, cost.peak_elements * BYTES_PER_ELEMENT)

@@ -1,4 +1,4 @@
-"""Published networks by name: ``NAME[@WIDTH[:torchvision]][/RESOLUTION]``, or ``FILE.json``.
+"""Published networks by name: ``NAME[@WIDTH][:torchvision][/RESOLUTION]``, or ``FILE.json``.
 
 Users' arguments also name trained networks and spaces' references: :mod:`mnv3search.naming`.
 """
@@ -16,7 +16,7 @@ from mnv3search.families.registry import NETWORKS, published
 from mnv3search.scaling import WidthRule, scale_width
 
 _PATTERN = re.compile(
-    r"(?P<name>[A-Za-z0-9_\-]+)(?:@(?P<width>[0-9]*\.?[0-9]+)(?::(?P<rule>torchvision|paper))?)?(?:/(?P<resolution>[0-9]{1,5}))?"
+    r"(?P<name>[A-Za-z0-9_\-]+)(?:@(?P<width>[0-9]*\.?[0-9]+))?(?::(?P<rule>torchvision|paper))?(?:/(?P<resolution>[0-9]{1,5}))?"
 )
 
 
@@ -75,6 +75,6 @@ def parse_network(text: str) -> Architecture:
             "network",
             text,
             NETWORKS,
-            "A network is NAME, NAME@WIDTH, NAME/RESOLUTION, NAME@WIDTH:torchvision or FILE.json.",
+            "A network is NAME[@WIDTH][:torchvision][/RESOLUTION] or FILE.json.",
         )
     return name.published()

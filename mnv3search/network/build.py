@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mnv3search.architecture import Architecture
+from mnv3search.architecture import Architecture, check_architecture
 from mnv3search.network.layers import Conventions, ConvNormActivation, Head, InvertedResidual
 
 
@@ -39,7 +39,11 @@ def build_network(architecture: Architecture) -> MobileNetwork:
 
     Convolutions are He-normal over their outputs, norms 1 and 0, linear layers normal with the head's ``linear_std``,
     biases 0 (as torchvision and the papers' code do).
+
+    Raises:
+        ArchitectureError: ``architecture`` is none, but a name or a list, say.
     """
+    check_architecture(architecture)
     network = MobileNetwork(architecture)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

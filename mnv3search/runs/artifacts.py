@@ -84,7 +84,7 @@ def write_report(folder: RunFolder, summary: RunSummary) -> None:
     from mnv3search.report.html import render_html
 
     write_candidates(folder.path / "candidates.csv", summary.candidates)
-    write_candidates(folder.path / "pareto.csv", summary.front, whole=True)
+    write_candidates(folder.path / "pareto.csv", summary.front)
     context = {"device": summary.device, "device_kind": summary.device_kind, "evaluator": summary.evaluator}
     if summary.score:
         context["score"] = summary.score  # what "top1" is

@@ -19,27 +19,25 @@ from mnv3search.layer_search import Step
 
 Parsed = TypeVar("Parsed")
 MAX_TABLE_BYTES = 512_000_000
-_CANDIDATE_COLUMNS = ("number", "top1", "top1_std", "latency_ms", "madds", "parameters", "origin", "blocks")
-_FRONT_COLUMNS = (*_CANDIDATE_COLUMNS, "architecture")
+_CANDIDATE_COLUMNS = (
+    "number", "top1", "top1_std", "latency_ms", "madds", "parameters", "origin", "blocks", "architecture",
+)  # fmt: skip
 _STEP_COLUMNS = (
     "finalist", "number", "kind", "change", "top1", "top1_std", "latency_ms", "delta_top1", "delta_latency_ms",
     "proposals", "required_ms", "architecture",
 )  # fmt: skip
 
 
-def write_candidates(path: Path, candidates: Iterable[Candidate], *, whole: bool = False) -> None:
-    """One row a candidate, in order.
-
-    ``blocks`` is the architecture's short line; ``whole`` adds the architecture as JSON, for a front that is read back.
-    """
+def write_candidates(path: Path, candidates: Iterable[Candidate]) -> None:
+    """One row a candidate, in order; ``blocks`` is the architecture's short line, ``architecture`` all of it as JSON."""
     rows = (
         (
             c.number, repr(c.top1), _optional(c.top1_std), repr(c.latency_ms), c.madds, c.parameters, c.origin,
-            str(c.architecture), *([_compact(c.architecture)] if whole else []),
+            str(c.architecture), _compact(c.architecture),
         )
         for c in candidates
     )  # fmt: skip
-    write_text(path, _csv(_FRONT_COLUMNS if whole else _CANDIDATE_COLUMNS, rows))
+    write_text(path, _csv(_CANDIDATE_COLUMNS, rows))
 
 
 def read_front(path: Path) -> list[Architecture]:
@@ -48,7 +46,7 @@ def read_front(path: Path) -> list[Architecture]:
     Raises:
         RunError: a missing or damaged file; the message names the line.
     """
-    return list(_read(path, _FRONT_COLUMNS, lambda row: from_mapping(json.loads(row["architecture"]))))
+    return list(_read(path, _CANDIDATE_COLUMNS, lambda row: from_mapping(json.loads(row["architecture"]))))
 
 
 def write_steps(path: Path, steps: Mapping[int, Sequence[Step]]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Architecture, BlockSpec
+from mnv3search.architecture import Architecture, BlockSpec, check_architecture
 from mnv3search.cost.units import Unit
 from mnv3search.errors import SpaceError, UnknownNameError
 from mnv3search.space.choices import Parameter, Skeleton, Value
@@ -158,12 +158,17 @@ class SearchSpace:
     def indices(self, architecture: Architecture) -> Rows:
         """The canonical row of an architecture; shape (parameters,).
 
+        What matters in training alone is no choice and may differ: dropout, the classifier's initial weights, the
+        norms' momentum. The row stands for the network with the space's.
+
         Raises:
             SpaceError: the architecture is not in the space; the message says where it leaves it.
         """
+        check_architecture(architecture)
         skeleton = self.skeleton
-        for field in ("stem", "head", "resolution", "classes", "padding", "conv_bias", "norm_eps", "norm_momentum"):
-            theirs, ours = getattr(architecture, field), getattr(skeleton, field)
+        head = replace(architecture.head, dropout=skeleton.head.dropout, linear_std=skeleton.head.linear_std)
+        for field in ("stem", "head", "resolution", "classes", "padding", "conv_bias", "norm_eps"):
+            theirs, ours = head if field == "head" else getattr(architecture, field), getattr(skeleton, field)
             if theirs != ours:
                 raise SpaceError(
                     f"the network is not in space {self.name}: its {field} is {theirs}, the space's {ours}"
@@ -181,7 +186,7 @@ class SearchSpace:
         return f"{start}: no network of it goes on from {shared} blocks with {architecture.blocks[shared]}"
 
     def contains(self, architecture: Architecture) -> bool:
-        """Whether the architecture is one of the space's, its head, norms and resolution included."""
+        """Whether the architecture is one of the space's, its head and resolution included; see :meth:`indices`."""
         try:
             self.indices(architecture)
         except SpaceError:

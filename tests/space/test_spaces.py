@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from mnv3search.architecture import Architecture
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
-from mnv3search.errors import SpaceError, UnknownNameError
+from mnv3search.errors import ArchitectureError, SpaceError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.space import SearchSpace, load_space, space_names
 
@@ -273,3 +274,19 @@ def test_spaces_are_values() -> None:
     assert load_space("mnv2") == load_space("mnv2")
     assert hash(load_space("mnv2")) == hash(_space("mnv2"))
     assert load_space("mnv2") != load_space("ofa_mbv3")
+
+
+def test_what_matters_in_training_alone_is_no_choice() -> None:
+    space = load_space("ofa_mbv3")
+    one = space.sample(1, 0)[0]
+    by_hand = replace(one, norm_momentum=0.3, head=replace(one.head, dropout=0.0, linear_std=0.02))
+    assert space.contains(by_hand)
+    assert space.encode(by_hand) == space.encode(one)
+    assert not space.contains(replace(one, head=replace(one.head, hidden_channels=640)))
+
+
+@pytest.mark.parametrize("method", ["contains", "encode", "indices"])
+def test_a_list_where_one_architecture_is_taken(method: str) -> None:
+    space = load_space("mnv3_small")
+    with pytest.raises(ArchitectureError, match="one architecture is taken, not list"):
+        getattr(space, method)([space.reference])
