@@ -14,6 +14,7 @@ from typing import Any
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec, spec_fields
 from mnv3search.errors import ArchitectureError
+from mnv3search.reading import parse_json, read_bounded, utf8
 
 FORMAT = "mnv3search.architecture"
 VERSION = 1
@@ -87,12 +88,15 @@ def dump_architecture(architecture: Architecture) -> str:
 def parse_architecture(text: str, where: str = "architecture") -> Architecture:
     """The architecture of a JSON text; ``where`` names it in errors."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ArchitectureError(f"{where} is not JSON: {error}") from None
+        content = parse_json(text)
+    except ValueError as error:
+        raise ArchitectureError(f"{where} is not JSON that can be read: {error}") from None
     if not isinstance(content, dict) or "architecture" not in content:
         raise ArchitectureError(f"{where} has no 'architecture'; it must be a {FORMAT} file or a run's best.json")
-    if content.get("format") == FORMAT and content.get("version") != VERSION:
+    found = content.get("format", FORMAT)  # a run's best.json has none
+    if found != FORMAT:
+        raise ArchitectureError(f"{where} is of format {found!r:.60}; an architecture's file has {FORMAT!r}, or none")
+    if "format" in content and content.get("version") != VERSION:
         raise ArchitectureError(f"{where} has version {content.get('version')!r}; this release reads version {VERSION}")
     try:
         return from_mapping(content["architecture"])
@@ -107,16 +111,12 @@ def load_architecture(path: Path) -> Architecture:
         ArchitectureError: the file is missing, too large, not JSON, or breaks a rule.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ArchitectureError(
-                f"{path} has {path.stat().st_size} bytes; an architecture has at most {MAX_FILE_BYTES}"
-            )
-        text = path.read_text(encoding="utf-8")
+        text = utf8(read_bounded(path, MAX_FILE_BYTES))
     except OSError as error:
         raise ArchitectureError(
             f"cannot read {path}: {error.strerror or error}; give the path of a network's JSON file, such as a run's "
             "best.json"
         ) from None
-    except UnicodeDecodeError as error:
-        raise ArchitectureError(f"cannot read {path}: it is not UTF-8 text ({error})") from None
+    except ValueError as error:
+        raise ArchitectureError(f"cannot read {path}: {error}") from None
     return parse_architecture(text, str(path))

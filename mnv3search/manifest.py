@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from mnv3search.errors import InfeasibleError, RunError
 from mnv3search.files import undisturbed, write_text
+from mnv3search.reading import read_json
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -130,12 +131,13 @@ class ManifestFolder(Generic[S]):
     def _read(cls, path: Path) -> dict[str, Any]:
         file = path / MANIFEST
         try:
-            if file.stat().st_size > MAX_MANIFEST_BYTES:
-                raise RunError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes, which no {cls.KIND} writes")
-            manifest = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError):
-            raise RunError(f"{path} is not a {cls.KIND}: it has no readable {MANIFEST}; {cls._REMEDY}") from None
-        except (ValueError, RecursionError) as error:
+            manifest = read_json(file, MAX_MANIFEST_BYTES)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RunError(
+                f"{path} is not a {cls.KIND}: it has no readable {MANIFEST} ({reason}); {cls._REMEDY}"
+            ) from None
+        except ValueError as error:
             raise RunError(f"{file} is damaged: {error}") from None
         if not isinstance(manifest, dict) or manifest.get("format") != cls.FORMAT:
             raise RunError(f"{path} is not a {cls.KIND}: its {MANIFEST} is not of format {cls.FORMAT}; {cls._REMEDY}")

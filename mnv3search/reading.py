@@ -7,14 +7,15 @@ import json
 import os
 import stat
 from collections import Counter
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 MAX_DEPTH = 64
 _MAX_DIGITS = 300  # so that every integer is a finite float too
 
 
-def open_regular(path: str | Path, flags: int = 0) -> BinaryIO:
+def open_regular(path: str | Path, flags: int = 0) -> BufferedReader:
     """A regular file, opened to read. A pipe, a device or a folder is refused without waiting.
 
     Links are followed, unless ``flags`` is ``os.O_NOFOLLOW``: then they are refused as well.

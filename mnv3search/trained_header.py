@@ -7,13 +7,13 @@ in any order, and equal networks should be equal files.
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mnv3search.errors import WeightsError
+from mnv3search.reading import open_regular, parse_json
 
 FORMAT = "mnv3search.trained"
 VERSION = 1
@@ -35,7 +35,7 @@ def trained_header(path: Path) -> Mapping[str, Any]:
         header = _header(path)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}; {_REMEDY}") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise WeightsError(f"cannot read {path}: it is damaged or no {SUFFIX} file; {_REMEDY}") from None
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     return described(path, metadata if isinstance(metadata, dict) else {})
@@ -45,8 +45,8 @@ def about(metadata: Mapping[str, object]) -> Mapping[str, Any] | None:
     """What is kept under :data:`KEY` in the texts beside a file's tensors; None where there is no such object."""
     text = metadata.get(KEY)
     try:
-        found = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
+        found = parse_json(text) if isinstance(text, str) else None
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 
@@ -66,7 +66,7 @@ def described(path: Path, metadata: Mapping[str, object]) -> Mapping[str, Any]:
 
 
 def _header(path: Path) -> object:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         start = stream.read(_LENGTH.size)
         length = _LENGTH.unpack(start)[0] if len(start) == _LENGTH.size else 0
         if not 0 < length <= MAX_HEADER_BYTES:
@@ -74,4 +74,4 @@ def _header(path: Path) -> object:
         header = stream.read(length)
     if len(header) < length:
         raise ValueError("the header is cut short")
-    return json.loads(header)
+    return parse_json(header)

@@ -7,7 +7,6 @@ what :class:`ImagenetPrior` answers in, is the papers' (V3-Large 75.2). ``benchm
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,12 +22,14 @@ from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray, featur
 from mnv3search.accuracy.prior_kernel import Basis, widened
 from mnv3search.architecture import Architecture
 from mnv3search.errors import EvaluatorError
+from mnv3search.reading import parse_json, read_bounded, utf8
 from mnv3search.threads import on_one_blas_thread
 
 FORMAT = "mnv3search-imagenet-prior"
 VERSION = 1
 PRIOR_FILE = "imagenet_prior.json"
 _BATCH = 4096
+_MAX_BYTES = 64_000_000
 _REMEDY = "restore the file that mnv3search ships, or fit it again with benchmarks/prior.py --write"
 
 
@@ -119,8 +120,8 @@ def _shipped() -> PriorCoefficients:
 @lru_cache(maxsize=4)
 def _at(path: Path) -> PriorCoefficients:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = utf8(read_bounded(path, _MAX_BYTES))
+    except (OSError, ValueError) as error:
         raise EvaluatorError(f"the ImageNet prior cannot be read from {path}: {error}; {_REMEDY}") from error
     return coefficients_from_json(text, str(path))
 
@@ -132,8 +133,8 @@ def coefficients_from_json(text: str, name: str) -> PriorCoefficients:
         EvaluatorError: not JSON, of another format or version, for other features, or with missing or unusable numbers.
     """
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
+        data = parse_json(text)
+    except ValueError as error:
         raise EvaluatorError(f"the ImageNet prior {name} is not valid JSON ({error}); {_REMEDY}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise EvaluatorError(f"{name} is no ImageNet prior: its format must be {FORMAT!r}; {_REMEDY}")

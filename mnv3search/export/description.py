@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.errors import ExportError, Mnv3SearchError
+from mnv3search.reading import parse_json
 
 if TYPE_CHECKING:
     import onnx
@@ -129,8 +130,8 @@ def _text(value: object) -> str:
 
 def _value(metadata: Mapping[str, str], key: str) -> Any:
     try:
-        return json.loads(metadata[PREFIX + key])
-    except (KeyError, ValueError, RecursionError):
+        return parse_json(metadata[PREFIX + key])
+    except (KeyError, ValueError):
         raise ExportError(f"{PREFIX}{key} is missing or no JSON") from None
 
 

@@ -14,6 +14,7 @@ from mnv3search.export.onnx_file import Batch
 from mnv3search.export.pixels import Pixels, model_input
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
 from mnv3search.latency.runtimes.base import import_onnxruntime
+from mnv3search.reading import read_bounded
 
 if TYPE_CHECKING:
     from mnv3search.training.data.preprocessing import Preprocessing
@@ -84,9 +85,7 @@ def load_exported(path: Path) -> ExportedModel:
         ExportError: no such file, one too large, or none that mnv3search exported.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ExportError(f"{path} is larger than the {MAX_FILE_BYTES // 10**9} GB that a model in one file may be")
-        content = path.read_bytes()
+        content = read_bounded(path, MAX_FILE_BYTES)
     except OSError as error:
         raise ExportError(f"cannot read {path}: {error.strerror or error}") from None
     return ExportedModel(content, str(path))

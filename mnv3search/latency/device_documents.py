@@ -19,6 +19,7 @@ from mnv3search.latency.fitted.unit_process import MAX_SUMS, ProcessValues
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.layer_files.imported import ImportedDevice, WholeTime
 from mnv3search.latency.layer_files.unit_of_key import unit_of_key
+from mnv3search.reading import open_regular
 
 FORMAT, VERSION = "mnv3search.device", 1
 MAX_LAYERS = 20_000
@@ -73,7 +74,7 @@ def check_writable(path: Path) -> None:
     if not path.exists():
         return
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             start = stream.read(_START_OF_FILE)
     except OSError as error:
         raise DeviceError(f"cannot write {path}: {error.strerror or error}; choose another name") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,6 +17,7 @@ from mnv3search.latency.estimated.roofline import RooflineDevice
 from mnv3search.latency.measured.tables_on_disk import installed_version, plug_in
 from mnv3search.latency.model import Device, LatencyKind
 from mnv3search.latency.runtimes import runtime_names
+from mnv3search.reading import parse_json, read_bounded
 
 FORMAT, VERSION = "mnv3search.device", 1
 MAX_BYTES = 10_000_000  # a device fitted to hundreds of networks holds them all
@@ -130,8 +130,7 @@ def _profile(name: str) -> Any:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
+        return read_bounded(path, MAX_BYTES)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DeviceError(f"cannot read the device profile {path}: {reason}; check the path") from error
@@ -165,19 +164,13 @@ def _parse(content: bytes, where: str, stem: str) -> Device:
 
 
 def _document(content: bytes, where: str) -> Mapping[str, Any]:
-    if len(content) > MAX_BYTES:
-        _refuse(where, f"it is larger than {MAX_BYTES} bytes", "a device's file is far smaller")
     try:
-        document = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(content)
+    except ValueError as error:
         raise DeviceError(f"{where} is not a whole JSON file ({error}); a device profile is a JSON object") from error
     if not isinstance(document, dict):
         _refuse(where, f"it holds a {type(document).__name__}", "a device profile is a JSON object")
     return cast("Mapping[str, Any]", document)
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number that JSON allows")
 
 
 def _refuse(where: str, fault: str, remedy: str) -> NoReturn:
@@ -240,7 +233,4 @@ def _number(document: Mapping[str, Any], key: str) -> float:
 def _as_number(value: object, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise DeviceError(f"{key} is {value!r:.80}; it must be a number")
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise DeviceError(f"{key} is too large; it must be a finite number") from error
+    return float(value)

@@ -6,12 +6,12 @@ classifier is loaded, or none is and every one that differs is named. A network 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import nn
 
 from mnv3search.architecture import Architecture
@@ -22,9 +22,11 @@ from mnv3search.network.layer_matching import Difference, Pair, differences
 from mnv3search.network.narrowing import narrowing_faults
 from mnv3search.network.weights import Library, StateDict, checked, copy_pairs, library_of, paired_layers
 from mnv3search.network.weights_file import load_weights_file, unwrapped
+from mnv3search.trained_header import FORMAT as TRAINED
+from mnv3search.trained_header import about
 
 CLASSIFIER = "head.classifier"
-_ABOUT, _TRAINED, _STATE = "mnv3search", "mnv3search.trained", "mnv3search.training_state"
+_STATE = "mnv3search.training_state"
 
 
 class HasNetwork(Protocol):
@@ -96,11 +98,32 @@ def load_initial_weights(
         WeightsError: the source cannot be read, holds code, or is of another network; the message lists the layers
             that differ, and ``network`` is as it was.
     """
+    given, pairs = _fitting(network, source, new_classifier)
+    copy_pairs(pairs)
+    if given.fresh:
+        _draw_classifier(network)
+    return given
+
+
+def check_initial_weights(architecture: Architecture, source: Source) -> None:
+    """Whether a network of ``architecture``, for any number of classes, can start from ``source``; builds none.
+
+    Raises:
+        WeightsError: as :func:`load_initial_weights`.
+    """
+    with torch.device("meta"):
+        network = MobileNetwork(architecture)
+    _fitting(network, source, None)
+
+
+def _fitting(
+    network: MobileNetwork, source: Source, new_classifier: bool | None
+) -> tuple[InitialWeights, Sequence[Pair]]:
+    """What ``network`` would be given, and the pairs of layers to copy."""
     weights, where = _read(source)
     try:
         library = library_of(weights.state)
-        pairs = paired_layers(network, weights.state, library)
-        features, classifier = _parted(pairs)
+        features, classifier = _parted(paired_layers(network, weights.state, library))
         _check_architecture(network.architecture, weights.architecture, features)
         checked(features)
         reason = _reason_for_new(classifier, new_classifier)
@@ -108,13 +131,10 @@ def load_initial_weights(
             checked([classifier])
     except WeightsError as error:
         raise WeightsError(f"{where}: {error}" if where else str(error)) from None
-    copy_pairs(features if reason else [*features, classifier])
-    if reason:
-        _draw_classifier(network)
     loaded = tuple(ours.name for ours, _ in features if ours is not None)
     if reason:
-        return InitialWeights(library, loaded, (CLASSIFIER,), reason, weights.classes)
-    return InitialWeights(library, (*loaded, CLASSIFIER), (), "", weights.classes)
+        return InitialWeights(library, loaded, (CLASSIFIER,), reason, weights.classes), features
+    return InitialWeights(library, (*loaded, CLASSIFIER), (), "", weights.classes), [*features, classifier]
 
 
 def layer_differences(network: MobileNetwork, source: Source) -> tuple[Difference, ...]:
@@ -135,20 +155,17 @@ def _read(source: Source) -> tuple[_Weights, str]:
         network = source.network
         return _Weights(network.state_dict(), network.architecture, source.classes), ""
     file = load_weights_file(source)
-    try:
-        about = json.loads(file.metadata.get(_ABOUT, "{}"))
-    except (ValueError, RecursionError):
-        about = {}
-    kind = about.get("format") if isinstance(about, dict) else None
+    header = about(file.metadata) or {}
+    kind = header.get("format")
     if kind == _STATE:
         raise WeightsError(f"{source} is the state of a training; give its folder, or the best.safetensors in it")
-    if kind != _TRAINED:
+    if kind != TRAINED:
         return _Weights(file.tensors), str(source)
     try:
-        architecture = from_mapping(about.get("architecture"))
+        architecture = from_mapping(header.get("architecture"))
     except ArchitectureError as error:
         raise WeightsError(f"{source}: {error}; the file is damaged") from None
-    named = about.get("classes")
+    named = header.get("classes")
     classes = tuple(map(str, named)) if isinstance(named, list) and len(named) == architecture.classes else None
     return _Weights(file.tensors, architecture, classes), str(source)
 

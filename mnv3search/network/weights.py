@@ -29,7 +29,7 @@ Library = Literal["mnv3search", "torchvision", "timm"]
 StateDict = Mapping[str, Tensor]
 _OrderKey = tuple[object, ...]
 # the first layers that each library's naming begins with; torchvision's MNASNet has names of its own
-_FIRST_LAYERS: tuple[tuple[str, Library], ...] = (
+FIRST_LAYERS: tuple[tuple[str, Library], ...] = (
     ("stem.conv.weight", "mnv3search"), ("conv_stem.weight", "timm"), ("features.0.0.weight", "torchvision"),
     ("layers.0.weight", "torchvision"),
 )  # fmt: skip
@@ -41,7 +41,7 @@ def library_of(state: StateDict) -> Library:
     Raises:
         WeightsError: nobody's that is known here; the message lists its first names.
     """
-    for name, library in _FIRST_LAYERS:
+    for name, library in FIRST_LAYERS:
         if name in state:
             return library
     names = ", ".join(list(state)[:4])

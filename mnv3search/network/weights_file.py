@@ -1,33 +1,38 @@
-"""Weights files of any library, read as tensors by name; nothing but tensors is ever unpickled.
+"""Weights files of any library, read as tensors by name; of a pickle nothing is run.
 
 A checkpoint that holds its weights beside other things is understood as timm and torchvision write it: averaged weights
-are taken before the last ones. Prefixes that a wrapper put before every name are taken away.
+are taken before the last ones. A prefix that a wrapper put before a network's names is taken away, and what stands
+beside the network (a loss's weights, a second head) is left out.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mnv3search.errors import WeightsError
+from mnv3search.network.weights import FIRST_LAYERS
+from mnv3search.reading import open_regular
 
-SAFE, TORCH = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt", ".tar")
 MAX_FILE_BYTES = 4 << 30
 _BEST = "best.safetensors"
 _NESTED = (
     "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "network", "module",
 )  # fmt: skip
-_PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
-_NO_WEIGHTS = frozenset({"n_averaged"})  # torch's AveragedModel counts its updates beside the weights
+_NO_WEIGHTS = "n_averaged"  # torch's AveragedModel counts its updates beside the weights
 _MAX_DEPTH = 4
 _MAX_NAME = 256
+_ZIP, _SAFETENSORS_HEADER = b"PK\x03\x04", b"{"  # what files begin with; a safetensors file after 8 bytes of length
 
 
 class WeightsFile(NamedTuple):
@@ -38,15 +43,18 @@ class WeightsFile(NamedTuple):
 
 
 def load_weights_file(path: Path) -> WeightsFile:
-    """The weights in a ``.safetensors`` file, a run's folder, or a ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` or ``.tar``.
+    """The weights in a file of safetensors or of ``torch.save``, told by its content, or in a run's folder.
 
     Raises:
         WeightsError: no such file, another kind of file, a damaged or too large one, or one that holds code or other
             things than tensors; the message says what to do.
     """
-    path = _file_at(path)
-    if path.suffix in SAFE:
-        content, metadata = _read_safetensors(path)
+    if path.is_dir():
+        if not (path / _BEST).is_file():
+            raise WeightsError(f"{path} holds no {_BEST}; give a weights file or the folder of a training that has one")
+        path = path / _BEST
+    if path.suffix.lower() == ".safetensors" or _begin(path)[8:9] == _SAFETENSORS_HEADER:
+        content, metadata = read_safetensors(path)
         return WeightsFile(unwrapped(content, str(path)), metadata)
     return WeightsFile(unwrapped(_read_torch(path), str(path)), {})
 
@@ -70,13 +78,23 @@ def unwrapped(content: object, where: str) -> dict[str, Tensor]:
             f"{where} holds {f'{found} …' if found else type(content).__name__}, not plain tensors by name (alone, or "
             f"under one of {', '.join(_NESTED)}); save network.state_dict()"
         )
-    state = {name: tensor for name, tensor in content.items() if name not in _NO_WEIGHTS}
-    for _ in range(_MAX_DEPTH):
-        prefix = next((p for p in _PREFIXES if state and all(name.startswith(p) for name in state)), None)
-        if prefix is None:
-            break
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+    state = {name: tensor for name, tensor in content.items() if name.rpartition(".")[2] != _NO_WEIGHTS}
+    prefix = _prefix(state, where)
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _prefix(state: Mapping[str, Tensor], where: str) -> str:
+    """What a wrapper (``module.``, ``_orig_mod.``, ``model.``, ``backbone.`` …) put before the names of a network."""
+    found = {name.removesuffix(first) for name in state for first, _ in FIRST_LAYERS if name.endswith(first)}
+    found = {p for p in found if not p or p.endswith(".")}
+    outer = sorted(p for p in found if not any(p != other and p.startswith(other) for other in found))
+    averaged = [p for p in outer if "ema" in p]
+    chosen = averaged or outer
+    if len(chosen) > 1:
+        raise WeightsError(
+            f"{where} holds several networks, under {', '.join(chosen[:4])}; save the state dict of the one to use"
+        )
+    return chosen[0] if chosen else ""
 
 
 def _is_state(content: Mapping[object, object]) -> bool:
@@ -97,41 +115,54 @@ def _is_plain(tensor: object) -> bool:
     )
 
 
-def _file_at(path: Path) -> Path:
-    """``path`` itself or the best network of a run's folder, of a kind and size that can be read."""
-    if path.is_dir():
-        if not (path / _BEST).is_file():
-            raise WeightsError(f"{path} holds no {_BEST}; give a weights file or the folder of a training that has one")
-        path = path / _BEST
-    if path.suffix not in SAFE + TORCH:
-        raise WeightsError(f"{path} is no weights file; it must end in {', '.join(SAFE + TORCH)}, or be a run's folder")
+def _begin(path: Path) -> bytes:
+    """The first bytes of a file of a kind and size that can be read."""
     try:
-        size = path.stat().st_size
+        with open_regular(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            start = stream.read(9)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}; give the path of a weights file") from None
     if size > MAX_FILE_BYTES:
         raise WeightsError(f"{path} has {size} bytes; weights of a network of this kind have at most {MAX_FILE_BYTES}")
-    return path
+    return start
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a ``.safetensors`` file, on the CPU, and the texts beside them.
+
+    Raises:
+        WeightsError: it cannot be read or is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
+    _begin(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"cannot read {path}: {error}; save it again with safetensors.torch.save_file") from None
+        raise WeightsError(f"cannot read {path}: {error}; it is damaged or no .safetensors file") from None
 
 
 def _read_torch(path: Path) -> object:
-    _refuse_bomb(path)
+    if _begin(path).startswith(_ZIP):
+        _refuse_bomb(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
             warnings.simplefilter("ignore")  # torch's, of kinds of tensors that are refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can make the reader raise anything
         raise WeightsError(_refusal(path, error)) from None
+
+
+def _harmless() -> list[Any]:
+    """What checkpoints of timm and torchvision hold beside tensors; to make one of these runs nothing else."""
+    numbers = {type(np.dtype(kind)) for kind in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"}
+    return [
+        argparse.Namespace, np.dtype, *numbers,
+        *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+        *((PurePath, f"pathlib.{kind}Path") for kind in ("Posix", "Windows", "_local.Posix", "_local.Windows")),
+    ]  # fmt: skip
 
 
 def _refuse_bomb(path: Path) -> None:

@@ -11,6 +11,7 @@ from mnv3search.architecture_json import dump_architecture, load_architecture
 from mnv3search.errors import DeviceError
 from mnv3search.files import write_text
 from mnv3search.naming import parse_network
+from mnv3search.reading import read_bounded, utf8
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.images import class_count
 
@@ -61,7 +62,7 @@ def copy_device(device: str, copy: Path) -> None:
     """
     if not device.endswith(".json"):
         return
-    source = Path(device)
-    if source.stat().st_size > MAX_DEVICE_BYTES:
-        raise DeviceError(f"{source} has more than {MAX_DEVICE_BYTES} bytes, which no device profile has")
-    write_text(copy, source.read_text(encoding="utf-8"))
+    try:
+        write_text(copy, utf8(read_bounded(device, MAX_DEVICE_BYTES)))
+    except (OSError, ValueError) as error:
+        raise DeviceError(f"cannot read the device profile {device}: {error}; check the path") from None

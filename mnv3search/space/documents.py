@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -10,12 +11,25 @@ from typing import Any
 import yaml
 
 from mnv3search.errors import Mnv3SearchError, SpaceError
+from mnv3search.reading import read_bounded, utf8
 
 Path = tuple[str | int, ...]
 MAX_FILE_BYTES = 1_000_000
 MAX_NODES = 20_000
 MAX_DEPTH = 32
-_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+_MAX_DIGITS = 300
+_TAG = "tag:yaml.org,2002:"
+_PLAIN_TAGS = (f"{_TAG}map", f"{_TAG}seq")
+# The core schema of YAML 1.2: in it `yes`, `off`, `1:30` and `1_000` are texts, and 1e-3 is a number.
+_SCALARS = {
+    f"{_TAG}null": re.compile(r"~|null|Null|NULL|"),
+    f"{_TAG}bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
+    f"{_TAG}int": re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"),
+    f"{_TAG}float": re.compile(
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+    ),
+    f"{_TAG}str": re.compile(r".*", re.DOTALL),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +51,7 @@ SPACE = DocumentKind("space", "mnv3search.space/1", SpaceError)
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """The safe loader, which stops at too many or too deeply nested nodes."""
+    """The safe loader by the rules of YAML 1.2, which stops at too many or too deeply nested nodes."""
 
     nodes = 0
     depth = 0
@@ -51,6 +65,11 @@ class _BoundedLoader(yaml.SafeLoader):
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        if kind is yaml.ScalarNode and implicit[0]:
+            return next(tag for tag, pattern in _SCALARS.items() if pattern.fullmatch(value))
+        return str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
 
 
 class _TooMuch(Exception):
@@ -113,16 +132,11 @@ def read_text(path: FilePath, kind: DocumentKind = SPACE) -> str:
         SpaceError: or the kind's own: it is missing, larger than 1 MB, or not UTF-8.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise kind.error(f"{path}: the file has {size} bytes; a {kind.name} has at most {MAX_FILE_BYTES}")
-        return path.read_text(encoding="utf-8")
+        return utf8(read_bounded(path, MAX_FILE_BYTES))
     except OSError as error:
-        raise kind.error(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise kind.error(f"{path}: is not text in UTF-8; a {kind.name} is a YAML file") from None
+        raise kind.error(f"{path}: cannot be read: {error.strerror or error}; a {kind.name} is a YAML file") from None
     except ValueError as error:
-        raise kind.error(f"{str(path)!r} cannot be a path: {error}") from None
+        raise kind.error(f"{path}: cannot be read: {error}; a {kind.name} is a YAML file") from None
 
 
 def parse_document(text: str, name: str, kind: DocumentKind = SPACE) -> Document:
@@ -148,7 +162,7 @@ def parse_document(text: str, name: str, kind: DocumentKind = SPACE) -> Document
         raise kind.error(_too_much(name, getattr(error, "line", 1), kind)) from None
     if node is None:
         raise kind.error(f"{name}:1: is empty; a {kind.name} begins with 'format: {kind.format}'")
-    document.data = _Walker(document, loader).value(node, ())
+    document.data = _Walker(document).value(node, ())
     return document
 
 
@@ -162,9 +176,8 @@ def _too_much(name: str, line: int, kind: DocumentKind) -> str:
 class _Walker:
     """Turns nodes into plain data; aliases are followed and count each time, so that they cannot multiply."""
 
-    def __init__(self, document: Document, loader: yaml.SafeLoader) -> None:
+    def __init__(self, document: Document) -> None:
         self.document = document
-        self.loader = loader
         self.visited = 0
 
     def value(self, node: yaml.Node, path: Path) -> Any:
@@ -202,12 +215,24 @@ class _Walker:
         return found
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        try:
-            value = self.loader.construct_object(node)
-        except (ValueError, yaml.YAMLError):
-            raise self.document.error(path, f"{shown(node.value)} cannot be read as a value") from None
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                raise self.document.error(path, f"{value} is not a finite number; give an ordinary one")
-            return int(value) if value.is_integer() else value
-        return value
+        text, pattern = node.value, _SCALARS.get(node.tag)
+        if pattern is None or not pattern.fullmatch(text):
+            raise self.document.error(path, f"{shown(text)} cannot be read as a value; write it without a tag")
+        kind = node.tag.removeprefix(_TAG)
+        if kind in ("null", "bool"):
+            return None if kind == "null" else text[0] in "tT"
+        if kind == "int":
+            if len(text) > 1 and text.lstrip("+-0").isdigit() and text.lstrip("+-").startswith("0"):
+                raise self.document.error(
+                    path, f"{shown(text)} begins with 0, which some read as octal; write {shown(text.lstrip('+-0'))}"
+                )
+            if len(text) > _MAX_DIGITS:
+                raise self.document.error(path, f"{shown(text)} has more than {_MAX_DIGITS} digits")
+            return int(text, 0)
+        return self._float(text, path) if kind == "float" else text
+
+    def _float(self, text: str, path: Path) -> float | int:
+        value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        if not math.isfinite(value):
+            raise self.document.error(path, f"{value} is not a finite number; give an ordinary one")
+        return int(value) if value.is_integer() else value

@@ -78,7 +78,7 @@ def _wrong_value(error: ValidationError) -> str:
         return f"{shown(twice)} stands twice in the list; give {valid}"
     hint = ""
     if isinstance(instance, str) and "number" in valid:
-        hint = " (in YAML a number is written 3, 0.25 or 1.0e-3, without quotes)"
+        hint = " (in YAML a number is written 3, 0.25 or 1e-3, without quotes)"
     return f"{'null' if instance is None else shown(instance)} is not {valid}{hint}"
 
 

@@ -78,5 +78,5 @@ def _explained(error: ValidationError) -> tuple[Path, str]:
         return path, f"lacks {missing!r}; it is {schema['properties'][missing]['description']}"
     hint = ""
     if isinstance(instance, str) and "number" in schema["description"]:
-        hint = " (in YAML a number is written 3, 0.25 or 1.0e-3, without quotes)"
+        hint = " (in YAML a number is written 3, 0.25 or 1e-3, without quotes)"
     return path, f"{'null' if instance is None else shown(instance)} is not {schema['description']}{hint}"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import RunError, TrainingError, WeightsError
+from mnv3search.families import NETWORKS
+from mnv3search.families.names import network_name
 from mnv3search.files import held
 from mnv3search.manifest import check_free
 from mnv3search.naming import parse_network
@@ -89,7 +91,8 @@ def begin(
     if request.resolution is not None:
         architecture = architecture.with_resolution(request.resolution)
     recipe = asked_recipe(request, architecture.resolution)
-    initial, teacher = _initial(request), None if request.teacher is None else load_trained(Path(request.teacher))
+    initial = _initial(request, architecture)
+    teacher = None if request.teacher is None else load_trained(Path(request.teacher))
     data = _opened(request.data, progress)
     architecture = architecture.with_classes(len(data.train.classes))
     preprocessing = _preprocessing(architecture, initial, teacher, data)
@@ -237,12 +240,38 @@ def initial_network(
     return network
 
 
-def _initial(request: TrainingRequest) -> Path | TrainedNetwork | None:
+def _initial(request: TrainingRequest, architecture: Architecture) -> Path | TrainedNetwork | None:
+    """The weights, held to the network before the images are looked at."""
     if request.weights is None:
         if request.freeze == "features":
             raise WeightsError("--freeze features keeps weights as they are, and there are none: give --weights")
         return None
-    return _weights(request.weights)
+    initial = _weights(request.weights)
+    _check_weights(request, architecture, initial)
+    return initial
+
+
+def _check_weights(request: TrainingRequest, architecture: Architecture, initial: Path | TrainedNetwork) -> None:
+    from mnv3search.network.initial_weights import check_initial_weights
+
+    try:
+        check_initial_weights(architecture, initial)
+    except WeightsError as error:
+        where = "" if isinstance(initial, Path) else f"{request.weights}: "
+        for text in _by_other_rules(request.network):
+            with suppress(WeightsError):
+                check_initial_weights(parse_network(text), initial)
+                error = WeightsError(f"they are of {text}, another rule of widths; {error}")
+        raise WeightsError(f"{where}{error}") from None
+
+
+def _by_other_rules(network: str) -> tuple[str, ...]:
+    """A published network at a width by the rules that are not written, in which libraries differ."""
+    name = network_name(network)
+    if name is None or name.name not in NETWORKS or name.width == 1:
+        return ()
+    side = "" if name.resolution is None else f"/{name.resolution}"
+    return tuple(f"{name.name}@{name.width:g}:{rule}{side}" for rule in ("torchvision", "paper") if rule != name.rule)
 
 
 def _weights(where: str) -> Path | TrainedNetwork:
@@ -251,9 +280,6 @@ def _weights(where: str) -> Path | TrainedNetwork:
         raise WeightsError(f"there are no weights {path}; give a weights file or the folder of a training")
     if is_trained(path):
         return load_trained(path)
-    from mnv3search.network.weights_file import load_weights_file
-
-    load_weights_file(path)  # what cannot be read is refused before the images are looked at
     return path
 
 

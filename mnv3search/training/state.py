@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.errors import RunError, WeightsError
+from mnv3search.reading import parse_json
 from mnv3search.training.history import EpochRecord
-from mnv3search.training.trained import read_tensors, write_tensors
+from mnv3search.training.trained import write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -86,12 +87,14 @@ def load_counters(path: Path) -> Counters:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from mnv3search.network.weights_file import read_safetensors
+
     if not path.exists():
         raise RunError(f"{path.parent} has no {path.name}: no step of its training was saved; start it anew")
     try:
-        tensors, metadata = read_tensors(path)
-        content = json.loads(metadata.get("mnv3search", "null"))
-    except (WeightsError, ValueError, RecursionError) as error:
+        tensors, metadata = read_safetensors(path)
+        content = parse_json(metadata.get("mnv3search", "null"))
+    except (WeightsError, ValueError) as error:
         raise RunError(f"{path} is damaged: {error}; start the training anew") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RunError(f"{path} is no training's state; start the training anew")

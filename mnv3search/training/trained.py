@@ -86,14 +86,15 @@ def load_trained(path: Path) -> TrainedNetwork:
         WeightsError: no such file or folder, one of another kind (a pickled checkpoint among them), or one whose
             weights do not belong to its architecture; the message says which.
     """
+    from mnv3search.network.weights_file import read_safetensors
     from mnv3search.training.data.preprocessing import Preprocessing
 
     path = trained_file(path)
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = read_safetensors(path)
     header = described(path, metadata)
     try:
         architecture = from_mapping(header.get("architecture"))
-        preprocessing = Preprocessing.from_mapping(header.get("preprocessing") or {})
+        preprocessing = Preprocessing.from_mapping(header.get("preprocessing"))
         classes = _classes(header.get("classes"))
         return TrainedNetwork(
             architecture, _network(architecture, tensors), classes, preprocessing, _facts(header.get("facts"))
@@ -132,7 +133,9 @@ def is_trained(path: Path) -> bool:
         return True
     if path.suffix != ".safetensors":
         return False
-    header = about(read_tensors(path)[1])
+    from mnv3search.network.weights_file import read_safetensors
+
+    header = about(read_safetensors(path)[1])
     return header is not None and header.get("format") == FORMAT
 
 
@@ -153,22 +156,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             os.fsync(stream.fileno())
 
     write_atomic(path, write)
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a ``.safetensors`` file, on the CPU, and the text beside them.
-
-    Raises:
-        WeightsError: it cannot be read or is damaged.
-    """
-    import torch  # noqa: F401  # here, as safe_open would import it from Rust, where Ctrl-C in these seconds aborts
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"cannot read {path}: {error}; it is damaged or no .safetensors file") from None
 
 
 def _classes(listed: object) -> tuple[str, ...]:

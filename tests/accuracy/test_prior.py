@@ -154,7 +154,7 @@ def _altered(tmp_path: Path, **changes: object) -> ImagenetPrior:
         ({"format": "other"}, "format must be"),
         ({"features": ["depth"]}, "other features"),
         ({"weights": [1.0]}, "'weights' as finite numbers"),
-        ({"offset": math.inf}, "'offset' as finite numbers"),
+        ({"offset": math.inf}, "Infinity is no number"),
         ({"offset": None}, "offset"),
         ({"inducing": 3}, "wrong form"),
     ],

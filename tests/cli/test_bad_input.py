@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,39 @@ def test_one_line_that_names_the_value(invoke: Invoke, arguments: tuple[str, ...
     refused(invoke(*arguments), *words)
 
 
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("space.yaml", ("spaces", "FILE")),
+        ("space.yaml", ("run", "--space", "FILE", "--target-latency", "50ms")),
+        ("network.json", ("count", "FILE")),
+        ("device.json", ("latency", "mobilenet_v2", "--device", "FILE")),
+        ("manifest.json", ("run", "--resume", "FOLDER")),
+        ("manifest.json", ("train", "--resume", "FOLDER")),
+        ("manifest.json", ("device", "fit", "FOLDER", "FILE", "--out", "d.json")),
+        ("times.csv", ("device", "fit", "FILE", "--out", "d.json")),
+        ("recipe.yaml", ("train", "mobilenet_v2", "--data", "FOLDER", "--recipe", "FILE")),
+        ("data.zip", ("train", "mobilenet_v2", "--data", "FILE")),
+        ("best.safetensors", ("count", "FILE")),
+        ("w.pth", ("train", "mobilenet_v2", "--data", "FOLDER", "--weights", "FILE")),
+        ("model.onnx", ("predict", "FILE", "image.png")),
+    ],
+)
+def test_what_is_no_regular_file_is_refused_without_waiting_or_reading(
+    invoke: Invoke, name: str, arguments: tuple[str, ...], kind: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "given" / name
+    file.parent.mkdir()
+    if kind == "device":
+        file.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.mkdir()
+    refused(invoke(*(a.replace("FILE", str(file)).replace("FOLDER", str(file.parent)) for a in arguments)))
+
+
 @pytest.mark.parametrize("target", ["0ms", "-3ms", "nanms", "infms", "ms", "50", "50 parsecs", "0x", ""])
 @pytest.mark.parametrize("command", [("run", "--space", "mnv3_large"), ("netadapt", "mobilenet_v2")])
 def test_targets_that_are_none(invoke: Invoke, command: tuple[str, ...], target: str) -> None:
@@ -86,7 +120,7 @@ def test_targets_that_are_none(invoke: Invoke, command: tuple[str, ...], target:
         ("[]", "no 'architecture'"),
         ('{"format": "mnv3search.architecture", "version": 7, "architecture": {}}', "version 7"),
         ('{"architecture": {"stem": {"out_channels": -16}, "blocks": [], "head": {}}}', "-16"),
-        ('{"architecture": {"stem": {"out_channels": NaN}, "blocks": [], "head": {}}}', "nan"),
+        ('{"architecture": {"stem": {"out_channels": NaN}, "blocks": [], "head": {}}}', "NaN"),
         ('{"architecture": {"stem": {"out_channels": 16}, "blocks": 5, "head": {"feature_channels": 8}}}', "blocks"),
         ("\x00\xff", "not JSON"),
         ("[" * 100_000, "not JSON"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import importlib
 import json
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from image_fakes import make_image_folder, zip_folder
 from safetensors.torch import load_file, save_file
 from training_fakes import PREPROCESSING, TINY, tiny_network
@@ -333,6 +335,15 @@ def test_every_image_that_cannot_be_used_is_named(invoke: Invoke, place: Path) -
     refused(outcome, "5 images of 53 cannot be used", "and 4 more")
     for number in range(5):
         assert f"rose/{number}.png is empty" in outcome.err
+
+
+def test_weights_of_another_rule_of_widths_are_named_before_the_images_are_looked_at(
+    invoke: Invoke, place: Path
+) -> None:
+    state = torchvision.models.mobilenet_v3_small(width_mult=0.35).state_dict()
+    torch.save({"model": state, "args": argparse.Namespace(lr=0.1)}, "w.pth")
+    asked = ("train", "mobilenet_v3_small@0.35/64", "--data", "nowhere", "--weights", "w.pth")
+    refused(invoke(*asked), "they are of mobilenet_v3_small@0.35:torchvision/64", "expansion.conv.weight")
 
 
 def test_weights_of_another_network(invoke: Invoke, place: Path) -> None:

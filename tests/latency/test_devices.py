@@ -163,10 +163,10 @@ def test_truncated_file(tmp_path: Path, share: float) -> None:
         (pixel(error=pixel()["error"] | {"covariance": [[1.0]]}), "must have 13 rows"),
         (pixel(error=pixel()["error"] | {"covariance": [[None]]}), "error.covariance is None"),
         (pixel(coefficients=pixel()["coefficients"] | {"madds": -1}), "madds is -1.0"),
-        (pixel(coefficients=pixel()["coefficients"] | {"madds": 10**400}), "madds is too large"),
+        (pixel(coefficients=pixel()["coefficients"] | {"madds": 10**400}), "has 401 digits"),
         (pixel(coefficients=pixel()["coefficients"] | {"flops": 1}), "coefficient 'flops' is unknown"),
-        (PIXEL1.replace('"residual": ', '"residual": NaN, "was": '), "NaN is not a number that JSON allows"),
-        (PIXEL1.replace('"residual": ', '"residual": 1e999, "was": '), "residual is inf"),
+        (PIXEL1.replace('"residual": ', '"residual": NaN, "was": '), "NaN is no number of JSON"),
+        (PIXEL1.replace('"residual": ', '"residual": 1e999, "was": '), "1e999 is too large"),
         (ROOFLINE | {"gmadds_per_s": -1}, "gmadds_per_s is -1.0"),
         (ROOFLINE | {"gbytes_per_s": True}, "gbytes_per_s is True; it must be a number"),
         ({k: v for k, v in ROOFLINE.items() if k != "gbytes_per_s"}, "gbytes_per_s is missing"),
@@ -181,7 +181,7 @@ def test_bad_profiles(tmp_path: Path, document: object, word: str) -> None:
 
 
 def test_sizes_are_bounded(tmp_path: Path) -> None:
-    assert "larger than" in refusal(write(tmp_path, PIXEL1 + " " * MAX_BYTES))
+    assert "more than the 10,000,000 bytes" in refusal(write(tmp_path, PIXEL1 + " " * MAX_BYTES))
 
 
 def test_not_text_and_not_there(tmp_path: Path) -> None:

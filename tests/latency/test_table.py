@@ -217,7 +217,7 @@ def set_at(*where: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (set_at("units", "a", 0, "ms", 0, value=1e-300), "1e-300 is not a time"),
         (set_at("units", "a", 0, "ms", 0, value=10**400), "is not a time"),
         (set_at("units", "a", 0, "ms", 0, value="1"), "'1' is not a time"),
-        (set_at("units", "a", 0, "ms", 0, value=float("nan")), "nan is not a time"),
+        (set_at("units", "a", 0, "ms", 0, value=float("nan")), "NaN is no number"),
         (set_at("units", "a", 0, "ms", value=[1.0] * 9), "more rounds than its sitting"),
         (set_at("units", "a", 0, "slot", value=3), "slot"),
         (set_at("units", "a", 0, "slot", value=0.0), "no whole number"),
@@ -234,7 +234,7 @@ def set_at(*where: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (set_at("sittings", value=None), "damaged"),
         (set_at("output_difference", value=-1.0), "-1.0 is no difference of outputs"),
         (set_at("output_difference", value=True), "True is no difference"),
-        (set_at("output_difference", value=float("inf")), "inf is no difference"),
+        (set_at("output_difference", value=float("inf")), "Infinity is no number"),
     ],
 )
 def test_damaged_tables_are_refused_in_one_line(

@@ -295,7 +295,10 @@ def test_unreadable_and_oversized_files(tmp_path: Path) -> None:
     (tmp_path / "times.csv").write_bytes(b"architecture,ms\n\xff\xfe,3\n")
     with pytest.raises(MeasurementError, match="not UTF-8"):
         read_network_times(tmp_path / "times.csv")
-    with pytest.raises(MeasurementError, match="more than 5000000 bytes"):
+    wide = "architecture,ms" + "".join(f",c{i}" for i in range(200_000))  # quadratic ways take minutes
+    with pytest.raises(MeasurementError, match="line 2 has 2 columns where the first line has 200002"):
+        read_network_times(written(tmp_path, f"{wide}\nmobilenet_v2,3\n"))
+    with pytest.raises(MeasurementError, match="more than the 5,000,000 bytes"):
         read_network_times(written(tmp_path, HEADER + "x" * 5_000_001))
 
 

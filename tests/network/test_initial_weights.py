@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
+from timm.utils import checkpoint_saver
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
 from mnv3search.errors import WeightsError
@@ -229,3 +232,16 @@ def test_mobilenet_v2_with_imagenet_weights_gives_torchvision_s_logits(imagenet_
     assert float(expected.std()) > 0.5
     assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
     assert torch.equal(found.topk(5).indices, expected.topk(5).indices)
+
+
+def test_checkpoints_of_timms_trainer_are_read(tmp_path: Path) -> None:
+    theirs: Any = timm.create_model("mobilenetv2_035", pretrained=False)
+    options = argparse.Namespace(model="x", lr=0.1, output=tmp_path, mean=np.float32(0.5))
+    made: Any = checkpoint_saver.CheckpointSaver
+    saver = made(
+        theirs, torch.optim.SGD(theirs.parameters(), lr=0.1), options, checkpoint_dir=str(tmp_path),
+        recovery_dir=str(tmp_path),
+    )  # fmt: skip
+    saver.save_checkpoint(0, metric=np.float64(71.2))
+    network = build_network(published("mobilenet_v2", 0.35))
+    assert load_initial_weights(network, tmp_path / "model_best.pth.tar").library == "timm"

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,15 +30,21 @@ def _assert_is_state(found: dict[str, Any]) -> None:
     assert all(torch.equal(found[name], tensor) for name, tensor in STATE.items())
 
 
-@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.bin", "w.ckpt", "w.pth.tar", "w.safetensors"])
+@pytest.mark.parametrize("name", ["w.pt", "w.PTH", "w.bin", "w.pth.tar", "w", "w.safetensors", "w.SAFETENSORS"])
 def test_files_of_tensors_are_read(tmp_path: Path, name: str) -> None:
-    if name.endswith(".safetensors"):
+    if name.lower().endswith(".safetensors"):
         save_file(STATE, tmp_path / name, {"about": "a test"})
     else:
         torch.save(STATE, tmp_path / name)
     found = load_weights_file(tmp_path / name)
     _assert_is_state(found.tensors)
-    assert found.metadata == ({"about": "a test"} if name.endswith(".safetensors") else {})
+    assert found.metadata == ({"about": "a test"} if name.lower().endswith(".safetensors") else {})
+
+
+def test_several_networks_in_one_file_are_named(tmp_path: Path) -> None:
+    torch.save({**_prefixed("student."), **_prefixed("teacher.")}, tmp_path / "two.pth")
+    with pytest.raises(WeightsError, match=r"two\.pth holds several networks, under student\., teacher\.; save"):
+        load_weights_file(tmp_path / "two.pth")
 
 
 def test_the_folder_of_a_training_stands_for_its_best_network(tmp_path: Path) -> None:
@@ -64,9 +71,33 @@ OTHER = {name: tensor + 1 for name, tensor in STATE.items()}
         {"checkpoint": 1, "module": {"model": STATE}},
         _prefixed("module."),
         _prefixed("module._orig_mod."),
-        {"state_dict": _prefixed("model.")},
+        {"state_dict": {**_prefixed("model."), "criterion.weight": torch.ones(3)}},
+        {"state_dict": {**{f"model.{k}": v for k, v in OTHER.items()}, **_prefixed("model_ema.module.")}},
+        {**_prefixed("net."), "net.n_averaged": torch.tensor(7)},
+        {**_prefixed("backbone."), "fc.weight": torch.ones(3)},
+        {
+            "state_dict": STATE,
+            "arch": "x",
+            "epoch": np.int64(3),
+            "metric": np.float64(71.2),
+            "top": np.float32(1),
+            "args": argparse.Namespace(lr=np.float64(0.1), data=Path("a"), device=torch.device("cpu"), betas=(0.9,)),
+        },
     ],
-    ids=["timm", "torchvision", "timm-ema", "torchvision-ema", "twice", "parallel", "compiled", "lightning"],
+    ids=[
+        "timm",
+        "torchvision",
+        "timm-ema",
+        "torchvision-ema",
+        "twice",
+        "parallel",
+        "compiled",
+        "lightning",
+        "lightning-ema",
+        "wrapped",
+        "stray",
+        "arguments",
+    ],
 )
 def test_checkpoints_are_unwrapped_as_their_trainers_wrap_them(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "checkpoint.pth")
@@ -88,7 +119,8 @@ class _Blocked:
     [
         ({"weight": _Harmful()}, "exec"),
         ({"weight": _Blocked()}, r"posix\.system"),
-        ({"model": STATE, "args": argparse.Namespace(lr=0.1)}, r"argparse\.Namespace"),
+        ({"model": STATE, "args": argparse.Namespace(hook=_Harmful())}, "exec"),
+        ({"model": STATE, "best": np.array([1.0])}, r"numpy.*_reconstruct"),
         (torch.nn.Linear(2, 2), r"Linear"),
     ],
 )

@@ -46,7 +46,9 @@ BOMB = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range
             "f.yaml:1: a: the tag 'tag:yaml.org,2002:python/object:os.system' is not",
         ),
         ("a: !!python/name:os.system x\n", "f.yaml:1: a: 'x' cannot be read as a value"),
-        ("a: 2020-99-99\n", "f.yaml:1: a: '2020-99-99' cannot be read as a value"),
+        ("a: !!int 1:30\n", "f.yaml:1: a: '1:30' cannot be read as a value"),
+        ("a: !!binary AA==\n", "f.yaml:1: a: 'AA==' cannot be read as a value"),
+        ("a: 010\n", "f.yaml:1: a: '010' begins with 0, which some read as octal; write '10'"),
         ("a: " + "9" * 6000, "f.yaml:1: a: '9999"),
         ("a: \x00", "f.yaml:1: is not YAML: unacceptable character"),
         ("[" * 5000, "f.yaml:1: more than 20000 values, or nested deeper than 32"),
@@ -64,14 +66,22 @@ def test_what_is_refused(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_plain_scalars_are_those_of_yaml_1_2() -> None:
+    """In YAML 1.1 ``no`` is a truth value, ``1:30`` is 90, ``0o10`` and ``1e-3`` are texts."""
+    text = "[no, Yes, off, 1:30, 1_000, 2020-01-02, null, ~, true, 0, -7, 0o10, 0x1F, 1e-3, .5, 2.0, '1', \"no\"]"
+    assert parse_document(text, "f.yaml").data == [
+        "no", "Yes", "off", "1:30", "1_000", "2020-01-02", None, None, True, 0, -7, 8, 31, 0.001, 0.5, 2, "1", "no",
+    ]  # fmt: skip
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     large, binary = tmp_path / "large.yaml", tmp_path / "binary.yaml"
     large.write_bytes(b"#" * 1_000_001)
     binary.write_bytes(b"\xff\xfe\x00a")
     cases = {
-        large: "the file has 1000001 bytes; a space has at most 1000000",
-        binary: "is not text in UTF-8",
-        tmp_path: "cannot be read: Is a directory",
+        large: "more than the 1,000,000 bytes",
+        binary: "not UTF-8; save it as text in UTF-8; a space is a YAML file",
+        tmp_path: "cannot be read: it is a folder",
         tmp_path / "absent.yaml": "cannot be read: No such file or directory",
         Path("a\0.yaml"): "cannot be a path",
     }

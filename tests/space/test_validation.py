@@ -45,8 +45,8 @@ BY_SCHEMA = [
      "256 different kernel sizes"),
     ("ratio: 6", "ratio: -6", "s.yaml:12: stages[1].block.expansion_ratio: -6 is not a number from 0.1 to 64; e.g. 3, "
      "4, 6"),
-    ("ratio: 6", "ratio: [1e1]", "s.yaml:12: stages[1].block.expansion_ratio[0]: '1e1' is not a number from 0.1 to 64; "
-     "e.g. 3, 4, 6 (in YAML a number is written 3, 0.25 or 1.0e-3, without quotes)"),
+    ("ratio: 6", "ratio: [1:30]", "s.yaml:12: stages[1].block.expansion_ratio[0]: '1:30' is not a number from 0.1 to "
+     "64; e.g. 3, 4, 6 (in YAML a number is written 3, 0.25 or 1e-3, without quotes)"),
     ("depth: [2, 3]", "depth: 0", "s.yaml:9: stages[1].depth: 0 is not a number of blocks from 1 to 64; e.g. 2, 3, 4"),
     ("depth: [2, 3]", "depth: 2.5", "s.yaml:9: stages[1].depth: 2.5 is not a number of blocks from 1 to 64; e.g. 2, 3, "
      "4"),

@@ -13,6 +13,7 @@ from statistics import median
 from mnv3search.cost.units import Unit
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.estimated.features import FEATURE_NAMES, unit_features
+from mnv3search.reading import read_bounded, utf8
 
 MAX_BYTES = 5_000_000
 MAX_ROWS = 20_000
@@ -143,16 +144,11 @@ def _summed(parts: Sequence[Unit]) -> Mapping[str, float]:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+        return utf8(read_bounded(path, MAX_BYTES))
     except OSError as error:
         raise MeasurementError(f"cannot read the times {path}: {error.strerror or error}; check the path") from None
-    if len(content) > MAX_BYTES:
-        raise MeasurementError(f"{path} has more than {MAX_BYTES} bytes; a file of times is far smaller")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise MeasurementError(f"{path} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from None
+    except ValueError as error:
+        raise MeasurementError(f"cannot read the times {path}: {error}") from None
 
 
 def _columns(
@@ -163,7 +159,7 @@ def _columns(
     names = [found.index(name) for name in name_columns if name in found]
     times = [(found.index(name), _FACTORS[unit]) for name, unit in _COLUMNS.items() if name in found]
     minima = [(found.index(name), _FACTORS[unit]) for name, unit in _MINIMA.items() if name in found]
-    twice = {name for name in found if found.count(name) > 1}
+    twice = len(set(found)) < len(found)
     if names and len(times) == 1 and len(minima) <= 1 and not twice:
         return names[0], times[0], minima[0] if minima else None
     wanted = f"the first line must name a column {' or '.join(name_columns)} and one column of times: ms, us or s"

@@ -22,6 +22,7 @@ from mnv3search.latency.measured.assembled import assembled_networks
 from mnv3search.latency.measured.calibration import MIN_NETWORKS
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import Subject, graph_of, input_shape
+from mnv3search.reading import open_regular, read_json
 
 FORMAT, VERSION = "mnv3search.layers", 1
 MANIFEST, README = "manifest.json", "README.txt"
@@ -208,7 +209,7 @@ def _guide(plan: LayerFolder, folder: Path) -> str:
 def file_sha256(path: Path) -> str | None:
     """The digest of a file, or None where there is none."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return None
@@ -229,9 +230,7 @@ def read_layers(folder: Path) -> LayerFolder:
 def _read(folder: Path) -> tuple[LayerFolder, bool]:
     path = folder / MANIFEST
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise DeviceError(f"{path} has over {MAX_MANIFEST_BYTES} bytes; export the layers again")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, MAX_MANIFEST_BYTES)
         if content["format"] != FORMAT or content["version"] != VERSION:
             raise ValueError(f"it is not of format {FORMAT}, version {VERSION}")
         layers, networks = content["layers"], content["networks"]
@@ -245,7 +244,7 @@ def _read(folder: Path) -> tuple[LayerFolder, bool]:
         raise DeviceError(
             f"cannot read {path}: {error.strerror or error}; give the folder that export-layers wrote"
         ) from None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ArchitectureError, DeviceError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArchitectureError, DeviceError) as error:
         if isinstance(error, DeviceError) and str(error).startswith(str(path)):
             raise
         raise DeviceError(f"{path} is no whole manifest of layers ({error}); export the layers again") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from mnv3search.architecture import BlockSpec, HeadSpec, StemSpec
@@ -10,6 +9,7 @@ from mnv3search.architecture_json import from_mapping
 from mnv3search.cost.units import Unit
 from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.latency.keys import unit_key
+from mnv3search.reading import parse_json
 
 MAX_CHARACTERS = 4000
 _BARE_HEAD = {"feature_channels": None}
@@ -24,10 +24,10 @@ def unit_of_key(key: str) -> Unit:
     try:
         if len(key) > MAX_CHARACTERS:
             raise ValueError(f"it has more than {MAX_CHARACTERS} characters")
-        unit = _unit(json.loads(key))
+        unit = _unit(parse_json(key))
         if unit_key(unit) != key:
             raise ValueError("it is not in its canonical form")
-    except (ArchitectureError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (ArchitectureError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DeviceError(f"{key[:60]!r} is the text of no layer ({error}); take the texts of a manifest") from None
     return unit
 

@@ -29,6 +29,7 @@ from mnv3search.latency.measured.measure import (
     summarise,
 )
 from mnv3search.latency.runtimes.base import LONGEST_CALL, SHORTEST_CALL
+from mnv3search.reading import read_json
 
 FORMAT = "mnv3search.latency_table"
 VERSION = 2
@@ -304,15 +305,19 @@ class LatencyTable:
             DeviceError: the file is damaged, of another version, or of another machine, runtime or reference network.
         """
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise DeviceError(f"latency table {path} has over {MAX_FILE_BYTES} bytes; delete it to measure again")
-            text = path.read_text(encoding="utf-8")
+            content = read_json(path, MAX_FILE_BYTES)
         except FileNotFoundError:
             return cls(key)
-        except (OSError, UnicodeDecodeError) as error:
-            raise DeviceError(f"cannot read the latency table {path}: {error}") from None
+        except OSError as error:
+            raise DeviceError(
+                f"cannot read the latency table {path}: {error.strerror or error}; delete it to measure again"
+            ) from None
+        except ValueError as error:
+            raise DeviceError(
+                f"latency table {path} is cut short or not JSON ({error}); delete it to measure again"
+            ) from None
         table = cls(key)
-        table._fill(_checked_content(text, path, key), path)
+        table._fill(_checked_content(content, path, key), path)
         return table
 
     def _fill(self, content: Mapping[str, Any], path: Path) -> None:
@@ -347,12 +352,8 @@ def _to_json(entries: Mapping[str, list[Run]]) -> dict[str, list[dict[str, Any]]
     }
 
 
-def _checked_content(text: str, path: Path, key: TableKey) -> Mapping[str, Any]:
+def _checked_content(content: object, path: Path, key: TableKey) -> Mapping[str, Any]:
     remedy = "delete it to measure again"
-    try:
-        content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DeviceError(f"latency table {path} is cut short or not JSON ({error}); {remedy}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DeviceError(f"{path} is not a latency table of this program; {remedy}")
     if content.get("version") != VERSION:

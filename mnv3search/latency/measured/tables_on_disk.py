@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Any
 
 from mnv3search.errors import RunError
 from mnv3search.files import write_text
@@ -20,6 +19,7 @@ from mnv3search.latency.device_spec import DEFAULT_RUNTIME
 from mnv3search.latency.fingerprint import Fingerprint, this_machine
 from mnv3search.latency.measured.table import FORMAT, VERSION, TableKey, default_cache_dir
 from mnv3search.latency.runtimes import ENTRY_POINT_GROUP, RUNTIMES
+from mnv3search.reading import open_regular, read_json
 
 HEAD_BYTES = 1 << 16  # the format, the version, the key and what else stands before the times
 TAIL_BYTES = 256
@@ -125,8 +125,8 @@ def read_head(path: Path) -> TableOnDisk:
         FileNotFoundError: there is no such file.
     """
     try:
-        stat = path.stat()
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
+            stat = os.fstat(stream.fileno())
             head = stream.read(HEAD_BYTES)
             stream.seek(max(0, stat.st_size - TAIL_BYTES))
             tail = stream.read(TAIL_BYTES)
@@ -169,12 +169,11 @@ def write_note(table: Path, note: TableNote) -> None:
 def read_note(table: Path) -> TableNote | None:
     """What a profile left beside a table; None where there is nothing, or nothing sound."""
     try:
-        with (table.parent / NOTES / table.name).open("rb") as stream:
-            content: Any = json.loads(stream.read(MAX_NOTE_BYTES))
+        content = read_json(table.parent / NOTES / table.name, MAX_NOTE_BYTES)
         texts = [content[name] for name in ("device", "checked_at", "space")]
         counts = [content[name] for name in ("networks", "layers")]
         mean, most = _share(content["mean_error"]), _share(content["max_error"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     sound = all(isinstance(text, str) and len(text) <= MAX_NOTE_TEXT and text.isprintable() for text in texts)
     if not sound or not all(isinstance(count, int) for count in counts) or mean is None or most is None:

@@ -58,16 +58,18 @@ class Preprocessing:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, object]) -> Preprocessing:
+    def from_mapping(cls, mapping: object) -> Preprocessing:
         """Read what :meth:`to_mapping` wrote.
 
         Raises:
             DataError: a missing, unknown or wrong value.
         """
-        values = dict(mapping)
+        values = mapping if isinstance(mapping, Mapping) else {}
         known = set(cls.__dataclass_fields__)
         if "resolution" not in values or not set(values) <= known:
-            raise DataError(f"pre-processing {values!r} must have a resolution and only {', '.join(sorted(known))}")
+            raise DataError(
+                f"pre-processing {mapping!r:.99} must have a resolution and only {', '.join(sorted(known))}"
+            )
         try:
             return cls(
                 resolution=_whole(values["resolution"]),
@@ -77,7 +79,7 @@ class Preprocessing:
                 interpolation=str(values.get("interpolation", "bilinear")),
             )
         except TypeError as error:
-            raise DataError(f"pre-processing {values!r} is not usable: {error}") from None
+            raise DataError(f"pre-processing {values!r:.200} is not usable: {error}") from None
 
     def squares(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize and crop images of one size: (N, H, W, 3) to (N, R, R, 3)."""

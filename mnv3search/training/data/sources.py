@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, TypeGuard
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DataError
+from mnv3search.reading import open_regular
 from mnv3search.training.data.decoding import MAX_FILE_BYTES, decode
 from mnv3search.training.data.images import ImageSource
 
@@ -54,7 +54,7 @@ class FolderSource:
         """
         path = self.root / file
         try:
-            with path.open("rb") as stream:
+            with open_regular(path) as stream:
                 size = os.fstat(stream.fileno()).st_size
                 if size > MAX_FILE_BYTES:
                     raise DataError(_too_long(str(path), size))
@@ -81,7 +81,7 @@ class FolderSource:
             DataError: no such file, or not readable.
         """
         try:
-            with (self.root / file).open("rb") as stream:
+            with open_regular(self.root / file) as stream:
                 head = stream.read(END_BYTES)
                 stream.seek(max(0, stream.seek(0, os.SEEK_END) - END_BYTES))
                 return head, stream.read(END_BYTES)
@@ -129,8 +129,9 @@ class ZipSource:
             try:
                 with self._archive.open(entry) as stream:
                     return stream.read(entry.file_size)
-            except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-                raise DataError(f"{where} cannot be read: {error}; make the archive anew") from None
+            except Exception as error:  # damaged data can make a decompressor raise anything
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise DataError(f"{where} cannot be read: {reason}; make the archive anew") from None
 
     def read(self, file: str) -> NDArray[np.uint8]:
         """The decoded image, (height, width, 3) RGB.
@@ -173,8 +174,9 @@ class ArraySource:
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
+        open_regular(path).close()
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+    except Exception as error:  # a damaged directory can make the reader raise anything
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DataError(
             f"cannot read the zip archive {path}: {reason}; give an image folder or a whole zip archive of one"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import pickle
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -99,6 +101,23 @@ def test_damaged_entry_is_named(tmp_path: Path) -> None:
         ZipSource(archive).read("class_0/0000.png")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_packed_entries_that_are_damaged_anywhere_are_named(tmp_path: Path, method: int) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", method) as packed:
+        packed.writestr("a/0.png", bytes(range(256)) * 20)
+    whole = archive.read_bytes()
+    source = ZipSource(archive)
+    assert source.encoded("a/0.png") == bytes(range(256)) * 20
+    length = source._archive.getinfo("a/0.png").compress_size
+    for first in range(37, 37 + length - 8, 7):  # 30 bytes of header and the name go before
+        archive.write_bytes(whole[:first] + b"\xff" * 8 + whole[first + 8 :])
+        try:
+            assert ZipSource(archive).encoded("a/0.png") == bytes(range(256)) * 20  # what ends a stream may be spared
+        except DataError as error:
+            assert re.search(r"a\.zip:a/0\.png cannot be read: .+; make the archive anew", str(error))  # noqa: PT017
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x50\x4b\x05\x06" + bytes(17)])
 def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
@@ -112,3 +131,13 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         ZipSource(archive).read("x.png")
     with pytest.raises(DataError, match=r"cannot read .*x\.png: No such file"):
         FolderSource(tmp_path).read("x.png")
+
+
+def test_what_is_no_regular_file_among_images_is_named_without_waiting(tmp_path: Path) -> None:
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for name, what in (("zero.png", "a device"), ("pipe.png", "a pipe"), ("folder.png", "a folder")):
+        for read in (FolderSource(tmp_path).read, FolderSource(tmp_path).ends):
+            with pytest.raises(DataError, match=rf"cannot read .*{name}: it is {what}"):
+                read(name)
