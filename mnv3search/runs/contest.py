@@ -2,7 +2,8 @@
 
 The device's prediction chooses who is timed; the times choose who wins. Where none of the timed is within the target,
 or better ones than the best that is have missed it, the prediction is off by what was timed over what was predicted:
-NetAdapt goes on to limits that allow for it, and the new ones are timed as well.
+NetAdapt goes on to limits that allow for it, and the new ones are timed as well. Where the best of them leaves a part
+of the target unused, better networks nearer to it are timed too.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from mnv3search.candidate import Candidate
 from mnv3search.layer_search import NetAdaptResult
 from mnv3search.runs.aim import Aim
 from mnv3search.runs.bench import Bench
-from mnv3search.runs.narrowing import Narrowing, attempted, narrowed
+from mnv3search.runs.narrowing import Narrowing, attempted, narrowed, widened
 from mnv3search.runs.winner import best_of, closest, passing, repaired_limit_ms, typical_limit_ms
 
 REPAIRS = 2
 WORTH_POINTS = 0.1  # a network that missed is repaired where it is so much better in top-1 than the best that did not
+NEARER = 2
+UNUSED = 0.03  # of the target: where the winner leaves more, networks nearer to it are timed too, NEARER times at most
 TIMED = 6  # so many networks at least, NetAdapt's among them, are timed where so many are within the target
 
 
@@ -96,6 +99,12 @@ def contest(bench: Bench, aim: Aim, pool: Contenders, beside: Sequence[Architect
             break
         attempts.append(attempt)
         within = within + _timed(bench, aim, attempt, beside)
+    for number in range(1, NEARER + 1):
+        nearer = _nearer(bench, aim, pool, attempts, within, number)
+        if not nearer.contenders:
+            break
+        attempts.append(nearer)
+        within = within + _timed(bench, aim, nearer, beside)
     everyone = [c for a in attempts for c in a.contenders]
     best = best_of(within) if within else closest(everyone, bench.timings.known, aim.z)
     won = next(a for a in attempts if best in a.contenders)
@@ -157,6 +166,29 @@ def _repair(
     direct = [c for c in pool.ranked if c.latency_ms <= direct_ms and c.top1 > least and c.architecture not in known]
     found = _distinct([*direct[: max(1, TIMED - len(adapted))], *adapted])
     return Attempt([c for c in found if c.top1 > least], results)
+
+
+def _nearer(
+    bench: Bench, aim: Aim, pool: Contenders, attempts: Sequence[Attempt], within: Sequence[Candidate], number: int
+) -> Attempt:
+    """Better networks nearer the target, where the best ``within`` it leaves more than :data:`UNUSED` of it unused.
+
+    They are direct candidates and earlier steps of NetAdapt, as slow as what was timed says of the prediction.
+    """
+    times = bench.timings.known
+    if not within or times[best_of(within).architecture].upper_ms(aim.z) > (1 - UNUSED) * aim.target_ms:
+        return Attempt([])
+    known = {c.architecture for attempt in attempts for c in attempt.contenders}
+    limit_ms = typical_limit_ms([c for a in attempts for c in a.contenders], times, aim.target_ms, aim.z, number)
+    found = [widened(result, limit_ms) for attempt in attempts for result in attempt.results.values()]
+    indices = [index for attempt in attempts for index in attempt.results]
+    results = {index: result for index, result in zip(indices, found, strict=True) if result is not None}
+    direct = [c for c in pool.ranked if c.latency_ms <= limit_ms][:TIMED]
+    better = [
+        c for c in _distinct([*narrowed(results, pool.seeds), *direct])
+        if c.top1 > best_of(within).top1 and c.architecture not in known
+    ]  # fmt: skip
+    return Attempt(better[:TIMED], results)
 
 
 def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mnv3search.candidate import Candidate
+from mnv3search.cost.counts import count
 from mnv3search.errors import InfeasibleError
 from mnv3search.layer_search import NetAdaptResult, Step, netadapt
 from mnv3search.runs.aim import Aim
@@ -89,6 +90,20 @@ def _up_to(steps: Sequence[Step], limit_ms: float) -> list[Step]:
 def narrowed(results: dict[int, NetAdaptResult], seeds: Sequence[Candidate]) -> list[Candidate]:
     """The networks that NetAdapt ended with, each numbered by its finalist; one that needed no step is its seed."""
     return [replace(result.final, number=index) if result.steps else seeds[index] for index, result in results.items()]
+
+
+def widened(result: NetAdaptResult, limit_ms: float) -> NetAdaptResult | None:
+    """The part of a narrowing that ends at the first step within ``limit_ms``; None where that is the seed or the end."""
+    last = next((i for i, step in enumerate(result.steps) if step.latency_ms <= limit_ms), None)
+    if last is None or last + 1 == len(result.steps) or result.seed.latency_ms <= limit_ms:
+        return None
+    step = result.steps[last]
+    counts = count(step.architecture)
+    final = replace(
+        result.final, architecture=step.architecture, top1=step.top1, top1_std=step.top1_std,
+        latency_ms=step.latency_ms, madds=counts.madds, parameters=counts.parameters, number=step.number,
+    )  # fmt: skip
+    return replace(result, steps=result.steps[: last + 1], final=final)
 
 
 def attempted(narrow: Callable[[], NetAdaptResult]) -> NetAdaptResult | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,23 @@ def test_a_true_table_needs_no_repair_and_times_everyone_in_one_session(tmp_path
     assert 6 <= verdict.timed <= len(session)
     tops = [n.top1 or 0.0 for n in outcome.summary.finalists]
     assert (outcome.summary.best.top1 or 0.0) >= max(tops)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, replace(NETADAPT, target="5ms")], ids=["run", "netadapt"])
+def test_a_winner_that_leaves_the_budget_unused_has_better_ones_nearer_the_target_timed(
+    tmp_path: Path, settings: RunSettings
+) -> None:
+    slow_table = run(settings, tmp_path / "a", device=Board(true_to_the_table)).summary.best
+    board = Board(lambda _: 0.92)
+    outcome = run(settings, tmp_path / "b", device=board)
+    verdict, best = outcome.summary.verdict, outcome.summary.best
+    assert verdict is not None
+    assert verdict.met
+    assert len(board.sessions) > 1
+    assert verdict.margin_percent < 3.0 + 100 * z_of(0.9) * TIMED_ERROR
+    assert (best.top1 or 0.0) > (slow_table.top1 or 0.0)
+    again = resume(tmp_path / "b", device=Board(lambda _: 0.92)).summary
+    assert again.best == best
 
 
 def test_who_passes_wins_over_who_was_predicted_best(tmp_path: Path) -> None:
