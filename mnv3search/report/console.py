@@ -41,7 +41,7 @@ def final_table(summary: RunSummary) -> Table:
     if measured:
         table.add_column("ms measured\nwhole", justify="right", no_wrap=True)
     table.add_column("M\nMAdds", justify="right", no_wrap=True)
-    table.add_column("M par-\nams", justify="right", no_wrap=True)
+    table.add_column("M\nparams", justify="right", no_wrap=True)
     for index, judged in enumerate(everyone):
         ends = index == 0 or index == len(summary.finalists)
         table.add_row(

@@ -62,6 +62,8 @@ def draw_pareto(summary: RunSummary, png: Path, svg: Path) -> None:
     _draw_search(axes, shown)
     names = _draw_references(axes, shown) + _draw_best(axes, summary, shown)
     _draw_target(axes, shown.target_latency_ms)
+    if shown.limit_ms is not None:
+        axes.axvline(shown.limit_ms, color=QUIET, lw=0.8, ls=(0, (1, 3)), zorder=2.4, label=shown.limit_label)
     lines = [[(c.latency_ms, c.top1) for c in shown.front], list(shown.trajectory)]
     _place_names(figure, axes, names, lines, [(c.latency_ms, c.top1) for c in shown.candidates])
     save(figure, png, svg)

@@ -96,6 +96,7 @@ def _legend(summary: RunSummary, shown: Picture) -> str:
     entries += [("finalist", "the other finalists")] if shown.finalists else []
     entries += [("reference", "published networks, by the same evaluator")] if shown.references else []
     entries += [("dot", shown.candidates_label)] if shown.evaluated else []
+    entries += [("limit", shown.limit_label)] if shown.limit_ms is not None else []
     return "".join(f'<li class="{css}">{escape(words)}</li>' for css, words in entries)
 
 

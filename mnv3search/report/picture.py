@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mnv3search.candidate import Candidate
+from mnv3search.latency.confidence import z_of
 from mnv3search.report.summary import Judged, RunSummary
 
 MAX_SHOWN = 2_000
@@ -24,6 +25,8 @@ class Picture:
         front: the run's Pareto front, fastest first, all of it where ``MAX_SHOWN`` allows.
         trajectory: NetAdapt's path from its seed to its end: (latency in ms, top-1 in percent).
         best, finalists, references: those that have a top-1.
+        limit_ms: what a network as sure as the best may be predicted at, for the confidence that was asked for; None
+            where that is the target itself, or the best was timed.
         x, y: the axes' ranges, in ms and percent.
         evaluated: how many networks the block search judged.
         outside: how many of the drawn dots lie beyond the axes.
@@ -36,10 +39,16 @@ class Picture:
     finalists: tuple[Judged, ...]
     references: tuple[Judged, ...]
     target_latency_ms: float
+    limit_ms: float | None
     x: Interval
     y: Interval
     evaluated: int
     outside: int
+
+    @property
+    def limit_label(self) -> str:
+        """The limit's line in the legend."""
+        return f"limit for the confidence asked for, {self.limit_ms or 0:.4g} ms"
 
     @property
     def candidates_label(self) -> str:
@@ -65,9 +74,16 @@ def picture(summary: RunSummary, limit: int = MAX_SHOWN) -> Picture:
     x, y = _ranges(named, trajectory, [*front, *rest], summary.target_latency_ms)
     outside = sum(not (x[0] <= c.latency_ms <= x[1] and y[0] <= c.top1 <= y[1]) for c in [*rest, *front])
     return Picture(
-        rest, front, trajectory, best, finalists, references, summary.target_latency_ms, x, y,
+        rest, front, trajectory, best, finalists, references, summary.target_latency_ms, _limit_ms(summary), x, y,
         max(len(summary.candidates), len(front)), outside,
     )  # fmt: skip
+
+
+def _limit_ms(summary: RunSummary) -> float | None:
+    best, verdict = summary.best, summary.verdict
+    if verdict is None or best.measured_ms is not None or not best.latency_error_ms or z_of(verdict.confidence) == 0:
+        return None
+    return summary.target_latency_ms / (1 + z_of(verdict.confidence) * best.latency_error_ms / best.latency_ms)
 
 
 def shown_candidates(

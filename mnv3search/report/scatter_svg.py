@@ -64,12 +64,13 @@ def scatter_svg(shown: Picture, marks: Sequence[Mark], x_label: str, y_label: st
     path = [axes.at(*point) for point in shown.trajectory]
     target_x, _ = axes.at(shown.target_latency_ms, shown.y[0])
     parts = [
-        f'<svg id="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" aria-label="{escape(y_label)} over '
+        f'<svg id="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" tabindex="0" aria-label="{escape(y_label)} over '
         f'{escape(x_label)}">',
         f'<clipPath id="frame"><rect x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}"/></clipPath>',
         *_grid(axes, x_label, y_label),
         *(_dot(i, mark) for i, mark in enumerate(marks) if mark.css == "dot"),
         f'<line class="target" x1="{target_x}" x2="{target_x}" y1="{TOP}" y2="{BOTTOM}"/>',
+        _limit(axes, shown.limit_ms),
         _polyline("front", front),
         _polyline("path", path),
         *(_error_bars(mark) for mark in marks),
@@ -104,6 +105,13 @@ def _polyline(css: str, points: Sequence[tuple[float, float]]) -> str:
     return f'<polyline class="{css}" clip-path="url(#frame)" points="{" ".join(f"{x},{y}" for x, y in points)}"/>'
 
 
+def _limit(axes: Axes, limit_ms: float | None) -> str:
+    if limit_ms is None or not axes.shows(limit_ms, axes.y[0]):
+        return ""
+    x, _ = axes.at(limit_ms, axes.y[0])
+    return f'<line class="limit" x1="{x}" x2="{x}" y1="{TOP}" y2="{BOTTOM}"/>'
+
+
 def _dot(index: int, mark: Mark) -> str:
     return f'<circle data-i="{index}" class="dot" cx="{mark.x}" cy="{mark.y}" r="2"/>'
 
@@ -113,7 +121,11 @@ def _mark(index: int, mark: Mark) -> str:
     if shape is None:
         return f'<circle data-i="{index}" class="{mark.css}-point" cx="{mark.x}" cy="{mark.y}" r="3"/>'
     scale = " scale(0.7)" if mark.css == "finalist" else ""
-    return f'<path data-i="{index}" class="{mark.css}" d="{shape}" transform="translate({mark.x} {mark.y}){scale}"/>'
+    spoken = escape(mark.named.replace("\n", ", ") or mark.css)
+    return (
+        f'<path data-i="{index}" class="{mark.css}" d="{shape}" transform="translate({mark.x} {mark.y}){scale}" '
+        f'tabindex="0" role="img" aria-label="{spoken}"/>'
+    )
 
 
 def _error_bars(mark: Mark) -> str:

@@ -22,6 +22,7 @@ class Judged:
         published_top1: percent, as its paper prints it; never compared with ``top1``; None for a searched network.
         origin: ``block_search``, ``netadapt`` or ``reference``.
         measured_ms, measured_error_ms: timed whole on this machine, interleaved with the reference; None where not.
+        address: what commands call a network of the run, after its folder: ``:12`` or ``:finalist/1``.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Judged:
     published_top1: float | None = None
     measured_ms: float | None = None
     measured_error_ms: float | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,18 +122,34 @@ def y_label(summary: RunSummary) -> str:
     return top1_name(summary) if summary.score else f"{top1_name(summary)}, %"
 
 
+_MEANS = "; all by the same evaluator and latency model"
+
+
 def headline(summary: RunSummary) -> tuple[Sentence, ...]:
     """What was asked and found, whether it meets the target, how it compares with the first reference, how surely."""
     found = [Sentence("Asked", _asked(summary)), Sentence("Found", _found(summary))]
     if summary.verdict is not None and summary.verdict.met is not None:
         found.append(Sentence("Target", _timed(summary, summary.verdict)))
-    reference = summary.references[0] if summary.references else None
-    if reference is not None:
-        found.append(Sentence("Against", _against(summary, reference)))
+    compared = baselines(summary)
+    if compared:
+        found.append(Sentence("Against", "; ".join(_against(summary, n) for n in compared) + _MEANS))
+    reference = max(compared, key=lambda n: -math.inf if n.top1 is None else n.top1, default=None)
     sure = " ".join([*_accuracy_doubt(summary, reference), *_latency_doubt(summary)])
     if sure:
         found.append(Sentence("How sure", sure))
     return tuple(found)
+
+
+def baselines(summary: RunSummary) -> list[Judged]:
+    """What the best is compared with: the most accurate published network within the target, and the reference."""
+    within = [n for n in summary.references if n.top1 is not None and _taken_ms(n) <= summary.target_latency_ms]
+    strongest = max(within, key=lambda n: (n.top1 or 0.0, -n.latency_ms), default=None)
+    reference = next(iter(summary.references), None)
+    return list(dict.fromkeys(n for n in (strongest, reference) if n is not None))
+
+
+def _taken_ms(network: Judged) -> float:
+    return network.latency_ms if network.measured_ms is None else network.measured_ms
 
 
 def _asked(summary: RunSummary) -> str:
@@ -176,12 +192,16 @@ def _against(summary: RunSummary, reference: Judged) -> str:
         points = "" if summary.score else " points"
         where = f"{abs(gain):.1f}{points} {'above' if gain > 0 else 'below'}" if round(gain, 1) else "level with"
         parts.append(f"{where} {reference.name}")
-    faster = reference.latency_ms - best.latency_ms
+    timed = best.measured_ms is not None and reference.measured_ms is not None
+    faster = _taken_ms(reference) - _taken_ms(best) if timed else reference.latency_ms - best.latency_ms
     digits = 1 if best.latency_ms >= 10 else 2
     parts.append(f"{abs(faster):.{digits}f} ms {'faster' if faster >= 0 else 'slower'}")
     top1 = top1_text(reference.top1, reference.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
     latency = latency_text(reference.latency_ms, reference.latency_error_ms, summary.device_kind, "ms")
-    return f"{' and '.join(parts)} ({reference.name}: {top1} at {latency}, by the same evaluator and latency model)"
+    if timed:
+        latency = with_error(reference.measured_ms, reference.measured_error_ms, 2, unit="ms") + " timed whole"
+    over = ", over the target" if _taken_ms(reference) > summary.target_latency_ms else ""
+    return f"{' and '.join(parts)} ({reference.name}: {top1} at {latency}{over})"
 
 
 def _accuracy_doubt(summary: RunSummary, reference: Judged | None) -> list[str]:
@@ -201,8 +221,8 @@ def _accuracy_doubt(summary: RunSummary, reference: Judged | None) -> list[str]:
     else:
         share, verdict = f"{times:.1f} times", "clear, as far as predictions go"
     return [
-        f"The difference of {gain:.1f} points is {share} its standard deviation ({deviation:.1f}, if the two errors "
-        f"are independent): {verdict}.",
+        f"The difference of {gain:.1f} points to {reference.name} is {share} its standard deviation ({deviation:.1f}, "
+        f"if the two errors are independent): {verdict}.",
         *_selection_doubt(summary),
     ]
 

@@ -150,7 +150,7 @@ def _conclude(bench: Bench, found: _Found) -> RunOutcome:
     ended, judge = found.ended, bench.judge
     winner = _timed(bench, judge.judge("best", ended.best.architecture, ended.best.origin))
     finalists = [
-        _timed(bench, judge.judge(_name(c, i), c.architecture, c.origin))
+        replace(_timed(bench, judge.judge(_name(c, i), c.architecture, c.origin)), address=_address(c))
         for i, c in enumerate(ended.attempt.contenders, start=1)
         if c.architecture != ended.best.architecture and (c.origin == "netadapt" or ended.met is not None)
     ]
@@ -183,6 +183,11 @@ def _name(contender: Candidate, place: int) -> str:
     if contender.origin == "netadapt":
         return f"finalist {contender.number + 1} after NetAdapt"
     return f"direct candidate {place}"
+
+
+def _address(contender: Candidate) -> str:
+    """How a contender is named after its run's folder."""
+    return f":finalist/{contender.number + 1}" if contender.origin == "netadapt" else f":{contender.number}"
 
 
 def _verdict(found: _Found, winner: Judged) -> TargetVerdict:

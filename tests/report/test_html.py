@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from mnv3search.latency.confidence import z_of
 from mnv3search.report.html import render_html
+from mnv3search.report.picture import picture
 from mnv3search.report.summary import RunSummary, TargetVerdict
 
 NASTY = '</script><script>alert("x")</script><!-- & {{data}} \u2028'
@@ -78,7 +80,7 @@ def test_every_mark_has_its_record_and_every_record_its_mark(page: _Page) -> Non
     data = _data(page)
     indices = sorted(int(a["data-i"] or -1) for _, a in page.tags if "data-i" in a)
     assert indices == list(range(len(data["points"])))
-    for _x, _y, name, top1, latency, madds, parameters, origin, blocks, end in data["points"]:
+    for _x, _y, name, top1, latency, madds, parameters, origin, blocks, end, _address in data["points"]:
         assert name
         assert origin
         assert re.fullmatch(r"\d+\.\d+ ±\d+\.\d+ % pred\.", top1)
@@ -103,6 +105,37 @@ def test_hover_shows_the_blocks_of_the_network_itself(page: _Page, summary: RunS
     assert [data["blocks"][i] for i in best[8]] == truth
     assert len(data["front"]) == len(summary.front)
     assert {f"NetAdapt, step {s.number}: {s.change}" for s in summary.steps} <= set(names)
+
+
+def test_networks_are_called_as_commands_take_them(page: _Page, summary: RunSummary) -> None:
+    addresses = {point[2]: point[10] for point in _data(page)["points"]}
+    assert addresses["best"] == "", "the folder itself names its best"
+    assert addresses["mobilenet_v3_large@0.75"] == "mobilenet_v3_large@0.75"
+    places = {c.number: place for place, c in enumerate(summary.front, start=1) if c.origin == "block_search"}
+    for number, place in places.items():
+        assert addresses[f"trial {number}, on the front"] == f":front/{place}"
+    dots = {name: address for name, address in addresses.items() if name.startswith("trial") and "front" not in name}
+    assert dots
+    assert all(address == ":" + name.removeprefix("trial ") for name, address in dots.items())
+    assert all(addresses[f"NetAdapt, step {s.number}: {s.change}"] is None for s in summary.steps)
+
+
+def test_named_networks_are_reached_by_the_keyboard(page: _Page, summary: RunSummary) -> None:
+    reached = {a["aria-label"] for t, a in page.tags if t == "path" and a.get("tabindex") == "0"}
+    assert {n.name for n in summary.references} <= reached
+    assert any(label is not None and label.startswith("best: ") for label in reached)
+
+
+def test_the_limit_of_the_confidence_is_drawn(summary: RunSummary) -> None:
+    best = replace(summary.best, latency_ms=45.0, latency_error_ms=1.5)
+    for confidence, drawn in ((0.9, True), (0.5, False)):
+        verdict = TargetVerdict(summary.target_latency_ms, confidence, None, 0.0)
+        asked = replace(summary, best=best, verdict=verdict)
+        assert ('class="limit"' in render_html(asked)) is drawn
+        limit = picture(asked).limit_ms
+        assert limit == (pytest.approx(summary.target_latency_ms / (1 + z_of(0.9) / 30)) if drawn else None)
+    timed = replace(summary, best=replace(best, measured_ms=46.0, measured_error_ms=0.1), verdict=verdict)
+    assert picture(timed).limit_ms is None, "a time stands for itself"
 
 
 def test_published_stands_apart_from_predicted(page: _Page, summary: RunSummary) -> None:

@@ -102,6 +102,28 @@ def test_axis_labels_have_units_and_kinds(summary: RunSummary) -> None:
     assert "measured whole" in x_label(plain)
 
 
+def test_the_best_is_held_against_the_strongest_network_within_the_target(summary: RunSummary) -> None:
+    first = replace(summary.references[0], name="over", top1=75.0, latency_ms=summary.target_latency_ms * 1.1)
+    weak, strong = (
+        replace(first, name=name, top1=top1, latency_ms=summary.target_latency_ms * 0.9)
+        for name, top1 in (("weak", 71.0), ("strong", 73.0))
+    )
+    best = replace(summary.best, top1=73.5)
+    said = dict(headline(replace(summary, best=best, references=[first, weak, strong])))
+    assert said["Against"].startswith("0.5 points above strong")
+    over = dict(headline(replace(summary, best=best, references=[first])))["Against"]
+    assert "1.5 points below over" in over
+    assert "over the target" in over
+
+
+def test_times_are_compared_with_times(summary: RunSummary) -> None:
+    best = replace(summary.best, latency_ms=45.0, measured_ms=44.0, measured_error_ms=0.2)
+    reference = replace(summary.references[0], latency_ms=50.0, measured_ms=47.0, measured_error_ms=0.3)
+    against = dict(headline(replace(summary, best=best, references=[reference])))["Against"]
+    assert "3.0 ms faster" in against
+    assert "47.00 ±0.30 ms timed whole" in against
+
+
 def test_no_difference_is_called_level(summary: RunSummary) -> None:
     best = replace(summary.best, top1=74.96)
     reference = replace(summary.references[0], top1=75.0)
