@@ -76,8 +76,8 @@ def plotted_points(summary: RunSummary, shown: Picture) -> Points:
     for step in summary.steps:
         _add_plain(summary, points, axes, "step", f"NetAdapt, step {step.number}: {step.change}", step, None)
     for judged in shown.references:
-        address = None if " " in judged.name else judged.name  # "(for 10 classes)" is no network's name
-        _add_judged(summary, points, axes, "reference", judged.name, judged, address)
+        known = None if " " in judged.name else judged.name  # "(for 10 classes)" is no network's name
+        _add_judged(summary, points, axes, "reference", judged.name, judged, known)
     for judged in shown.finalists:
         _add_judged(summary, points, axes, "finalist", "", judged, judged.address)
     if shown.best is not None:
