@@ -104,7 +104,7 @@ def parse_architecture(text: str, where: str = "architecture") -> Architecture:
         raise ArchitectureError(f"{where}: {error}") from None
 
 
-def load_architecture(path: Path) -> Architecture:
+def load_architecture(path: str | Path) -> Architecture:
     """The architecture in a JSON file.
 
     Raises:

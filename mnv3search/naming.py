@@ -28,7 +28,7 @@ _TABLES = {None: "candidates.csv", "front": "pareto.csv", "finalist": "netadapt.
 MAX_TABLE_BYTES = 512_000_000
 
 
-def parse_network(text: str) -> Architecture:
+def parse_network(text: str | Path) -> Architecture:
     """The architecture that ``text`` names.
 
     Examples: ``mobilenet_v3_large``, ``mobilenet_v2@0.75``, ``mobilenet_v3_small/160``,
@@ -47,6 +47,7 @@ def parse_network(text: str) -> Architecture:
         SpaceError: a space's file that breaks a rule.
         WeightsError: a ``.safetensors`` file that is damaged, or no trained network.
     """
+    text = str(text)
     name = network_name(text)
     if name is not None and name.name in NETWORKS:
         return name.published()

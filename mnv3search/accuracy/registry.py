@@ -68,7 +68,11 @@ def evaluator_names() -> list[str]:
 
 
 def load_evaluator(
-    text: str, *, data: DataSplits | None = None, folder: Path | None = None, progress: TrainingProgress | None = None
+    text: str,
+    *,
+    data: DataSplits | None = None,
+    folder: str | Path | None = None,
+    progress: TrainingProgress | None = None,
 ) -> Evaluator:
     """The evaluator that ``text`` names: ``prior``, ``zero_cost:naswot``, ``proxy:epochs=3,images=10000``.
 
@@ -85,7 +89,7 @@ def load_evaluator(
     """
     name, _, options = text.partition(":")
     if name in _BUILT_IN:
-        return _BUILT_IN[name](_Given(options, data, folder, progress))
+        return _BUILT_IN[name](_Given(options, data, None if folder is None else Path(folder), progress))
     found = entry_points(group=ENTRY_POINT_GROUP, name=text)
     if not found:
         raise UnknownNameError("evaluator", text, evaluator_names())

@@ -119,7 +119,7 @@ def search(
     reward_exponent: float = REWARD_EXPONENT_LARGE,
     hard: bool = True,
     pruner: str = "auto",
-    storage: Path | None = None,
+    storage: str | Path | None = None,
     start: Sequence[Architecture] = (),
     progress: Callable[[SearchProgress], None] | None = None,
     prepare_progress: PrepareProgress | None = None,
@@ -267,7 +267,7 @@ def _first_rows(
 
 @contextlib.contextmanager
 def _opened(
-    storage: Path | None, space: SearchSpace, objective: Objective, identity: StudyIdentity
+    storage: str | Path | None, space: SearchSpace, objective: Objective, identity: StudyIdentity
 ) -> Iterator[StudyLedger | None]:
     if storage is None:
         yield None

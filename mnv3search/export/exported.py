@@ -78,12 +78,13 @@ class ExportedModel:
         return np.concatenate([self._session.run([OUTPUT_NAME], {INPUT_NAME: part})[0] for part in parts])
 
 
-def load_exported(path: Path) -> ExportedModel:
+def load_exported(path: str | Path) -> ExportedModel:
     """The exported model in a file.
 
     Raises:
         ExportError: no such file, one too large, or none that mnv3search exported.
     """
+    path = Path(path)
     try:
         content = read_bounded(path, MAX_FILE_BYTES)
     except OSError as error:

@@ -96,7 +96,7 @@ class Export:
 
 def export_network(
     trained: TrainedNetwork,
-    out: Path,
+    out: str | Path,
     settings: ExportSettings | None = None,
     *,
     data: DataSplits | None = None,
@@ -118,6 +118,7 @@ def export_network(
         MissingDependencyError: onnx or onnxruntime is not installed.
         RunError: the file cannot be written.
     """
+    out = Path(out)
     settings, progress = settings or ExportSettings(), progress or SilentProgress()
     if out.suffix != SUFFIX:
         raise ExportError(f"{out} is no name for an ONNX model; it must end in {SUFFIX}")

@@ -89,13 +89,14 @@ class Prediction:
     error: str | None = None
 
 
-def load_predictor(run: Path) -> Predictor:
+def load_predictor(run: str | Path) -> Predictor:
     """The predictor of a training's folder, a ``.safetensors`` file or an exported ``.onnx``.
 
     Raises:
         WeightsError: no such folder or file, or one of another kind.
         ExportError: an ``.onnx`` that mnv3search did not export.
     """
+    run = Path(run)
     if run.suffix == SUFFIX:
         return load_exported(run)
     from mnv3search.training.trained import load_trained

@@ -91,7 +91,7 @@ def _held_out(details: Mapping[str, object]) -> str:
     return f"mean {min(errors):.0f} to {max(errors):.0f} % by family" if errors else ""
 
 
-def load_device(text: str) -> Device:
+def load_device(text: str | Path) -> Device:
     """The device of this name, roofline, profile file or machine.
 
     Args:
@@ -105,6 +105,7 @@ def load_device(text: str) -> Device:
         DeviceError: a profile, roofline or machine that cannot be read, reached or used.
         MissingDependencyError: the runtime is not installed.
     """
+    text = str(text)
     if text in PROFILES:
         return _parse((_profile(text)).read_bytes(), f"the embedded profile {text}", text)
     if DeviceSpec.names(text):

@@ -66,7 +66,7 @@ class TrainingResult:
 
 def train_network(
     network: MobileNetwork, data: DataSplits | tuple[LabelledImages, LabelledImages], recipe: Recipe, *,
-    preprocessing: Preprocessing, seed: int = 0, folder: Path | None = None, resume: bool = False,
+    preprocessing: Preprocessing, seed: int = 0, folder: str | Path | None = None, resume: bool = False,
     freeze: Freeze = "none", teacher: nn.Module | None = None, workers: int = 0,
     progress: TrainingProgress | None = None, on_epoch: OnEpoch | None = None,
 ) -> TrainingResult:  # fmt: skip
@@ -98,6 +98,9 @@ def train_network(
         RunError: ``folder`` cannot be written, or its state is damaged or another training's.
         KeyboardInterrupt: Ctrl-C, after the running step and with the state saved.
     """
+    if folder is not None:
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
     train, val = (data.train, data.val) if isinstance(data, DataSplits) else data
     if not 0 <= seed <= MAX_SEED:
         raise TrainingError(f"seed {seed!r} must be from 0 to {MAX_SEED}")

@@ -79,7 +79,7 @@ def save_trained(path: Path, trained: TrainedNetwork) -> None:
     write_tensors(path, trained.network.state_dict(), {KEY: json.dumps(header, ensure_ascii=False)})
 
 
-def load_trained(path: Path) -> TrainedNetwork:
+def load_trained(path: str | Path) -> TrainedNetwork:
     """The trained network in a file of :func:`save_trained`, or the best of a run's folder.
 
     Raises:
@@ -89,7 +89,7 @@ def load_trained(path: Path) -> TrainedNetwork:
     from mnv3search.network.weights_file import read_safetensors
     from mnv3search.training.data.preprocessing import Preprocessing
 
-    path = trained_file(path)
+    path = trained_file(Path(path))
     tensors, metadata = read_safetensors(path)
     header = described(path, metadata)
     try:

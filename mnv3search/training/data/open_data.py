@@ -24,7 +24,7 @@ VAL_SHARE = 0.1  # of the training images, held out where the data have no val
 
 
 def open_data(
-    where: str, *, val_share: float = VAL_SHARE, scan: bool = True, progress: Progress | None = None,
+    where: str | Path, *, val_share: float = VAL_SHARE, scan: bool = True, progress: Progress | None = None,
     on_fault: OnFault | None = None,
 ) -> DataSplits:  # fmt: skip
     """The data set ``where``, with a split to choose by, and one to judge by where there is one.
@@ -49,6 +49,7 @@ def open_data(
         DataError: no such data, one class, empty classes, classes that differ between the splits, or, with ``scan``,
             images that cannot be decoded.
     """
+    where = str(where)
     found, ignored = _splits(where)
     if WHOLE in found:
         found = {"train": found[WHOLE]}
@@ -66,7 +67,7 @@ def open_data(
 
 
 def open_images(
-    where: str, classes: Sequence[str] | None = None, *, scan: bool = False, progress: Progress | None = None,
+    where: str | Path, classes: Sequence[str] | None = None, *, scan: bool = False, progress: Progress | None = None,
     on_fault: OnFault | None = None,
 ) -> LabelledImages:  # fmt: skip
     """The images of one split, to judge by.
@@ -83,6 +84,7 @@ def open_images(
     Raises:
         DataError: no such data or split, or classes that are not those of ``classes``.
     """
+    where = str(where)
     base, split = _with_split(where)
     found, ignored = _splits(base)
     if split is None:
