@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import signal
-import tempfile
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mnv3search.errors import RunError
 
+_PART = re.compile(r"\..*\.part(\.[^.]*)?")  # what write_atomic writes first
+
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then move it into place.
 
-    A reader sees the old content or the new, never a part; a crash leaves at most a ``*.part`` file.
+    A reader sees the old content or the new, never a part; a link is replaced, not followed. A crash leaves at most
+    ``.NAME.part``, which the next writing of ``path`` takes over.
 
     Raises:
         RunError: the file cannot be written: a full disk, a missing folder, no permission.
     """
-    temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        handle, temporary = _claimed(path)
+        try:
+            write(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(handle)
     except OSError as error:
         remedy = (
             f"make the folder {path.parent} first"
@@ -36,9 +43,47 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
             else "what was written before is intact: free some space or choose another folder, then resume"
         )
         raise RunError(f"cannot write {path}: {error.strerror or error}; {remedy}") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+
+
+def _claimed(path: Path) -> tuple[int, Path]:
+    """An empty file beside ``path``, locked for this process until its descriptor is closed."""
+    for number in itertools.count():
+        temporary = path.with_name(f".{path.stem}{f'.{number}' if number else ''}.part{path.suffix}")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            if _locked(handle) and _is_still(handle, temporary):
+                os.ftruncate(handle, 0)
+                return handle, temporary
+        except OSError:
+            os.close(handle)
+            raise
+        os.close(handle)  # another process writes the same file just now
+    raise AssertionError
+
+
+def _is_still(handle: int, path: Path) -> bool:
+    """Whether ``path`` is the file that was opened: who held the lock before may have moved it into its place."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a process that was killed was writing in ``folder``, which this one holds.
+
+    Raises:
+        RunError: a link, a pipe or the like is in it: its files are regular ones, and nothing outside it is touched.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            entry = Path(parent, name)
+            mode = entry.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                what = "a link" if stat.S_ISLNK(mode) else "no regular file"
+                raise RunError(f"{entry} is {what}, which nothing here writes: put the file itself there, or remove it")
+            if _PART.fullmatch(name) and stat.S_ISREG(mode):
+                entry.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,10 +102,11 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
     """Append ``lines`` as UTF-8 and wait until they are on disk.
 
     Raises:
-        RunError: the file cannot be written.
+        RunError: the file cannot be written, or is a link.
     """
     try:
-        with path.open("ab") as stream:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
             stream.write("".join(f"{line}\n" for line in lines).encode())
             stream.flush()
             os.fsync(stream.fileno())
@@ -95,17 +141,23 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process holds it.
     """
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        import fcntl
-    except ImportError:  # no such lock on this system
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"another process works on {folder}; wait for it, or choose another folder") from None
+        if not _locked(handle):
+            raise RunError(f"another process works on {folder}; wait for it, or choose another folder")
         yield
     finally:
         os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Lock an open file for this process; False where another one has."""
+    try:
+        import fcntl
+    except ImportError:  # no such lock on this system
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

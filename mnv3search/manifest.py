@@ -6,7 +6,7 @@ A kind of folder is a :class:`ManifestFolder` with its format and its :class:`Se
 from __future__ import annotations
 
 import json
-import math
+import os
 import re
 import shlex
 import sys
@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from mnv3search.errors import InfeasibleError, RunError
-from mnv3search.files import undisturbed, write_text
+from mnv3search.files import held, tidy, undisturbed, write_text
 from mnv3search.reading import read_json
+from mnv3search.records import Record
 
 MANIFEST = "manifest.json"
 VERSION = 1
-MAX_MANIFEST_BYTES = 1_000_000
+MAX_MANIFEST_BYTES = 32_000_000  # of a training on 20,000 classes
+MAX_SECONDS, MAX_SESSIONS = 1e10, 10**6
 RUNS = "runs"
 _COMMANDS: Mapping[str, str] = {"training": "train", "pruning": "netadapt"}  # that go on; runs keep theirs
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -82,13 +84,17 @@ class ManifestFolder(Generic[S]):
 
     def __init__(self, path: Path, settings: S, manifest: dict[str, Any]) -> None:
         self.path, self.settings, self.manifest = path, settings, manifest
+        self._before, self._began = float(manifest["seconds"]), time.monotonic()
 
     @classmethod
-    def _make(cls, path: Path, settings: S, environment: Mapping[str, object], **facts: object) -> Self:
-        """A new folder, whose manifest is written by the first :meth:`note`, after what must not be without it.
+    @contextmanager
+    def _made(cls, path: Path, settings: S, environment: Mapping[str, object], **facts: object) -> Iterator[Self]:
+        """A new folder; what must not be missing beside a manifest is written within, and then the manifest.
+
+        Where that fails, nothing is left of it.
 
         Raises:
-            RunError: ``path`` exists and is not empty, or cannot be made.
+            RunError: ``path`` exists and is not empty, or cannot be made or written; another process begins there.
         """
         check_free(path)
         try:
@@ -100,7 +106,15 @@ class ManifestFolder(Generic[S]):
             "command": ["mnv3search", *sys.argv[1:]], "environment": dict(environment), **facts,
             "started": _now(), "seconds": 0.0, "sessions": 1,
         }  # fmt: skip
-        return cls(path, settings, manifest)
+        with held(path):
+            check_free(path)  # another process may have been faster
+            folder = cls(path, settings, manifest)
+            try:
+                yield folder
+                folder.note()
+            except BaseException:
+                folder._remove(os.listdir(path))
+                raise
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -112,11 +126,12 @@ class ManifestFolder(Generic[S]):
         file, manifest = path / MANIFEST, cls._read(path)
         if manifest.get("version") != VERSION:
             raise RunError(f"{file} has version {manifest.get('version')!r}; this release reads version {VERSION}")
-        seconds, sessions = manifest.setdefault("seconds", 0.0), manifest.setdefault("sessions", 1)
-        if type(seconds) not in (int, float) or type(sessions) is not int or not 0 <= seconds < math.inf:
-            raise RunError(
-                f"{file} is damaged: seconds is {seconds!r} and sessions {sessions!r}, which no {cls.KIND} writes"
-            )
+        manifest = {"seconds": 0.0, "sessions": 1} | manifest
+        try:
+            Record(manifest).number("seconds", 0, MAX_SECONDS)
+            Record(manifest).integer("sessions", 1, MAX_SESSIONS)
+        except ValueError as error:
+            raise RunError(f"{file} is damaged: {error}; put it right, or begin anew in another folder") from None
         return cls(path, cls.SETTINGS.from_mapping(manifest.get("settings"), str(file)), manifest)
 
     @classmethod
@@ -131,26 +146,38 @@ class ManifestFolder(Generic[S]):
     def _read(cls, path: Path) -> dict[str, Any]:
         file = path / MANIFEST
         try:
-            manifest = read_json(file, MAX_MANIFEST_BYTES)
+            manifest = read_json(file, MAX_MANIFEST_BYTES, os.O_NOFOLLOW)
         except OSError as error:
             reason = error.strerror or str(error)
             raise RunError(
                 f"{path} is not a {cls.KIND}: it has no readable {MANIFEST} ({reason}); {cls._REMEDY}"
             ) from None
         except ValueError as error:
-            raise RunError(f"{file} is damaged: {error}") from None
+            raise RunError(f"{file} is damaged: {error}; restore it, or begin anew in another folder") from None
         if not isinstance(manifest, dict) or manifest.get("format") != cls.FORMAT:
             raise RunError(f"{path} is not a {cls.KIND}: its {MANIFEST} is not of format {cls.FORMAT}; {cls._REMEDY}")
         return manifest
 
     def continued(self) -> None:
-        """Note that one more session works here."""
+        """Take up what an earlier session left here, and note that one more works here, which holds the folder.
+
+        Raises:
+            RunError: a file of the folder is a link, or no regular file.
+        """
+        tidy(self.path)
+        self._before += self._lost()
         self.note(sessions=self.manifest["sessions"] + 1, status="running")
+
+    def _lost(self) -> float:
+        """Seconds of a session that was killed, from its last note until it last wrote another file."""
+        if self.manifest.get("status") != "running":
+            return 0.0
+        noted = (self.path / MANIFEST).stat().st_mtime
+        return max(file.stat().st_mtime for file in self.path.iterdir()) - noted
 
     @contextmanager
     def closing_notes(self) -> Iterator[None]:
         """Note in the manifest how a session ended that did not finish: interrupted, infeasible or failed."""
-        began = time.monotonic()
         try:
             with self.resumable():
                 yield
@@ -160,7 +187,7 @@ class ManifestFolder(Generic[S]):
             if isinstance(error, InfeasibleError):
                 status, bounds = "infeasible", {"fastest_ms": error.fastest_ms, "slowest_ms": error.slowest_ms}
             with suppress(RunError), undisturbed():  # a full disk takes no note either, and the first error says more
-                self.finish(status, time.monotonic() - began, **bounds)
+                self.finish(status, **bounds)
             raise
 
     @contextmanager
@@ -178,17 +205,18 @@ class ManifestFolder(Generic[S]):
         command = _COMMANDS.get(self.KIND) or getattr(self.settings, "kind", "run")  # a run's kind is its command
         return f"mnv3search {command} --resume {shlex.quote(str(self.path))}"
 
-    def finish(self, status: str, seconds: float, **facts: object) -> None:
-        """Note the outcome; ``seconds`` are this session's and are added to those before."""
-        self.note(**facts, status=status, finished=_now(), seconds=self.seconds_with(seconds))
+    def finish(self, status: str, **facts: object) -> None:
+        """Note the outcome."""
+        self.note(**facts, status=status, finished=_now())
 
-    def seconds_with(self, seconds: float) -> float:
-        """The seconds of all sessions, this one's ``seconds`` included."""
-        return round(float(self.manifest["seconds"]) + seconds, 3)
+    @property
+    def seconds(self) -> float:
+        """Those of all sessions, this one's until now included."""
+        return round(self._before + time.monotonic() - self._began, 3)
 
     def note(self, **facts: object) -> None:
-        """Keep facts in the manifest."""
-        self.manifest |= facts
+        """Keep facts in the manifest, and how long all sessions have worked."""
+        self.manifest |= {**facts, "seconds": self.seconds}
         self.write_json(MANIFEST, self.manifest)
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
@@ -220,15 +248,25 @@ def check_free(path: Path) -> None:
 
 
 def free_folder(*words: str) -> Path:
-    """``runs/<date>-<words>``, with a number where that is taken; of words that are files, their stem."""
+    """Make ``runs/<date>-<words>``, with a number where that is taken; of words that are files, their stem.
+
+    Raises:
+        RunError: it cannot be made.
+    """
     stems = [Path(word).stem if word.endswith((".yaml", ".yml", ".json")) else word for word in words]
     name = re.sub(r"[^A-Za-z0-9_.@-]+", "-", "-".join(stems))
     base = Path(RUNS) / f"{datetime.now().astimezone():%Y-%m-%d}-{name}"
     path, number = base, 1
-    while path.exists():
-        number += 1
-        path = base.with_name(f"{base.name}-{number}")
-    return path
+    while True:
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            path = base.with_name(f"{base.name}-{number}")
+        except OSError as error:
+            raise RunError(f"cannot make the folder {path}: {error.strerror}; choose another with --out") from None
+        else:
+            return path
 
 
 def _now() -> str:

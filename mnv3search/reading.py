@@ -69,14 +69,14 @@ def utf8(content: bytes) -> str:
         raise ValueError(f"byte {error.start + 1} is not UTF-8; save it as text in UTF-8") from None
 
 
-def read_json(path: str | Path, limit: int) -> Any:
+def read_json(path: str | Path, limit: int, flags: int = 0) -> Any:
     """The JSON value in a file of at most ``limit`` bytes; see :func:`parse_json`.
 
     Raises:
         OSError: as :func:`read_bounded`.
         ValueError: as :func:`parse_json`.
     """
-    return parse_json(read_bounded(path, limit))
+    return parse_json(read_bounded(path, limit, flags))
 
 
 def parse_json(content: bytes | str) -> Any:

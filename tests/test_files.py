@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from mnv3search.errors import RunError
-from mnv3search.files import held, write_atomic, write_text
+from mnv3search.files import append_lines, held, tidy, write_atomic, write_text
 
 
 def test_text_replaces_what_was_there(tmp_path: Path) -> None:
@@ -56,3 +58,79 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
         pass
     with held(tmp_path):
         assert not list(tmp_path.iterdir())
+
+
+def test_files_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+        append_lines(tmp_path / "b.jsonl", ["x"])
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.txt", "b.jsonl")] == [0o640, 0o640]
+
+
+def test_what_a_killed_process_was_writing_is_taken_over(tmp_path: Path) -> None:
+    def killed(part: Path) -> None:
+        part.write_text("half of a much longer text")
+        os._exit(9)
+
+    if (child := os.fork()) == 0:
+        write_atomic(tmp_path / "a.txt", killed)
+    os.waitpid(child, 0)
+    assert [p.name for p in tmp_path.iterdir()] == [".a.part.txt"]
+    write_atomic(tmp_path / "a.txt", lambda part: part.open("a").write("whole"))
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.txt": "whole"}
+
+
+def test_two_that_write_one_file_leave_the_whole_of_one_of_them(tmp_path: Path) -> None:
+    together = threading.Barrier(2)
+
+    def written(part: Path, text: str) -> None:
+        together.wait()
+        part.write_text(text)
+        together.wait()
+
+    texts = ["a" * 1_000, "b" * 10]
+    threads = [
+        threading.Thread(target=write_atomic, args=(tmp_path / "f", lambda part, text=text: written(part, text)))
+        for text in texts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "f").read_text() in texts
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_links_are_replaced_or_refused_but_never_written_through(tmp_path: Path) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_text("precious")
+    (tmp_path / "a").symlink_to(letter)
+    with pytest.raises(RunError, match="cannot write"):
+        append_lines(tmp_path / "a", ["more"])
+    write_text(tmp_path / "a", "other")
+    assert (letter.read_text(), (tmp_path / "a").read_text()) == ("precious", "other")
+
+
+def test_a_folder_is_tidied_of_what_a_killed_process_wrote_and_of_nothing_else(tmp_path: Path) -> None:
+    kept = ["a.part.txt", ".hidden", "steps/best.safetensors"]
+    (tmp_path / "steps").mkdir()
+    for name in (*kept, ".a.part.txt", ".b.1.part", "steps/.best.x8dk2_0q.part.safetensors"):
+        (tmp_path / name).touch()
+    tidy(tmp_path)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
+
+
+@pytest.mark.parametrize("place", ["a", "steps"])
+def test_links_in_a_folder_are_refused_whatever_they_point_to(tmp_path: Path, place: str) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / place).symlink_to(tmp_path / "outside")
+    with pytest.raises(RunError, match=f"{place} is a link"):
+        tidy(tmp_path / "run")
+    (tmp_path / "run" / place).unlink()
+    os.mkfifo(tmp_path / "run" / place)
+    with pytest.raises(RunError, match=f"{place} is no regular file"):
+        tidy(tmp_path / "run")

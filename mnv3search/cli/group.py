@@ -52,6 +52,18 @@ class Group(click.Group):
 class _LazyGroup(Group):
     """Imports a command's file only when that command, or the list of all, is asked for."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As every group; an empty word, as of a shell variable that was not set, is never the current folder.
+
+        Raises:
+            click.UsageError: there is one.
+        """
+        for before, word in zip(["mnv3search", *args], args, strict=False):
+            if not word or (word.startswith("--") and word.endswith("=")):
+                where = f"after {before}" if not word else f"in {word}"
+                raise click.UsageError(f"an empty text {where} names nothing; give a value, or . for this folder", ctx)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from mnv3search.cli.device_options import measured_options
 from mnv3search.cli.output import json_option, print_json, stdout_console
@@ -48,7 +49,10 @@ out_option: Decorator = click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: runs/<date>-<what>-<target>]"
 )
 resume_option: Decorator = click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with an interrupted run, by itself."
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Go on with an interrupted run, by itself; --data says where its images are now, if they moved.",
 )
 trials_option: Decorator = click.option(
     "--trials", type=int,
@@ -136,18 +140,32 @@ def carry_out(
     from mnv3search.runs.session import work
 
     if resume is not None:
-        if out is not None:
-            raise click.UsageError("--resume goes on in its own folder; leave --out away")
+        only_resumed({"resume", "data", "as_json"})
         folder = RunFolder.open(resume)
         if folder.settings.kind != kind:
             raise RunError(
                 f"{resume} is a {folder.settings.kind}; go on with mnv3search {folder.settings.kind} --resume"
             )
+        if data := click.get_current_context().params.get("data"):
+            folder.data_are_at(data)
     else:
         folder = RunFolder.create(out, settings())
     with ProgressLine(quiet=as_json) as progress:
         outcome = work(folder, progress, resumed=resume is not None)
     show(outcome, as_json=as_json)
+
+
+def only_resumed(may_change: set[str]) -> None:
+    """Refuse what was begun with and cannot be changed on the way, rather than leave it unheard."""
+    context = click.get_current_context()
+    given = [
+        parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in {*may_change, "quiet", "verbose"}
+        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"--resume goes on with what was begun; leave {', '.join(given)} away")
 
 
 def show(outcome: RunOutcome, *, as_json: bool) -> None:

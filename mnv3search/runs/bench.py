@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from mnv3search.accuracy.registry import load_evaluator
@@ -14,13 +13,16 @@ from mnv3search.latency.measured.busy import busy_sentence
 from mnv3search.latency.model import Device
 from mnv3search.latency.target import parse_target
 from mnv3search.runs.aim import Aim
-from mnv3search.runs.decisions import Decisions
+from mnv3search.runs.decisions import TARGET, Decisions
 from mnv3search.runs.evaluations import LoggingEvaluator, RememberingEvaluator, remembering
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.images import run_images
 from mnv3search.runs.judging import Judge
 from mnv3search.runs.progress import DetailProgress, RunProgress
 from mnv3search.runs.timings import Timings
+
+
+FARTHEST_TIMED = 10.0  # from its predicted time, as a factor, that the reference of a relative target was timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,6 @@ class Bench:
     decisions: Decisions
     timings: Timings
     progress: RunProgress
-    started: float
 
     @staticmethod
     def of(folder: RunFolder, progress: RunProgress, device: Device | None = None) -> Bench:
@@ -56,7 +57,7 @@ class Bench:
         if sentence := busy_sentence(judge.device):
             progress.note(sentence)
         decisions, timings = Decisions(folder.decisions), Timings(judge, folder.measured)
-        return Bench(folder, judge, memory, logged, decisions, timings, progress, time.monotonic())
+        return Bench(folder, judge, memory, logged, decisions, timings, progress)
 
     def aim(self, reference: Architecture, reference_ms: float) -> Aim:
         """The target in milliseconds, fixed once.
@@ -71,7 +72,10 @@ class Bench:
                 return target.milliseconds(self.timings.alone(reference).measured_ms)
             return target.milliseconds(reference_ms)
 
-        target_ms = self.decisions.fix("target_ms", milliseconds)
+        expected = target.milliseconds(reference_ms)
+        apart = FARTHEST_TIMED if target.relative else 1.0
+        self.decisions.check(TARGET, expected / apart, expected * apart)
+        target_ms = self.decisions.fix(TARGET, milliseconds)
         return Aim(self.judge.device, target_ms, self.folder.settings.confidence)
 
     def candidate(self, architecture: Architecture, origin: Origin, number: int) -> Candidate:

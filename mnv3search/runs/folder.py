@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from mnv3search.errors import RunError
 from mnv3search.manifest import ManifestFolder, free_folder
 from mnv3search.runs.environment import describe_environment
 from mnv3search.runs.settings import RunSettings
+from mnv3search.training.data.open_data import absolute_data
 
 _BEGINNINGS = ("space.yaml", "seed.json", "device.json", "evaluations.jsonl", "measured.jsonl", "decisions.json")
 
@@ -75,10 +78,21 @@ class RunFolder(ManifestFolder[RunSettings]):
         Raises:
             RunError: ``path`` exists and is not empty, or cannot be made or written.
         """
+        if settings.data is not None:
+            settings = replace(settings, data=absolute_data(settings.data))
         path = path or free_folder(settings.subject, "".join(settings.target.split()))
-        folder = cls._make(path, settings, describe_environment())
-        folder.note()
-        return folder
+        with cls._made(path, settings, describe_environment()) as folder:
+            return folder
+
+    def data_are_at(self, where: str) -> None:
+        """Learn from images that moved to ``where``; the session checks that they are the same.
+
+        Raises:
+            RunError: the run learns from no images.
+        """
+        if self.settings.data is None:
+            raise RunError(f"the run of {self.path} learns from no images; leave --data away")
+        self.settings = replace(self.settings, data=absolute_data(where))
 
     def discard(self) -> None:
         """Remove a folder in which nothing was found, so that its name is free again.

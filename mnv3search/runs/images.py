@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mnv3search.errors import RunError
+from mnv3search.errors import DataError, RunError
 from mnv3search.training.data.open_data import open_data
 
 if TYPE_CHECKING:
@@ -35,8 +35,13 @@ def run_images(folder: RunFolder, progress: RunProgress) -> DataSplits | None:
         splits = open_data(where, progress=lambda done, total: progress.advance(done, "images scanned", total))
         folder.note(**{KEY: identity(splits)})
         return splits
-    splits = open_data(where, scan=False)
+    try:
+        splits = open_data(where, scan=False)
+    except DataError as error:
+        raise DataError(f"{error}; if the images moved: {folder.command_to_resume} --data WHERE") from None
     check_same(known, identity(splits), where)
+    if folder.manifest["settings"]["data"] != where:
+        folder.note(settings=folder.settings.to_mapping())  # a later session finds them there
     return splits
 
 

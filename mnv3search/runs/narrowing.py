@@ -23,7 +23,7 @@ class Narrowing:
     def __init__(self, bench: Bench, seeds: Sequence[Candidate]) -> None:
         self._bench = bench
         self._seeds = seeds
-        self._steps = read_steps(bench.folder.steps)
+        self._steps = read_steps(bench.folder.steps, bench.memory.range)
 
     def first(self, index: int, aim: Aim) -> NetAdaptResult:
         """Finalist ``index``, from 0, narrowed until it is within the target by its own error.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -159,8 +158,8 @@ def _conclude(bench: Bench, found: _Found) -> RunOutcome:
     summary = _summary(bench, found, winner, references, finalists)
     bench.progress.stage("writing the report")
     write_report(bench.folder, summary)
-    evaluated, seconds = bench.memory.distinct, time.monotonic() - bench.started
-    bench.folder.finish("finished", seconds, evaluated=evaluated, target_latency_ms=found.aim.target_ms)
+    evaluated = bench.memory.distinct
+    bench.folder.finish("finished", evaluated=evaluated, target_latency_ms=found.aim.target_ms)
     return RunOutcome(summary, references[0], evaluated, float(bench.folder.manifest["seconds"]), bench.folder)
 
 
@@ -225,7 +224,7 @@ def _summary(
         seed=seed,
         steps=steps,
         notes=[*found.notes, *aim_note(verdict, winner), *repair_note(verdict), *_doubts(bench, winner)],
-        manifest=bench.folder.manifest | {"seconds": bench.folder.seconds_with(time.monotonic() - bench.started)},
+        manifest=bench.folder.manifest | {"seconds": bench.folder.seconds},
         latency_errors_ms=judge.errors_ms(shown),
         score=bench.memory.score_name,
         trained=bench.folder.trained.name if bench.folder.trained.is_file() else None,

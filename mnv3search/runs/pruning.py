@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,7 +112,6 @@ def work_on(
 def _stages(
     folder: PruningFolder, progress: RunProgress, data: PruningData | None, device: Device | None, workers: int | None
 ) -> PruningOutcome:
-    began = time.monotonic()
     seed = _seed(folder)
     data = data or _data(folder.settings, seed, progress)
     aim = PruningAim(folder, seed.architecture, progress, device)
@@ -122,7 +120,7 @@ def _stages(
         walked = _Walk(folder, aim, journal, scoring, progress).to_target()
     narrowed = journal.network(walked.number)
     ended = end_training(folder, narrowed, data, progress) if walked.number else narrowed
-    return conclude(folder, aim, data, walked, (seed, narrowed, ended), progress, time.monotonic() - began)
+    return conclude(folder, aim, data, walked, (seed, narrowed, ended), progress)
 
 
 def _data(settings: PruningSettings, seed: TrainedNetwork, progress: RunProgress) -> PruningData:

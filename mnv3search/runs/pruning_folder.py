@@ -62,11 +62,10 @@ class PruningFolder(ManifestFolder[PruningSettings]):
 
         subject = Path(settings.run).resolve().stem
         path = path or free_folder(subject, "pruned", "".join(settings.target.split()))
-        folder = cls._make(path, settings, describe_environment())
-        save_trained(folder.seed, seed)
-        copy_device(settings.device, path / "device.json")
-        folder.note()
-        return folder
+        with cls._made(path, settings, describe_environment()) as folder:
+            save_trained(folder.seed, seed)
+            copy_device(settings.device, path / "device.json")
+            return folder
 
     def discard(self) -> None:
         """Remove a folder in which nothing was found, so that its name is free again."""

@@ -135,7 +135,7 @@ class PruningOutcome:
 
 def conclude(
     folder: PruningFolder, aim: PruningAim, data: PruningData, walked: Walked,
-    networks: tuple[TrainedNetwork, TrainedNetwork, TrainedNetwork], progress: RunProgress, seconds: float,
+    networks: tuple[TrainedNetwork, TrainedNetwork, TrainedNetwork], progress: RunProgress,
 ) -> PruningOutcome:  # fmt: skip
     """Judge the seed, the result and what is beside them, and write every file.
 
@@ -146,7 +146,6 @@ def conclude(
         walked: the steps.
         networks: the seed, the last step's network, and that after its training.
         progress: told of it.
-        seconds: of this session.
 
     Raises:
         RunError: a file cannot be written.
@@ -163,7 +162,7 @@ def conclude(
         notes(folder.settings, aim, walked, before, after, data, untrained=narrowed is ended),
     )  # fmt: skip
     _write(folder, aim, outcome, ended)
-    folder.finish("finished", seconds, target_ms=aim.target_ms, met=walked.met, steps=walked.number)
+    folder.finish("finished", target_ms=aim.target_ms, met=walked.met, steps=walked.number)
     folder.write_json("result.json", outcome.to_mapping())
     return outcome
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,9 +13,12 @@ from typing import TypeVar
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.candidate import Candidate
-from mnv3search.errors import ArchitectureError, RunError
+from mnv3search.errors import RunError
 from mnv3search.files import write_text
 from mnv3search.layer_search import Step
+from mnv3search.reading import parse_json, read_bounded, utf8
+from mnv3search.records import LATENCY_MS, TOP1, UNREADABLE, Record
+from mnv3search.runs.settings import MAX_FINALISTS
 
 Parsed = TypeVar("Parsed")
 MAX_TABLE_BYTES = 512_000_000
@@ -46,7 +49,7 @@ def read_front(path: Path) -> list[Architecture]:
     Raises:
         RunError: a missing or damaged file; the message names the line.
     """
-    return list(_read(path, _CANDIDATE_COLUMNS, lambda row: from_mapping(json.loads(row["architecture"]))))
+    return list(_read(path, _CANDIDATE_COLUMNS, lambda row: from_mapping(parse_json(row.text("architecture")))))
 
 
 def write_steps(path: Path, steps: Mapping[int, Sequence[Step]]) -> None:
@@ -63,50 +66,57 @@ def write_steps(path: Path, steps: Mapping[int, Sequence[Step]]) -> None:
     write_text(path, _csv(_STEP_COLUMNS, rows))
 
 
-def read_steps(path: Path) -> dict[int, list[Step]]:
+def read_steps(path: Path, accuracies: tuple[float, float] = TOP1) -> dict[int, list[Step]]:
     """The steps of an earlier call, by finalist; empty where the file does not exist.
+
+    Args:
+        path: of ``netadapt.csv``.
+        accuracies: the range of the evaluator's answers.
 
     Raises:
         RunError: a damaged file; the message names the line.
     """
     found: dict[int, list[Step]] = {}
-    if path.exists():
-        for finalist, step in _read(path, _STEP_COLUMNS, lambda row: (int(row["finalist"]), _step(row))):
-            found.setdefault(finalist, []).append(step)
+
+    def take(row: Record) -> None:
+        steps = found.setdefault(row.integer("finalist", 1, MAX_FINALISTS), [])
+        steps.append(_step(row, len(steps) + 1, accuracies))
+
+    if path.is_symlink() or path.exists():
+        for _ in _read(path, _STEP_COLUMNS, take):
+            pass
     return found
 
 
-def _read(path: Path, columns: Sequence[str], parse: Callable[[Mapping[str, str]], Parsed]) -> Iterator[Parsed]:
+def _read(path: Path, columns: Sequence[str], parse: Callable[[Record], Parsed]) -> Iterator[Parsed]:
     """Every row of a table, parsed; its size, columns and rows checked."""
     csv.field_size_limit(10_000_000)
     try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise RunError(f"{path} has more than {MAX_TABLE_BYTES} bytes, which no run writes")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = utf8(read_bounded(path, MAX_TABLE_BYTES, os.O_NOFOLLOW))
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
         raise RunError(f"cannot read {path}: {error}") from None
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != tuple(columns):
-        raise RunError(f"{path}:1: the columns must be {', '.join(columns)}")
-    for row in reader:
-        try:
-            yield parse(row)
-        except (ValueError, TypeError, KeyError, ArchitectureError) as error:
-            raise RunError(f"{path}:{reader.line_num}: a damaged row: {error}") from None
+    rows = csv.reader(io.StringIO(text))
+    try:
+        if next(rows, None) != list(columns):
+            raise RunError(f"{path}:1: the columns must be {', '.join(columns)}")
+        for row in rows:
+            yield parse(Record(dict(zip(columns, row, strict=True)), texts=True))
+    except RunError:
+        raise
+    except (csv.Error, *UNREADABLE) as error:
+        raise RunError(f"{path}:{rows.line_num}: a damaged row: {error}; restore the file, or remove it") from None
 
 
-def _step(row: Mapping[str, str]) -> Step:
-    architecture: Architecture = from_mapping(json.loads(row["architecture"]))
-    figures = {
-        name: float(row[name]) for name in ("top1", "latency_ms", "delta_top1", "delta_latency_ms", "required_ms")
-    }
-    for name, value in figures.items():
-        if not math.isfinite(value):
-            raise ValueError(f"{name} is {value}")
+def _step(row: Record, number: int, accuracies: tuple[float, float]) -> Step:
+    low, high = accuracies
     return Step(
-        int(row["number"]), row["kind"], row["change"], architecture, figures["top1"],
-        float(row["top1_std"]) if row["top1_std"] else None, figures["latency_ms"], figures["delta_top1"],
-        figures["delta_latency_ms"], int(row["proposals"]), figures["required_ms"],
+        row.integer("number", number, number), row.text("kind"), row.text("change"),
+        from_mapping(parse_json(row.text("architecture"))), row.number("top1", low, high),
+        row.optional("top1_std", 0, high), row.number("latency_ms", *LATENCY_MS),
+        row.number("delta_top1", low - high, high - low), row.number("delta_latency_ms", -LATENCY_MS[1], LATENCY_MS[1]),
+        row.integer("proposals", 0, 10**9), row.number("required_ms", 0, LATENCY_MS[1]),
     )  # fmt: skip
 
 

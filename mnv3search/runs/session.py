@@ -46,14 +46,25 @@ def run(
     return work(RunFolder.create(out, settings), progress or SilentProgress(), resumed=False, device=device)
 
 
-def resume(path: Path, *, device: Device | None = None, progress: RunProgress | None = None) -> RunOutcome:
+def resume(
+    path: Path, *, data: str | None = None, device: Device | None = None, progress: RunProgress | None = None
+) -> RunOutcome:
     """Go on with the run of a folder, as :func:`run` began it.
+
+    Args:
+        path: its folder.
+        data: where the images are now, if they have moved.
+        device: stands in for the one that the settings name.
+        progress: told of every stage.
 
     Raises:
         RunError: no run, or a damaged one.
         Mnv3SearchError: anything else that the user can mend.
     """
-    return work(RunFolder.open(path), progress or SilentProgress(), resumed=True, device=device)
+    folder = RunFolder.open(path)
+    if data is not None:
+        folder.data_are_at(data)
+    return work(folder, progress or SilentProgress(), resumed=True, device=device)
 
 
 def work(folder: RunFolder, progress: RunProgress, *, resumed: bool, device: Device | None = None) -> RunOutcome:

@@ -15,6 +15,7 @@ from mnv3search.manifest import Settings
 
 RunKind = Literal["run", "search", "netadapt"]
 MAX_TRIALS = 10_000_000
+MAX_FINALISTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class RunSettings(Settings):
         _check_range("seed", self.seed, 0, 2**32 - 1)
         _check_range("objectives", self.objectives, 1, 2)
         _check_range("slack", self.slack, 0, 10)
-        _check_range("finalists", self.finalists, 0, 100)
+        _check_range("finalists", self.finalists, 0, MAX_FINALISTS)
         _check_range("reward exponent", self.reward_exponent, -10, 0)
         if not LEAST_CONFIDENCE <= self.confidence < 1:
             raise RunError(f"confidence is {self.confidence!r}; it must be at least 0.5 and below 1, such as 0.9")

@@ -26,4 +26,4 @@ def finished_training(path: Path) -> TrainingResult | None:
     if not counters.history or counters.epoch < folder.settings.loaded_recipe().epochs:
         return None
     images = sum(round(record.images_per_second * record.seconds) for record in counters.history)
-    return TrainingResult(load_trained(path / BEST), tuple(counters.history), folder.seconds_with(0.0), images)
+    return TrainingResult(load_trained(path / BEST), tuple(counters.history), float(folder.manifest["seconds"]), images)

@@ -83,10 +83,9 @@ class TrainingFolder(ManifestFolder[TrainingSettings]):
             RunError: ``path`` exists and is not empty, or cannot be made or written.
         """
         path = path or free_folder("train", settings.network)
-        folder = cls._make(path, settings, environment, images=dict(images))
-        write_text(path / "network.json", dump_architecture(architecture))
-        folder.note()
-        return folder
+        with cls._made(path, settings, environment, images=dict(images)) as folder:
+            write_text(path / "network.json", dump_architecture(architecture))
+            return folder
 
     def architecture(self) -> Architecture:
         """The network that is trained."""

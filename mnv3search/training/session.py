@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -153,7 +152,7 @@ def take_up(path: Path, progress: TrainingProgress, workers: int | None = None) 
 
 def carry_out(session: TrainingSession, progress: TrainingProgress) -> TrainingResult:
     """Train, and note in the folder how it ended."""
-    settings, folder, began = session.settings, session.folder, time.monotonic()
+    settings, folder = session.settings, session.folder
     with ExitStack() as stack:
         if folder is not None:
             stack.enter_context(held(session.path))
@@ -165,7 +164,7 @@ def carry_out(session: TrainingSession, progress: TrainingProgress) -> TrainingR
             on_epoch=_log(session),
         )  # fmt: skip
         if folder is not None:
-            folder.finish("finished", time.monotonic() - began, best=dict(result.trained.facts))
+            folder.finish("finished", best=dict(result.trained.facts))
     return result
 
 

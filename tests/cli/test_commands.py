@@ -110,6 +110,22 @@ def test_an_interrupt_says_what_is_kept(
     assert outcome.err.startswith(f"interrupted{kept}")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--space", "mnv3_large", "--target-latency", "50ms", "--out", ""),
+        ("train", "mobilenet_v2", "--data", ""),
+        ("evaluate", ""),
+        ("compare", "mobilenet_v2", "--out="),
+    ],
+)
+def test_an_empty_text_is_not_the_current_folder(invoke: Invoke, tmp_path: Path, words: tuple[str, ...]) -> None:
+    outcome = invoke(*words)
+    assert outcome.code == 2
+    assert "an empty text" in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_count_json(invoke: Invoke) -> None:
     outcome = invoke("count", "mobilenet_v3_large", "mobilenet_v2@0.75/192", "--json")
     assert (outcome.code, outcome.err) == (0, "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +29,53 @@ def test_the_default_name_has_date_space_and_target_and_never_collides(
     assert first.path.name.endswith("-mnv3_large-50ms")
     assert second.path.name.endswith("-mnv3_large-50ms-2")
     assert first.path.parent.name == "runs"
+
+
+def test_runs_that_begin_together_each_have_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    together, made = threading.Barrier(6), []
+
+    def begin() -> None:
+        together.wait()
+        made.append(RunFolder.create(None, SETTINGS).path)
+
+    threads = [threading.Thread(target=begin) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 6
+
+
+def test_two_that_begin_in_one_folder_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    with RunFolder._made(tmp_path / "a", SETTINGS, {}), pytest.raises(RunError, match="another process works on"):
+        RunFolder.create(tmp_path / "a", SETTINGS)
+    assert RunFolder.open(tmp_path / "a").settings == SETTINGS
+
+
+def test_a_folder_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="full"), RunFolder._made(tmp_path / "a", SETTINGS, {}) as folder:
+        (folder.path / "network.json").touch()
+        raise OSError("full")
+    assert not (tmp_path / "a").exists()
+    RunFolder.create(tmp_path / "a", SETTINGS)
+
+
+def test_the_seconds_of_every_session_count_that_of_a_killed_one_too(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", SETTINGS)
+    folder.manifest["seconds"] = 100.0
+    folder.write_json("manifest.json", folder.manifest)
+    noted = (folder.path / "manifest.json").stat().st_mtime
+    folder.study.touch()
+    os.utime(folder.study, (noted + 50, noted + 50))  # it was killed after 50 s more
+    again = RunFolder.open(folder.path)
+    again.continued()
+    again.finish("finished")
+    assert 150 <= RunFolder.open(folder.path).manifest["seconds"] < 160
+    third = RunFolder.open(folder.path)
+    third.continued()
+    third.note()
+    assert 150 <= RunFolder.open(folder.path).manifest["seconds"] < 170
 
 
 def test_a_folder_that_holds_something_is_not_overwritten(tmp_path: Path) -> None:
@@ -89,7 +138,7 @@ def test_a_copied_device_goes_before_the_name_that_it_had(tmp_path: Path) -> Non
         ({"settings": {**SETTINGS.to_mapping(), "seed": True}}, "seed"),
         ({"settings": {**SETTINGS.to_mapping(), "kind": "walk"}}, "walk"),
         ({"seconds": "long"}, "seconds is 'long'"),
-        ({"sessions": None}, "sessions None"),
+        ({"sessions": None}, "sessions is None"),
     ],
 )
 def test_a_manifest_that_is_none_is_named(tmp_path: Path, change: dict[str, object], words: str) -> None:

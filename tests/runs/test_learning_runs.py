@@ -48,7 +48,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSettings:
         trials=4,
         sampler="random",
         finalists=0,
-        data="images",
+        data=str(tmp_path / "images"),
         confidence=0.5,
     )
 
@@ -68,7 +68,7 @@ def test_a_run_trains_its_networks_on_the_images_and_keeps_them(asked: RunSettin
     manifest = json.loads(Path("r/manifest.json").read_text())
     assert manifest["data"]["classes"] == ["class_0", "class_1", "class_2"]
     assert manifest["data"]["train"]["images"] == 24
-    assert manifest["settings"]["data"] == "images"
+    assert manifest["settings"]["data"] == asked.data
     notes = " ".join(outcome.summary.notes)
     assert "short training" in notes
     assert "NetAdapt was left out" in notes
@@ -183,6 +183,31 @@ def test_a_folder_that_moves_takes_its_networks_along(asked: RunSettings, monkey
     (Path("moved") / "evaluations.jsonl").unlink()
     assert resume(Path("moved")).summary.best.top1 is not None
     assert RunFolder.open(Path("moved")).settings == asked
+
+
+def test_a_run_goes_on_from_another_folder_and_after_its_images_moved(
+    asked: RunSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run(replace(asked, data="images"), Path("r"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert resume(tmp_path / "r").summary.best.top1 is not None
+    shutil.move(tmp_path / "images", elsewhere / "here")
+    with pytest.raises(DataError, match=r"if the images moved: mnv3search run --resume .*/r --data WHERE"):
+        resume(tmp_path / "r")
+    assert resume(tmp_path / "r", data="here").summary.best.top1 is not None
+    assert RunFolder.open(tmp_path / "r").settings.data == str(elsewhere / "here")
+    make_image_folder(elsewhere / "other", 3, per_class=9, side=16)
+    with pytest.raises(RunError, match="is not what this run began with"):
+        resume(tmp_path / "r", data="other")
+    assert RunFolder.open(tmp_path / "r").settings.data == str(elsewhere / "here")
+
+
+def test_data_of_a_run_that_learns_from_none_are_refused(asked: RunSettings) -> None:
+    RunFolder.create(Path("r"), replace(asked, data=None, evaluator="prior"))
+    with pytest.raises(RunError, match="learns from no images"):
+        resume(Path("r"), data="images")
 
 
 def test_a_target_out_of_reach_is_refused_before_anything_is_trained(

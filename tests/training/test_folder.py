@@ -23,15 +23,15 @@ def make(path: Path) -> TrainingFolder:
 
 def test_it_is_opened_as_it_was_made(tmp_path: Path) -> None:
     made = make(tmp_path / "a")
-    made.finish("finished", 2.5, best={"val_accuracy": 50.0})
+    made.finish("finished", best={"val_accuracy": 50.0})
     found = TrainingFolder.open(tmp_path / "a")
     found.continued()
     assert found.settings == SETTINGS
     assert found.settings.loaded_recipe() == RECIPE
     assert found.settings.loaded_preprocessing() == PREPROCESSING
     assert found.architecture() == TINY
-    assert {key: found.manifest[key] for key in ("status", "seconds", "sessions", "environment")} == {
-        "status": "running", "seconds": 2.5, "sessions": 2, "environment": {"cores": 2},
+    assert {key: found.manifest[key] for key in ("status", "sessions", "environment")} == {
+        "status": "running", "sessions": 2, "environment": {"cores": 2},
     }  # fmt: skip
 
 

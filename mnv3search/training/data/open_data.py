@@ -102,6 +102,14 @@ def open_images(
     return images if classes is None else with_classes(images, classes)
 
 
+def absolute_data(where: str) -> str:
+    """The same data, named so that it is found from any folder."""
+    if where.startswith(PREFIX):
+        name, colon, folder = where.removeprefix(PREFIX).partition(":")
+        return f"{PREFIX}{name}:{Path(folder).expanduser().absolute()}" if colon and folder else where
+    return str(Path(where).expanduser().absolute())
+
+
 def with_classes(images: LabelledImages, classes: Sequence[str]) -> LabelledImages:
     """The same images with labels in the order of ``classes``, which may have more classes than the images.
 
