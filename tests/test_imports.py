@@ -18,8 +18,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mnv3search"
 ORDER = (
     ("errors",),
     ("reading",),
-    ("architecture", "files", "threads", "trained_header"),
-    ("architecture_json", "manifest", "records", "scaling"),
+    ("architecture", "files", "records", "threads", "trained_header"),
+    ("architecture_json", "manifest", "scaling"),
     ("families", "cost"),
     ("space",),
     ("naming",),
