@@ -206,7 +206,7 @@ def set_at(*where: Any, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (set_at("version", value=1), "version 1; this release reads 2; delete it to measure again"),
+        (set_at("version", value=1), "version 1; this release reads 3; delete it to measure again"),
         (set_at("version", value=None), "version None"),
         (set_at("format", value="other"), "not a latency table"),
         (set_at("key", "device", "cpu", value="B CPU"), "measured elsewhere.*A CPU"),

@@ -14,6 +14,7 @@ from latency_fakes import (
     QUICK,
     REFERENCE,
     KnownRuntime,
+    KnownSession,
     known_device,
     parts_of,
     tiny,
@@ -195,7 +196,7 @@ def test_units_are_priced_by_what_they_take_when_little_disturbs_them(tmp_path: 
 
 
 def test_whole_networks_are_measured_against_the_reference(tmp_path: Path) -> None:
-    runtime = KnownRuntime(pace=lambda call: 1.0 if call < 100 else 2.0)  # of some 160
+    runtime = KnownRuntime(pace=lambda call: 1.0 if call < 200 else 2.0)  # of some 320
     some = variants(3)
     found = known_device(runtime, tmp_path).measure(some)
     reference = whole_ms([REFERENCE])[0]
@@ -213,9 +214,40 @@ def test_whole_networks_are_measured_against_the_reference(tmp_path: Path) -> No
         known_device(runtime, tmp_path).measure(some * 200)
 
 
+class Cached(KnownRuntime):
+    """A call finds the caches cold after a large network, and reads it all again: a tiny one takes twice as long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_ms = 0.0
+
+    def prepare(self, subject: Subject) -> Session:
+        return CachedSession(self, super().prepare(subject).time_once() * 1e3)
+
+
+class CachedSession(KnownSession):
+    def __init__(self, runtime: Cached, ms: float) -> None:
+        super().__init__(runtime, ms)
+        self.cache = runtime
+
+    def time_once(self) -> float:
+        cold = 0.4 if self.cache.last_ms > 1 else 0.0
+        self.cache.last_ms = self.ms
+        return super().time_once() + cold * 1e-3
+
+
+def test_a_small_network_takes_the_same_whatever_is_measured_beside_it(tmp_path: Path) -> None:
+    one, *others = tiny(12)
+    assert whole_ms([one])[0] < 1 < whole_ms([REFERENCE])[0]
+    alone = known_device(Cached(), tmp_path).measure([one])[0]
+    among = known_device(Cached(), tmp_path).measure([one, *others])[0]
+    assert alone.latency_ms == pytest.approx(among.latency_ms, rel=0.01)
+    assert alone.reference_ms == pytest.approx(among.reference_ms, rel=0.01)
+
+
 def measured_in_a_process(cache_dir: Path, paces: Sequence[float]) -> MeasuredLatency:
     """One network timed whole, the machine at another pace in every burst of rounds."""
-    burst = LOOK * 2  # calls: the network's and the reference's
+    burst = LOOK * 4  # calls: the network's and the reference's, each after one of the reference
     runtime = KnownRuntime(pace=lambda call: paces[min((call - 1) // burst, len(paces) - 1)])
     return known_device(runtime, cache_dir, replace(QUICK, rounds=60, max_rounds=60)).measure(variants(1))[0]
 

@@ -151,4 +151,4 @@ def test_a_runtime_that_takes_turns_gives_the_same_table(tmp_path: Path) -> None
     assert [one.latency_ms for one in device.measure(SOME[:3])] == [
         one.latency_ms for one in expected.measure(SOME[:3])
     ]
-    assert there.slots[-40:] == [4] * 40  # the reference and three networks in every round
+    assert there.slots[-40:] == [8] * 40  # the reference and three networks in every round, each after the reference

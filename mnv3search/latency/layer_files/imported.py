@@ -81,8 +81,8 @@ class ImportedDevice:
 
     @property
     def fixed_ms(self) -> float:
-        """0: what a call takes beside its units is part of the layers' own times."""
-        return 0.0
+        """What a call takes beside its layers; 0 where no whole networks tell."""
+        return 0.0 if self.calibration is None else self.calibration.fixed_ms
 
     def is_timed(self, unit: Unit) -> bool:
         """Whether the table has a time of this unit; others are priced like those near it."""

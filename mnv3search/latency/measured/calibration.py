@@ -2,9 +2,10 @@
 
 A unit that is timed alone reads its input from cold memory and, in some runtimes, re-orders it into the runtime's own
 layout; inside a network the layer before has left it warm and in order. So what a unit takes alone is too much by a
-share of the elements that enter it, and the rest is a scale. Beyond these two, kinds of units (by kernel, size, stride,
-activation, squeeze-excite) and single units may differ by a few percent; whole networks tell, each a little, so these
-corrections are held near 0 by a prior: Bayesian linear regression on relative errors.
+share of the elements that enter it, and by what a call costs whatever it computes. A network pays such a cost once,
+a higher one, as its call finds the caches cold. The rest is a scale. Beyond these, kinds of units (by kernel, size,
+stride, activation, squeeze-excite) and single units may differ by a few percent; whole networks tell, each a little, so
+these corrections are held near 0 by a prior: Bayesian linear regression on relative errors.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,37 +24,45 @@ from mnv3search.errors import MeasurementError
 from mnv3search.latency.measured.measure import FloatArray
 
 MIN_NETWORKS = 5
-FLAT = 10.0  # standard deviation of the scale and of the boundary term: nothing is assumed of them
+FLAT = 10.0  # standard deviation of the scale, the boundary, the call and the fixed cost: nothing is assumed of them
 KIND_STD, UNIT_STD = 0.04, 0.05  # of the corrections, as shares of a unit's time
 NOISE_STD = 0.008  # of a network timed whole beside the units that are known; held-out errors correct the sum
-MOST_SAVED = 0.75  # of a unit's scaled time that its boundary can save: no unit costs nothing, and all are summed
-CAP_STEPS = 8
-ELEMENTS = 1e-6  # the boundary is counted in millions, so that its prior is as flat as the scale's
+MOST_SAVED = 0.75  # of a unit's scaled time that its call and boundary can save: no unit costs nothing
+CAP_STEPS = 12
+UNITS = np.array([1e-6, 0.1, 0.1])  # of the boundary, the call and the fixed cost, so that their priors are as flat
+OWN = (1, 2, 3)  # the columns of these costs, after the scale's
+OF_ALL = 4
+ALIKE = 0.35  # standard deviation, in the logarithm of their time, of networks that speak for one another's errors
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """``price(unit) = alone · (scale + Σ corrections of its kinds + its own) − boundary · elements``.
+    """``price(unit) = alone · (scale + Σ corrections of its kinds + its own) − boundary · elements − call``.
 
-    The elements are those that enter it, as far as they save at most :data:`MOST_SAVED` of its scaled time.
+    The elements are those that enter it; they and the call save at most :data:`MOST_SAVED` of its scaled time. A
+    network takes ``fixed_ms`` beside its units.
 
     Attributes:
         scale: milliseconds in a network for one of units alone.
         boundary_ms: milliseconds for each element that enters a unit.
+        call_ms: milliseconds of a unit's call, whatever it computes.
+        fixed_ms: milliseconds of a network's call, whatever it computes.
         relative_std: of whole networks, each predicted by a fit without it (leave-one-out), as a share.
         networks: how many were fitted.
-        elements_per_ms: at most so many elements count for each millisecond that a unit takes alone.
     """
 
     scale: float
     boundary_ms: float
+    call_ms: float
+    fixed_ms: float
     relative_std: float
     networks: int
-    elements_per_ms: float
     _columns: dict[str | Unit, int]
     _weights: FloatArray
     _covariance: FloatArray
-    _widening: float
+    _limits: _Limits
+    _log_ms: FloatArray
+    _surprises: FloatArray
 
     def price(self, parts: Sequence[Unit], alone_ms: FloatArray) -> FloatArray:
         """Milliseconds of units inside a network, shape (n,), from their times alone."""
@@ -60,17 +71,50 @@ class Calibration:
             for column, std in _corrections(unit):
                 if column in self._columns:
                     share[row] += std * self._weights[self._columns[column]]
-        price: FloatArray = np.maximum(
-            alone_ms * share - self.boundary_ms * _saving(parts, alone_ms, self.elements_per_ms), 0.0
-        )
+        elements, calls = self._limits.counted(parts, alone_ms)
+        price: FloatArray = np.maximum(alone_ms * share - self.boundary_ms * elements - self.call_ms * calls, 0.0)
         return price
 
     def relative_error(self, parts: Sequence[Unit], alone_ms: FloatArray, latency_ms: float) -> float:
         """One standard deviation of a network's latency, as a share; it grows away from the networks of the fit."""
-        row, unseen = _row(self._columns, parts, alone_ms, self.elements_per_ms)
+        row, unseen = _row(self._columns, parts, alone_ms, self._limits)
         row /= latency_ms
         variance = NOISE_STD**2 + float(row @ self._covariance @ row) + unseen / latency_ms**2
-        return self._widening * float(np.sqrt(variance))
+        return self._widening(latency_ms) * float(np.sqrt(variance))
+
+    def _widening(self, latency_ms: float) -> float:
+        """How much further than the fit supposes networks of about this time were off when they were left out.
+
+        At least 1, as few networks must not look exact; where none is of about that time, by all of them.
+        """
+        alike = np.exp(-0.5 * ((self._log_ms - math.log(latency_ms)) / ALIKE) ** 2)
+        everywhere = float(np.mean(self._surprises**2))
+        return math.sqrt(max(1.0, float(alike @ self._surprises**2 + everywhere) / float(alike.sum() + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What a unit can save, by the scale, boundary and call of the fit before; all of it where the scale is 0."""
+
+    scale: float = 0.0
+    boundary: float = 0.0
+    call: float = 0.0
+
+    def counted(self, parts: Sequence[Unit], alone_ms: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The entering elements and the calls, of one each, that count; shapes (n,)."""
+        elements, calls = entering_elements(parts), np.ones(len(parts))
+        most = MOST_SAVED * self.scale * alone_ms if self.scale > 0 else np.full(len(parts), np.inf)
+        if self.call > 0:
+            calls = np.minimum(calls, most / self.call)
+        if self.boundary > 0:
+            elements = np.minimum(elements, (most - self.call * calls) / self.boundary)
+        return elements, calls
+
+    def row(self, parts: Sequence[Unit], alone_ms: FloatArray) -> FloatArray:
+        """A network's columns of the boundary, the call and the fixed cost."""
+        elements, calls = self.counted(parts, alone_ms)
+        found: FloatArray = np.array([-elements.sum(), -calls.sum(), 1.0]) * UNITS
+        return found
 
 
 def entering_elements(parts: Sequence[Unit]) -> FloatArray:
@@ -96,27 +140,43 @@ def fit(networks: Sequence[Sequence[Unit]], alone_ms: Sequence[FloatArray], late
             f"{len(networks)} whole networks cannot calibrate a latency table; measure at least {MIN_NETWORKS}"
         )
     names = dict.fromkeys(column for parts in networks for unit in parts for column, _ in _corrections(unit))
-    columns: dict[str | Unit, int] = {name: 2 + index for index, name in enumerate(names)}
-    prior = np.ones(2 + len(columns))
-    prior[:2] = FLAT**2
-    cap = math.inf
-    for _ in range(CAP_STEPS):
-        pairs = zip(networks, alone_ms, strict=True)
-        rows = np.stack([_row(columns, parts, alone, cap)[0] for parts, alone in pairs]) / latency_ms[:, None]
-        scale, boundary = _solve(rows, prior)[0][:2]
-        if boundary <= 0:
-            prior[1] = 0.0  # no boundary to be seen
+    columns: dict[str | Unit, int] = {name: OF_ALL + index for index, name in enumerate(names)}
+    rows = np.stack([_row(columns, parts, alone)[0] for parts, alone in zip(networks, alone_ms, strict=True)])
+    for size in range(len(OWN), -1, -1):  # as many of these costs as are seen
+        alternatives = combinations(OWN, size)
+        fits = [_fit_costs(costs, rows, networks, alone_ms, latency_ms) for costs in alternatives]
+        if seen := [one for one in fits if one is not None]:
             break
-        cap = MOST_SAVED * float(scale) / (float(boundary) * ELEMENTS)
-    weights, covariance, held_out, spread = _solve(rows, prior)
+    solved, limits = min(seen, key=lambda one: one[0].relative_std)
+    weights = solved.weights
     if weights[0] <= 0:
         raise MeasurementError("the networks' times do not grow with their units'; measure the table again")
-    # a boundary term that could not be seen is still not known to be 0, and few networks must not look exact
-    widening = max(1.0, float(np.sqrt(np.mean((held_out / spread) ** 2))))
+    boundary, call, fixed = (weights[1:OF_ALL] * UNITS).tolist()
     return Calibration(
-        float(weights[0]), float(weights[1]) * ELEMENTS, float(np.sqrt(np.mean(held_out**2))), len(rows), cap,
-        columns, weights, covariance, widening,
+        float(weights[0]), boundary, call, fixed, solved.relative_std, len(networks), columns, weights,
+        solved.covariance, limits, np.log(latency_ms), solved.held_out / solved.spread,
     )  # fmt: skip
+
+
+def _fit_costs(
+    costs: Sequence[int], rows: FloatArray, networks: Sequence[Sequence[Unit]], alone_ms: Sequence[FloatArray],
+    latency_ms: FloatArray,
+) -> tuple[_Solved, _Limits] | None:  # fmt: skip
+    """The fit with the costs of these columns alone; None where one of them is not to be seen."""
+    prior = np.ones(rows.shape[1])
+    prior[:OF_ALL] = 0.0
+    prior[[0, *costs]] = FLAT**2
+    limits, rows = _Limits(), rows.copy()
+    for _ in range(CAP_STEPS):
+        rows[:, 1:OF_ALL] = [limits.row(parts, alone) for parts, alone in zip(networks, alone_ms, strict=True)]
+        solved = _solve(rows / latency_ms[:, None], prior)
+        if any(solved.weights[column] <= 0 for column in costs):
+            return None
+        boundary, call, _ = solved.weights[1:OF_ALL] * UNITS
+        limits = _Limits(float(solved.weights[0]), float(boundary), float(call))
+        if not boundary and not call:
+            break
+    return solved, limits
 
 
 def _corrections(unit: Unit) -> list[tuple[str | Unit, float]]:
@@ -131,19 +191,13 @@ def _corrections(unit: Unit) -> list[tuple[str | Unit, float]]:
     return [*((name, KIND_STD) for name in named), (unit, UNIT_STD)]
 
 
-def _saving(parts: Sequence[Unit], alone_ms: FloatArray, elements_per_ms: float) -> FloatArray:
-    """The entering elements that count, shape (n,)."""
-    found: FloatArray = np.minimum(entering_elements(parts), elements_per_ms * alone_ms)
-    return found
-
-
 def _row(
-    columns: dict[str | Unit, int], parts: Sequence[Unit], alone_ms: FloatArray, elements_per_ms: float
+    columns: dict[str | Unit, int], parts: Sequence[Unit], alone_ms: FloatArray, limits: _Limits = _Limits()
 ) -> tuple[FloatArray, float]:
     """A network's row before it is divided by its latency, and the prior variance of what has no column."""
-    row = np.zeros(2 + len(columns))
+    row = np.zeros(OF_ALL + len(columns))
     unseen: dict[str | Unit, float] = {}
-    row[0], row[1] = alone_ms.sum(), -_saving(parts, alone_ms, elements_per_ms).sum() * ELEMENTS
+    row[:OF_ALL] = alone_ms.sum(), *limits.row(parts, alone_ms)
     for unit, ms in zip(parts, alone_ms.tolist(), strict=True):
         for column, std in _corrections(unit):
             if column in columns:
@@ -153,8 +207,20 @@ def _row(
     return row, sum(share**2 for share in unseen.values())
 
 
-def _solve(rows: FloatArray, prior: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+class _Solved(NamedTuple):
     """Weights that bring every row to 1, their covariance, and the leave-one-out errors with their deviations."""
+
+    weights: FloatArray
+    covariance: FloatArray
+    held_out: FloatArray
+    spread: FloatArray
+
+    @property
+    def relative_std(self) -> float:
+        return float(np.sqrt(np.mean(self.held_out**2)))
+
+
+def _solve(rows: FloatArray, prior: FloatArray) -> _Solved:
     spread = rows * prior
     inverse = np.linalg.inv(rows @ spread.T + NOISE_STD**2 * np.eye(len(rows)))
     expected = np.zeros(rows.shape[1])
@@ -162,4 +228,4 @@ def _solve(rows: FloatArray, prior: FloatArray) -> tuple[FloatArray, FloatArray,
     dual = inverse @ (1 - rows @ expected)
     weights = expected + spread.T @ dual
     covariance = np.diag(prior) - spread.T @ inverse @ spread
-    return weights, covariance, dual / np.diag(inverse), 1 / np.sqrt(np.diag(inverse))
+    return _Solved(weights, covariance, dual / np.diag(inverse), 1 / np.sqrt(np.diag(inverse)))

@@ -55,8 +55,9 @@ class MeasuringPlan:
         max_rounds: never more than so many.
         max_seconds: the measurement fails where ``rounds`` are not reached by then.
         warmup: calls of every item before the first round.
-        lead_calls: calls of an item right before each one that counts: with 1 or more it finds the caches as its own
-            last call left them, with 0 as the items before it did.
+        lead_calls: calls right before each one that counts; with 0 it finds the caches as other items left them.
+        after_reference: whether these are the reference's, so that every call that counts finds the caches as one large
+            network leaves them, whatever else is measured; otherwise the item's own.
         slot_size: items between two readings of the reference.
         seed: of the order within the slots, another in each round.
     """
@@ -69,6 +70,7 @@ class MeasuringPlan:
     max_seconds: float = 1_800.0
     warmup: int = 2
     lead_calls: int = 0
+    after_reference: bool = False
     slot_size: int = 24
     seed: int = 0
 
@@ -160,7 +162,8 @@ def _one_round(
         for first in range(0, max(len(items), 1), plan.slot_size):
             order = first + rng.permutation(min(plan.slot_size, len(items) - first))
             slot = [reference, *(items[index] for index in order)]
-            calls = turns([session for session in slot for _ in range(plan.lead_calls + 1)])
+            leads = [[reference if plan.after_reference else session] * plan.lead_calls for session in slot]
+            calls = turns([one for lead, session in zip(leads, slot, strict=True) for one in (*lead, session)])
             found = calls[plan.lead_calls :: plan.lead_calls + 1]
             reference_ms.append(found[0] * 1e3)
             ms[order] = np.array(found[1:]) * 1e3

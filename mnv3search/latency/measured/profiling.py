@@ -23,7 +23,7 @@ from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.measured.tables_on_disk import TableNote
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import machine_of
-from mnv3search.latency.space_prices import prepare_for_space
+from mnv3search.latency.space_prices import networks_of_all_sizes, prepare_for_space
 from mnv3search.space import SearchSpace
 
 FORMAT, VERSION = "mnv3search.profile", 1
@@ -204,10 +204,10 @@ def profile_device(device: TableDevice, space: SearchSpace, check: int, told: To
 def unseen_networks(
     space: SearchSpace, count: int, seen: set[Architecture], seed: int = CHECK_SEED
 ) -> list[Architecture]:
-    """Up to ``count`` distinct random networks of ``space`` that are not among ``seen``; the same for one seed."""
+    """Up to ``count`` distinct networks of ``space``, of all sizes, not among ``seen``; the same for one seed."""
     found: dict[Architecture, None] = {}
     for batch in range(20):
-        for network in space.sample(count, seed + batch):
+        for network in networks_of_all_sizes(space, count, seed + batch):
             if network not in seen and len(found) < count:
                 found[network] = None
     return list(found)

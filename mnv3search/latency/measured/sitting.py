@@ -39,13 +39,13 @@ def measure_into(
     reference: Session,
     runtime: Runtime,
     plan: MeasuringPlan,
+    whole_plan: MeasuringPlan,
     save: Callable[[], None],
     progress: Progress | None = None,
 ) -> float:
     """Measure ``subjects`` by their keys into ``table``; ``save`` is called now and then, and whatever happens.
 
-    Units first, then whole networks in sittings of their own: a reference among small units runs warmer than one among
-    networks.
+    Units first, then whole networks in sittings of their own, by ``whole_plan``.
 
     Returns:
         The share of the time in which the calls waited for a core.
@@ -60,7 +60,8 @@ def measure_into(
     turns = WatchedTurns(runtime)
     try:
         for batch in batches:
-            _measure_batch(table, batch, reference, runtime, plan, save, steps, turns)
+            whole = any(key in networks for key in batch)
+            _measure_batch(table, batch, reference, runtime, whole_plan if whole else plan, save, steps, turns)
     finally:
         save()
     return turns.waited

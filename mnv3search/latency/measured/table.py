@@ -32,7 +32,7 @@ from mnv3search.latency.runtimes.base import LONGEST_CALL, SHORTEST_CALL
 from mnv3search.reading import read_json
 
 FORMAT = "mnv3search.latency_table"
-VERSION = 2
+VERSION = 3  # from 3 on whole networks are timed right after the reference
 MAX_FILE_BYTES = 500_000_000
 DIGITS = 5  # of a time in milliseconds: 10 ns
 CACHE_VARIABLE = "MNV3SEARCH_CACHE"

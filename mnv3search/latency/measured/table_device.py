@@ -15,7 +15,7 @@ import numpy as np
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError, MeasurementError, RunError
-from mnv3search.families import published
+from mnv3search.families import parse_network, published
 from mnv3search.files import held
 from mnv3search.latency.keys import network_key, network_of_key, unit_key
 from mnv3search.latency.measured.assembled import assembled_networks
@@ -43,8 +43,9 @@ LEVEL_NETWORKS = 12  # timed whole in each process: what the table's times have 
 UNIT_SECONDS = 0.5  # least duration of a sitting of units: a layer search asks for a few new ones in every step
 FALLBACK_NETWORKS = (
     "mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v3_large_minimalistic", "mobilenet_v2", "mnasnet_a1",
-    "mnasnet_small", "mobilenet_v3_small_minimalistic", "mobilenet_v3_large_reduced_tail",
-)  # fmt: skip
+    "mnasnet_small", "mobilenet_v3_small_minimalistic", "mobilenet_v3_large_reduced_tail", "mobilenet_v3_small@0.5/32",
+    "mobilenet_v1@0.25/32", "mobilenet_v2@0.35/32",
+)  # the last ones hardly compute, and tell what a call costs  # fmt: skip
 
 
 class TableDevice:
@@ -101,7 +102,7 @@ class TableDevice:
         self.plan = plan or MeasuringPlan()
         self.whole_plan = replace(
             self.plan, tolerance=WHOLE_TOLERANCE, slot_size=min(self.plan.slot_size, WHOLE_SLOT),
-            pause_seconds=WHOLE_PAUSE if self.plan.min_seconds else 0.0,
+            pause_seconds=WHOLE_PAUSE if self.plan.min_seconds else 0.0, lead_calls=1, after_reference=True,
         )  # fmt: skip
         self.reference = reference or published(REFERENCE)
         key = TableKey(
@@ -177,7 +178,7 @@ class TableDevice:
         if len(assembled) >= MIN_NETWORKS:
             return assembled
         enough = len(self._whole_networks()) >= MIN_NETWORKS
-        return [] if enough else [published(name) for name in FALLBACK_NETWORKS]
+        return [] if enough else [parse_network(name) for name in FALLBACK_NETWORKS]
 
     def _whole_networks(self) -> list[str]:
         """Networks measured to the end, their units as well (an interrupted measurement may have only the former).
@@ -213,11 +214,12 @@ class TableDevice:
         missing = {key: subject for key, subject in subjects.items() if not self._is_measured(key)}
         self._calibration = None
         plan = replace(self.plan, min_seconds=min(self.plan.min_seconds, UNIT_SECONDS), tolerance=None)
+        whole = replace(self.whole_plan, min_seconds=plan.min_seconds, tolerance=None)
         save = partial(self.table.save, self.path)
         if not missing:
             return set(), 0.0
         with self._reference_session() as reference:
-            waited = measure_into(self.table, missing, reference, self.runtime, plan, save, progress)
+            waited = measure_into(self.table, missing, reference, self.runtime, plan, whole, save, progress)
         return set(missing), waited
 
     @contextmanager
@@ -294,8 +296,8 @@ class TableDevice:
 
     @property
     def fixed_ms(self) -> float:
-        """0: what a call takes beside its units is part of the stem's and the head's own times."""
-        return 0.0
+        """What a call takes beside its units."""
+        return self.level.factor * self.calibration.fixed_ms
 
     def unit_latency_ms(self, parts: Sequence[Unit]) -> FloatArray:
         """Milliseconds of units inside a network, shape (n,); unknown ones are measured first."""
