@@ -97,10 +97,11 @@ def _show(found: Latencies) -> None:
         table.add_column(escape(f"times {found.against}"), justify="right")
         table.add_column("95 % interval", justify="right")
     for index, row in enumerate(found.rows):
-        error = "not stated" if row.error_ms is None else f"{row.error_ms:.2f}"
-        cells = [escape(row.name), f"{row.latency_ms:.2f}", error]
+        digits = 2 if row.latency_ms >= 1 else 4
+        error = "not stated" if row.error_ms is None else f"{row.error_ms:.{digits}f}"
+        cells = [escape(row.name), f"{row.latency_ms:.{digits}f}", error]
         if timed:
-            cells.append("not kept" if row.minimum_ms is None else f"{row.minimum_ms:.2f}")
+            cells.append("not kept" if row.minimum_ms is None else f"{row.minimum_ms:.{digits}f}")
         if row.ratio is not None:
             cells += _ratio_cells(row.ratio, base=index == _base(found))
         table.add_row(*cells)

@@ -124,6 +124,14 @@ def test_times_are_compared_with_times(summary: RunSummary) -> None:
     assert "47.00 ±0.30 ms timed whole" in against
 
 
+def test_what_was_timed_is_the_headline(summary: RunSummary) -> None:
+    """A sum of a small network's blocks was a third below what it took."""
+    timed = replace(summary.best, latency_ms=0.106, latency_error_ms=0.012, measured_ms=0.15, measured_error_ms=0.003)
+    found = dict(headline(replace(summary, best=timed)))["Found"]
+    assert "at 0.150 ±0.003 ms timed whole" in found
+    assert "0.106" not in found
+
+
 def test_no_difference_is_called_level(summary: RunSummary) -> None:
     best = replace(summary.best, top1=74.96)
     reference = replace(summary.references[0], top1=75.0)
