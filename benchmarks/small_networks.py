@@ -1,9 +1,9 @@
-"""Small networks: what a table says of them, what they take whole, and whether stated deviations hold between processes.
+"""Small networks: what a table says of them, what they take whole, and what other processes say of both.
 
     python -m benchmarks.small_networks
 
-Fills a table of each space, then starts processes one after another, each of which prices the same unseen networks of all
-sizes and times them whole: all together, and the smallest alone. About 15 minutes; run it on a quiet machine.
+Fills a table of each space, then starts processes one after another, each of which prices the same unseen networks of
+all sizes and times them whole: all together, and the smallest alone. About 15 minutes; run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [
         "# Small networks: tables, whole measurements, and other processes",
         "",
-        "Unseen networks of all sizes, one thread, batch 1. *Within*: of the joint stated deviation of table and whole.",
-        "*Spread*: standard deviation of the same network's whole measurements in several processes; the stated one",
+        "Unseen networks of all sizes, one thread, batch 1. *Within*: of the joint stated deviation of table and",
+        "whole. *Spread*: standard deviation of the same network's whole measurements in several processes; the stated one",
         "should be about as large.",
         "",
         f"| {' | '.join(HEADS)} |",
@@ -136,8 +136,8 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     lines.append("")
     for name, figure in found.items():
         lines.append(
-            f"{name}: the smallest network timed alone takes {figure['smallest_alone_over_among_others']:.3f} of what it "
-            f"takes among others; calls waited {figure['waited']:.0%} of the time for a core."
+            f"{name}: the smallest network timed alone takes {figure['smallest_alone_over_among_others']:.3f} of what "
+            f"it takes among others; calls waited {figure['waited']:.0%} of the time for a core."
         )
     return "\n".join(lines) + "\n"
 
