@@ -41,7 +41,8 @@ class Evaluator(Protocol):
     answers are no accuracies in percent sets ``score_name``, such as ``naswot score``: they are then ordered and shown
     as they are, of any sign and scale, and never multiplied. One that trains every network that it is asked about sets
     ``trains = True``: runs then ask it for few. If it keeps them, ``trained_file(architecture)`` names a network's file
-    (a ``.safetensors`` of ``save_trained``) or gives None; a run copies the winner's.
+    (a ``.safetensors`` of ``save_trained``) or gives None; a run copies the winner's. Its ``chance`` is the top-1 in
+    percent of always giving the most frequent class, where that is more than one in the number of classes.
     """
 
     def evaluate(self, architectures: Sequence[Architecture]) -> Sequence[Evaluation]:

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mnv3search.accuracy.evaluator import Evaluation, Report
 from mnv3search.accuracy.options import WholeNumber, parse_numbers
 from mnv3search.architecture import Architecture
@@ -32,14 +34,16 @@ if TYPE_CHECKING:
 RECIPE = "small_32"
 OPTIONS: Mapping[str, WholeNumber] = MappingProxyType(
     {
-        "epochs": WholeNumber(3, 1, 1_000),
+        "epochs": WholeNumber(None, 1, 1_000),
         "images": WholeNumber(10_000, 2, 100_000_000),
         "resolution": WholeNumber(None, 8, 1_024),
         "seeds": WholeNumber(1, 1, 16),
         "seed": WholeNumber(0, 0, 2**31 - 1),
     }
 )
+LEAST_EPOCHS, MOST_EPOCHS, PASSES = 3, 30, 10_000
 _SCORED = "proxy"
+_VERSION = 2  # of what a training does; an accuracy of another is not this one's
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class ProxyOptions:
     """How short a training is.
 
     Attributes:
-        epochs: over the subset.
+        epochs: over the subset; where None as many as make 10,000 passes over an image, 3 to 30.
         images: to learn from: a stable subset of the training images, or all where there are fewer. At most as many are
             judged on.
         resolution: of network and images; each network's own where None.
@@ -55,7 +59,7 @@ class ProxyOptions:
         seed: of the first of them: weights, order of the images, augmentation, dropout.
     """
 
-    epochs: int = 3
+    epochs: int | None = None
     images: int = 10_000
     resolution: int | None = None
     seeds: int = 1
@@ -95,9 +99,12 @@ class Proxy:
         self._folder, self._progress = folder, progress
         self._train = _at_most(data.train, self.options.images)
         self._val = _at_most(data.val, self.options.images)
+        self.chance = 100.0 * float(np.bincount(self._val.labels).max()) / len(self._val) if len(self._val) else 0.0
+        passes = -(-PASSES // max(len(self._train), 1))
+        self.epochs = self.options.epochs or min(max(passes, LEAST_EPOCHS), MOST_EPOCHS)
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """The accuracy of each after its short training; ``top1_std`` as :func:`spread` says.
+        """The accuracy of each in the best epoch of its short training; ``top1_std`` as :func:`spread` says.
 
         A network whose loss does not stay finite has the accuracy of chance.
 
@@ -122,14 +129,13 @@ class Proxy:
                 try:
                     result = self._trained(architecture, seed, None if scored else give_up)
                 except DivergedError:  # the network's own doing; a full disk or lost images are not, and are raised
-                    chance = 100.0 / len(self._train.classes)
-                    return Evaluation(chance, spread([chance], len(self._val)), stopped=True)
+                    return Evaluation(self.chance, spread([self.chance], len(self._val)), stopped=True)
                 found = tuple((record.epoch, record.val_top1) for record in result.history)
                 if result.stopped:
-                    return Evaluation(found[-1][1], spread([found[-1][1]], len(self._val)), found, stopped=True)
+                    return Evaluation(_best(found), spread([_best(found)], len(self._val)), found, stopped=True)
                 self._keep(architecture, seed, result, found)
             reports = reports or found
-            scored.append(found[-1][1])
+            scored.append(_best(found))
         return Evaluation(statistics.fmean(scored), spread(scored, len(self._val)), reports)
 
     def _trained(
@@ -146,7 +152,7 @@ class Proxy:
 
         def ask(record: EpochRecord) -> bool:
             reports.append((record.epoch, record.val_top1))
-            return record.epoch < self.options.epochs and give_up is not None and give_up(reports)
+            return record.epoch < self.epochs and give_up is not None and give_up(reports)
 
         trained = architecture.with_resolution(self.options.resolution or architecture.resolution)
         with torch.random.fork_rng(devices=[]):
@@ -160,13 +166,14 @@ class Proxy:
     def _recipe(self) -> Recipe:
         from mnv3search.training.recipe import load_recipe
 
-        return load_recipe(RECIPE).for_epochs(self.options.epochs)
+        return load_recipe(RECIPE).for_epochs(self.epochs).for_images(len(self._train))
 
     def _path(self, architecture: Architecture, seed: int) -> Path | None:
         """Where the network is kept: its name depends on everything that its accuracy depends on."""
         if self._folder is None:
             return None
         asked: dict[str, Any] = {
+            "version": _VERSION,
             "architecture": to_mapping(architecture),
             "resolution": self.options.resolution,
             "recipe": self._recipe().to_mapping(),
@@ -224,6 +231,11 @@ def spread(scored: Sequence[float], images: int) -> float:
     if len(scored) > 1:
         variance += statistics.variance(scored) / len(scored)
     return math.sqrt(variance)
+
+
+def _best(reports: Sequence[Report]) -> float:
+    """The top-1 of the epoch whose network is kept."""
+    return max(top1 for _, top1 in reports)
 
 
 def _at_most(images: Any, count: int) -> Any:

@@ -179,8 +179,11 @@ def show(outcome: RunOutcome, *, as_json: bool) -> None:
     from mnv3search.report.wording import headline
 
     console = stdout_console()
+    if outcome.summary.no_ranking is not None:
+        console.print(f"No ranking: {outcome.summary.no_ranking}", markup=False, highlight=False)
     console.print(final_table(outcome.summary))
-    said = [f"{sentence.label}: {sentence.text}" for sentence in headline(outcome.summary)[2:]]
+    shown = {"No ranking", "Asked", "Found"}  # before the table, or in it
+    said = [f"{s.label}: {s.text}" for s in headline(outcome.summary) if s.label not in shown]
     for note in [*said, *outcome.summary.notes]:
         console.print(f"• {note}", markup=False, highlight=False)
     evaluated = f"{outcome.evaluated:,} networks evaluated in {outcome.seconds:.0f} s"

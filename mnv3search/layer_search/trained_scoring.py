@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 1_000_000
 MAX_BATCH = 65_536
-NORM_MEMORY = 0.1  # share of the statistics from before that is left in the norms after a short fine-tune
 _BATCHES, _DROPOUT = 0, 1  # streams of random numbers
 
 
@@ -99,6 +98,7 @@ def score_proposal(
         DataError: an image that cannot be read.
     """
     from mnv3search.network.slicing import slice_network
+    from mnv3search.training.calibration import calibrate_norms, calibration_batches
     from mnv3search.training.data.batches import Batches
     from mnv3search.training.fine_tune import fine_tune
     from mnv3search.training.steps import plain_copy
@@ -114,10 +114,11 @@ def score_proposal(
                 train, before.preprocessing, size, augmentation=short.augmentation, seed=seeds[0], shuffle=True,
                 drop_last=True,
             )  # fmt: skip
-            with _quick_statistics(network, short.steps):
-                fine_tune(network, batches, short.steps, short.learning_rate, seed=seeds[1])
+            fine_tune(network, batches, short.steps, short.learning_rate, seed=seeds[1])
             trained = short.steps * size
         after = replace(before, architecture=architecture, network=plain_copy(network), facts={})
+        if short.steps:
+            calibrate_norms(after.network, calibration_batches(train, before.preprocessing))
         found = score_network(after, held, device)
     return replace(found, trained=trained, seconds=time.perf_counter() - began), after
 
@@ -138,25 +139,6 @@ def _seed(*words: int) -> int:
     import numpy as np
 
     return int(np.random.SeedSequence(words).generate_state(1)[0])
-
-
-@contextmanager
-def _quick_statistics(network: MobileNetwork, steps: int) -> Iterator[None]:
-    """Within it the norms' running statistics forget what they were before the cut over ``steps`` steps.
-
-    With the paper's momentum of 0.01 a hundred steps would leave a third of statistics that belong to other inputs.
-    """
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    momenta, quick = [norm.momentum for norm in norms], 1 - NORM_MEMORY ** (1 / steps)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = max(momentum or 0.0, quick)
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def render_html(summary: RunSummary) -> str:
 
 def _headline(summary: RunSummary) -> str:
     """The sentences as terms; the one on the target is marked by whether it was met."""
-    met = summary.verdict.met if summary.verdict else None
+    met = summary.verdict.met if summary.verdict and summary.no_ranking is None else None
     marks = {"Target": f' class="{"pass" if met else "fail"}"'} if met is not None else {}
     return "".join(
         f"<dt>{escape(s.label)}</dt><dd{marks.get(s.label, '')}>{escape(s.text)}</dd>" for s in headline(summary)

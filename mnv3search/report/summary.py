@@ -78,6 +78,7 @@ class RunSummary:
         notes: sentences for the reader: who won by how much, a target that never binds.
         manifest: the run folder's, shown as it is; its ``files``, where given, maps file names to what they hold.
         latency_errors_ms: one standard deviation in milliseconds for candidates, seed and steps, where known.
+        no_ranking: why the candidates' accuracies put them in no order; None where they do.
         trained: the file of the winner as the evaluator trained it; None where it trains nothing, or keeps nothing.
     """
 
@@ -101,3 +102,4 @@ class RunSummary:
     verdict: TargetVerdict | None = None
     score: str | None = None
     trained: str | None = None
+    no_ranking: str | None = None

@@ -127,7 +127,8 @@ _MEANS = "; all by the same evaluator and latency model"
 
 def headline(summary: RunSummary) -> tuple[Sentence, ...]:
     """What was asked and found, whether it meets the target, how it compares with the first reference, how surely."""
-    found = [Sentence("Asked", _asked(summary)), Sentence("Found", _found(summary))]
+    found = [] if summary.no_ranking is None else [Sentence("No ranking", summary.no_ranking)]
+    found += [Sentence("Asked", _asked(summary)), Sentence("Found", _found(summary))]
     if summary.verdict is not None and summary.verdict.met is not None:
         found.append(Sentence("Target", _timed(summary, summary.verdict)))
     compared = baselines(summary)
@@ -168,7 +169,7 @@ def _timed(summary: RunSummary, verdict: TargetVerdict) -> str:
     took = f"timed whole the best takes {with_error(best.measured_ms, best.measured_error_ms, 2, unit='ms')}"
     where = f"{abs(verdict.margin_percent):.1f} % {'below' if verdict.margin_percent >= 0 else 'above'} {target}"
     if verdict.met:
-        return f"PASS: {took}, {where}"
+        return f"{'PASS' if summary.no_ranking is None else 'latency alone: within it'}: {took}, {where}"
     if verdict.margin_percent >= 0:
         where += f", but its spread does not leave {percent(verdict.confidence)} confidence"
     return f"FAIL: {took}, {where}; it is the closest of {verdict.timed} timed"
@@ -208,6 +209,8 @@ def _against(summary: RunSummary, reference: Judged) -> str:
 
 def _accuracy_doubt(summary: RunSummary, reference: Judged | None) -> list[str]:
     best = summary.best
+    if summary.no_ranking is not None:
+        return []
     if summary.score:
         return [f"A score ({summary.score}) is no accuracy: it orders networks, roughly; train the best to know."]
     if reference is None or best.top1 is None or reference.top1 is None:

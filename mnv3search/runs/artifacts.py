@@ -65,6 +65,7 @@ def outcome_mapping(outcome: RunOutcome) -> Mapping[str, object]:
     """What ``--json`` prints."""
     trained = outcome.summary.trained
     return {
+        "no_ranking": outcome.summary.no_ranking,
         "best": judged_mapping(outcome.summary.best),
         "reference": judged_mapping(outcome.reference),
         "target_latency_ms": outcome.summary.target_latency_ms,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import NormalDist
 
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
 from mnv3search.report.summary import Judged, TargetVerdict
@@ -26,6 +29,48 @@ def doubts(evaluator: str, best: Judged) -> Sequence[str]:
         f"{LARGEST_KNOWN_RESOLUTION} px: for {architecture.classes} classes at {architecture.resolution} px its top-1 "
         "is no accuracy, at best an order",
     )
+
+
+def no_ranking(scores: Sequence[tuple[float, float | None]], chance: float, evaluator: str) -> str | None:
+    """Why the networks of a run that trained them cannot be put in an order; None where they can.
+
+    Args:
+        scores: top-1 of each in percent, and one standard deviation where it is stated.
+        chance: the top-1 of a network that always gives the most frequent class.
+        evaluator: with its options, for the remedy.
+    """
+    if len(scores) < 2:
+        return None
+    values, known = [top1 for top1, _ in scores], [(top1, std) for top1, std in scores if std]
+    best, best_std = max(scores)
+    every = f"the {len(scores)} networks"
+    at_random = NormalDist().inv_cdf(1 - 0.05 / len(scores))  # what the best of so many reaches by luck
+    if best <= chance + at_random * (best_std or 0.0):
+        why = f"of {every} the best has {best:.1f} %, which is not above chance ({chance:.1f} %)"
+    elif best == min(values):
+        why = f"{every} all have {best:.1f} %"
+    elif len(known) == len(scores) and _scatter(known) <= _chi_square(len(known) - 1):
+        noise = statistics.fmean(std for _, std in known)
+        why = f"{every} have {min(values):.1f} to {best:.1f} %, which is within their own noise (±{noise:.1f})"
+    else:
+        return None
+    return (
+        f"{why}; the network that is named is as good as drawn from them. More epochs ({evaluator.partition(':')[0]}"
+        ":epochs=…), more images to learn from and to judge by, or several trainings of each (seeds=…) would help"
+    )
+
+
+def _scatter(known: Sequence[tuple[float, float]]) -> float:
+    """The scores' squared distances from their weighted mean, each in its own deviations."""
+    weights = [1 / std**2 for _, std in known]
+    mean = sum(w * top1 for w, (top1, _) in zip(weights, known, strict=True)) / sum(weights)
+    return sum(w * (top1 - mean) ** 2 for w, (top1, _) in zip(weights, known, strict=True))
+
+
+def _chi_square(freedom: int) -> float:
+    """The 95 % point of chi-square, by Wilson and Hilferty (1931)."""
+    part = 2 / (9 * freedom)
+    return freedom * (1 - part + NormalDist().inv_cdf(0.95) * math.sqrt(part)) ** 3
 
 
 def aim_note(verdict: TargetVerdict, best: Judged) -> Sequence[str]:

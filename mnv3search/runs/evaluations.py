@@ -40,6 +40,7 @@ class RememberingEvaluator:
         self.score_name = score_name(evaluator)
         self.trains = trains(evaluator)
         self.range = SCORE if self.score_name else TOP1
+        self.chance = float(getattr(evaluator, "chance", 0.0))
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation for each architecture, in order."""

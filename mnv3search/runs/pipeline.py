@@ -22,7 +22,7 @@ from mnv3search.runs.artifacts import write_report
 from mnv3search.runs.bench import Bench
 from mnv3search.runs.blocks import BlockStage, block_stage, bounded
 from mnv3search.runs.contest import Contenders, Contest, contest
-from mnv3search.runs.doubts import aim_note, doubts, kept_note, repair_note, short_training_notes
+from mnv3search.runs.doubts import aim_note, doubts, kept_note, no_ranking, repair_note, short_training_notes
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.judging import published_top1
 from mnv3search.runs.outcome import RunOutcome
@@ -228,7 +228,16 @@ def _summary(
         latency_errors_ms=judge.errors_ms(shown),
         score=bench.memory.score_name,
         trained=bench.folder.trained.name if bench.folder.trained.is_file() else None,
+        no_ranking=_no_ranking(bench, candidates, winner),
     )
+
+
+def _no_ranking(bench: Bench, candidates: Sequence[Candidate], winner: Judged) -> str | None:
+    memory = bench.memory
+    if not memory.trains or memory.score_name:
+        return None
+    chance = max(memory.chance, 100 / winner.architecture.classes)
+    return no_ranking([(c.top1, c.top1_std) for c in candidates], chance, bench.folder.settings.evaluator)
 
 
 def _doubts(bench: Bench, winner: Judged) -> list[str]:

@@ -10,6 +10,7 @@ Recipes are YAML files; ``recipe_schema.json`` lists every field with its range.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -25,6 +26,7 @@ from mnv3search.training.recipe_rules import Place, check_recipe
 Optimizer = Literal["rmsprop_tf", "sgd", "adamw"]
 Schedule = Literal["cosine", "step", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+FEW_STEPS, LEAST_BATCH = 500, 8
 SUFFIXES = (".yaml", ".yml")
 FORMAT = "mnv3search.recipe/1"
 RECIPE = DocumentKind("recipe", FORMAT, TrainingError)
@@ -125,6 +127,23 @@ class Recipe:
     def for_epochs(self, epochs: int) -> Self:
         """This recipe over ``epochs`` epochs; warm-up is cut to a fifth of them where it would be more."""
         return replace(self, epochs=epochs, warmup_epochs=min(self.warmup_epochs, epochs / 5))
+
+    def for_images(self, images: int) -> Self:
+        """This recipe for ``images`` training images: batches are halved where they make too few steps to learn in.
+
+        Until all epochs together have :data:`FEW_STEPS`, down to :data:`LEAST_BATCH`. The rate of SGD's step stays: in
+        proportion to the batch a short training would hardly move (``benchmarks/proxy_small.py``). That of the others,
+        which divide by the gradient's size, falls with the root of the batch (Malladi et al. 2022, arXiv:2205.10287).
+        """
+        size = self.batch_size
+        while size >= 2 * LEAST_BATCH and images // size * self.epochs < FEW_STEPS:
+            size //= 2
+        if size == self.batch_size:
+            return self
+        rate = self.learning_rate * self.batch_size / self.reference_batch
+        if self.optimizer != "sgd":
+            rate *= math.sqrt(size / self.batch_size)
+        return replace(self, batch_size=size, reference_batch=size, learning_rate=rate)
 
 
 def recipe_names() -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv3search.errors import DivergedError
 from mnv3search.training.allocator import keep_freed_memory
+from mnv3search.training.calibration import calibrate_norms, calibration_batches
 from mnv3search.training.devices import accelerator
 from mnv3search.training.distillation import Teacher, batch_loss
 from mnv3search.training.ema import MovingAverage
@@ -65,6 +66,7 @@ class Steps:
         self.average = MovingAverage(network, recipe.ema_decay, self._moving()) if recipe.ema_decay else None
         self._teacher = None if teacher is None else Teacher(teacher.to(self._device), recipe, len(train.classes))
         self._classes = len(train.classes)
+        self._calibration = None if self._frozen else calibration_batches(train, preprocessing, workers)
         self.counters = Counters()
         self._pending: list[tuple[int, float, int, Tensor]] = []
 
@@ -148,10 +150,14 @@ class Steps:
         self._pending.clear()
 
     def judge(self) -> Judgement:
-        """Judge the averaged weights, or the weights where there is no average; they are then in ``judged``."""
-        self._level_statistics()
+        """Judge the averaged weights, or the weights where there is no average; they are then in ``judged``.
+
+        Their norms are calibrated, in every process alike; frozen ones keep their statistics.
+        """
         state = self.network.state_dict() | (self.average.tensors if self.average else {})
         self.judged.load_state_dict(state)
+        if self._calibration is not None:
+            calibrate_norms(self.judged, self._calibration)
         tally = Tally(self._classes)
         began = time.perf_counter()
         part = self._work.judged_part(self.judged)
@@ -162,16 +168,6 @@ class Steps:
         if self.accelerator.num_processes > 1:
             tally.add_up(lambda own: self.accelerator.reduce(own.to(self._device), "sum"))
         return tally.judgement(time.perf_counter() - began)
-
-    def _level_statistics(self) -> None:
-        """Give every process the mean of all processes' running statistics; weights are equal already."""
-        if self.accelerator.num_processes == 1:
-            return
-        average = self.average.tensors if self.average else {}
-        for name, buffer in self.network.named_buffers():
-            for tensor in (buffer, average.get(name)):
-                if tensor is not None and tensor.is_floating_point():
-                    tensor.copy_(self.accelerator.reduce(tensor, "mean"))
 
     def _moving(self) -> list[str]:
         """Names of the tensors that training changes."""

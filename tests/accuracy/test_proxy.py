@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from image_fakes import make_image_folder
+from training_fakes import images as training_images
 
 from mnv3search.accuracy.evaluator import Report
 from mnv3search.accuracy.proxy import Proxy, ProxyOptions, spread
@@ -18,6 +19,7 @@ from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.errors import DataError, EvaluatorError, RunError, TrainingError, UnknownNameError
 from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
+from mnv3search.training.judge import judge
 from mnv3search.training.recipe import load_recipe
 from mnv3search.training.trained import load_trained, save_trained
 
@@ -35,11 +37,35 @@ def never(reports: Sequence[Report]) -> bool:
     raise AssertionError("a network that is known needs no training")
 
 
-def test_every_epoch_is_reported_and_the_last_is_the_answer(data: DataSplits) -> None:
-    (answer,) = Proxy(data, SHORT).evaluate([NET])
+def test_every_epoch_is_reported_and_the_best_is_the_answer_and_what_is_kept(data: DataSplits, tmp_path: Path) -> None:
+    (answer,) = Proxy(data, ProxyOptions(epochs=3, seed=1), folder=tmp_path).evaluate([NET])
     assert [epoch for epoch, _ in answer.reports] == [1, 2, 3]
-    assert answer.top1 == answer.reports[-1][1]
+    assert answer.top1 == max(top1 for _, top1 in answer.reports)
+    trained = load_trained(next(tmp_path.glob("*.safetensors")))
+    assert judge(trained.network, data.val, trained.preprocessing).top1 == answer.top1
     assert answer.top1 * len(data.val) / 100 == pytest.approx(round(answer.top1 * len(data.val) / 100), abs=1e-9)
+
+
+@pytest.mark.parametrize(("per_class", "epochs"), [(100, 1), (30, 3), (30, None)])
+def test_few_images_of_an_easy_set_are_learnt_and_no_network_says_one_class(
+    tmp_path: Path, per_class: int, epochs: int | None
+) -> None:
+    easy = open_data(str(make_image_folder(tmp_path / "easy", 3, per_class=per_class, side=16)), scan=False)
+    proxy = Proxy(easy, ProxyOptions(epochs=epochs), folder=tmp_path / "kept")
+    (answer,) = proxy.evaluate([NET])
+    chance = 100 / 3
+    assert answer.top1 > chance + 4 * math.sqrt(chance * (100 - chance) / len(easy.val))
+    trained = load_trained(next((tmp_path / "kept").glob("*.safetensors")))
+    said = judge(trained.network, easy.val, trained.preprocessing).confusion.sum(axis=0)
+    assert (said > 0).all()
+
+
+def test_few_images_are_gone_through_more_often() -> None:
+    def epochs(images: int) -> int:
+        few = training_images(per_class=images // 3)
+        return Proxy(DataSplits(few, few, None)).epochs
+
+    assert (epochs(30_000), epochs(3_333), epochs(3_000), epochs(999), epochs(30)) == (3, 4, 4, 11, 30)
 
 
 def test_trained_networks_are_kept_and_found_again(data: DataSplits, tmp_path: Path) -> None:

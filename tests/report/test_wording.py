@@ -180,3 +180,14 @@ def test_what_was_not_timed_neither_passes_nor_fails(summary: RunSummary) -> Non
 
 def test_no_confidence_is_rounded_to_certainty() -> None:
     assert [percent(share) for share in (0.9, 0.975, 0.9999, 0.5)] == ["90 %", "97.5 %", "99.9 %", "50 %"]
+
+
+def test_nonsense_is_said_first_and_nothing_of_a_winner_is_sure(summary: RunSummary) -> None:
+    timed = replace(summary.best, measured_ms=49.0, measured_error_ms=0.1)
+    verdict = TargetVerdict(50.0, 0.9, met=True, margin_percent=2.0, timed=6)
+    said = headline(replace(summary, best=timed, verdict=verdict, no_ranking="of the 9 networks none learnt"))
+    assert said[0] == ("No ranking", "of the 9 networks none learnt")
+    text = " ".join(sentence.text for sentence in said)
+    assert "latency alone: within it: timed whole the best takes 49.00" in text
+    assert "PASS" not in text
+    assert "clear" not in text

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from mnv3search.architecture import Architecture
 from mnv3search.families import published
 from mnv3search.report.summary import Judged, TargetVerdict
-from mnv3search.runs.doubts import aim_note, doubts, repair_note
+from mnv3search.runs.doubts import aim_note, doubts, no_ranking, repair_note
 
 
 def judged(architecture: Architecture) -> Judged:
@@ -47,6 +49,31 @@ def test_nothing_is_said_of_an_aim_that_changed_nothing() -> None:
     assert not aim_note(replace(VERDICT, confidence=0.5), ESTIMATED)
     assert not aim_note(VERDICT, judged(SMALL))
     assert not aim_note(replace(VERDICT, met=True), ESTIMATED)
+
+
+@pytest.mark.parametrize(
+    ("scores", "chance", "why"),
+    [
+        ([(6.9, 1.5), (6.9, 1.5)], 20.0, "not above chance"),  # below it: all gave one rare class
+        ([(20.0, 2.0)] * 24, 20.0, "not above chance"),
+        ([(24.0, 2.0), *[(20.0, 2.0)] * 23], 20.0, "not above chance"),  # the best of 24 is above it by luck
+        ([(80.0, 2.0), (80.0, 2.0)], 80.0, "not above chance"),  # one class has four images of five
+        ([(60.0, 2.0)] * 5, 20.0, "all have 60.0 %"),
+        ([(60.0, None)] * 5, 20.0, "all have 60.0 %"),
+        ([(60.0, 2.0), (61.0, 2.0), (62.5, 2.0), (58.5, 2.0)], 20.0, "within their own noise (±2.0)"),
+        ([(60.0, 2.0), (70.0, 2.0), (65.0, 2.0)], 20.0, None),
+        ([(60.0, None), (61.0, None)], 20.0, None),
+        ([(20.0, 2.0)], 20.0, None),
+    ],
+)
+def test_what_is_no_ranking_is_said(scores: list[tuple[float, float | None]], chance: float, why: str | None) -> None:
+    found = no_ranking(scores, chance, "proxy:epochs=3")
+    if why is None:
+        assert found is None
+    else:
+        assert found is not None
+        for words in (why, "proxy:epochs=…", "more images", "seeds=…"):
+            assert words in found
 
 
 def test_repairs_are_told() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from image_fakes import make_image_folder
 
+from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.accuracy.proxy import Proxy
 from mnv3search.architecture import Architecture
 from mnv3search.cli.run_command import space_settings
@@ -116,6 +117,16 @@ def test_other_images_are_no_way_to_resume(asked: RunSettings, change: Any, word
     change(Path("images"))
     with pytest.raises(RunError, match=words):
         resume(Path("r"))
+
+
+def test_networks_that_learnt_nothing_are_no_ranking(asked: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Proxy, "evaluate_until", lambda *_: Evaluation(100 / 3, 9.0, ((1, 100 / 3),)))
+    outcome = run(asked, Path("r"))
+    first = headline(outcome.summary)[0]
+    assert first.label == "No ranking"
+    assert "not above chance (33.3 %)" in first.text
+    assert Path("r/report.html").read_text().index("not above chance") < Path("r/report.html").read_text().index("Found")
+    assert outcome_mapping(outcome)["no_ranking"] == first.text
 
 
 def test_finalists_can_be_asked_for(asked: RunSettings) -> None:

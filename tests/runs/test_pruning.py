@@ -104,7 +104,7 @@ class StopAt(SilentProgress):
 
 
 def test_a_pruning_leaves_a_run_and_says_what_it_found(settings: PruningSettings, tmp_path: Path) -> None:
-    outcome = prune(settings, tmp_path / "p", device=Estimated(), workers=1)
+    outcome = prune(replace(settings, epochs=6), tmp_path / "p", device=Estimated(), workers=1)
     target_ms = 0.8 * float(Estimated().latency_ms([ARCHITECTURE])[0])
     assert outcome.met
     assert outcome.target_ms == pytest.approx(target_ms)

@@ -17,6 +17,7 @@ from mnv3search.errors import TrainingError, UnknownNameError
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.recipe import Recipe, load_recipe, parse_recipe, recipe_names
 from mnv3search.training.recipe_rules import recipe_schema
+from mnv3search.training.schedules import learning_rate
 
 TEXT = """format: mnv3search.recipe/1
 epochs: 3
@@ -159,3 +160,21 @@ def test_shorter_trainings_warm_up_less() -> None:
 
 def test_parsed_text_says_its_own_name() -> None:
     assert parse_recipe(TEXT, "inline").name == "inline"
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "size", "rate"),
+    [(10_000, 3, 32, 0.04), (300, 30, 16, 0.04), (300, 3, 8, 0.04), (20, 1, 8, 0.04)],
+)
+def test_few_images_make_small_batches_at_the_same_rate(images: int, epochs: int, size: int, rate: float) -> None:
+    fitted = load_recipe("small_32").for_epochs(epochs).for_images(images)
+    assert fitted.batch_size == size
+    assert learning_rate(replace(fitted, warmup_epochs=0, schedule="constant"), 0.0) == pytest.approx(rate)
+
+
+def test_the_rate_of_what_divides_by_the_gradient_falls_with_the_root_of_the_batch() -> None:
+    fitted = load_recipe("paper").for_images(300)
+    assert fitted.batch_size == 256
+    full = 0.1 * 1024 / 4096
+    assert learning_rate(replace(fitted, warmup_epochs=0), 0.0) == pytest.approx(full / 2)
+    assert load_recipe("paper").for_images(1_281_167) == load_recipe("paper")
