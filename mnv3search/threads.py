@@ -1,18 +1,29 @@
-"""Linear algebra on one thread.
+"""How many threads compute: one for the searches' linear algebra, as many as are free for trainings.
 
 The searches solve many small systems. Splitting them over threads costs several times what it saves, and rounds
 differently with the number of cores, so that one seed would give different results on different machines.
+
+Trainings compute in torch, whose OpenMP threads wait for one another at the end of every operation. By default they do
+so by spinning, which takes a core from the thread that is waited for wherever a machine has other work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
+CGROUP, LOAD = Path("/sys/fs/cgroup"), Path("/proc/loadavg")
+LOOKS, LOOK_S = 5, 0.02  # one look at what runs says little
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -34,3 +45,68 @@ def on_one_blas_thread(function: Callable[Parameters, Result]) -> Callable[Param
             return function(*args, **kwargs)
 
     return held
+
+
+@contextmanager
+def training_threads(threads: int) -> Iterator[None]:
+    """Within it torch computes on ``threads`` threads; they sleep while they wait where torch was not loaded before.
+
+    OpenMP reads its environment once, when torch is imported: enter this before. What the user set there stays.
+    """
+    before, torch = dict(os.environ), sys.modules.get("torch")
+    threads_before = torch.get_num_threads() if torch is not None else 0
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")  # the same for the OpenMP of LLVM and Intel
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if torch is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        if torch is not None:
+            torch.set_num_threads(threads_before)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def default_threads() -> int:
+    """As many threads as a training should take: ``OMP_NUM_THREADS`` where it is set, else the cores that are free.
+
+    Those are the cores that this process may use, by its affinity and its cgroup's quota, as far as the machine has
+    them to spare from what else runs.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if asked.isascii() and asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    return max(1, min(allowed_cores(), (os.cpu_count() or 1) - _running()))
+
+
+def allowed_cores() -> int:
+    """Cores that this process may use, by its affinity and its cgroup's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota, _, period = _content(CGROUP / "cpu.max").partition(" ")  # "200000 100000" microseconds, or "max 100000"
+    if not quota:
+        quota, period = _content(CGROUP / "cpu/cpu.cfs_quota_us"), _content(CGROUP / "cpu/cpu.cfs_period_us")
+    if quota.isdecimal() and period.isdecimal() and int(period) > 0:
+        cores = min(cores, round(int(quota) / int(period)))
+    return max(1, cores)
+
+
+def _running() -> int:
+    """How many other threads of this machine are running or wait for a core."""
+    seen = []
+    for _ in range(LOOKS):
+        running = _content(LOAD).split(" ")[3:4]  # of "0.51 0.42 0.30 3/512 9021" the 3, this thread included
+        if not running:
+            return round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+        seen.append(int(running[0].partition("/")[0]) - 1)
+        time.sleep(LOOK_S)
+    return statistics.median_low(seen)
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -10,6 +10,7 @@ import click
 
 from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
+from mnv3search.cli.threads_option import on_threads
 
 if TYPE_CHECKING:
     from mnv3search.export.predictor import Predictor
@@ -34,6 +35,7 @@ SHOWN_CONFUSIONS = 5
     "--batch-size", type=click.IntRange(1, 65536), default=256, show_default=True, help="Images at a time, at most."
 )
 @json_option
+@on_threads()
 def command(run: Path, data: str, batch_size: int, as_json: bool) -> None:
     """Judge a trained network on labelled images.
 

@@ -11,6 +11,7 @@ from mnv3search.cli import run_options as opt
 from mnv3search.cli.device_options import composed_from, measured_options
 from mnv3search.cli.group import EXIT_BAD_INPUT
 from mnv3search.cli.output import examples
+from mnv3search.cli.threads_option import on_threads
 
 if TYPE_CHECKING:
     from mnv3search.runs import RunSettings
@@ -71,6 +72,7 @@ EVALUATED = ("evaluator",)
 )
 @opt.folder_options
 @click.pass_context
+@on_threads("--train-threads")
 def command(
     context: click.Context, /, network: str | None, out: Path | None, resume: Path | None, as_json: bool, **options: Any
 ) -> None:
@@ -189,7 +191,7 @@ def _resume(
 
     if network is not None or out is not None:
         raise click.UsageError("--resume goes on with its own network and folder; leave these away")
-    kept = ("resume", "data", "workers", "as_json")
+    kept = ("resume", "data", "workers", "train_threads", "as_json")
     settled = tuple(p.name for p in context.command.params if p.name is not None and p.name not in kept)
     _refuse(context, settled, "is settled in the folder; --resume takes --workers, and --data where the images moved")
     with ProgressLine(quiet=as_json) as progress:

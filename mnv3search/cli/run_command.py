@@ -10,6 +10,7 @@ import click
 from mnv3search.cli import run_options as opt
 from mnv3search.cli.device_options import composed_from
 from mnv3search.cli.output import examples
+from mnv3search.cli.threads_option import on_threads
 
 if TYPE_CHECKING:
     from mnv3search.runs import RunSettings
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @opt.netadapt_options
 @opt.folder_options
+@on_threads("--train-threads")
 def command(out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
     """The main job: block search, then NetAdapt.
 

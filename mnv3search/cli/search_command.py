@@ -10,6 +10,7 @@ import click
 from mnv3search.cli import run_options as opt
 from mnv3search.cli.output import examples
 from mnv3search.cli.run_command import space_settings
+from mnv3search.cli.threads_option import on_threads
 
 
 @click.command(
@@ -22,6 +23,7 @@ from mnv3search.cli.run_command import space_settings
 )
 @opt.space_options
 @opt.folder_options
+@on_threads("--train-threads")
 def command(out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
     """Block search alone, at the target; the best are timed whole where the device can be."""
     opt.carry_out(lambda: space_settings("search", options), out, resume, kind="search", as_json=as_json)

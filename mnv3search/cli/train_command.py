@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from click.core import ParameterSource
 
 from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
+from mnv3search.cli.threads_option import threads_option
+from mnv3search.threads import default_threads, training_threads
 
 if TYPE_CHECKING:
     from mnv3search.training.folder import TrainingFolder
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from mnv3search.training.progress import TrainingProgress
     from mnv3search.training.session import TrainingRequest
 
-MAY_CHANGE = frozenset({"resume", "workers", "as_json"})  # what a resumed training may be told anew
+MAY_CHANGE = frozenset({"resume", "workers", "train_threads", "as_json"})  # what a resumed training may be told anew
 
 
 @click.command(
@@ -49,6 +52,7 @@ MAY_CHANGE = frozenset({"resume", "workers", "as_json"})  # what a resumed train
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
 @click.option("--teacher", metavar="RUN", help="Learn from this trained network beside the labels.")
 @click.option("--workers", type=click.IntRange(0, 64), help="Threads that decode large images.  [default: the cores]")
+@threads_option()
 @click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: runs/<date>-train-<network>]")
 @click.option(
     "--resume",
@@ -67,15 +71,17 @@ def command(network: str | None, out: Path | None, resume: Path | None, as_json:
     """
     from mnv3search.runs.environment import describe_environment
     from mnv3search.training.devices import is_main_process
-    from mnv3search.training.session import begin, carry_out
 
-    with ProgressLine(quiet=as_json or not is_main_process()) as progress:
+    if resume is not None:
+        _only_resume()
+    options["threads"] = _threads(options.pop("train_threads"), resume)
+    with _on(options["threads"]), ProgressLine(quiet=as_json or not is_main_process()) as progress:
+        from mnv3search.training.session import start_training  # torch reads then on how many threads it is
+
         if resume is not None:
-            _only_resume()
             path, result = resume, _resumed(resume, progress, options["workers"])
         else:
-            session = begin(_request(network, options), out, describe_environment(), progress)
-            path, result = session.path, carry_out(session, progress)
+            path, result = start_training(_request(network, options), out, describe_environment(), progress)
     if is_main_process():
         show(path, result, as_json=as_json)
 
@@ -83,13 +89,30 @@ def command(network: str | None, out: Path | None, resume: Path | None, as_json:
 def _resumed(path: Path, progress: TrainingProgress, workers: int | None) -> TrainingResult:
     """The training in ``path``, brought to its end; one that is there already is only told."""
     from mnv3search.training.finished import finished_training
-    from mnv3search.training.session import carry_out, take_up
+    from mnv3search.training.session import resume_training
 
     done = finished_training(path)
     if done is not None:
         progress.note(f"the training in {path} was finished already: nothing is trained, and this is what it came to")
         return done
-    return carry_out(take_up(path, progress, workers=workers), progress)
+    return resume_training(path, progress, workers)
+
+
+def _threads(asked: int | None, resume: Path | None) -> int | None:
+    """On how many a training computes: as it was begun, as then its weights are the same; None where a launcher says.
+
+    Raises:
+        RunError: the folder is no training's.
+    """
+    from mnv3search.training.devices import process_count
+    from mnv3search.training.folder import TrainingFolder
+
+    begun = None if resume is None else TrainingFolder.open(resume).settings.threads
+    return asked or begun or (None if process_count() > 1 else default_threads())
+
+
+def _on(threads: int | None) -> AbstractContextManager[None]:
+    return nullcontext() if threads is None else training_threads(threads)
 
 
 def _only_resume() -> None:

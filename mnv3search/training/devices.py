@@ -10,6 +10,8 @@ from mnv3search.errors import MissingDependencyError, TrainingError
 if TYPE_CHECKING:
     from mnv3search.training.recipe import Precision
 
+_VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # of a launcher, and what they are without one
+_ALONE = "unset it to train alone, or start several with torchrun or accelerate launch"
 _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -41,7 +43,13 @@ def accelerator(precision: Precision = "fp32") -> Any:
     wrapping = DistributedDataParallelKwargs(broadcast_buffers=False)
     # Without a device of their own accelerate joins processes only where it is told to stay on the CPU.
     on_cpus = process_count() > 1 and not (cuda or torch.xpu.is_available())
-    made = Accelerator(cpu=on_cpus, mixed_precision=_MIXED[precision], kwargs_handlers=[wrapping])
+    try:
+        made = Accelerator(cpu=on_cpus, mixed_precision=_MIXED[precision], kwargs_handlers=[wrapping])
+    except (ValueError, RuntimeError) as error:  # an address that is missing or wrong, processes that do not come
+        AcceleratorState._reset_state(reset_partial_state=True)  # else half of a state stays for the next
+        if not _VARIABLES.keys() & os.environ.keys():
+            raise
+        raise TrainingError(f"the processes that were launched could not be joined: {error}; {_ALONE}") from None
     if made.num_processes != process_count():
         raise TrainingError(
             f"{process_count()} processes were launched, but accelerate joined {made.num_processes}; start them with "
@@ -58,13 +66,37 @@ def judging_device() -> str:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the only one or the first of those that ``torchrun`` or ``accelerate launch`` started."""
-    return int(os.environ.get("RANK", "0")) == 0
+    """Whether this process is the only one or the first of those that ``torchrun`` or ``accelerate launch`` started.
+
+    Raises:
+        TrainingError: as :func:`process_count`.
+    """
+    return _launched()[0] == 0
 
 
 def process_count() -> int:
-    """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes train together.
+
+    Raises:
+        TrainingError: the environment says so in figures that no launcher sets.
+    """
+    return _launched()[1]
+
+
+def _launched() -> tuple[int, int]:
+    """This process's number and how many there are, by the variables that launchers set; (0, 1) without them."""
+    figures = {}
+    for name, alone in _VARIABLES.items():
+        text = os.environ.get(name, alone)
+        if not (text.isascii() and text.isdecimal()):
+            raise TrainingError(f"{name} is {text!r} in the environment, where a launcher sets a number; {_ALONE}")
+        figures[name] = int(text[:9])
+    rank, count = figures["RANK"], figures["WORLD_SIZE"]
+    if rank >= count:
+        raise TrainingError(
+            f"RANK is {rank} and WORLD_SIZE {count} in the environment (1 where unset): no launcher sets that; {_ALONE}"
+        )
+    return rank, count
 
 
 def wait_for_everyone() -> None:

@@ -37,6 +37,7 @@ class TrainingSettings(Settings):
         freeze: ``features`` or ``none``.
         teacher: a trained network to learn from, or None.
         tensorboard: whether TensorBoard's events are written.
+        threads: that torch computes on, which the last bits of the weights depend on; None where it was not said.
     """
 
     network: str
@@ -49,6 +50,7 @@ class TrainingSettings(Settings):
     freeze: Freeze = "none"
     teacher: str | None = None
     tensorboard: bool = False
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.freeze not in get_args(Freeze):

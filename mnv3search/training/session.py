@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from mnv3search.families.names import network_name
 from mnv3search.files import held
 from mnv3search.manifest import check_free
 from mnv3search.naming import parse_network
+from mnv3search.threads import allowed_cores
 from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
 from mnv3search.training.data.preprocessing import Preprocessing
@@ -23,7 +23,7 @@ from mnv3search.training.devices import is_main_process, process_count, wait_for
 from mnv3search.training.folder import TrainingFolder, TrainingSettings
 from mnv3search.training.loop import OnEpoch, TrainingResult, train_network
 from mnv3search.training.progress import TrainingProgress
-from mnv3search.training.recipe import Recipe, load_recipe
+from mnv3search.training.recipe import Recipe, load_recipe, recipe_names
 from mnv3search.training.state import LAST
 from mnv3search.training.trained import BEST, TrainedNetwork, is_trained, load_trained
 from mnv3search.training.workload import Freeze
@@ -52,16 +52,12 @@ class TrainingRequest:
     teacher: str | None = None
     workers: int | None = None
     tensorboard: bool = False
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrainingSession:
-    """A training that is ready to go, or to go on.
-
-    Attributes:
-        path: of its folder.
-        settings: what was asked.
-    """
+class _Session:
+    """A training that is ready to start, or to go on; ``folder`` is the first process's alone."""
 
     path: Path
     settings: TrainingSettings
@@ -73,15 +69,45 @@ class TrainingSession:
     resume: bool
 
 
-def begin(
+def start_training(
     request: TrainingRequest, out: Path | None, environment: Mapping[str, object], progress: TrainingProgress
-) -> TrainingSession:
-    """Check everything that was asked, read the data, build the network, and make the folder.
+) -> tuple[Path, TrainingResult]:
+    """Check everything that was asked, read the data, build the network, make the folder, and train in it.
+
+    Returns:
+        The folder, and what the training came to.
 
     Raises:
         DataError, WeightsError, TrainingError, UnknownNameError, ArchitectureError: what was asked cannot be.
-        RunError: the folder cannot be made; several processes need a name for it.
+        RunError: the folder cannot be made or written; several processes need a name for it.
+        KeyboardInterrupt: Ctrl-C, with the state saved.
     """
+    session = _started(request, out, environment, progress)
+    with _locked(session.path):
+        return session.path, _run(session, progress)
+
+
+def resume_training(path: Path, progress: TrainingProgress, workers: int | None = None) -> TrainingResult:
+    """Go on with an interrupted training, from its folder alone; one without a saved step begins anew in it.
+
+    Raises:
+        RunError: it is no training's folder, another process trains in it, or its state is gone.
+        DataError: its data are gone or have changed.
+        WeightsError: it had no step yet, and the weights that it begins with are gone.
+        KeyboardInterrupt: Ctrl-C, with the state saved.
+    """
+    TrainingFolder.open(path)  # a path that is none is no matter of locks
+    with _locked(path):
+        return _run(_resumed(path, progress, workers), progress)
+
+
+def _locked(path: Path) -> AbstractContextManager[None]:
+    return held(path) if is_main_process() else nullcontext()
+
+
+def _started(
+    request: TrainingRequest, out: Path | None, environment: Mapping[str, object], progress: TrainingProgress
+) -> _Session:
     if process_count() > 1 and out is None:
         raise TrainingError("several processes train into one folder: give it a name with --out")
     if out is not None and is_main_process():
@@ -97,36 +123,34 @@ def begin(
     preprocessing = _preprocessing(architecture, initial, teacher, data)
     if (note := _enlarged(request, architecture.resolution, recipe, data)) is not None:
         progress.note(note)
+    recipe = _fitted(recipe, request, len(data.train), progress)
     network = initial_network(architecture, request.seed, initial, data.train.classes, progress, request.weights)
     settings = TrainingSettings(
         request.network, request.data, recipe.to_mapping(), recipe.name, preprocessing.to_mapping(), request.seed,
-        request.weights, request.freeze, request.teacher, request.tensorboard,
+        request.weights, request.freeze, request.teacher, request.tensorboard, request.threads,
     )  # fmt: skip
-    folder = _folder(out, settings, architecture, environment, data)
+    folder = None
+    if is_main_process():
+        folder = TrainingFolder.create(out, settings, architecture, environment, images=_counts(data))
     wait_for_everyone()
     path = folder.path if folder is not None else out
     assert path is not None
-    return TrainingSession(path, settings, folder, network, data, teacher, _threads(request.workers), resume=False)
+    return _Session(path, settings, folder, network, data, teacher, _threads(request.workers), resume=False)
 
 
-def _folder(
-    out: Path | None, settings: TrainingSettings, architecture: Architecture, environment: Mapping[str, object],
-    data: DataSplits,
-) -> TrainingFolder | None:  # fmt: skip
-    """The folder, made by the first process."""
-    if not is_main_process():
-        return None
-    return TrainingFolder.create(out, settings, architecture, environment, images=_counts(data))
+def _fitted(recipe: Recipe, request: TrainingRequest, images: int, progress: TrainingProgress) -> Recipe:
+    """A shipped recipe for so few images; a batch that the user gave stays, and one that processes share."""
+    if request.batch_size is not None or request.recipe not in {None, *recipe_names()} or process_count() > 1:
+        return recipe
+    fitted = recipe.for_images(images)
+    if fitted.batch_size != recipe.batch_size:
+        progress.note(
+            f"batches of {fitted.batch_size}: {recipe.name}'s of {recipe.batch_size} would make too few steps"
+        )
+    return fitted
 
 
-def take_up(path: Path, progress: TrainingProgress, workers: int | None = None) -> TrainingSession:
-    """An interrupted training, from its folder alone; one that was stopped before its first step begins anew in it.
-
-    Raises:
-        RunError: it is no training's folder, or its state is gone.
-        DataError: its data are gone or have changed.
-        WeightsError: it had no step yet, and the weights that it begins with are gone.
-    """
+def _resumed(path: Path, progress: TrainingProgress, workers: int | None) -> _Session:
     from mnv3search.network.build import MobileNetwork
 
     folder = TrainingFolder.open(path)
@@ -145,33 +169,29 @@ def take_up(path: Path, progress: TrainingProgress, workers: int | None = None) 
         )
     if is_main_process():
         folder.continued()
-    return TrainingSession(
+    return _Session(
         path, settings, folder if is_main_process() else None, network, data, teacher, _threads(workers), resume,
     )  # fmt: skip
 
 
-def carry_out(session: TrainingSession, progress: TrainingProgress) -> TrainingResult:
-    """Train, and note in the folder how it ended."""
+def _run(session: _Session, progress: TrainingProgress) -> TrainingResult:
+    """Train, and note in the folder how it ended; the seconds are those of all sessions."""
     settings, folder = session.settings, session.folder
-    with ExitStack() as stack:
-        if folder is not None:
-            stack.enter_context(held(session.path))
-            stack.enter_context(folder.closing_notes())
+    with nullcontext() if folder is None else folder.closing_notes():
         result = train_network(
             session.network, session.data, settings.loaded_recipe(), preprocessing=settings.loaded_preprocessing(),
             seed=settings.seed, folder=session.path, resume=session.resume, freeze=settings.freeze,
             teacher=session.teacher.network if session.teacher else None, workers=session.workers, progress=progress,
             on_epoch=_log(session),
         )  # fmt: skip
-        if folder is not None:
-            folder.finish("finished", best=dict(result.trained.facts))
-    return result
+        if folder is None:
+            return result
+        folder.finish("finished", best=dict(result.trained.facts))
+        return replace(result, seconds=folder.seconds)
 
 
 def asked_recipe(request: TrainingRequest, resolution: int) -> Recipe:
     """The recipe that a request names or implies, with the request's changes."""
-    from dataclasses import replace
-
     name = request.recipe or _default_recipe(request, resolution)
     recipe = load_recipe(name)
     if request.epochs is not None:
@@ -303,8 +323,6 @@ def _preprocessing(
     architecture: Architecture, initial: Path | TrainedNetwork | None, teacher: TrainedNetwork | None, data: DataSplits
 ) -> Preprocessing:
     """That of the weights or of the teacher, which learned with it; ImageNet's elsewhere."""
-    from dataclasses import replace
-
     if teacher is not None and teacher.classes != data.train.classes:
         raise TrainingError(
             f"the teacher's {len(teacher.classes)} classes are not the {len(data.train.classes)} of the images, or in "
@@ -319,7 +337,7 @@ def _preprocessing(
     return made
 
 
-def _log(session: TrainingSession) -> OnEpoch | None:
+def _log(session: _Session) -> OnEpoch | None:
     if not session.settings.tensorboard or session.folder is None:
         return None
     from mnv3search.training.tensorboard_log import TensorBoardLog
@@ -328,4 +346,4 @@ def _log(session: TrainingSession) -> OnEpoch | None:
 
 
 def _threads(workers: int | None) -> int:
-    return min(os.cpu_count() or 1, 16) if workers is None else workers
+    return min(allowed_cores(), 16) if workers is None else workers

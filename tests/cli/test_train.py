@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from training_fakes import PREPROCESSING, TINY, tiny_network
 
 from mnv3search.architecture_json import dump_architecture
+from mnv3search.files import held
 from mnv3search.training.trained import TrainedNetwork, load_trained, save_trained
 
 Invoke = Callable[..., Any]
@@ -395,3 +396,23 @@ def test_a_folder_that_holds_something_is_left_alone(invoke: Invoke, place: Path
 def test_several_processes_need_a_name(invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     refused(invoke(*TRAIN), "--out")
+
+
+def test_a_training_that_runs_is_left_as_it_is_by_a_second_one(invoke: Invoke, place: Path) -> None:
+    assert invoke(*TRAIN, "--out", "run").code == 0
+    (place / "run" / "best.safetensors").unlink()  # so that something is left to do
+    manifest = (place / "run" / "manifest.json").read_text()
+    with held(place / "run"):
+        refused(invoke("train", "--resume", "run"), "another process works on")
+    assert (place / "run" / "manifest.json").read_text() == manifest
+
+
+def test_seconds_and_threads_are_those_of_all_sessions(invoke: Invoke, place: Path) -> None:
+    assert invoke(*TRAIN, "--out", "run", "--threads", "1").code == 0
+    file = place / "run" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    assert manifest["settings"]["threads"] == 1
+    file.write_text(json.dumps(manifest | {"seconds": 1000.0, "status": "interrupted"}))
+    outcome = invoke("train", "--resume", "run", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["seconds"] > 1000

@@ -101,3 +101,23 @@ def test_a_manifest_that_is_no_json(tmp_path: Path, text: str) -> None:
         TrainingFolder.open(tmp_path)
     with pytest.raises(RunError, match="no readable manifest"):
         TrainingFolder.open(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_full_disk_while_it_is_made_leaves_what_can_be_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    written: list[Path] = []
+
+    def write(path: Path, text: str) -> None:
+        if len(written) == count:
+            raise RunError(f"cannot write {path}: No space left on device")
+        written.append(path)
+        path.write_text(text)
+
+    monkeypatch.setattr("mnv3search.manifest.write_text", write)
+    monkeypatch.setattr("mnv3search.training.folder.write_text", write)
+    with pytest.raises(RunError, match="No space left"):
+        make(tmp_path / "a")
+    monkeypatch.undo()
+    assert make(tmp_path / "a").architecture() == TINY
