@@ -12,8 +12,6 @@ from training_fakes import PREPROCESSING, RECIPE, images, same_weights, splits, 
 from mnv3search.training.calibration import calibrate_norms, calibration_batches
 from mnv3search.training.loop import train_network
 
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}
-
 
 def test_statistics_are_the_mean_of_the_batches_and_the_mode_stays() -> None:
     norm = nn.BatchNorm2d(3, momentum=0.01)
@@ -21,8 +19,12 @@ def test_statistics_are_the_mean_of_the_batches_and_the_mode_stays() -> None:
     assert (len(batches), batches.batch_size) == (2, 150)
     calibrate_norms(nn.Sequential(norm).eval(), batches)
     seen = [batch.images for batch in batches.epoch(0)]
-    torch.testing.assert_close(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0), **CLOSE)
-    torch.testing.assert_close(norm.running_var, torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0), **CLOSE)
+    torch.testing.assert_close(
+        norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0), rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(
+        norm.running_var, torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0), rtol=1e-4, atol=1e-5
+    )
     assert (norm.momentum, norm.training) == (0.01, False)
 
 
