@@ -25,6 +25,7 @@ MOST_ASKED = 8_192  # errors are dear beside latencies: so many of the best are 
 SAMPLED_ROWS, SAMPLED_NETWORKS, NEAR_TARGET = 4_096, 64, 64
 INCLUSIVE_QUANTILE = 0.1
 ROUNDING = 1e-9
+LARGEST_ERRORS = 10.0  # a stated error is a part of the latency, and so are a few of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,10 @@ class Aim:
     def z(self) -> float:
         """Deviations that a latency must stay below the target."""
         return z_of(self.confidence)
+
+    def limits_range_ms(self, slack: float = 0.0) -> tuple[float, float]:
+        """The least and the most that the latency of networks can have to come to, aimed (1 + ``slack``) higher."""
+        return self.target_ms / LARGEST_ERRORS, (1 + slack) * self.target_ms * (1 + ROUNDING)
 
     def limit_of(self, architecture: Architecture) -> float:
         """What the network's latency must come to, in milliseconds, if its relative error stays as it is."""

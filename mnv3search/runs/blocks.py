@@ -65,6 +65,7 @@ def block_stage(bench: Bench, space: SearchSpace, aim: Aim, bounds: Bounds) -> B
     rows, feasibility = bounds.rows, bounds.feasibility
     adapts = settings.kind == "run" and settings.finalists > 0
     slack = settings.slack if adapts else 0.0
+    bench.decisions.check("block_search_limit_ms", *aim.limits_range_ms(slack))
     limit_ms = bench.decisions.fix(
         "block_search_limit_ms",
         lambda: (1 + slack) * aim.search_limit_ms(space, rows, settings.seed, feasibility.fastest_ms),

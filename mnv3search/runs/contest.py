@@ -113,7 +113,9 @@ def contest(bench: Bench, aim: Aim, pool: Contenders, beside: Sequence[Architect
 
 def _timed(bench: Bench, aim: Aim, attempt: Attempt, beside: Sequence[Architecture]) -> list[Candidate]:
     """The contenders of ``attempt`` that are within the target when they are timed."""
-    bench.timings.of([c.architecture for c in attempt.contenders], beside)
+    found = bench.timings.of([c.architecture for c in attempt.contenders], beside)
+    for contender, timed in zip(attempt.contenders, found, strict=True):
+        bench.timings.check(timed, contender.latency_ms)
     return passing(attempt.contenders, bench.timings.known, aim.target_ms, aim.z)
 
 

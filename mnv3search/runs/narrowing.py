@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mnv3search.candidate import Candidate
 from mnv3search.cost.counts import count
-from mnv3search.errors import InfeasibleError
+from mnv3search.errors import InfeasibleError, RunError
 from mnv3search.layer_search import NetAdaptResult, Step, netadapt
 from mnv3search.runs.aim import Aim
 from mnv3search.runs.bench import Bench
@@ -15,6 +15,8 @@ from mnv3search.runs.records import read_steps, write_steps
 
 MORE_TIMES = 4
 """How often a finalist is narrowed on because its own error is larger than its seed's."""
+FARTHEST_PRICED = 2.0
+"""How far apart, as a factor, a device prices a network in two sessions, between which it was calibrated anew."""
 
 
 class Narrowing:
@@ -24,6 +26,22 @@ class Narrowing:
         self._bench = bench
         self._seeds = seeds
         self._steps = read_steps(bench.folder.steps, bench.memory.range)
+        self._check_prices()
+
+    def _check_prices(self) -> None:
+        """Refuse steps whose latencies are none that the device could have stated, in whatever session.
+
+        Raises:
+            RunError: there is one.
+        """
+        steps = [step for found in self._steps.values() for step in found]
+        prices = self._bench.judge.latencies([step.architecture for step in steps]) if steps else []
+        for step, (price_ms, _) in zip(steps, prices, strict=True):
+            if not price_ms / FARTHEST_PRICED <= step.latency_ms <= price_ms * FARTHEST_PRICED:
+                raise RunError(
+                    f"{self._bench.folder.steps} is damaged: step {step.number} is said to take {step.latency_ms:g} ms, "
+                    f"and the device takes {price_ms:g} ms for its network; restore the file, or remove it"
+                )
 
     def first(self, index: int, aim: Aim) -> NetAdaptResult:
         """Finalist ``index``, from 0, narrowed until it is within the target by its own error.
@@ -44,6 +62,7 @@ class Narrowing:
                 found = min(own, found)
             return found
 
+        self._bench.decisions.check(f"finalist_{index + 1}_first_limit_ms", *aim.limits_range_ms())
         return self.to(index, limit, "first")
 
     def to(self, index: int, limit_ms: Callable[[], float], name: str) -> NetAdaptResult:

@@ -13,12 +13,15 @@ from pathlib import Path
 
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
-from mnv3search.errors import MeasurementError
+from mnv3search.errors import MeasurementError, RunError
 from mnv3search.files import append_lines
 from mnv3search.latency.measured.busy import disturbed_sentence
 from mnv3search.latency.model import WholeMeasurer
 from mnv3search.records import ERROR_MS, LATENCY_MS, Record, read_log
 from mnv3search.runs.judging import Judge
+
+
+FARTHEST_TIMED = 30.0  # from what it is predicted at, as a factor, that a network is timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,18 @@ class Timings:
             self._append(found)
             self._known.update(found)
         return [self._known[a] for a in architectures]
+
+    def check(self, timed: Timed, predicted_ms: float) -> None:
+        """Pass where a time is one that a network of this prediction can take.
+
+        Raises:
+            RunError: it is not.
+        """
+        if not predicted_ms / FARTHEST_TIMED <= timed.measured_ms <= predicted_ms * FARTHEST_TIMED:
+            raise RunError(
+                f"a network that is predicted at {predicted_ms:g} ms was timed at {timed.measured_ms:g} ms, which no "
+                f"prediction is off by; if {self._log} is damaged, remove it: its networks are then timed again"
+            )
 
     def _session(self, architectures: Sequence[Architecture]) -> list[Timed]:
         device = self._judge.device
