@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import Self
@@ -22,6 +24,8 @@ from rich.progress import (
 from mnv3search.cli import verbosity
 
 PLAIN_INTERVAL_S = 5.0
+SILENCE_S = 9.0  # after so long without a word it is said what is still under way
+_log = logging.getLogger("mnv3search")
 
 
 class ProgressLine:
@@ -40,16 +44,32 @@ class ProgressLine:
         self._task = self._progress.add_task("starting", total=None, detail="")
         self._name = ""
         self._total: int | None = None
-        self._last_plain = self._began = 0.0
+        self._last_plain = self._began = self._last_word = 0.0
+        self._ended = threading.Event()
+        self._heartbeat = threading.Thread(target=self._break_silences, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
         self._progress.start()
+        if not self._live and not self._quiet:
+            self._heartbeat.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
         self._progress.stop()
+
+    def _break_silences(self) -> None:
+        """Where nobody sees a clock run: a line whenever nothing was said for a while."""
+        while not self._ended.wait(SILENCE_S / 4):
+            if self._name and time.monotonic() - self._last_word >= SILENCE_S:
+                self._say(f"  {self._name}: under way for {time.monotonic() - self._began:.0f} s")
+
+    def _say(self, text: str) -> None:
+        self._last_word = time.monotonic()
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
     def stage(self, name: str, total: int | None = None) -> None:
         """A new stage begins."""
@@ -57,7 +77,8 @@ class ProgressLine:
         self._last_plain = self._began = time.monotonic()
         self._progress.reset(self._task, total=total, description=escape(name), detail="")
         if not self._live and not self._quiet:
-            sys.stderr.write(f"{name}\n")
+            self._say(name)
+        _log.info("%s", name)
 
     def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
         """Steps of the stage are done."""
@@ -67,8 +88,7 @@ class ProgressLine:
         if not self._live and not self._quiet and time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
             self._last_plain = time.monotonic()
             of = f" of {self._total}{self._left(done)}" if self._total else ""
-            sys.stderr.write(f"  {self._name}: {done}{of}{f', {detail}' if detail else ''}\n")
-            sys.stderr.flush()
+            self._say(f"  {self._name}: {done}{of}{f', {detail}' if detail else ''}")
 
     def _left(self, done: int) -> str:
         """``, about 40 s left``, once a twentieth is done: the first steps, which prepare, tell too little."""
@@ -82,4 +102,5 @@ class ProgressLine:
         if self._live:
             self._progress.console.print(escape(text))
         elif not self._quiet:
-            sys.stderr.write(f"{text}\n")
+            self._say(text)
+        _log.info("%s", text)
