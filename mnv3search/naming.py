@@ -63,6 +63,12 @@ def parse_network(text: str | Path) -> Architecture:
     raise UnknownNameError("network", shown, (*NETWORKS, *space_names()), FORMS if name is None else "")
 
 
+def run_of(text: str) -> Path | None:
+    """The folder of the run in which ``RUN:12``, ``RUN:front/3`` or ``RUN:finalist/2`` names a network, else None."""
+    candidate = _IN_RUN.fullmatch(text)
+    return Path(candidate["run"]) if candidate is not None and Path(candidate["run"]).is_dir() else None
+
+
 def _in_file(text: str, path: Path) -> Architecture | None:
     """The network in the file, folder or run that ``text`` names; None where it has another form."""
     if text.endswith(".json"):
@@ -73,10 +79,8 @@ def _in_file(text: str, path: Path) -> Architecture | None:
         return load_space(path).reference
     if path.is_dir():
         return _in_folder(path)
-    candidate = _IN_RUN.fullmatch(text)
-    if candidate is not None and Path(candidate["run"]).is_dir():
-        return _in_run(Path(candidate["run"]), candidate["table"], int(candidate["number"]))
-    return None
+    run, named = run_of(text), _IN_RUN.fullmatch(text)
+    return None if run is None or named is None else _in_run(run, named["table"], int(named["number"]))
 
 
 def _is_path(text: str, *, is_name: bool) -> bool:

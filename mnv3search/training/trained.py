@@ -17,7 +17,8 @@ from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.errors import Mnv3SearchError, WeightsError
 from mnv3search.files import write_atomic
-from mnv3search.trained_header import FORMAT, KEY, VERSION, about, described
+from mnv3search.naming import parse_network, run_of
+from mnv3search.trained_header import FORMAT, KEY, VERSION, about, described, trained_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mnv3search.training.data.preprocessing import Preprocessing
 
 BEST = "best.safetensors"
+EVALUATED = "proxy"  # of a run's folder: the networks that its evaluator trained
 _REMEDY = "give a file that mnv3search train wrote, or the folder of its run"
 
 
@@ -106,6 +108,8 @@ def load_trained(path: str | Path) -> TrainedNetwork:
 def trained_file(path: Path) -> Path:
     """The file that holds the trained network of ``path``: itself, or a folder's ``best.safetensors``.
 
+    ``RUN:12`` and the like name a network of a run whose evaluator trained it.
+
     Raises:
         WeightsError: there is none.
     """
@@ -114,7 +118,10 @@ def trained_file(path: Path) -> Path:
             raise WeightsError(f"{path} holds no {BEST}: no epoch of its training was finished, or it is no training")
         return path / BEST
     if not path.exists():
-        raise WeightsError(f"there is no file or folder {path}; {_REMEDY}")
+        run = run_of(str(path))
+        if run is None:
+            raise WeightsError(f"there is no file or folder {path}; {_REMEDY}")
+        return _evaluated_file(path, run)
     if path.suffix == ".onnx":
         raise WeightsError(
             f"{path} is an exported model, which only evaluate and predict take; {_REMEDY}, from which it was exported"
@@ -125,6 +132,24 @@ def trained_file(path: Path) -> Path:
             f"other weights with mnv3search train NETWORK --data DIR --weights {path.name}"
         )
     return path
+
+
+def _evaluated_file(network: Path, run: Path) -> Path:
+    """The file of a network that a run's evaluator trained and kept; of several seeds one.
+
+    Raises:
+        ArchitectureError: the run has no such network.
+        WeightsError: it was not trained in the run.
+    """
+    wanted = parse_network(network)
+    for file in sorted((run / EVALUATED).glob("*.safetensors")):
+        kept = from_mapping(trained_header(file).get("architecture"))
+        if kept == wanted.with_resolution(kept.resolution):
+            return file
+    raise WeightsError(
+        f"{network} has no weights in {run / EVALUATED}: it was searched, not trained; train it with mnv3search train "
+        f"{network} --data DIR, and give the folder of that training"
+    )
 
 
 def is_trained(path: Path) -> bool:

@@ -15,7 +15,15 @@ from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.accuracy.proxy import Proxy
 from mnv3search.architecture import Architecture
 from mnv3search.cli.run_command import space_settings
-from mnv3search.errors import DataError, EvaluatorError, InfeasibleError, RunError, UnknownNameError
+from mnv3search.errors import (
+    ArchitectureError,
+    DataError,
+    EvaluatorError,
+    InfeasibleError,
+    RunError,
+    UnknownNameError,
+    WeightsError,
+)
 from mnv3search.report.wording import headline
 from mnv3search.runs import RunFolder, RunOutcome, RunSettings, resume, run
 from mnv3search.runs.artifacts import outcome_mapping
@@ -73,6 +81,18 @@ def test_a_run_trains_its_networks_on_the_images_and_keeps_them(asked: RunSettin
     notes = " ".join(outcome.summary.notes)
     assert "short training" in notes
     assert "NetAdapt was left out" in notes
+
+
+def test_a_network_that_a_run_trained_is_named_by_its_number(asked: RunSettings) -> None:
+    candidate = run(asked, Path("r")).summary.candidates[1]
+    trained = load_trained(f"r:{candidate.number}")
+    assert (trained.architecture, trained.classes) == (candidate.architecture, ("class_0", "class_1", "class_2"))
+    for file in Path("r/proxy").glob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(WeightsError, match=r"r:0 has no weights in r/proxy: it was searched, not trained"):
+        load_trained("r:0")
+    with pytest.raises(ArchitectureError, match=r"r has no network 999; of candidates\.csv they go from 0"):
+        load_trained("r:999")
 
 
 def test_an_interrupted_run_goes_on_without_training_again(asked: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
