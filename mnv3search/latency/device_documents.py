@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +14,7 @@ from mnv3search.cost.units import units
 from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.files import write_text
 from mnv3search.latency.fitted.fitted import MIN_NETWORKS, FittedDevice
-from mnv3search.latency.fitted.unit_kernel import PARAMETERS, KernelScales
-from mnv3search.latency.fitted.unit_process import MAX_SUMS, ProcessValues
+from mnv3search.latency.fitted.unit_prices import MAX_SUMS, PriceScales, UnitPrices
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.layer_files.imported import ImportedDevice, WholeTime
 from mnv3search.latency.layer_files.unit_of_key import unit_of_key
@@ -25,31 +24,24 @@ FORMAT, VERSION = "mnv3search.device", 1
 MAX_LAYERS = 20_000
 _START_OF_FILE = 200
 
-_PROCESS = ("scale_prices", "prices", "price_stds")
-
 
 def device_document(device: FittedDevice | ImportedDevice) -> dict[str, object]:
     """What a device's file holds, all in milliseconds; :func:`read_document` gives the same device back."""
     head = {"format": FORMAT, "version": VERSION, "name": device.name}
     if isinstance(device, FittedDevice):
-        pairs = zip(device.networks, device.values.times_ms, strict=True)
+        pairs = zip(device.networks, device.prices.times_ms, strict=True)
         return head | {
             "kind": "fitted", "details": dict(device.details), "error_scale": device.error_scale,
-            **_process_document(device.values),
+            "scales": asdict(device.prices.scales),
             "networks": [{"ms": ms, "architecture": to_mapping(a)} for a, ms in pairs],
         }  # fmt: skip
     return head | {
         "kind": "layers", "details": dict(device.details), "near_error_scale": device.near_error_scale,
-        **_process_document(device.near),
+        "scales": asdict(device.near.scales),
         "near": [unit_key(parts[0]) for parts in device.near.timed],
         "networks": [{"ms": w.ms, "architecture": to_mapping(w.architecture)} for w in device.whole],
         "layers": dict(device.layers_ms),
     }  # fmt: skip
-
-
-def _process_document(values: ProcessValues) -> dict[str, object]:
-    document: dict[str, object] = {name: dict(zip(PARAMETERS, getattr(values, name), strict=True)) for name in _PROCESS}
-    return document | {"scales": {f.name: getattr(values.scales, f.name) for f in fields(KernelScales)}}
 
 
 def write_device(path: Path, device: FittedDevice | ImportedDevice) -> None:
@@ -86,8 +78,14 @@ def read_document(document: Mapping[str, Any], name: str) -> FittedDevice | Impo
     """The device of a document of kind ``fitted`` or ``layers``.
 
     Raises:
-        DeviceError: something is missing, of the wrong type, negative, not finite or too much.
+        DeviceError: something is missing, of the wrong type, negative, not finite or too much; or an earlier version
+            wrote it.
     """
+    if "scale_prices" in document:
+        raise DeviceError(
+            f"an earlier mnv3search made it, and its prices may be some percent too high; make it again from the same "
+            f"times: mnv3search device {'fit' if document['kind'] == 'fitted' else 'import'}"
+        )
     try:
         details = _object(document, "details") if "details" in document else {}
         if document["kind"] == "fitted":
@@ -104,8 +102,8 @@ def _fitted(document: Mapping[str, Any], name: str, details: Mapping[str, object
     if not MIN_NETWORKS <= len(timed) <= MAX_SUMS:
         raise DeviceError(f"it has {len(timed)} networks; a fitted device has {MIN_NETWORKS} to {MAX_SUMS}")
     networks, times = zip(*timed, strict=True)
-    values = _process(document, [units(a) for a in networks], times)
-    return FittedDevice(name, networks, values, _number(document["error_scale"], "error_scale"), details)
+    prices = UnitPrices([units(a) for a in networks], times, _scales(document))
+    return FittedDevice(name, networks, prices, _number(document["error_scale"], "error_scale"), details)
 
 
 def _imported(document: Mapping[str, Any], name: str, details: Mapping[str, object]) -> ImportedDevice:
@@ -113,10 +111,10 @@ def _imported(document: Mapping[str, Any], name: str, details: Mapping[str, obje
     near = _list(document, "near", MAX_SUMS)
     if len(layers) > MAX_LAYERS or not all(isinstance(key, str) and key in layers for key in near):
         raise DeviceError(f"near names layers without times, or there are over {MAX_LAYERS} layers")
-    values = _process(document, [(unit_of_key(key),) for key in near], [layers[key] for key in near])
+    prices = UnitPrices([(unit_of_key(key),) for key in near], [layers[key] for key in near], _scales(document))
     whole = tuple(WholeTime(a, ms) for a, ms in _networks(document))
     scale = _number(document["near_error_scale"], "near_error_scale")
-    return ImportedDevice(name, layers, whole, values, scale, details)
+    return ImportedDevice(name, layers, whole, prices, scale, details)
 
 
 def _networks(document: Mapping[str, Any]) -> list[tuple[Architecture, float]]:
@@ -126,17 +124,11 @@ def _networks(document: Mapping[str, Any]) -> list[tuple[Architecture, float]]:
     return [(from_mapping(entry["architecture"]), _number(entry["ms"], "ms")) for entry in entries]
 
 
-def _process(document: Mapping[str, Any], timed: Sequence[Sequence[Any]], times: Sequence[float]) -> ProcessValues:
-    rows = [_row(document, name, PARAMETERS) for name in _PROCESS]
-    scales = KernelScales(*_row(document, "scales", tuple(f.name for f in fields(KernelScales))))
-    return ProcessValues(tuple(map(tuple, timed)), tuple(times), rows[0], rows[1], rows[2], scales)
-
-
-def _row(document: Mapping[str, Any], key: str, names: Sequence[str]) -> tuple[float, ...]:
-    found = _object(document, key)
+def _scales(document: Mapping[str, Any]) -> PriceScales:
+    found, names = _object(document, "scales"), [f.name for f in fields(PriceScales)]
     if set(found) != set(names):
-        raise DeviceError(f"{key} must have the figures {', '.join(names)} and no others")
-    return tuple(_number(found[name], f"{key}.{name}") for name in names)
+        raise DeviceError(f"scales must have the figures {', '.join(names)} and no others")
+    return PriceScales(*(_number(found[name], f"scales.{name}") for name in names))
 
 
 def _object(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost.units import units
 from mnv3search.families import published
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.fitted.process_fit import fit_process
+from mnv3search.latency.fitted.price_fit import fit_prices
 from mnv3search.latency.fitted.whole_fit import fit_whole_networks
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.layer_files.imported import ImportedDevice, WholeTime
@@ -34,7 +34,7 @@ def imported_device() -> Device:
     whole = load_space("ofa_mbv3").sample(8, 0)
     timed = zip(whole, true.latency_ms(whole).tolist(), strict=True)
     times = dict(zip(map(unit_key, parts), alone.tolist(), strict=True))
-    near = fit_process([(unit,) for unit in parts], alone)
+    near = fit_prices([(unit,) for unit in parts], alone)
     return ImportedDevice("imported", times, tuple(WholeTime(a, ms) for a, ms in timed), near, 1.0)
 
 

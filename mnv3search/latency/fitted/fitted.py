@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError
-from mnv3search.latency.fitted.unit_process import MAX_FIGURE, ProcessValues, UnitProcess
+from mnv3search.latency.fitted.unit_prices import MAX_FIGURE, UnitPrices
 from mnv3search.latency.model import LatencyKind
 
 Array = NDArray[np.float64]
@@ -22,7 +22,7 @@ MIN_NETWORKS = 5
 
 @dataclass(eq=False)
 class FittedDevice:
-    """``latency = fixed + Σ unit``, each unit the mean of a Gaussian process that was told sums of units only.
+    """``latency = fixed + Σ unit``, each unit priced from the times of sums of units.
 
     The stated error is one deviation of a timing of a network that was not fitted: what is unknown of its units, what
     is no sum over units, and the noise of the timings, which cannot be told from the latter.
@@ -30,7 +30,7 @@ class FittedDevice:
     Attributes:
         name: of the device.
         networks: that were timed.
-        values: what the fit found; ``timed`` are the units of ``networks``, in order.
+        prices: what the fit found; ``timed`` are the units of ``networks``, in order.
         error_scale: of the stated error, so that it covers networks held out of the fit.
         details: provenance and held-out errors, for people.
 
@@ -40,16 +40,15 @@ class FittedDevice:
 
     name: str
     networks: tuple[Architecture, ...]
-    values: ProcessValues
+    prices: UnitPrices
     error_scale: float
     details: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.values.timed != tuple(map(units, self.networks)):
+        if self.prices.timed != tuple(map(units, self.networks)):
             raise DeviceError("the timed units are not those of the networks; fit the device again")
         if not (math.isfinite(self.error_scale) and 0 < self.error_scale < MAX_FIGURE):
             raise DeviceError(f"error_scale is {self.error_scale}; it must be finite and above 0")
-        self._process = UnitProcess(self.values)
 
     @property
     def kind(self) -> LatencyKind:
@@ -59,18 +58,18 @@ class FittedDevice:
     @property
     def fixed_ms(self) -> float:
         """Milliseconds of every network beside its units; at least 0."""
-        return self._process.fixed_ms
+        return self.prices.fixed_ms
 
     def unit_latency_ms(self, parts: Sequence[Unit]) -> Array:
         """Milliseconds of each unit, shape (n,); above 0."""
-        return np.array([self._process.unit_ms(unit) for unit in parts], dtype=np.float64)
+        return np.array([self.prices.unit_ms(unit) for unit in parts], dtype=np.float64)
 
     def latency_ms(self, architectures: Sequence[Architecture]) -> Array:
         """Milliseconds at batch 1; shape (n,)."""
-        price = self._process.unit_ms
+        price = self.prices.unit_ms
         return np.array([self.fixed_ms + sum(map(price, units(a))) for a in architectures], dtype=np.float64)
 
     def latency_error_ms(self, architectures: Sequence[Architecture]) -> Array:
         """One standard deviation in milliseconds; shape (n,)."""
-        errors = [self._process.error_ms(units(a)) for a in architectures]
+        errors = [self.prices.error_ms(units(a)) for a in architectures]
         return self.error_scale * np.array(errors, dtype=np.float64)

@@ -12,7 +12,7 @@ from mnv3search.errors import ArchitectureError, MeasurementError, UnknownNameEr
 from mnv3search.families import parse_network
 from mnv3search.latency.fitted.fitted import MIN_NETWORKS
 from mnv3search.latency.fitted.time_rows import TimeRow, averaged, check_magnitudes, read_times
-from mnv3search.latency.fitted.unit_process import MAX_SUMS
+from mnv3search.latency.fitted.unit_prices import MAX_SUMS
 
 
 @dataclass(frozen=True, slots=True)

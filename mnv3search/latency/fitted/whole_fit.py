@@ -1,6 +1,6 @@
 """Fits a device to the times of whole networks, and judges the fit on networks that it did not see.
 
-Everything about a held-out network is chosen without it: the scales of the process are found in every fold anew.
+Everything about a held-out network is chosen without it: the scales of the prices are found in every fold anew.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from mnv3search.architecture import Architecture
 from mnv3search.cost.units import units
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.fitted.fitted import MIN_NETWORKS, FittedDevice
-from mnv3search.latency.fitted.process_fit import fit_process
-from mnv3search.latency.fitted.unit_process import MAX_SUMS
+from mnv3search.latency.fitted.price_fit import fit_prices
+from mnv3search.latency.fitted.unit_prices import MAX_SUMS
 from mnv3search.latency.model import Progress
 
 Array = NDArray[np.float64]
@@ -111,8 +111,7 @@ def fit_whole_networks(
 
 def _fitted(name: str, networks: Sequence[Architecture], times: Array, seed: int) -> FittedDevice:
     """The fit itself, without held-out networks, so with an error scale of 1."""
-    values = fit_process([units(a) for a in networks], times, seed)
-    return FittedDevice(name, tuple(networks), values, 1.0)
+    return FittedDevice(name, tuple(networks), fit_prices([units(a) for a in networks], times, seed), 1.0)
 
 
 def _check(networks: Sequence[Architecture], times: Array) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError
-from mnv3search.latency.fitted.unit_process import MAX_FIGURE, ProcessValues, UnitProcess
+from mnv3search.latency.fitted.unit_prices import MAX_FIGURE, UnitPrices
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.measured.calibration import MIN_NETWORKS, Calibration, fit
 from mnv3search.latency.model import LatencyKind
@@ -53,7 +53,7 @@ class ImportedDevice:
     name: str
     layers_ms: Mapping[str, float]
     whole: tuple[WholeTime, ...]
-    near: ProcessValues
+    near: UnitPrices
     near_error_scale: float
     details: Mapping[str, object] = field(default_factory=dict)
 
@@ -61,7 +61,6 @@ class ImportedDevice:
         for value in (*self.layers_ms.values(), *(whole.ms for whole in self.whole), self.near_error_scale):
             if not (math.isfinite(value) and 0 < value < MAX_FIGURE):
                 raise DeviceError(f"device {self.name} has a time of {value} ms; times are finite and above 0")
-        self._near = UnitProcess(self.near)
         self.calibration = self._calibrated() if len(self.whole) >= MIN_NETWORKS else None
 
     def _calibrated(self) -> Calibration:
@@ -90,7 +89,7 @@ class ImportedDevice:
 
     def _alone(self, unit: Unit) -> float:
         known = self.layers_ms.get(unit_key(unit))
-        return self._near.fixed_ms + self._near.unit_ms(unit) if known is None else known
+        return self.near.fixed_ms + self.near.unit_ms(unit) if known is None else known
 
     def _alone_ms(self, parts: Sequence[Unit]) -> Array:
         return np.array([self._alone(unit) for unit in parts], dtype=np.float64)
@@ -116,7 +115,7 @@ class ImportedDevice:
     def _error_ms(self, architecture: Architecture, latency_ms: float) -> float:
         parts = units(architecture)
         unknown = [unit for unit in parts if not self.is_timed(unit)]
-        untimed = self.near_error_scale * self._near.error_ms(unknown) if unknown else 0.0
+        untimed = self.near_error_scale * self.near.error_ms(unknown) if unknown else 0.0
         if self.calibration is None:
             return math.hypot(UNCALIBRATED_ERROR * latency_ms, untimed)
         model = self.calibration.relative_error(parts, self._alone_ms(parts), latency_ms) * latency_ms

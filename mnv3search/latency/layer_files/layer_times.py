@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit, units
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.fitted.process_fit import fit_process
+from mnv3search.latency.fitted.price_fit import fit_prices
 from mnv3search.latency.fitted.time_rows import TimeFile, TimeRow, averaged, check_magnitudes, read_times
-from mnv3search.latency.fitted.unit_process import MAX_SUMS, ProcessValues, UnitProcess
+from mnv3search.latency.fitted.unit_prices import MAX_SUMS, UnitPrices
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.layer_files.files import LayerFile, LayerFolder, file_sha256, read_layers
 from mnv3search.latency.layer_files.imported import UNCALIBRATED_ERROR, ImportedDevice, WholeTime
@@ -137,18 +137,18 @@ def _device(
     return ImportedDevice(name, times, whole, near, scale, details), told
 
 
-def _near(parts: Sequence[Unit], alone_ms: NDArray[np.float64]) -> tuple[ProcessValues, float]:
+def _near(parts: Sequence[Unit], alone_ms: NDArray[np.float64]) -> tuple[UnitPrices, float]:
     """What timed units say of others, and by how much its deviation must be widened to cover units left out."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(parts))[:MAX_SUMS])
     timed, times = [(parts[i],) for i in chosen], alone_ms[chosen]
-    values = fit_process(timed, times)
+    prices = fit_prices(timed, times)
     fold = np.random.default_rng(0).permutation(len(timed)) % min(FOLDS, len(timed))
     z = []
     for part in range(int(fold.max()) + 1):
         kept = np.flatnonzero(fold != part)
-        rest = UnitProcess(replace(values, timed=tuple(timed[i] for i in kept), times_ms=tuple(times[kept].tolist())))
+        rest = UnitPrices([timed[i] for i in kept], times[kept].tolist(), prices.scales)
         z += [
             (rest.fixed_ms + rest.unit_ms(timed[i][0]) - times[i]) / rest.error_ms(timed[i])
             for i in np.flatnonzero(fold == part)
         ]
-    return values, float(np.sqrt((np.sum(np.square(z)) + 4) / (len(z) + 4)))
+    return prices, float(np.sqrt((np.sum(np.square(z)) + 4) / (len(z) + 4)))
