@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mnv3search.architecture import Architecture, HeadSpec, StemSpec
 from mnv3search.families.rows import stages
 
@@ -20,13 +22,10 @@ def mobilenet_v2() -> Architecture:
 
 
 def mobilenet_v2_fanrencli() -> Architecture:
-    """The Keras re-implementation: biases in every convolution, expansion always, TensorFlow padding.
+    """The Keras re-implementation: V2 with other norms and dropout.
 
-    Its author prints no counts; conventions are those of the same author's V3, and not checked against another run.
+    It pads a pixel of zeros on every side before a valid convolution at stride 2, which is symmetric padding, and has
+    no expansion in the first block and no bias but the classifier's. Keras' momentum of 0.999 is 0.001 here.
     """
-    return Architecture(
-        StemSpec(32, activation="relu6"),
-        stages(32, _STAGES, activation="relu6", expansion="always"),
-        HeadSpec(1280, activation="relu6", dropout=0.3),
-        padding="same", conv_bias=True,
-    )  # fmt: skip
+    base = mobilenet_v2()
+    return replace(base, head=replace(base.head, dropout=0.3), norm_eps=1e-3, norm_momentum=0.001)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx
 import pytest
 import torch
 import torchvision
 
+from mnv3search.architecture_json import dump_architecture, parse_architecture
 from mnv3search.cost.counts import count
 from mnv3search.families import parse_network
+from mnv3search.graph import network_graph
+from mnv3search.network.build import build_network
 
 GOLDENS = {
     # name: parameters, multiply-adds of convolutions and linear layers at 224 with 1000 classes
@@ -81,9 +85,39 @@ def test_millions_of_multiply_adds_as_printed(name: str, millions: float) -> Non
     assert count(parse_network(name)).madds / 1e6 == pytest.approx(millions, abs=0.5 if millions >= 100 else 0.6)
 
 
-def test_biases_and_expansions_of_the_keras_re_implementations() -> None:
-    """V2 with biases (one a convolution's channel) and an expansion in the first block: 32·32 + 2·32 more."""
-    plain, keras = count(parse_network("mobilenet_v2")), count(parse_network("mobilenet_v2_fanrencli"))
-    channels = sum(layer.out_channels for layer in keras.layers if layer.norm)
-    assert keras.parameters == plain.parameters + 32 * 32 + 2 * 32 + channels
-    assert keras.madds == plain.madds + 32 * 32 * 112 * 112
+@pytest.mark.parametrize(
+    ("name", "parameters", "with_running_statistics", "madds"),
+    [  # of the author's own networks, run in Keras
+        ("mobilenet_v1_fanrencli", 4_231_976, 4_253_864, 568_740_352),
+        ("mobilenet_v2_fanrencli", 3_504_872, 3_538_984, 300_774_272),
+        ("mobilenet_v3_small_fanrencli", 2_543_598, 2_555_742, None),
+    ],
+)
+def test_counts_of_the_keras_re_implementations(
+    name: str, parameters: int, with_running_statistics: int, madds: int | None
+) -> None:
+    found = count(parse_network(name))
+    with torch.device("meta"):
+        network = build_network(parse_network(name))
+    running = sum(b.numel() for key, b in network.named_buffers() if "running" in key)
+    assert (found.parameters, found.parameters + running) == (parameters, with_running_statistics)
+    assert madds in (None, found.madds)
+
+
+def test_form_of_the_keras_v2() -> None:
+    """A pixel of zeros on every side at stride 2, no first expansion, one bias, eps 1e-3, Keras' momentum 0.999."""
+    architecture = parse_network("mobilenet_v2_fanrencli")
+    assert parse_architecture(dump_architecture(architecture)) == architecture
+    assert (architecture.norm_eps, architecture.norm_momentum) == (1e-3, pytest.approx(1 - 0.999))
+    network = build_network(architecture).eval()
+    assert "blocks.0.expansion" not in dict(network.named_modules())
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert all(conv.bias is None for conv in convolutions)
+    assert network.head.classifier.bias is not None
+    image, stem = torch.randn(1, 3, 64, 64), convolutions[0]
+    padded = torch.nn.functional.conv2d(torch.nn.functional.pad(image, (1, 1, 1, 1)), stem.weight, stride=2)
+    assert torch.allclose(stem(image), padded, atol=1e-6)
+    nodes = onnx.load_from_string(network_graph(architecture)).graph.node
+    attributes = [{a.name: list(a.ints) for a in node.attribute} for node in nodes if node.op_type == "Conv"]
+    strided = [found["pads"] for found in attributes if found["strides"] == [2, 2]]
+    assert strided == [[1, 1, 1, 1]] * 5

@@ -130,9 +130,9 @@ def test_every_published_network_builds_with_its_counted_parameters(name: str) -
 def test_initial_weights_have_the_stated_spread() -> None:
     """He over the outputs: std² = 2 / (out·k²) for a full convolution; linear 0.01; biases 0; norms 1 and 0."""
     torch.manual_seed(0)
-    network = build_network(parse_network("mobilenet_v2_fanrencli"))
+    network = build_network(parse_network("mobilenet_v3_small_fanrencli"))
     feature = network.head.feature.conv  # type: ignore[union-attr]
-    assert float(feature.weight.detach().std()) == pytest.approx((2 / 1280) ** 0.5, rel=0.01)
+    assert float(feature.weight.detach().std()) == pytest.approx((2 / 576) ** 0.5, rel=0.01)
     assert float(network.head.classifier.weight.detach().std()) == pytest.approx(0.01, rel=0.01)
     assert not feature.bias.any()  # type: ignore[union-attr]
     assert network.stem.norm.weight.eq(1).all()
