@@ -42,8 +42,8 @@ mean over {draws} draws. Devices:
 Errors are relative to the true time, in percent. `bias`: their mean with sign; `total`: all predictions together over
 all true times, less 1 (large errors lift the first by themselves). `mean`: of their absolute values; `worst`: that of
 the worst draw. `stated`: the held-out error that the fit tells its user (of noisy timings). `covered`: noisy timings
-within one and two stated deviations. `counts`: mean error of the bounded fit of counts that the Pixel profiles come from,
-which is told the noise and has no price of a unit's own. Goals: bias at most {bias} %, mean at most the noise and
+within one and two stated deviations. `counts`: mean error of the bounded fit of counts that the Pixel profiles come
+from, which is told the noise and has no price of a unit's own. Goals: bias at most {bias} %, mean at most the noise and
 {over:g} point, covered 68 and 95 % with {cover:g} points either way; what misses one is marked by its first letter.
 """
 Array = NDArray[np.float64]

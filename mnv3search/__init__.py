@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mnv3search.families import published as published
     from mnv3search.latency.devices import load_device as load_device
     from mnv3search.latency.estimated.roofline import RooflineDevice as RooflineDevice
+    from mnv3search.latency.fitted.whole_fit import fit_device as fit_device
     from mnv3search.latency.model import LatencyModel as LatencyModel
     from mnv3search.layer_search import NetAdaptOptions as NetAdaptOptions
     from mnv3search.layer_search import NetAdaptResult as NetAdaptResult
@@ -80,6 +81,7 @@ _HOMES = {
     "count": "cost.counts",
     "dump_architecture": "architecture_json",
     "export_network": "export",
+    "fit_device": "latency.fitted.whole_fit",
     "load_architecture": "architecture_json",
     "load_device": "latency.devices",
     "load_evaluator": "accuracy.registry",

@@ -37,6 +37,7 @@ PUBLIC = [
     "count",
     "dump_architecture",
     "export_network",
+    "fit_device",
     "load_architecture",
     "load_device",
     "load_evaluator",

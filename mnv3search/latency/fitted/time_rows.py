@@ -17,10 +17,13 @@ from mnv3search.reading import read_bounded, utf8
 
 MAX_BYTES = 5_000_000
 MAX_ROWS = 20_000
+MAX_COLUMNS = 1_000
+MAX_NAME = 1_000
 MAX_MS = 1e7
 FAR_APART = 300.0  # times what others of like work take: no real layer or network is, a wrong unit is
 SLOWEST, FASTEST = 0.01, 50_000.0  # GMAdds a second, between which any device runs
 REPEATS_AGREE = 0.1
+_SHOWN = 5  # lines or rows in a message
 _FACTORS = {"ms": 1.0, "us": 1e-3, "s": 1e3}
 _COLUMNS = {f"{prefix}{unit}": unit for prefix in ("", "latency_", "time_") for unit in _FACTORS}
 _MINIMA = {f"minimum_{unit}": unit for unit in _FACTORS}
@@ -35,17 +38,20 @@ class TimeRow:
         ms: usual time; of several rows with this name, their mean.
         minimum_ms: the fastest, where the file says so.
         lines: the file's lines that say so.
+        line: what one of these is called.
     """
 
     name: str
     ms: float
     minimum_ms: float | None
     lines: tuple[int, ...]
+    line: str = "line"
 
     @property
     def where(self) -> str:
         """``line 7`` or ``lines 7 and 9``."""
-        return f"line{'s' * (len(self.lines) > 1)} {' and '.join(map(str, self.lines))}"
+        more = f" and {len(self.lines) - _SHOWN} more" if len(self.lines) > _SHOWN else ""
+        return f"{self.line}{'s' * (len(self.lines) > 1)} {' and '.join(map(str, self.lines[:_SHOWN]))}{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ def read_times(path: Path, name_columns: Sequence[str]) -> TimeFile:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(reader, [])
-        name, time, minimum = _columns(path, header, name_columns)
+        name, time, minimum = time_columns(path, header, name_columns)
         found: dict[str, list[TimeRow]] = {}
         for cells in reader:
             if any(cell.strip() for cell in cells):
@@ -83,11 +89,11 @@ def read_times(path: Path, name_columns: Sequence[str]) -> TimeFile:
                 raise MeasurementError(f"{path} has more than {MAX_ROWS} lines; give one line for each thing timed")
     except csv.Error as error:
         raise MeasurementError(f"{path}, line {reader.line_num} is no CSV ({error}); mend or remove it") from None
-    rows = tuple(averaged(path, rows, notices) for rows in found.values())
+    rows = tuple(averaged(str(path), rows, notices) for rows in found.values())
     return TimeFile(path, rows, tuple(notices))
 
 
-def averaged(path: Path, rows: Sequence[TimeRow], notices: list[str]) -> TimeRow:
+def averaged(source: str, rows: Sequence[TimeRow], notices: list[str]) -> TimeRow:
     """The mean of rows of one thing; ``notices`` gains a sentence where there are several.
 
     Raises:
@@ -97,23 +103,24 @@ def averaged(path: Path, rows: Sequence[TimeRow], notices: list[str]) -> TimeRow
         return rows[0]
     times, minima = [row.ms for row in rows], [row.minimum_ms for row in rows if row.minimum_ms is not None]
     merged = TimeRow(
-        rows[0].name, sum(times) / len(times), min(minima, default=None), tuple(n for row in rows for n in row.lines)
-    )
+        rows[0].name, sum(times) / len(times), min(minima, default=None), tuple(n for row in rows for n in row.lines),
+        rows[0].line,
+    )  # fmt: skip
     if max(times) > (1 + REPEATS_AGREE) * min(times):
         raise MeasurementError(
-            f"{path}, {merged.where}: {merged.name} takes {min(times):g} ms and {max(times):g} ms; "
+            f"{source}, {merged.where}: {merged.name} takes {min(times):g} ms and {max(times):g} ms; "
             f"repeats must agree within {REPEATS_AGREE:.0%}: time it again and keep one row"
         )
-    notices.append(f"{merged.where} of {path.name} are of one network or layer, {merged.name}: their mean is taken")
+    notices.append(f"{merged.where} of {source} are of one network or layer, {merged.name}: their mean is taken")
     return merged
 
 
-def check_magnitudes(path: Path, rows: Sequence[TimeRow], parts: Sequence[Sequence[Unit]]) -> list[str]:
+def check_magnitudes(source: str, rows: Sequence[TimeRow], parts: Sequence[Sequence[Unit]]) -> list[str]:
     """Refuse rows in another unit than the rest; a sentence where all of them seem to be.
 
     Args:
-        path: for messages.
-        rows: of the file, n of them.
+        source: of the rows, for messages.
+        rows: n of them.
         parts: the units of each, n of them.
 
     Raises:
@@ -126,15 +133,17 @@ def check_magnitudes(path: Path, rows: Sequence[TimeRow], parts: Sequence[Sequen
     usual = median(pace)
     odd = [row for row, p in zip(rows, pace, strict=True) if not usual / FAR_APART < p < usual * FAR_APART]
     if odd:
-        lines = ", ".join(row.where for row in odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
+        lines = ", ".join(row.where for row in odd[:_SHOWN]) + (
+            f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
+        )
         raise MeasurementError(
-            f"{path}, {lines}: {odd[0].name} at {odd[0].ms:g} ms is over {FAR_APART:g} times off what its work "
+            f"{source}, {lines}: {odd[0].name} at {odd[0].ms:g} ms is over {FAR_APART:g} times off what its work "
             "suggests beside the other rows; give all times in one unit and name the column ms, us or s"
         )
     speed = median(c["madds"] / row.ms for row, c in zip(rows, counts, strict=True))
     if SLOWEST < speed < FASTEST:
         return []
-    return [f"{path.name} has {speed:.3g} GMAdds a second, which no usual device does; are its times in that unit?"]
+    return [f"{source} has {speed:.3g} GMAdds a second, which no usual device does; are its times in that unit?"]
 
 
 def _summed(parts: Sequence[Unit]) -> Mapping[str, float]:
@@ -151,22 +160,23 @@ def _text(path: Path) -> str:
         raise MeasurementError(f"cannot read the times {path}: {error}") from None
 
 
-def _columns(
-    path: Path, header: Sequence[str], name_columns: Sequence[str]
+def time_columns(
+    path: Path | str, header: Sequence[str], name_columns: Sequence[str]
 ) -> tuple[int, tuple[int, float], tuple[int, float] | None]:
     """Places of names, times and minima; the latter two with what one of their units is in milliseconds."""
+    if len(header) > MAX_COLUMNS:
+        raise MeasurementError(f"{path} has {len(header)} columns; a file of times has at most {MAX_COLUMNS}")
     found = [cell.strip().lower() for cell in header]
     names = [found.index(name) for name in name_columns if name in found]
     times = [(found.index(name), _FACTORS[unit]) for name, unit in _COLUMNS.items() if name in found]
     minima = [(found.index(name), _FACTORS[unit]) for name, unit in _MINIMA.items() if name in found]
-    twice = len(set(found)) < len(found)
-    if names and len(times) == 1 and len(minima) <= 1 and not twice:
+    if names and len(times) == 1 and len(minima) <= 1 and len(set(found)) == len(found):
         return names[0], times[0], minima[0] if minima else None
     wanted = f"the first line must name a column {' or '.join(name_columns)} and one column of times: ms, us or s"
-    told = ", ".join(found)[:200] or "nothing"
+    text = ", ".join(found)
     fault = "it has no such column of names" if not names else "it has no column of times" if not times else ""
-    remedy = "; separate them by commas" if ";" in told or "\t" in told else ""
-    raise MeasurementError(f"{path} begins with {told}: {fault or 'a column is there twice'}; {wanted}{remedy}")
+    remedy = "; separate them by commas" if ";" in text or "\t" in text else ""
+    raise MeasurementError(f"{path} begins with {shown(text, 200) or 'nothing'}: {fault or 'a column is there twice'}; {wanted}{remedy}")
 
 
 def _row(
@@ -180,6 +190,11 @@ def _row(
     named = cells[name].strip()
     if not named:
         raise MeasurementError(f"{where} names nothing; complete or remove that line")
+    if len(named) > MAX_NAME or not named.isprintable():
+        raise MeasurementError(
+            f"{where}: {shown(named, 40)} is no name of a network or file; these have at most {MAX_NAME} characters, "
+            "none of them control characters"
+        )
     ms = _milliseconds(where, cells[time[0]], time[1])
     least = None
     if minimum is not None and cells[minimum[0]].strip():
@@ -189,9 +204,14 @@ def _row(
     return TimeRow(named, ms, least, (line,))
 
 
+def shown(text: str, most: int) -> str:
+    """``text`` for a message: no longer than ``most``, control characters escaped."""
+    return repr(text[:most])[1:-1] if len(text) > most or not text.isprintable() else text
+
+
 def _milliseconds(where: str, text: str, factor: float) -> float:
     try:
-        ms = float(text) * factor
+        ms = float(text if text.isascii() and "_" not in text else "") * factor
     except ValueError:
         raise MeasurementError(f"{where}: time {text.strip()!r:.40} is no number; write one such as 12.34") from None
     if not (math.isfinite(ms) and 0 < ms <= MAX_MS):

@@ -65,7 +65,7 @@ def import_layers(folder: Path, times: Path, name: str, *, partial: bool = False
         )
     if len(layers) < MIN_LAYERS:
         raise MeasurementError(f"{times} has {len(layers)} layers; at least {MIN_LAYERS} must be timed")
-    notices += check_magnitudes(times, [rows[e.file] for e in timed], [_parts(e.subject) for e in timed])
+    notices += check_magnitudes(str(times), [rows[e.file] for e in timed], [_parts(e.subject) for e in timed])
     device, told = _device(name, plan, rows, layers, timed)
     if missing:
         notices.append(
@@ -100,7 +100,7 @@ def _by_file(file: TimeFile, plan: LayerFolder, notices: list[str]) -> dict[str,
             f"{file.path} has {len(unknown)} names that are no exported files: {_listed(unknown)}; "
             "the first column must name files of the layers' folder"
         )
-    return {name: averaged(file.path, rows, notices) for name, rows in found.items()}
+    return {name: averaged(str(file.path), rows, notices) for name, rows in found.items()}
 
 
 def _check_files(folder: Path, timed: Sequence[LayerFile]) -> list[str]:
