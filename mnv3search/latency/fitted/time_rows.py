@@ -176,7 +176,8 @@ def time_columns(
     text = ", ".join(found)
     fault = "it has no such column of names" if not names else "it has no column of times" if not times else ""
     remedy = "; separate them by commas" if ";" in text or "\t" in text else ""
-    raise MeasurementError(f"{path} begins with {shown(text, 200) or 'nothing'}: {fault or 'a column is there twice'}; {wanted}{remedy}")
+    start = shown(text, 200) or "nothing"
+    raise MeasurementError(f"{path} begins with {start}: {fault or 'a column is there twice'}; {wanted}{remedy}")
 
 
 def _row(
