@@ -108,7 +108,8 @@ def test_form_of_the_keras_v2() -> None:
     """A pixel of zeros on every side at stride 2, no first expansion, one bias, eps 1e-3, Keras' momentum 0.999."""
     architecture = parse_network("mobilenet_v2_fanrencli")
     assert parse_architecture(dump_architecture(architecture)) == architecture
-    assert (architecture.norm_eps, architecture.norm_momentum) == (1e-3, pytest.approx(1 - 0.999))
+    assert architecture.norm_eps == 1e-3
+    assert architecture.norm_momentum == pytest.approx(1 - 0.999)
     network = build_network(architecture).eval()
     assert "blocks.0.expansion" not in dict(network.named_modules())
     convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
