@@ -6,7 +6,10 @@ A score does not depend on who computes it, so any number of workers finds the s
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -142,8 +145,6 @@ def workers_for(
 
 
 def _cores() -> int:
-    import os
-
     affinity = getattr(os, "sched_getaffinity", None)
     return min(len(affinity(0)) if affinity else os.cpu_count() or 1, MAX_WORKERS)
 
@@ -156,11 +157,23 @@ def _begin(
     train: LabelledImages, held: LabelledImages, short: ShortTerm, classes: tuple[str, ...], preprocessing: Any,
     gpus: int, begun: Any,
 ) -> None:  # fmt: skip
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     with begun.get_lock():
         place, begun.value = begun.value, begun.value + 1
     _HERE["worker"] = Here(train, held, short, f"cuda:{place % gpus}" if gpus else "cpu")
     _HERE["about"] = (classes, preprocessing)
+
+
+def _end_with_parent() -> None:
+    """Ends this process as soon as the one that started it has ended, whatever ended that: its end of a pipe closes.
+
+    A pool's processes hold the queue that they wait at open among themselves, so none of them would notice.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _score_there(
