@@ -15,7 +15,7 @@ from mnv3search.layer_search.proposals import narrowest
 from mnv3search.layer_search.trained import netadapt_trained
 from mnv3search.layer_search.trained_calibration import CALIBRATION_NETWORKS, random_narrowings
 from mnv3search.layer_search.trained_journal import TrainedStep
-from mnv3search.layer_search.trained_proposals import plan_step
+from mnv3search.layer_search.trained_proposals import Score, plan_step
 from mnv3search.layer_search.trained_scoring import ShortTerm
 from mnv3search.layer_search.trained_workers import Here
 from mnv3search.report.pruning import write_pruning_steps
@@ -113,8 +113,8 @@ def _seed_ms(journal: FolderJournal, device: TableDevice, base: TrainedNetwork) 
     return latencies_ms(device, [base.architecture])[0] if known is None else known[1]
 
 
-def _say(step: int, done: int, count: int, best: float) -> None:
-    print(f"step {step}: {done} of {count}, best {best:.2f}", flush=True)
+def _say(step: int, done: int, count: int, best: Score) -> None:
+    print(f"step {step}: {done} of {count}, best {best.top1:.2f}", flush=True)
 
 
 def _show(step: TrainedStep, folder: Path, journal: FolderJournal) -> None:

@@ -211,6 +211,7 @@ def show(outcome: PruningOutcome, *, as_json: bool) -> None:
     """Before and after, the notes and where the files are; or one JSON object."""
     from mnv3search.cli.output import print_json, stdout_console
     from mnv3search.report.wording import millions, with_error
+    from mnv3search.training.progress import duration_text
 
     if as_json:
         print_json(outcome.to_mapping())
@@ -233,7 +234,8 @@ def show(outcome: PruningOutcome, *, as_json: bool) -> None:
     steps, where = outcome.walked.number, outcome.folder.path
     verdict = "within the target" if outcome.met else "not within the target"
     lines = [
-        f"{verdict} after {steps} steps; {outcome.trained_images:,} images were trained on to find them",
+        f"{verdict} after {steps} steps; {outcome.trained_images:,} images were trained on to find them; "
+        f"{duration_text(outcome.seconds)} in all sessions",
         *outcome.notes,
         f"network: {outcome.folder.best}; steps: {where / 'steps.csv'}; picture: {where / 'netadapt.png'}",
         *([] if outcome.beside else [_BESIDE]),

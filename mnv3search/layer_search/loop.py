@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, checked_evaluations
 from mnv3search.architecture import Architecture
-from mnv3search.candidate import Candidate, Origin
+from mnv3search.candidate import Candidate
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
 from mnv3search.errors import InfeasibleError, Mnv3SearchError, TargetError
 from mnv3search.latency.measured.interpolation import PricesNarrowed
-from mnv3search.latency.model import LatencyModel, Preparable, UnitLatencyModel, checked_latencies
+from mnv3search.latency.model import LatencyModel, Preparable, Progress, UnitLatencyModel, checked_latencies
 from mnv3search.layer_search.proposals import STEM, Site, narrow, narrowest, sites
 from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule
 
@@ -106,6 +106,14 @@ class NetAdaptOptions:
         """The cut that step ``done`` + 1 must make, in milliseconds."""
         return self.step_fraction * seed_latency_ms * self.decay**done
 
+    def most_steps(self, seed_latency_ms: float, done: int, missing_ms: float) -> int:
+        """How many steps after ``done`` take away ``missing_ms`` where each cuts no more than it must."""
+        steps = 0
+        while missing_ms > 1e-9 * seed_latency_ms and steps < MAX_STEPS:
+            missing_ms -= self.required_ms(seed_latency_ms, done + steps)
+            steps += 1
+        return steps
+
 
 def netadapt(
     architecture: Architecture,
@@ -116,6 +124,7 @@ def netadapt(
     options: NetAdaptOptions | None = None,
     resume: Sequence[Step] = (),
     on_step: Callable[[Step], None] | None = None,
+    on_pricing: Progress | None = None,
 ) -> NetAdaptResult:
     """Narrow ``architecture`` to ``target_latency_ms``.
 
@@ -130,6 +139,7 @@ def netadapt(
         options: δ, decay, selection rule, divisor.
         resume: the steps of an earlier, interrupted call with the same arguments; it goes on after the last of them.
         on_step: called after each step.
+        on_pricing: told how far a latency model is that must measure units first.
 
     Raises:
         TargetError: the target is not a positive, finite number.
@@ -141,9 +151,9 @@ def netadapt(
         raise TargetError(f"target latency {target_latency_ms!r} ms must be a positive, finite number")
     check_evaluator(evaluator)
     options = options or NetAdaptOptions()
-    seed = _judge(architecture, latency, evaluator, "reference", 0)
-    check_reachable(seed.architecture, seed.latency_ms, latency, target_latency_ms, options)
-    loop = _Loop(seed, latency, evaluator, target_latency_ms, options, list(resume))
+    seed = _judge(architecture, latency, evaluator, on_pricing)
+    check_reachable(seed.architecture, seed.latency_ms, latency, target_latency_ms, options, on_pricing)
+    loop = _Loop(seed, latency, evaluator, target_latency_ms, options, list(resume), on_pricing)
     while loop.latency_ms > target_latency_ms and len(loop.steps) < MAX_STEPS:
         step = loop.next_step()
         if step is None:
@@ -164,6 +174,7 @@ class _Loop:
     target_latency_ms: float
     options: NetAdaptOptions
     steps: list[Step]
+    on_pricing: Progress | None
     evaluated: int = 1
 
     @property
@@ -189,7 +200,9 @@ class _Loop:
         )  # fmt: skip
 
     def _proposals(self, last: Step | Candidate, required: float) -> list[Proposal]:
-        found = widest_within(last.architecture, self.latency, last.latency_ms - required, self.options.divisor)
+        found = widest_within(
+            last.architecture, self.latency, last.latency_ms - required, self.options.divisor, self.on_pricing
+        )
         evaluations = checked_evaluations(self.evaluator, [narrowed for _, _, narrowed, _ in found])
         self.evaluated += len(found)
         return [
@@ -212,7 +225,7 @@ class _Loop:
 
 
 def widest_within(
-    architecture: Architecture, latency: LatencyModel, limit_ms: float, divisor: int
+    architecture: Architecture, latency: LatencyModel, limit_ms: float, divisor: int, progress: Progress | None = None
 ) -> list[tuple[Site, int, Architecture, float]]:
     """For each site the widest narrowing that takes at most ``limit_ms``: (site, width, network, milliseconds).
 
@@ -230,7 +243,7 @@ def widest_within(
             for site, widths in waiting.items()
             for width in widths[:batch]
         ]
-        latencies = latencies_ms(latency, [network for _, _, network in tried], narrowed=True)
+        latencies = latencies_ms(latency, [network for _, _, network in tried], progress, narrowed=True)
         for (site, width, network), latency_ms in zip(tried, latencies, strict=True):
             if latency_ms <= limit_ms and site not in found:
                 found[site] = (site, width, network, latency_ms)
@@ -258,9 +271,10 @@ def _can_fit(
 
 
 def latencies_ms(
-    latency: LatencyModel, architectures: Sequence[Architecture], *, narrowed: bool = False
-) -> list[float]:
-    """Milliseconds of each; a model that measures is told first what it will be asked for.
+    latency: LatencyModel, architectures: Sequence[Architecture], progress: Progress | None = None, *,
+    narrowed: bool = False,
+) -> list[float]:  # fmt: skip
+    """Milliseconds of each; a model that measures is told first what it will be asked for, and tells ``progress``.
 
     ``narrowed``: these were narrowed from networks that it has priced, so some may be priced between measured widths.
 
@@ -269,26 +283,27 @@ def latencies_ms(
     """
     parts = list(dict.fromkeys(part for a in architectures for part in units(a)))
     if narrowed and isinstance(latency, PricesNarrowed):
-        latency.prepare_narrowed(parts)
+        latency.prepare_narrowed(parts, progress)
     elif isinstance(latency, Preparable):
-        latency.prepare(parts)
+        latency.prepare(parts, progress)
     return [float(value) for value in checked_latencies(latency, architectures)]
 
 
 def _judge(
-    architecture: Architecture, latency: LatencyModel, evaluator: Evaluator, origin: Origin, number: int
+    architecture: Architecture, latency: LatencyModel, evaluator: Evaluator, progress: Progress | None
 ) -> Candidate:
     answer = checked_evaluations(evaluator, [architecture])[0]
     counts = count(architecture)
     return Candidate(
-        architecture, answer.top1, answer.top1_std, latencies_ms(latency, [architecture])[0], counts.madds,
-        counts.parameters, origin, number,
+        architecture, answer.top1, answer.top1_std, latencies_ms(latency, [architecture], progress)[0], counts.madds,
+        counts.parameters, "reference", 0,
     )  # fmt: skip
 
 
 def check_reachable(
-    architecture: Architecture, seed_ms: float, latency: LatencyModel, target_ms: float, options: NetAdaptOptions
-) -> None:
+    architecture: Architecture, seed_ms: float, latency: LatencyModel, target_ms: float, options: NetAdaptOptions,
+    progress: Progress | None = None,
+) -> None:  # fmt: skip
     """Whether narrowing ``architecture``, which takes ``seed_ms``, can come to ``target_ms``.
 
     Raises:
@@ -298,7 +313,7 @@ def check_reachable(
     missing = seed_ms - target_ms
     if missing <= 0:
         return
-    _, least = fastest_narrowing(architecture, latency, target_ms, options.divisor)
+    _, least = fastest_narrowing(architecture, latency, target_ms, options.divisor, progress)
     if least > target_ms:
         raise InfeasibleError(target_ms, least, seed_ms, exact=False, narrowing=True)
     reach_ms = options.reach * seed_ms
@@ -310,19 +325,19 @@ def check_reachable(
 
 
 def fastest_narrowing(
-    architecture: Architecture, latency: LatencyModel, enough_ms: float, divisor: int
+    architecture: Architecture, latency: LatencyModel, enough_ms: float, divisor: int, progress: Progress | None = None
 ) -> tuple[Architecture, float]:
     """The narrowest network and its milliseconds, or a slightly wider one that is faster; ends at ``enough_ms``.
 
     One site of the narrowest network after another is widened while that saves time.
     """
     network = narrowest(architecture, divisor)
-    least = latencies_ms(latency, [network])[0]
+    least = latencies_ms(latency, [network], progress)[0]
     while least > enough_ms:
         wider = [
             narrow(network, site, width) for site in sites(network) for width in _wider(architecture, site, divisor)
         ]
-        latencies = latencies_ms(latency, wider)
+        latencies = latencies_ms(latency, wider, progress)
         if not wider or min(latencies) >= least:
             break
         least = min(latencies)

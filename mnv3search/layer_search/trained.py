@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mnv3search.errors import TargetError
-from mnv3search.latency.model import LatencyModel
+from mnv3search.latency.model import LatencyModel, Progress
 from mnv3search.layer_search.loop import MAX_STEPS, NetAdaptOptions, Step, check_reachable, latencies_ms
 from mnv3search.layer_search.trained_journal import Journal, TrainedStep
 from mnv3search.layer_search.trained_proposals import Choice, Plan, Score, choose, plan_step
@@ -40,8 +40,10 @@ class Narrowed:
     reached: bool
 
 
-OnProposal = Callable[[int, int, int, float], None]
-"""Called with the step, how many of its proposals are scored, how many there are, and the best top-1."""
+OnPlan = Callable[[int, Plan, float], None]
+"""Called with the step, what it tries, and the latency in milliseconds of the network before it."""
+OnProposal = Callable[[int, int, int, Score], None]
+"""Called with the step, how many of its proposals are scored, how many there are, and the most accurate's score."""
 
 
 def netadapt_trained(
@@ -51,8 +53,10 @@ def netadapt_trained(
     workers: Workers,
     *,
     options: NetAdaptOptions | None = None,
+    on_plan: OnPlan | None = None,
     on_proposal: OnProposal | None = None,
     on_step: Callable[[TrainedStep], None] | None = None,
+    on_pricing: Progress | None = None,
 ) -> Narrowed:
     """Narrow the journal's network until its latency is within ``limit_ms``, from where the journal ends.
 
@@ -66,8 +70,10 @@ def netadapt_trained(
         limit_ms: above 0.
         workers: fine-tune and judge, here or in other processes (:mod:`~mnv3search.layer_search.trained_workers`).
         options: δ, decay, selection rule, divisor.
+        on_plan: called before the proposals of each step.
         on_proposal: called after each proposal.
         on_step: called after each step.
+        on_pricing: told how far a latency model is that must measure units first.
 
     Raises:
         TargetError: the limit is not a positive, finite number.
@@ -78,8 +84,8 @@ def netadapt_trained(
     if not (math.isfinite(limit_ms) and limit_ms > 0):
         raise TargetError(f"target latency {limit_ms!r} ms must be a positive, finite number")
     options = options or NetAdaptOptions()
-    seed, seed_ms = _seed(journal, latency, limit_ms, workers, options)
-    walk = _Walk(journal, latency, limit_ms, workers, options, seed, seed_ms, on_proposal)
+    seed, seed_ms = _seed(journal, latency, limit_ms, workers, options, on_pricing)
+    walk = _Walk(journal, latency, limit_ms, workers, options, seed, seed_ms, on_plan, on_proposal, on_pricing)
     while walk.latency_ms > limit_ms and len(journal.steps()) < MAX_STEPS:
         step = walk.next_step()
         if step is None:
@@ -90,13 +96,14 @@ def netadapt_trained(
 
 
 def _seed(
-    journal: Journal, latency: LatencyModel, limit_ms: float, workers: Workers, options: NetAdaptOptions
-) -> tuple[Score, float]:
+    journal: Journal, latency: LatencyModel, limit_ms: float, workers: Workers, options: NetAdaptOptions,
+    progress: Progress | None,
+) -> tuple[Score, float]:  # fmt: skip
     known, network = journal.seed(), journal.network(0)
-    seed_ms = latencies_ms(latency, [network.architecture])[0] if known is None else known[1]
+    seed_ms = latencies_ms(latency, [network.architecture], progress)[0] if known is None else known[1]
     last = [s.step.latency_ms for s in journal.steps()][-1:]
     if not last or last[0] > limit_ms:
-        check_reachable(network.architecture, seed_ms, latency, limit_ms, options)
+        check_reachable(network.architecture, seed_ms, latency, limit_ms, options, progress)
     if known is not None:
         return known
     score = workers.score_seed(network)
@@ -115,7 +122,9 @@ class _Walk:
     options: NetAdaptOptions
     seed: Score
     seed_ms: float
+    on_plan: OnPlan | None
     on_proposal: OnProposal | None
+    on_pricing: Progress | None
 
     @property
     def latency_ms(self) -> float:
@@ -129,6 +138,8 @@ class _Walk:
         plan = self._plan(number, before)
         if not plan.proposals:
             return None
+        if self.on_plan is not None:
+            self.on_plan(number, plan, self.latency_ms)
         score_before = self._score_before()
         choice = self._score_all(number, before, plan, score_before)
         scores = self.journal.scores(number)
@@ -155,7 +166,9 @@ class _Walk:
             required = self.options.required_ms(self.seed_ms, number - 1)
             # the floor keeps rounding from asking for a cut of nothing
             required = max(min(required, self.latency_ms - self.limit_ms), 1e-9 * self.seed_ms)
-            plan = plan_step(before.architecture, self.latency_ms, self.latency, required, self.options.divisor)
+            plan = plan_step(
+                before.architecture, self.latency_ms, self.latency, required, self.options.divisor, self.on_pricing
+            )
             self.journal.keep_plan(number, plan)
         return plan
 
@@ -169,7 +182,8 @@ class _Walk:
             best = choice is not None and choice.number == done.number
             self.journal.keep_score(number, done.number, done.score, done.trained if best else None)
             if self.on_proposal is not None:
-                self.on_proposal(number, len(scores), len(plan.proposals), max(s.top1 for s in scores.values()))
+                most_accurate = max(scores.values(), key=lambda score: score.top1)
+                self.on_proposal(number, len(scores), len(plan.proposals), most_accurate)
         assert choice is not None
         return choice
 

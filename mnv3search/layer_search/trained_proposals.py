@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mnv3search.architecture import Architecture
-from mnv3search.latency.model import LatencyModel
+from mnv3search.latency.model import LatencyModel, Progress
 from mnv3search.layer_search.loop import widest_within
 from mnv3search.layer_search.selection import SelectionRule
 
@@ -81,14 +81,15 @@ class Choice:
 
 
 def plan_step(
-    architecture: Architecture, latency_ms: float, latency: LatencyModel, required_ms: float, divisor: int
-) -> Plan:
+    architecture: Architecture, latency_ms: float, latency: LatencyModel, required_ms: float, divisor: int,
+    progress: Progress | None = None,
+) -> Plan:  # fmt: skip
     """For each place the widest narrowing that is at least ``required_ms`` faster; none where no place can be.
 
     Raises:
         DeviceError: a latency that is not positive and finite.
     """
-    found = widest_within(architecture, latency, latency_ms - required_ms, divisor)
+    found = widest_within(architecture, latency, latency_ms - required_ms, divisor, progress)
     return Plan(required_ms, tuple(Planned(site.kind, site.describe(width), a, ms) for site, width, a, ms in found))
 
 

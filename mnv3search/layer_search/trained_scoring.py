@@ -7,7 +7,7 @@ computed on one thread whatever the machine has, so it is the same in any proces
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -20,11 +20,13 @@ from mnv3search.training.data.augmentation import Augmentation
 if TYPE_CHECKING:
     from mnv3search.network.build import MobileNetwork
     from mnv3search.network.slicing_plan import SliceRule
+    from mnv3search.training.data.batches import Batches
     from mnv3search.training.data.images import LabelledImages
     from mnv3search.training.trained import TrainedNetwork
 
 MAX_STEPS = 1_000_000
 MAX_BATCH = 65_536
+JUDGED = (64, 256)  # images at a time on a CPU, where progress is to be told often, and elsewhere
 _BATCHES, _DROPOUT = 0, 1  # streams of random numbers
 
 
@@ -61,7 +63,14 @@ class ShortTerm:
             raise TrainingError(f"seed {self.seed!r} must be from 0 to {2**32 - 1}")
 
 
-def score_network(trained: TrainedNetwork, held: LabelledImages, device: str = "cpu") -> Score:
+OnImages = Callable[[int], None]
+"""Called with a number of images as soon as they are learned from or judged."""
+SPEED_STEPS, SPEED_BATCH = 3, 16  # the first step, which prepares, is not timed
+
+
+def score_network(
+    trained: TrainedNetwork, held: LabelledImages, device: str = "cpu", on_images: OnImages | None = None
+) -> Score:
     """``trained`` judged on the held-out images as it is.
 
     Raises:
@@ -69,8 +78,18 @@ def score_network(trained: TrainedNetwork, held: LabelledImages, device: str = "
     """
     from mnv3search.training.judge import judge
 
+    judged = 0
+
+    def told(done: int, _: int) -> None:
+        nonlocal judged
+        if on_images is not None:
+            on_images(done - judged)
+        judged = done
+
     with one_thread():
-        found = judge(trained.network.to(device), held, trained.preprocessing)
+        found = judge(
+            trained.network.to(device), held, trained.preprocessing, batch_size=JUDGED[device != "cpu"], progress=told
+        )
         trained.network.to("cpu")
     return Score(found.top1, found.loss, found.images, seconds=found.seconds)
 
@@ -78,6 +97,7 @@ def score_network(trained: TrainedNetwork, held: LabelledImages, device: str = "
 def score_proposal(
     before: TrainedNetwork, architecture: Architecture, step: int, proposal: int,
     train: LabelledImages, held: LabelledImages, short: ShortTerm, device: str = "cpu",
+    on_images: OnImages | None = None,
 ) -> tuple[Score, TrainedNetwork]:  # fmt: skip
     """A narrowing of ``before``, fine-tuned on ``train`` and judged on ``held``.
 
@@ -92,6 +112,7 @@ def score_proposal(
         held: images to be judged on.
         short: T, batch size, rate, rule, seed.
         device: of torch, such as ``cpu`` or ``cuda:1``.
+        on_images: called as it goes.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -99,7 +120,6 @@ def score_proposal(
     """
     from mnv3search.network.slicing import slice_network
     from mnv3search.training.calibration import calibrate_norms, calibration_batches
-    from mnv3search.training.data.batches import Batches
     from mnv3search.training.fine_tune import fine_tune
     from mnv3search.training.steps import plain_copy
 
@@ -110,17 +130,39 @@ def score_proposal(
         if short.steps:
             seeds = [_seed(short.seed, _BATCHES, step), _seed(short.seed, _DROPOUT, step, proposal)]
             size = min(short.batch_size, len(train))
-            batches = Batches(
-                train, before.preprocessing, size, augmentation=short.augmentation, seed=seeds[0], shuffle=True,
-                drop_last=True,
+            batches = _batches(before, train, size, short, seeds[0])
+            fine_tune(
+                network, batches, short.steps, short.learning_rate, seed=seeds[1],
+                on_step=None if on_images is None else lambda _: on_images(size),
             )  # fmt: skip
-            fine_tune(network, batches, short.steps, short.learning_rate, seed=seeds[1])
             trained = short.steps * size
         after = replace(before, architecture=architecture, network=plain_copy(network), facts={})
         if short.steps:
             calibrate_norms(after.network, calibration_batches(train, before.preprocessing))
-        found = score_network(after, held, device)
+        found = score_network(after, held, device, on_images)
     return replace(found, trained=trained, seconds=time.perf_counter() - began), after
+
+
+def _batches(trained: TrainedNetwork, train: LabelledImages, size: int, short: ShortTerm, seed: int) -> Batches:
+    from mnv3search.training.data.batches import Batches
+
+    return Batches(
+        train, trained.preprocessing, size, augmentation=short.augmentation, seed=seed, shuffle=True, drop_last=True
+    )
+
+
+def fine_tune_speed(trained: TrainedNetwork, train: LabelledImages, short: ShortTerm, device: str = "cpu") -> float:
+    """Images a second of a short fine-tune, from a few steps on a copy of ``trained`` that is then dropped."""
+    from mnv3search.training.fine_tune import fine_tune
+    from mnv3search.training.steps import plain_copy
+
+    size, times = min(short.batch_size, SPEED_BATCH, len(train)), []
+    with one_thread():
+        fine_tune(
+            plain_copy(trained.network).to(device), _batches(trained, train, size, short, short.seed), SPEED_STEPS,
+            short.learning_rate, seed=short.seed, on_step=lambda _: times.append(time.perf_counter()),
+        )  # fmt: skip
+    return size * (SPEED_STEPS - 1) / max(times[-1] - times[0], 1e-9)
 
 
 def fresh_network(architecture: Architecture, seed: int) -> MobileNetwork:

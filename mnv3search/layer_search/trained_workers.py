@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,13 +20,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mnv3search.architecture import Architecture
 from mnv3search.errors import TrainingError
 from mnv3search.layer_search.trained_proposals import Planned, Score
-from mnv3search.layer_search.trained_scoring import ShortTerm, score_network, score_proposal
+from mnv3search.layer_search.trained_scoring import (
+    OnImages,
+    ShortTerm,
+    fine_tune_speed,
+    score_network,
+    score_proposal,
+)
 
 if TYPE_CHECKING:
     from mnv3search.training.data.images import LabelledImages
     from mnv3search.training.trained import TrainedNetwork
 
 MAX_WORKERS = 256
+TOLD_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +56,50 @@ class Workers(Protocol):
         """Scores a network as it is."""
         ...
 
+    @property
+    def count(self) -> int:
+        """How many proposals are scored at a time."""
+        ...
+
+    def speed(self, trained: TrainedNetwork) -> float:
+        """Images a second of one proposal's fine-tune, from a few steps of ``trained``."""
+        ...
+
 
 class Here:
     """Scores proposals in this process, one after the other."""
 
-    def __init__(self, train: LabelledImages, held: LabelledImages, short: ShortTerm, device: str = "cpu") -> None:
-        self.train, self.held, self.short, self.device = train, held, short, device
+    count = 1
+
+    def __init__(
+        self, train: LabelledImages, held: LabelledImages, short: ShortTerm, device: str = "cpu",
+        on_images: OnImages | None = None,
+    ) -> None:  # fmt: skip
+        self.train, self.held, self.short, self.device, self.on_images = train, held, short, device, on_images
 
     def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Planned]]) -> Iterator[Scored]:
         """As :class:`Workers`."""
         for number, planned in proposals:
             score, after = score_proposal(
-                before, planned.architecture, step, number, self.train, self.held, self.short, self.device
-            )
+                before, planned.architecture, step, number, self.train, self.held, self.short, self.device,
+                self.on_images,
+            )  # fmt: skip
             yield Scored(number, score, after)
 
     def score_seed(self, trained: TrainedNetwork) -> Score:
         """As :class:`Workers`."""
-        return score_network(trained, self.held, self.device)
+        return score_network(trained, self.held, self.device, self.on_images)
+
+    def speed(self, trained: TrainedNetwork) -> float:
+        """As :class:`Workers`."""
+        return fine_tune_speed(trained, self.train, self.short, self.device)
 
 
 class Beside:
     """Scores proposals in processes of their own; made by :func:`workers_for`, which ends them."""
 
-    def __init__(self, pool: ProcessPoolExecutor, here: Here) -> None:
-        self._pool, self._here = pool, here
+    def __init__(self, pool: ProcessPoolExecutor, here: Here, count: int, seen: Any) -> None:
+        self._pool, self._here, self.count, self._seen, self._told = pool, here, count, seen, 0
 
     def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Planned]]) -> Iterator[Scored]:
         """As :class:`Workers`.
@@ -87,11 +113,22 @@ class Beside:
             for number, planned in proposals
         }
         try:
-            yield from (self._scored(before, task, tasks[task]) for task in as_completed(tasks))
+            waiting = set(tasks)
+            while waiting:
+                done, waiting = wait(waiting, timeout=TOLD_EVERY_S, return_when=FIRST_COMPLETED)
+                self._tell()
+                yield from (self._scored(before, task, tasks[task]) for task in done)
         except BrokenProcessPool:
             raise TrainingError(
                 "a process that scores proposals has ended, most likely for want of memory; go on with fewer --workers"
             ) from None
+
+    def _tell(self) -> None:
+        """Pass on how many images all processes have seen since this was last done."""
+        seen = sum(self._seen)
+        if self._here.on_images is not None and seen > self._told:
+            self._here.on_images(seen - self._told)
+        self._told = seen
 
     @staticmethod
     def _scored(before: TrainedNetwork, task: Future[tuple[int, Score, bytes]], planned: Planned) -> Scored:
@@ -102,11 +139,16 @@ class Beside:
         """As :class:`Workers`; in this process, on a CPU or GPU as the others'."""
         return self._here.score_seed(trained)
 
+    def speed(self, trained: TrainedNetwork) -> float:
+        """As :class:`Workers`; in this process, on a CPU or GPU as the others'."""
+        return self._here.speed(trained)
+
 
 @contextmanager
 def workers_for(
-    trained: TrainedNetwork, train: LabelledImages, held: LabelledImages, short: ShortTerm, workers: int | None = None
-) -> Iterator[Workers]:
+    trained: TrainedNetwork, train: LabelledImages, held: LabelledImages, short: ShortTerm, workers: int | None = None,
+    on_images: OnImages | None = None,
+) -> Iterator[Workers]:  # fmt: skip
     """Workers for proposals of ``trained`` and its narrowings; their processes end with the context, whatever ends it.
 
     Args:
@@ -115,6 +157,7 @@ def workers_for(
         held: images to be judged on.
         short: the fine-tune.
         workers: processes; None for one a GPU, or one a core where there is no GPU. One works in this process.
+        on_images: called in this process, at least once a second while there is something to tell.
 
     Raises:
         TrainingError: ``workers`` is not 1 to 256.
@@ -125,16 +168,17 @@ def workers_for(
     count = (gpus or _cores()) if workers is None else workers
     if not 1 <= count <= MAX_WORKERS:
         raise TrainingError(f"{count!r} workers; give 1 to {MAX_WORKERS}")
-    here = Here(train, held, short, "cuda:0" if gpus else "cpu")
+    here = Here(train, held, short, "cuda:0" if gpus else "cpu", on_images)
     if count == 1:
         yield here
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process that runs torch's threads may hang
     others = set(multiprocessing.active_children())
-    first = (train, held, short, trained.classes, trained.preprocessing, gpus, context.Value("i", 0))
+    seen = context.RawArray("q", count)  # of each process its own, so that none waits for a lock of one that was killed
+    first = (train, held, short, trained.classes, trained.preprocessing, gpus, context.Value("i", 0), seen)
     pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=first)
     try:
-        yield Beside(pool, here)
+        yield Beside(pool, here, count, seen)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
@@ -155,13 +199,17 @@ _HERE: dict[str, Any] = {}
 
 def _begin(
     train: LabelledImages, held: LabelledImages, short: ShortTerm, classes: tuple[str, ...], preprocessing: Any,
-    gpus: int, begun: Any,
+    gpus: int, begun: Any, seen: Any,
 ) -> None:  # fmt: skip
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     with begun.get_lock():
         place, begun.value = begun.value, begun.value + 1
-    _HERE["worker"] = Here(train, held, short, f"cuda:{place % gpus}" if gpus else "cpu")
+
+    def on_images(count: int) -> None:
+        seen[place] += count
+
+    _HERE["worker"] = Here(train, held, short, f"cuda:{place % gpus}" if gpus else "cpu", on_images)
     _HERE["about"] = (classes, preprocessing)
 
 
@@ -186,8 +234,9 @@ def _score_there(
         _HERE["bytes"], _HERE["before"] = state, TrainedNetwork(before, _network(before, state), classes, preprocessing)
     worker: Here = _HERE["worker"]
     score, after = score_proposal(
-        _HERE["before"], architecture, step, number, worker.train, worker.held, worker.short, worker.device
-    )
+        _HERE["before"], architecture, step, number, worker.train, worker.held, worker.short, worker.device,
+        worker.on_images,
+    )  # fmt: skip
     return number, score, _tensors(after)
 
 

@@ -82,17 +82,20 @@ class Narrowing:
             raise InfeasibleError(limit_ms, least_ms, seed.latency_ms, exact=False, narrowing=True)
         steps = self._steps.setdefault(index + 1, [])
         whole, called = max(seed.latency_ms - limit_ms, 1e-9), bench.memory.score_name or "top-1"
-        bench.progress.stage(f"NetAdapt {index + 1} of {len(self._seeds)}", 100)
+        bench.progress.stage(f"NetAdapt of network {index + 1} of {len(self._seeds)}, % of the way to the target", 100)
+
+        def way() -> int:
+            return min(100, round(100 * (seed.latency_ms - steps[-1].latency_ms) / whole)) if steps else 0
 
         def keep(step: Step) -> None:
             steps.append(step)
             write_steps(bench.folder.steps, self._steps)
-            done = min(100, round(100 * (seed.latency_ms - step.latency_ms) / whole))
-            bench.progress.advance(done, f"{step.latency_ms:.2f} ms  {called} {step.top1:.2f}  {step.change}")
+            bench.progress.advance(way(), f"{step.latency_ms:.2f} ms  {called} {step.top1:.2f}  {step.change}")
 
         return netadapt(
             seed.architecture, bench.judge.device, bench.logged, limit_ms,
             options=bench.folder.settings.netadapt_options(), resume=_up_to(steps, limit_ms), on_step=keep,
+            on_pricing=lambda done, total, what: bench.progress.advance(way(), f"{what}: {done} of {total}"),
         )  # fmt: skip
 
     def save(self) -> None:

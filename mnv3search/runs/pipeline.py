@@ -129,7 +129,7 @@ def _too_slow(bench: Bench, aim: Aim, seed: Architecture, seed_ms: float) -> Can
 
 def _fastest(bench: Bench, seed: Architecture, enough_ms: float) -> tuple[Architecture, float]:
     divisor = bench.folder.settings.netadapt_options().divisor
-    return fastest_narrowing(seed, bench.judge.device, enough_ms, divisor)
+    return fastest_narrowing(seed, bench.judge.device, enough_ms, divisor, bench.judge.told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from mnv3search.files import held
 from mnv3search.latency.model import Device
 from mnv3search.layer_search.trained import Narrowed, netadapt_trained
 from mnv3search.layer_search.trained_journal import TrainedStep
+from mnv3search.layer_search.trained_proposals import Plan
 from mnv3search.layer_search.trained_workers import Workers, workers_for
 from mnv3search.manifest import check_free
 from mnv3search.report.pruning import write_pruning_steps
@@ -21,6 +22,7 @@ from mnv3search.runs.pruning_data import PruningData, load_beside, open_pruning_
 from mnv3search.runs.pruning_end import end_training
 from mnv3search.runs.pruning_folder import PruningFolder
 from mnv3search.runs.pruning_journal import FolderJournal
+from mnv3search.runs.pruning_progress import ProposalProgress
 from mnv3search.runs.pruning_outcome import PruningOutcome, Walked, conclude
 from mnv3search.runs.pruning_settings import PruningSettings
 
@@ -116,8 +118,9 @@ def _stages(
     data = data or _data(folder.settings, seed, progress)
     aim = PruningAim(folder, seed.architecture, progress, device)
     journal = FolderJournal(folder.path, seed)
-    with workers_for(seed, data.learn, data.held, folder.settings.short_term(), workers) as scoring:
-        walked = _Walk(folder, aim, journal, scoring, progress).to_target()
+    told = ProposalProgress(folder.settings, data, progress)
+    with workers_for(seed, data.learn, data.held, folder.settings.short_term(), workers, told.images) as scoring:
+        walked = _Walk(folder, aim, journal, scoring, progress, told).to_target()
     narrowed = journal.network(walked.number)
     ended = end_training(folder, narrowed, data, progress) if walked.number else narrowed
     return conclude(folder, aim, data, walked, (seed, narrowed, ended), progress)
@@ -152,6 +155,7 @@ class _Walk:
     journal: FolderJournal
     workers: Workers
     progress: RunProgress
+    told: ProposalProgress
 
     def to_target(self) -> Walked:
         """Raises what :func:`~mnv3search.layer_search.trained.netadapt_trained` raises."""
@@ -197,25 +201,24 @@ class _Walk:
         return self.aim.latencies([last], beside=[seed])[0]
 
     def _to(self, limit_ms: float) -> Narrowed:
-        whole = max(self.aim.seed_ms - limit_ms, 1e-9)
-        self.progress.stage("NetAdapt", 100)
-
-        def done(latency_ms: float) -> int:
-            return min(100, max(0, round(100 * (self.aim.seed_ms - latency_ms) / whole)))
+        def on_plan(number: int, plan: Plan, latency_ms: float) -> None:
+            seed, before = self.journal.seed(), self.journal.network(number - 1)
+            assert seed is not None
+            self.told.planned(
+                number, plan, len(self.journal.scores(number)), seed[1], latency_ms - limit_ms, self.workers, before,
+                seed[0],
+            )  # fmt: skip
 
         def on_step(step: TrainedStep) -> None:
             found = step.step
             write_pruning_steps(self.folder.path / "steps.csv", self.journal.steps())
-            self.progress.advance(
-                done(found.latency_ms), f"{found.latency_ms:.3f} ms  top-1 {found.top1:.2f}  {found.change}"
+            self.progress.note(
+                f"step {found.number}: {found.change}, {found.latency_ms:.3f} ms, held-out top-1 {found.top1:.2f} "
+                f"±{found.top1_std:.2f} %"
             )
 
-        def on_proposal(number: int, scored: int, count: int, best: float) -> None:
-            steps = self.journal.steps()
-            now = steps[-1].step.latency_ms if steps else self.aim.seed_ms
-            self.progress.advance(done(now), f"step {number}: {scored} of {count} proposals, best top-1 {best:.2f}")
-
+        self.told.begin(judged=self.journal.seed() is not None)
         return netadapt_trained(
             self.journal, self.aim.device, limit_ms, self.workers, options=self.folder.settings.netadapt_options(),
-            on_proposal=on_proposal, on_step=on_step,
+            on_plan=on_plan, on_proposal=self.told.proposal, on_step=on_step, on_pricing=self.told.pricing,
         )  # fmt: skip

@@ -64,7 +64,7 @@ class PruningAim:
         self._timings = Timings(judge, folder.path / "measured.jsonl")
         progress.stage("pricing the network")
         _calibrate(self.device, seed)
-        self.seed_ms = self._decisions.fix("seed_priced_ms", lambda: latencies_ms(self.device, [seed])[0])
+        self.seed_ms = self._decisions.fix("seed_priced_ms", lambda: latencies_ms(self.device, [seed], judge.told)[0])
         self.tied = 1.0
         if self.timed:
             whole = self._decisions.fix("seed_measured_ms", lambda: self._timings.alone(seed).measured_ms)

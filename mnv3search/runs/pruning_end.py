@@ -44,7 +44,11 @@ def end_training(
     )  # fmt: skip
     trained = replace(result.trained, facts={**result.trained.facts, "finish_images": result.images})
     if not scratch:
-        before = judge(narrowed.network, data.splits.val, narrowed.preprocessing).top1
+        val = data.splits.val
+        progress.stage("judging the network before its long fine-tune, images", len(val))
+        before = judge(
+            narrowed.network, val, narrowed.preprocessing, batch_size=64, progress=lambda n, _: progress.advance(n)
+        ).top1
         if before > max(record.val_top1 for record in result.history):
             progress.note(f"the long fine-tune did not improve on {before:.2f} % of the validation images: left away")
             return narrowed

@@ -36,7 +36,7 @@ def notes(
     if steps:
         said.append(
             f"proposals were judged on {seed.images:,} training images that none of their fine-tunes saw: top-1 is "
-            f"known to ±{seed.top1_std:.2f} points there, and {_rivals(walked)}"
+            f"known to {_deviations(walked)} points there, and {_rivals(walked)}"
         )
     if walked.number < len(steps):
         said.append(
@@ -85,6 +85,13 @@ def _confidence(aim: PruningAim, confidence: float, walked: Walked) -> list[str]
         f"{percent(confidence)} confidence by the latency's own error makes the limit {walked.limit_ms:.3f} ms, lower "
         f"than the target of {aim.target_ms:.3f} ms; --confidence 0.5 aims at the target itself"
     ]
+
+
+def _deviations(walked: Walked) -> str:
+    """Of the proposals that were kept, each by its own top-1."""
+    stds = [found.step.top1_std or 0.0 for found in walked.narrowed.steps]
+    least, most = f"±{min(stds):.2f}", f"±{max(stds):.2f}"
+    return least if least == most else f"{least} to {most}"
 
 
 def _rivals(walked: Walked) -> str:

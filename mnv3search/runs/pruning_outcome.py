@@ -21,6 +21,8 @@ from mnv3search.runs.pruning_folder import PruningFolder
 from mnv3search.runs.pruning_notes import heading, lower, notes
 
 if TYPE_CHECKING:
+    from mnv3search.training.data.images import LabelledImages
+    from mnv3search.training.judge import Judgement
     from mnv3search.training.trained import TrainedNetwork
 
 
@@ -99,6 +101,11 @@ class PruningOutcome:
     notes: Sequence[str]
 
     @property
+    def seconds(self) -> float:
+        """Of all sessions."""
+        return float(self.folder.manifest["seconds"])
+
+    @property
     def heading(self) -> str:
         """What it came to, in a few words."""
         return heading(self.walked, self.target_ms, self.folder.settings.device)
@@ -127,7 +134,7 @@ class PruningOutcome:
             "steps": self.walked.number,
             "steps_tried": len(self.walked.narrowed.steps),
             "trained_images": self.trained_images,
-            "seconds": self.folder.manifest["seconds"],
+            "seconds": self.seconds,
             "out": str(self.folder.path),
             "notes": list(self.notes),
         }
@@ -151,10 +158,11 @@ def conclude(
         RunError: a file cannot be written.
     """
     seed, narrowed, ended = networks
-    progress.stage("judging before and after")
     everyone = [("before", seed), ("after", ended), *data.beside]
     latencies = aim.latencies([trained.architecture for _, trained in everyone], [seed.architecture])
-    figures = [_figures(name, trained, data, ms) for (name, trained), ms in zip(everyone, latencies, strict=True)]
+    figures = [
+        _figures(name, trained, data, ms, progress) for (name, trained), ms in zip(everyone, latencies, strict=True)
+    ]
     before, after = figures[0], replace(figures[1], latency=walked.latency)
     steps = walked.narrowed.steps
     outcome = PruningOutcome(
@@ -167,12 +175,19 @@ def conclude(
     return outcome
 
 
-def _figures(name: str, trained: TrainedNetwork, data: PruningData, latency: Latency) -> Figures:
+def _figures(
+    name: str, trained: TrainedNetwork, data: PruningData, latency: Latency, progress: RunProgress
+) -> Figures:
     from mnv3search.training.judge import judge
 
-    found = judge(trained.network, data.judging, trained.preprocessing)
-    same = data.judging is data.splits.val
-    val = found.top1 if same else judge(trained.network, data.splits.val, trained.preprocessing).top1
+    def judged(images: LabelledImages) -> Judgement:
+        progress.stage(f"judging {_short(name)}, images", len(images))
+        return judge(
+            trained.network, images, trained.preprocessing, batch_size=64, progress=lambda n, _: progress.advance(n)
+        )
+
+    found = judged(data.judging)
+    val = found.top1 if data.judging is data.splits.val else judged(data.splits.val).top1
     counts = count(trained.architecture)
     share = found.top1 / 100
     std = 100 * math.sqrt(share * (1 - share) / found.images)

@@ -44,3 +44,11 @@ def rate_text(rate: float) -> str:
     if rate >= 9.95:
         return f"{rate:.0f}"
     return f"{rate:.1f}" if rate >= 0.05 or rate == 0 else f"{rate:.1g}"
+
+
+def duration_text(seconds: float) -> str:
+    """A length of time for a reader: ``40 s``, ``25 min``, ``2 h 10 min``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"

@@ -94,13 +94,32 @@ class StopAt(SilentProgress):
     """Ctrl-C after so many proposals."""
 
     def __init__(self, after: int) -> None:
-        self.left = after
+        self.left, self.last = after, ""
 
     def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
-        if "proposals" in detail:
-            self.left -= 1
+        if "best top-1" in detail and detail != self.last:
+            self.left, self.last = self.left - 1, detail
             if self.left == 0:
                 raise KeyboardInterrupt
+
+
+class Heard(SilentProgress):
+    """Everything that is told, in order, as (kind, text, done, total)."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, int, int | None]] = []
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self.told.append(("stage", name, 0, total))
+
+    def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
+        self.told.append(("advance", detail, done, total))
+
+    def note(self, text: str) -> None:
+        self.told.append(("note", text, 0, None))
+
+    def place(self, words: str) -> int:
+        return next(i for i, (_, text, _, _) in enumerate(self.told) if words in text)
 
 
 def test_a_pruning_leaves_a_run_and_says_what_it_found(settings: PruningSettings, tmp_path: Path) -> None:
@@ -138,8 +157,10 @@ def test_interrupted_anywhere_it_ends_the_same(settings: PruningSettings, tmp_pa
     log = tmp_path / "cut" / "proposals.jsonl"
     log.write_bytes(log.read_bytes() + b'{"step": 1, "propo')  # as a kill leaves it
     (tmp_path / "cut" / "steps" / "best.safetensors").unlink()  # lost: it is made again
+    before_s = json.loads((tmp_path / "cut" / "manifest.json").read_text())["seconds"]
     outcome = resume_pruning(tmp_path / "cut", device=Estimated(), workers=1)
     assert outcome.folder.manifest["sessions"] == 2
+    assert outcome.seconds > before_s > 0, "of all sessions"
     one, other = load_trained(tmp_path / "whole"), load_trained(tmp_path / "cut")
     assert same_weights(weights_of(one.network), weights_of(other.network))
     steps = [(r["change"], r["top1"], r["loss"]) for r in rows(tmp_path / "whole" / "steps.csv")]
@@ -175,6 +196,37 @@ def test_the_first_step_that_is_timed_fast_enough_is_the_result(settings: Prunin
         before = Host(worse=-1.2).measure([steps[number - 2].step.architecture])[0]
         assert before.latency_ms + 1.2815 * before.error_ms > outcome.target_ms
     assert any("the others were not needed" in note for note in outcome.notes)
+
+
+def test_the_cost_is_said_before_anything_is_trained_and_progress_is_in_images(
+    settings: PruningSettings, tmp_path: Path
+) -> None:
+    heard = Heard()
+    outcome = prune(replace(settings, finish="none"), tmp_path / "p", device=Estimated(), workers=1, progress=heard)
+    (steps,) = (s.step for s in outcome.walked.narrowed.steps[:1])
+    cost = heard.told[heard.place("NetAdapt takes up to")][1]
+    judged = outcome.walked.narrowed.seed.images
+    assert f"up to 2 steps of about {steps.proposals} proposals, each trained on 4 images (1 steps of 4)" in cost
+    assert f"judged on {judged:,}" in cost
+    assert "images/s, one after the other, about" in cost
+    assert heard.place("NetAdapt takes up to") < heard.place("best top-1")
+    judging, images = heard.place("judging the network, images"), heard.place("NetAdapt, images")
+    assert heard.told[judging][3] == judged
+    advances = [told for told in heard.told[images:] if told[0] == "advance" and "step 1" in told[1]]
+    assert advances[0][2:] == (0, 2 * steps.proposals * (4 + judged))
+    done = [done for _, _, done, _ in advances]
+    assert done == sorted(done)
+    assert done[-1] == steps.proposals * (4 + judged), "of every batch that is learned from or judged"
+
+
+def test_a_step_with_one_proposal_is_said_before_it_is_trained(settings: PruningSettings, tmp_path: Path) -> None:
+    heard = Heard()
+    coarse = replace(settings, finish="none", target="0.5x", step_fraction=0.48)
+    outcome = prune(coarse, tmp_path / "p", device=Estimated(), workers=1, progress=heard)
+    assert outcome.walked.narrowed.steps[0].step.proposals == 1
+    said = heard.place("only one layer can be cut by the")
+    assert "a smaller --step, such as 0.12, gives more proposals" in heard.told[said][1]
+    assert said < heard.place("best top-1")
 
 
 def test_networks_beside_it_are_judged_by_the_same_images(settings: PruningSettings, tmp_path: Path) -> None:
