@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 TRAINED_STEP = 0.025  # of a step that is paid for in training: NetAdapt's own; 0.01 where an evaluator answers at once
 TRAINED = (
     "data", "short_steps", "short_batch", "short_rate", "images", "held_out", "rule", "finish", "recipe", "epochs",
-    "seed", "beside", "workers",
+    "seed", "beside", "workers", "weights",
 )  # fmt: skip
 EVALUATED = ("evaluator",)
+HELD_OUT = 0.1
 
 
 @click.command(
@@ -45,6 +46,7 @@ EVALUATED = ("evaluator",)
 @click.option("--evaluator", default="prior", show_default=True, help="Accuracy evaluator of a NETWORK.")
 @opt.netadapt_options
 @click.option("--data", metavar="DATA", help="Prune the trained RUN on these: image folder, zip, torchvision:….")
+@click.option("--weights", metavar="FILE", help="With --data: a NETWORK's weights, torchvision's or timm's.")
 @click.option(
     "--steps", "short_steps", type=int, default=100, show_default=True, help="T: of each proposal's short fine-tune."
 )
@@ -52,8 +54,9 @@ EVALUATED = ("evaluator",)
 @click.option("--learning-rate", "short_rate", type=float, default=0.005, show_default=True, help="Of these steps.")
 @click.option("--images", type=int, help="Training images that these steps draw from.  [default: all]")
 @click.option(
-    "--held-out", type=float, default=0.1, show_default=True,
-    help="Share of the training images that score proposals, 10,000 at most.",
+    "--held-out", type=float,
+    help="Share of the training images that score proposals, 10,000 at most.  [default: what the RUN's own training "
+    "left out, or 0.1]",
 )  # fmt: skip
 @click.option(
     "--channels", "rule", type=click.Choice(["l2", "first", "norm_scale"]), default="l2", show_default=True,
@@ -80,9 +83,9 @@ def command(
 
     NETWORK is a published network's name, such as mobilenet_v2@0.75, a search space's for its reference, a .json file
     or a search's folder; its accuracy is what the evaluator says. RUN is a trained network (a training's folder or a
-    .safetensors file) and needs --data: every proposal then inherits its weights, is fine-tuned for T steps and scored
-    on held-out training images. The options from --data on are for that, and a step cuts 0.025 unless --step says
-    otherwise.
+    .safetensors file, or a NETWORK with --weights FILE) and needs --data: every proposal then inherits its weights, is
+    fine-tuned for T steps and scored on held-out training images. The options from --data on are for that, and a step
+    cuts 0.025 unless --step says otherwise.
 
     Exits with 2 where no narrowing can meet the target, which is said before anything is judged or trained; and where
     the steps of a RUN end above it: what they came to is then kept, and its notes say why.
@@ -91,7 +94,7 @@ def command(
 
     if resume is not None and PruningFolder.is_one(resume):
         _resume(context, network, out, resume, options, as_json=as_json)
-    elif resume is None and (options["data"] is not None or _is_trained(network)):
+    elif resume is None and (options["data"] or options["weights"] or _is_trained(network)):
         _prune(context, network, out, options, as_json=as_json)
     else:
         _refuse(context, TRAINED, "is for a trained RUN; give one, and --data")
@@ -144,13 +147,14 @@ def _prune(
     from mnv3search.runs.pruning import prune
 
     if options["data"] is None:
-        raise click.UsageError(f"{run} is a trained network: pruning it needs the images, --data DIR")
+        raise click.UsageError(f"{run} has weights: pruning it needs the images, --data DIR")
     if run is None or options["target_latency"] is None:
         raise click.UsageError("give a RUN and --target-latency beside --data, or --resume DIR")
-    if not _is_trained(run):
+    if options["weights"] is None and not _is_trained(run):
         raise WeightsError(
             f"{run} is no trained network, which --data asks for; give the folder of a training or its "
-            f"best.safetensors (mnv3search train {run} --data {options['data']} makes one), or leave --data away"
+            f"best.safetensors (mnv3search train {run} --data {options['data']} makes one), add --weights FILE, or "
+            "leave --data away"
         )
     _refuse(context, EVALUATED, "is for a NETWORK without weights; leave it away with --data")
     workers, settings = options.pop("workers"), _pruning_settings(context, run, options)
@@ -170,16 +174,26 @@ def _pruning_settings(context: click.Context, run: str, options: dict[str, Any])
         options["step_fraction"] = TRAINED_STEP
     options["device"] = options["device"] or "host"
     device = composed_from(options.pop("device"), options)
+    resolution, left_out = _about(run, options["weights"])
+    if options["held_out"] is None:
+        options["held_out"] = left_out or HELD_OUT
     settings = PruningSettings(run=run, target=options.pop("target_latency"), device=device, **options)
-    settings.finishing_recipe(_resolution(run))
+    settings.finishing_recipe(resolution)
     load_device(device)
     return settings
 
 
-def _resolution(run: str) -> int:
+def _about(run: str, weights: str | None) -> tuple[int, float | None]:
+    """The pixels a side that a network takes, and the share of its training images that was left out for this."""
     from mnv3search.training.trained import load_trained
 
-    return load_trained(Path(run)).architecture.resolution
+    if weights is not None:
+        from mnv3search.naming import parse_network
+
+        return parse_network(run).resolution, None
+    trained = load_trained(Path(run))
+    left_out = trained.facts.get("held_out")
+    return trained.architecture.resolution, left_out if isinstance(left_out, float) else None
 
 
 def _resume(

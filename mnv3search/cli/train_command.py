@@ -60,6 +60,10 @@ MAY_CHANGE = frozenset({"resume", "workers", "train_threads", "as_json"})  # wha
     metavar="DIR",
     help="Go on with an interrupted training, as it was begun.",
 )
+@click.option(
+    "--held-out", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+    help="Share of the training images to leave out, for netadapt to score its proposals on later.",
+)  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard's events into the folder.")
 @json_option
 def command(network: str | None, out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:

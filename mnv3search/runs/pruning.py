@@ -18,13 +18,14 @@ from mnv3search.manifest import check_free
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.progress import RunProgress, SilentProgress
 from mnv3search.runs.pruning_aim import MOST_REPAIRS, Latency, PruningAim
-from mnv3search.runs.pruning_data import PruningData, load_beside, open_pruning_data
+from mnv3search.runs.pruning_data import PruningData, check_beside, check_classes, load_beside, pruning_data
 from mnv3search.runs.pruning_end import end_training
 from mnv3search.runs.pruning_folder import PruningFolder
 from mnv3search.runs.pruning_journal import FolderJournal
 from mnv3search.runs.pruning_progress import ProposalProgress
 from mnv3search.runs.pruning_outcome import PruningOutcome, Walked, conclude
 from mnv3search.runs.pruning_settings import PruningSettings
+from mnv3search.training.data.open_data import open_data
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
@@ -56,8 +57,9 @@ def prune(
 
     if out is not None:
         check_free(out)  # before the images are looked at, which can take minutes
-    progress, seed = progress or SilentProgress(), load_trained(Path(settings.run))
-    data = _data(settings, seed, progress)  # before there is a folder, so that bad images leave none
+    progress = progress or SilentProgress()
+    seed = None if settings.weights is not None else load_trained(Path(settings.run))
+    seed, data = _open(settings, seed, progress)  # before there is a folder, so that bad images leave none
     folder = PruningFolder.create(out, settings, seed)
     return work_on(folder, progress, data, device=device, workers=workers)
 
@@ -115,7 +117,7 @@ def _stages(
     folder: PruningFolder, progress: RunProgress, data: PruningData | None, device: Device | None, workers: int | None
 ) -> PruningOutcome:
     seed = _seed(folder)
-    data = data or _data(folder.settings, seed, progress)
+    data = data or _open(folder.settings, seed, progress)[1]
     aim = PruningAim(folder, seed.architecture, progress, device)
     journal = FolderJournal(folder.path, seed)
     told = ProposalProgress(folder.settings, data, progress)
@@ -126,14 +128,24 @@ def _stages(
     return conclude(folder, aim, data, walked, (seed, narrowed, ended), progress)
 
 
-def _data(settings: PruningSettings, seed: TrainedNetwork, progress: RunProgress) -> PruningData:
-    beside = load_beside(settings.beside, seed)  # first: what is not there is said before the images are looked at
+def _open(
+    settings: PruningSettings, seed: TrainedNetwork | None, progress: RunProgress
+) -> tuple[TrainedNetwork, PruningData]:
+    """The network and its images; without ``seed`` the network is given its weights from elsewhere."""
+    from mnv3search.training.other_weights import check_weights, with_weights
+
+    weights = Path(settings.weights or "")
+    # first: what is not there, or does not fit, is said before the images are looked at
+    beside = load_beside(settings.beside)
+    if seed is None:
+        check_weights(settings.run, weights)
     progress.stage("reading the images")
-    data = open_pruning_data(
-        settings.data, seed.classes, settings.held_out, settings.images,
-        lambda done, total: progress.advance(done, "images", total),
-    )  # fmt: skip
-    return replace(data, beside=beside)
+    splits = open_data(settings.data, progress=lambda done, total: progress.advance(done, "images", total))
+    seed = seed or with_weights(settings.run, weights, splits.train.classes)
+    check_classes(splits, settings.data, seed)
+    check_beside(beside, seed)
+    data = pruning_data(splits, settings.held_out, settings.images, seed.facts.get("held_out"))
+    return seed, replace(data, beside=beside)
 
 
 def _seed(folder: PruningFolder) -> TrainedNetwork:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from mnv3search.runs.pruning_settings import PruningSettings
 
 
-def heading(walked: Walked, target_ms: float, where: str) -> str:
-    """What a pruning came to, in a few words."""
+def heading(walked: Walked, target_ms: float, where: str, *, unseen: bool) -> str:
+    """What a pruning came to, in a few words; ``unseen``: by images that the network had not learned from."""
+    by = "" if unseen or not walked.narrowed.steps else "; proposals scored on images that it may have learned from"
     if not walked.met:
-        return f"Not pruned to {target_ms:.4g} ms on {where}: the target is missed"
+        return f"Not pruned to {target_ms:.4g} ms on {where}: the target is missed{by}"
     if not walked.number:
         return f"Within {target_ms:.4g} ms on {where} as it is: nothing was pruned"
-    return f"Pruned to {target_ms:.4g} ms on {where}"
+    return f"Pruned to {target_ms:.4g} ms on {where}{by}"
 
 
 def notes(
@@ -37,6 +38,11 @@ def notes(
         said.append(
             f"proposals were judged on {seed.images:,} training images that none of their fine-tunes saw: top-1 is "
             f"known to {_deviations(walked)} points there, and {_rivals(walked)}"
+        )
+    if steps and not data.unseen:
+        said.append(
+            "the network itself may have learned from these images, so that the steps' top-1 is too high and their "
+            f"choice less sure: mnv3search train --held-out {settings.held_out:g} leaves them out for this"
         )
     if walked.number < len(steps):
         said.append(

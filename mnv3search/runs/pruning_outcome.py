@@ -86,6 +86,7 @@ class PruningOutcome:
         walked: the steps.
         target_ms, met: the target, and whether the result is within it with the confidence asked for.
         judged_by: ``test images`` or ``validation images``.
+        unseen: whether the network is known not to have learned from the images that scored the proposals.
         trained_images: that the proposals' fine-tunes saw, repeats counted.
         notes: sentences for the reader.
     """
@@ -97,6 +98,7 @@ class PruningOutcome:
     walked: Walked
     target_ms: float
     judged_by: str
+    unseen: bool
     trained_images: int
     notes: Sequence[str]
 
@@ -108,7 +110,7 @@ class PruningOutcome:
     @property
     def heading(self) -> str:
         """What it came to, in a few words."""
-        return heading(self.walked, self.target_ms, self.folder.settings.device)
+        return heading(self.walked, self.target_ms, self.folder.settings.device, unseen=self.unseen)
 
     @property
     def met(self) -> bool:
@@ -131,6 +133,7 @@ class PruningOutcome:
             "beside": [figures.to_mapping() for figures in self.beside],
             "judged_by": self.judged_by,
             "held_out_images": self.walked.narrowed.seed.images,
+            "held_out_unseen": self.unseen,
             "steps": self.walked.number,
             "steps_tried": len(self.walked.narrowed.steps),
             "trained_images": self.trained_images,
@@ -166,11 +169,11 @@ def conclude(
     before, after = figures[0], replace(figures[1], latency=walked.latency)
     steps = walked.narrowed.steps
     outcome = PruningOutcome(
-        folder, before, after, figures[2:], walked, aim.target_ms, data.judged_by, sum(s.trained for s in steps),
+        folder, before, after, figures[2:], walked, aim.target_ms, data.judged_by, data.unseen, sum(s.trained for s in steps),
         notes(folder.settings, aim, walked, before, after, data, untrained=narrowed is ended),
     )  # fmt: skip
     _write(folder, aim, outcome, ended)
-    folder.finish("finished", target_ms=aim.target_ms, met=walked.met, steps=walked.number)
+    folder.finish("finished", target_ms=aim.target_ms, met=walked.met, steps=walked.number, held_out_unseen=data.unseen)
     folder.write_json("result.json", outcome.to_mapping())
     return outcome
 

@@ -25,7 +25,7 @@ class PruningSettings(Settings):
     """The question of one pruning.
 
     Attributes:
-        run: the trained network, as written; a copy of it stands in the folder.
+        run: the trained network, as written; a copy of it stands in the folder. With ``weights`` a published network.
         data: folder, archive or data set, as :func:`~mnv3search.training.data.open_data.open_data` takes it.
         target: as written, such as ``0.6x`` or ``3ms``.
         device: by name.
@@ -38,6 +38,7 @@ class PruningSettings(Settings):
         recipe, epochs: of that; None for what suits the image size.
         seed: of everything random.
         beside: trained networks to hold the result against in the picture, such as width multipliers.
+        weights: file with the weights of ``run``, where that was trained elsewhere.
         confidence: the result counts as within the target with this confidence, by its latency's error.
 
     Raises:
@@ -65,6 +66,7 @@ class PruningSettings(Settings):
     seed: int = 0
     beside: tuple[str, ...] = ()
     confidence: float = 0.9
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         parse_target(self.target)

@@ -38,6 +38,7 @@ class TrainingSettings(Settings):
         teacher: a trained network to learn from, or None.
         tensorboard: whether TensorBoard's events are written.
         threads: that torch computes on, which the last bits of the weights depend on; None where it was not said.
+        held_out: share of the training images that is left out, for NetAdapt to score its proposals on.
     """
 
     network: str
@@ -51,10 +52,13 @@ class TrainingSettings(Settings):
     teacher: str | None = None
     tensorboard: bool = False
     threads: int | None = None
+    held_out: float = 0.0
 
     def __post_init__(self) -> None:
         if self.freeze not in get_args(Freeze):
             raise RunError(f"freeze is {self.freeze!r}; it must be one of {', '.join(get_args(Freeze))}")
+        if not 0 <= self.held_out < 1:
+            raise RunError(f"the held-out share is {self.held_out!r}; it must be from 0 to below 1, such as 0.1")
 
     def loaded_recipe(self) -> Recipe:
         """The recipe, checked."""

@@ -119,7 +119,9 @@ def train_network(
             network, train, val, recipe, preprocessing, seed=seed, freeze=freeze, teacher=teacher, workers=workers,
             progress=progress or SilentProgress(),
         )  # fmt: skip
-        training = _Training(steps, folder, asked, (train.classes, preprocessing), progress or SilentProgress())
+        left_out = data.held_out if isinstance(data, DataSplits) else 0.0
+        about = (train.classes, preprocessing, {"held_out": left_out} if left_out else {})
+        training = _Training(steps, folder, asked, about, progress or SilentProgress())
         if state is not None:
             training.take_up(*state)
         try:
@@ -134,10 +136,10 @@ class _Training:
 
     def __init__(
         self, steps: Steps, folder: Path | None, asked: dict[str, Any],
-        about: tuple[tuple[str, ...], Preprocessing], progress: TrainingProgress,
+        about: tuple[tuple[str, ...], Preprocessing, dict[str, float]], progress: TrainingProgress,
     ) -> None:  # fmt: skip
         self.steps, self.folder, self.asked, self.progress = steps, folder, asked, progress
-        self.classes, self.preprocessing = about
+        self.classes, self.preprocessing, self.facts = about
         self.best: TrainedNetwork | None = None
         self.saved = "no checkpoint was written yet"
         self.saved_at = time.monotonic()
@@ -234,7 +236,7 @@ class _Training:
         facts = {
             "val_accuracy": record.val_top1, "val_top5": record.val_top5, "val_loss": record.val_loss,
             "epoch": record.epoch, "epochs": self.steps.recipe.epochs, "recipe": self.steps.recipe.name,
-            "seed": self.asked["seed"],
+            "seed": self.asked["seed"], **self.facts,
         }  # fmt: skip
         network = plain_copy(self.steps.judged).cpu().requires_grad_(requires_grad=True)
         return TrainedNetwork(network.architecture, network, self.classes, self.preprocessing, facts)

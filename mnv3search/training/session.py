@@ -53,6 +53,7 @@ class TrainingRequest:
     workers: int | None = None
     tensorboard: bool = False
     threads: int | None = None
+    held_out: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +119,7 @@ def _started(
     recipe = asked_recipe(request, architecture.resolution)
     initial = _initial(request, architecture)
     teacher = None if request.teacher is None else load_trained(Path(request.teacher))
-    data = _opened(request.data, progress)
+    data = _opened(request.data, progress, request.held_out)
     architecture = architecture.with_classes(len(data.train.classes))
     preprocessing = _preprocessing(architecture, initial, teacher, data)
     if (note := _enlarged(request, architecture.resolution, recipe, data)) is not None:
@@ -127,7 +128,7 @@ def _started(
     network = initial_network(architecture, request.seed, initial, data.train.classes, progress, request.weights)
     settings = TrainingSettings(
         request.network, request.data, recipe.to_mapping(), recipe.name, preprocessing.to_mapping(), request.seed,
-        request.weights, request.freeze, request.teacher, request.tensorboard, request.threads,
+        request.weights, request.freeze, request.teacher, request.tensorboard, request.threads, request.held_out,
     )  # fmt: skip
     folder = None
     if is_main_process():
@@ -159,7 +160,7 @@ def _resumed(path: Path, progress: TrainingProgress, workers: int | None) -> _Se
         raise RunError(f"{path} has no {LAST}, from which its training could go on; start it anew in another folder")
     teacher = None if settings.teacher is None else load_trained(Path(settings.teacher))
     with folder.resumable():
-        data = _opened(settings.data, progress)
+        data = _opened(settings.data, progress, settings.held_out)
     if resume:
         network = MobileNetwork(folder.architecture())
     else:
@@ -302,11 +303,12 @@ def _weights(where: str) -> Path | TrainedNetwork:
     return path
 
 
-def _opened(where: str, progress: TrainingProgress) -> DataSplits:
+def _opened(where: str, progress: TrainingProgress, netadapt_share: float) -> DataSplits:
     progress.stage(f"looking at the images of {where}")
     data = open_data(
-        where, progress=lambda done, total: progress.advance(done, "images", total), on_fault=progress.note
-    )
+        where, progress=lambda done, total: progress.advance(done, "images", total), on_fault=progress.note,
+        netadapt_share=netadapt_share,
+    )  # fmt: skip
     for line in data.report.lines() if data.report else ():
         progress.note(line)
     counts = _counts(data)

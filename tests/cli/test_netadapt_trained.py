@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from image_fakes import make_image_folder
 from trained_fakes import SIDE, fake_trained
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.architecture_json import dump_architecture
 from mnv3search.training.trained import load_trained, save_trained
 
 Invoke = Callable[..., Any]
@@ -50,6 +53,36 @@ def test_it_prunes_a_run_that_other_commands_then_take(invoke: Invoke, here: Pat
     assert again.code == 0
     assert "within the target" in again.out
     assert "top-1 is known to" in again.out
+
+
+def test_images_that_a_training_left_out_score_the_proposals(invoke: Invoke, here: Path) -> None:
+    (here / "n.json").write_text(dump_architecture(NETWORK))
+    trained = invoke(
+        "train", "n.json", "--data", "images", "--epochs", "1", "--held-out", "0.3", "--out", "t", "--json"
+    )
+    assert trained.code == 0, trained.err
+    how = ("--device", "roofline:0.001,1000", "--confidence", "0.5", "--step", "0.1", "--workers", "1")
+    asked = ("netadapt", "t", "--data", "images", "--target-latency", "0.8x", *how, *SHORT, "--finish", "none")
+    found = json.loads(invoke(*asked, "--out", "p", "--json").out)
+    assert found["held_out_unseen"] is True
+    assert json.loads((here / "p" / "manifest.json").read_text())["settings"]["held_out"] == 0.3
+
+
+def test_a_network_with_weights_from_elsewhere_is_pruned_without_a_training(invoke: Invoke, here: Path) -> None:
+    (here / "n.json").write_text(dump_architecture(NETWORK))
+    torch.save(fake_trained(NETWORK).network.state_dict(), here / "w.pth")
+    asked = ("netadapt", "n.json", "--weights", "w.pth", "--target-latency", "0.8x", *HOW, *SHORT, "--finish", "none")
+    outcome = invoke(*asked, "--data", "images", "--out", "p", "--json")
+    assert outcome.code == 0, outcome.err
+    pruned = load_trained(here / "p")
+    assert pruned.classes == ("class_0", "class_1", "class_2")
+    assert invoke("netadapt", "--resume", "p", "--workers", "1").code == 0
+    assert "pruning it needs the images" in invoke(*asked).err
+    small = invoke(*asked[:1], "mobilenet_v3_small", *asked[2:], "--data", "nowhere")
+    assert (small.code, "nowhere" in small.err) == (2, False), "weights of another network, before any image"
+    five = fake_trained(replace(NETWORK, classes=5)).network.state_dict()
+    torch.save(five, here / "w.pth")
+    assert "the weights are for 5 classes, the network for 3" in invoke(*asked, "--data", "images").err
 
 
 @pytest.mark.parametrize(
@@ -119,7 +152,7 @@ def test_resume_takes_nothing_that_is_settled(invoke: Invoke, here: Path) -> Non
 @pytest.mark.parametrize(
     ("stage", "last", "kept"),
     [
-        ("pruning.open_pruning_data", "interrupted", False),
+        ("pruning.open_data", "interrupted", False),
         ("pruning.end_training", "go on with mnv3search netadapt --resume p", True),
     ],
 )

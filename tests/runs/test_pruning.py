@@ -24,9 +24,11 @@ from mnv3search.errors import DataError, InfeasibleError, RunError, TargetError
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.runs.progress import SilentProgress
 from mnv3search.runs.pruning import prune, resume_pruning
+from mnv3search.runs.pruning_data import pruning_data
 from mnv3search.runs.pruning_folder import PruningFolder
 from mnv3search.runs.pruning_journal import FolderJournal
 from mnv3search.runs.pruning_settings import PruningSettings
+from mnv3search.training.data.open_data import open_data
 from mnv3search.training.trained import load_trained, save_trained
 
 ARCHITECTURE = Architecture(
@@ -221,12 +223,39 @@ def test_the_cost_is_said_before_anything_is_trained_and_progress_is_in_images(
 
 def test_a_step_with_one_proposal_is_said_before_it_is_trained(settings: PruningSettings, tmp_path: Path) -> None:
     heard = Heard()
-    coarse = replace(settings, finish="none", target="0.5x", step_fraction=0.48)
+    coarse = replace(settings, finish="none", target="0.7x", step_fraction=0.3)
     outcome = prune(coarse, tmp_path / "p", device=Estimated(), workers=1, progress=heard)
     assert outcome.walked.narrowed.steps[0].step.proposals == 1
     said = heard.place("only one layer can be cut by the")
-    assert "a smaller --step, such as 0.12, gives more proposals" in heard.told[said][1]
+    assert "a smaller --step, such as 0.075, gives more proposals" in heard.told[said][1]
     assert said < heard.place("best top-1")
+
+
+def test_it_is_said_whether_the_network_had_learned_from_what_scores_its_proposals(
+    settings: PruningSettings, tmp_path: Path
+) -> None:
+    settings = replace(settings, finish="none")
+    seen = prune(settings, tmp_path / "seen", device=Estimated(), workers=1)
+    assert seen.heading.endswith("; proposals scored on images that it may have learned from")
+    assert any("mnv3search train --held-out 0.3 leaves them out" in note for note in seen.notes)
+    assert json.loads((tmp_path / "seen" / "manifest.json").read_text())["held_out_unseen"] is False
+    apart = replace(fake_trained(ARCHITECTURE), facts={"held_out": 0.3})
+    save_trained(tmp_path / "apart.safetensors", apart)
+    unseen = prune(
+        replace(settings, run=str(tmp_path / "apart.safetensors")), tmp_path / "q", device=Estimated(), workers=1
+    )
+    assert (unseen.unseen, unseen.to_mapping()["held_out_unseen"]) == (True, True)
+    assert "may have learned" not in " ".join([unseen.heading, *unseen.notes])
+
+
+def test_what_a_training_leaves_out_is_what_pruning_holds_out(settings: PruningSettings) -> None:
+    whole, rest = open_data(settings.data), open_data(settings.data, netadapt_share=0.3)
+    for share in (0.3, 0.1):
+        data = pruning_data(whole, share, None, rest.held_out)
+        assert data.unseen
+        assert not set(data.held.files) & set(rest.train.files)
+    assert set(data.learn.files) | set(data.held.files) == set(whole.train.files)
+    assert not pruning_data(whole, 0.5, None, rest.held_out).unseen, "more than the training left out"
 
 
 def test_networks_beside_it_are_judged_by_the_same_images(settings: PruningSettings, tmp_path: Path) -> None:

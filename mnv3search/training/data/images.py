@@ -64,9 +64,11 @@ class DataSplits:
         train, val: to learn from, and to choose by.
         test: to judge by at the end, or None where the data have none.
         report: what the scan found, or None where there was none.
+        held_out: share of the training images that is in none of these, for NetAdapt to score its proposals on.
     """
 
     train: LabelledImages
     val: LabelledImages
     test: LabelledImages | None
     report: ScanReport | None = None
+    held_out: float = 0.0

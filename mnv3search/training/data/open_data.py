@@ -15,7 +15,7 @@ from mnv3search.training.data.layout import SPLIT_NAMES, WHOLE, read_layout
 from mnv3search.training.data.scan import check_splits, scan_images
 from mnv3search.training.data.scan_report import ScanReport
 from mnv3search.training.data.sources import MAX_ENTRIES, FolderSource, ZipSource
-from mnv3search.training.data.splits import held_out
+from mnv3search.training.data.splits import NETADAPT, held_out
 from mnv3search.training.data.torchvision_data import PREFIX, torchvision_splits
 
 Progress = Callable[[int, int], None]
@@ -25,7 +25,7 @@ VAL_SHARE = 0.1  # of the training images, held out where the data have no val
 
 def open_data(
     where: str | Path, *, val_share: float = VAL_SHARE, scan: bool = True, progress: Progress | None = None,
-    on_fault: OnFault | None = None,
+    on_fault: OnFault | None = None, netadapt_share: float = 0.0,
 ) -> DataSplits:  # fmt: skip
     """The data set ``where``, with a split to choose by, and one to judge by where there is one.
 
@@ -44,6 +44,7 @@ def open_data(
         scan: look at every image first (see :func:`~mnv3search.training.data.scan.scan_images`).
         progress: called with (done, total) while it scans.
         on_fault: told what is wrong with each image that cannot be used, where they are more than the error names.
+        netadapt_share: share of the training images to leave out, for NetAdapt to score its proposals on.
 
     Raises:
         DataError: no such data, one class, empty classes, classes that differ between the splits, or, with ``scan``,
@@ -59,11 +60,12 @@ def open_data(
     report = scan_images(found, progress, ignored=ignored) if scan else None
     if report is not None:
         _raise_if_bad(report, on_fault)
-    train = found["train"]
-    if "val" in found:
-        return DataSplits(train, found["val"], found.get("test"), report)
-    rest, held = held_out(train, val_share)
-    return DataSplits(rest, held, found.get("test"), report)
+    train, val = found["train"], found.get("val")
+    if val is None:
+        train, val = held_out(train, val_share)
+    if netadapt_share:
+        train, _ = held_out(train, netadapt_share, NETADAPT)
+    return DataSplits(train, val, found.get("test"), report, netadapt_share)
 
 
 def open_images(

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from mnv3search.errors import DataError
 from mnv3search.training.data.images import LabelledImages
 
+NETADAPT = "NetAdapt"  # the salt of the images that a training leaves out for NetAdapt to score its proposals on
+
 
 def held_out(images: LabelledImages, share: float, salt: str = "held out") -> tuple[LabelledImages, LabelledImages]:
     """Cut ``images`` in two: (rest, held), class by class, about ``share`` of each class being held.
