@@ -22,19 +22,6 @@ def reward(top1: float, latency_ms: float, target_latency_ms: float, exponent: f
     return float(top1 * (latency_ms / target_latency_ms) ** exponent)
 
 
-def checked_target(target_latency_ms: float) -> float:
-    """``target_latency_ms`` where it is a positive, finite number of milliseconds.
-
-    Raises:
-        TargetError: it is not.
-    """
-    if isinstance(target_latency_ms, bool) or not isinstance(target_latency_ms, (int, float)):
-        raise TargetError(f"target_latency_ms is {target_latency_ms!r}; it must be a number of milliseconds above 0")
-    if not math.isfinite(target_latency_ms) or target_latency_ms <= 0:
-        raise TargetError(f"target_latency_ms is {target_latency_ms!r}; it must be finite and above 0, such as 50.0")
-    return float(target_latency_ms)
-
-
 @dataclass(frozen=True, slots=True)
 class Objective:
     """How candidates of one search are valued.

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.errors import DeviceError, SpaceError
+from mnv3search.errors import SpaceError
 from mnv3search.latency.model import (
     LatencyModel,
     UnitLatencyModel,
+    check_latency_model,
     checked_latencies,
     checked_milliseconds,
 )
@@ -35,11 +36,7 @@ def check_space_and_model(space: SearchSpace, model: LatencyModel) -> None:
 
     if not isinstance(space, SearchSpace):
         raise SpaceError(f"space is {reprlib.repr(space)}, not a search space; give what load_space gives")
-    if isinstance(model, type) or not isinstance(model, LatencyModel):
-        raise DeviceError(
-            f"latency is {reprlib.repr(model)}, not a latency model; give what load_device gives, "
-            "or an object with latency_ms(architectures)"
-        )
+    check_latency_model(model)
 
 
 class RowLatency:

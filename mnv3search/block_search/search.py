@@ -17,7 +17,7 @@ from mnv3search.architecture import Architecture
 from mnv3search.block_search.evolution import EvolutionSampler
 from mnv3search.block_search.feasibility import Feasibility, assess, bound_rows
 from mnv3search.block_search.judge import Judge
-from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, Objective, checked_target
+from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, Objective
 from mnv3search.block_search.row_latency import PrepareProgress, RowLatency, Rows, check_space_and_model
 from mnv3search.block_search.samplers import OptunaSampler, Sampler, resolved_sampler
 from mnv3search.block_search.stopping import stopping_rule
@@ -25,6 +25,7 @@ from mnv3search.block_search.study import Outcome, StudyIdentity, StudyLedger
 from mnv3search.candidate import Candidate, Candidates, pareto_front
 from mnv3search.errors import Mnv3SearchError
 from mnv3search.latency.model import LatencyModel
+from mnv3search.latency.target import checked_target
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
@@ -24,6 +25,19 @@ class LatencyModel(Protocol):
     def latency_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
         """Milliseconds at batch 1, one for each architecture, in order; shape (n,)."""
         ...
+
+
+def check_latency_model(model: object) -> None:
+    """Pass where ``model`` is a latency model.
+
+    Raises:
+        DeviceError: it is something else, such as a device's name.
+    """
+    if isinstance(model, type) or not isinstance(model, LatencyModel):
+        raise DeviceError(
+            f"latency is {reprlib.repr(model)}, not a latency model; give what load_device gives, "
+            "or an object with latency_ms(architectures)"
+        )
 
 
 def checked_latencies(model: LatencyModel, architectures: Sequence[Architecture]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from mnv3search.errors import TargetError
+from mnv3search.scalars import real
 
 _MILLISECONDS = {"ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3, "μs": 1e-3}
 _PATTERN = re.compile(
@@ -46,3 +47,17 @@ def parse_target(text: str) -> LatencyTarget:
     if not (math.isfinite(value) and value > 0):
         raise TargetError(f"target latency {text!r} must be a positive, finite number; {_EXAMPLES}")
     return LatencyTarget(value, relative, text.strip())
+
+
+def checked_target(target_latency_ms: float) -> float:
+    """``target_latency_ms`` where it is a positive, finite number of milliseconds, Python's or numpy's.
+
+    Raises:
+        TargetError: it is not.
+    """
+    value = real(target_latency_ms)
+    if value is None:
+        raise TargetError(f"target_latency_ms is {target_latency_ms!r}; it must be a number of milliseconds above 0")
+    if not math.isfinite(value) or value <= 0:
+        raise TargetError(f"target_latency_ms is {target_latency_ms!r}; it must be finite and above 0, such as 50.0")
+    return value

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mnv3search.layer_search.loop import NetAdaptOptions, NetAdaptResult, Step, netadapt
+from mnv3search.layer_search.loop import NetAdaptOptions, netadapt
 from mnv3search.layer_search.proposals import Site, narrow, sites
+from mnv3search.layer_search.result import NetAdaptResult, Step
 from mnv3search.layer_search.selection import Proposal, SelectionRule
 
 __all__ = [

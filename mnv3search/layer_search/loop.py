@@ -10,60 +10,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, checked_evaluations
-from mnv3search.architecture import Architecture
+from mnv3search.architecture import Architecture, check_architecture
 from mnv3search.candidate import Candidate
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
-from mnv3search.errors import InfeasibleError, Mnv3SearchError, TargetError
+from mnv3search.errors import InfeasibleError, Mnv3SearchError
 from mnv3search.latency.measured.interpolation import PricesNarrowed
-from mnv3search.latency.model import LatencyModel, Preparable, Progress, UnitLatencyModel, checked_latencies
+from mnv3search.latency.model import (
+    LatencyModel,
+    Preparable,
+    Progress,
+    UnitLatencyModel,
+    check_latency_model,
+    checked_latencies,
+)
+from mnv3search.latency.target import checked_target
 from mnv3search.layer_search.proposals import STEM, Site, narrow, narrowest, sites
+from mnv3search.layer_search.result import NetAdaptResult, Step, Steps
 from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule
+from mnv3search.scalars import real, whole
 
 MAX_STEPS = 2_000
 WIDER = 3  # widths above the narrowest that are tried where that is too slow: stairs are of 16 or 32 channels
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One narrowing that was kept.
-
-    Attributes:
-        number: from 1.
-        change: what was narrowed, in words; ``kind`` is ``expansion`` or ``bottleneck``.
-        top1, top1_std, latency_ms: of the network after the step.
-        delta_top1, delta_latency_ms: against the network before it.
-        proposals: how many were judged.
-        required_ms: the cut that every proposal had to make.
-    """
-
-    number: int
-    kind: str
-    change: str
-    architecture: Architecture
-    top1: float
-    top1_std: float | None
-    latency_ms: float
-    delta_top1: float
-    delta_latency_ms: float
-    proposals: int
-    required_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class NetAdaptResult:
-    """What NetAdapt did: where it began, each step, where it ended.
-
-    Attributes:
-        reached: whether ``final`` meets the target.
-        evaluated: distinct architectures given to the evaluator by this call.
-    """
-
-    seed: Candidate
-    steps: tuple[Step, ...]
-    final: Candidate
-    reached: bool
-    evaluated: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +54,19 @@ class NetAdaptOptions:
     divisor: int = 8
 
     def __post_init__(self) -> None:
-        if not 0 < self.step_fraction < 1:
+        step_fraction, decay, divisor = real(self.step_fraction), real(self.decay), whole(self.divisor)
+        if step_fraction is None or not 0 < step_fraction < 1:
             raise Mnv3SearchError(
                 f"step fraction {self.step_fraction!r} must be above 0 and below 1; the paper uses 0.01"
             )
-        if not 0 < self.decay <= 1:
+        if decay is None or not 0 < decay <= 1:
             raise Mnv3SearchError(f"decay {self.decay!r} must be above 0 and at most 1")
-        if self.selection not in SELECTION_RULES:
+        if self.selection not in tuple(SELECTION_RULES):
             raise Mnv3SearchError(f"selection {self.selection!r} must be one of {', '.join(SELECTION_RULES)}")
-        if not 1 <= self.divisor <= 1024:
-            raise Mnv3SearchError(f"divisor {self.divisor!r} must be from 1 to 1024")
+        if divisor is None or not 1 <= divisor <= 1024:
+            raise Mnv3SearchError(f"divisor {self.divisor!r} must be an integer from 1 to 1024")
+        for name, value in (("step_fraction", step_fraction), ("decay", decay), ("divisor", divisor)):
+            object.__setattr__(self, name, value)  # of numpy's numbers, Python's
 
     @property
     def reach(self) -> float:
@@ -142,13 +113,15 @@ def netadapt(
         on_pricing: told how far a latency model is that must measure units first.
 
     Raises:
+        ArchitectureError: ``architecture`` is none, or a list.
         TargetError: the target is not a positive, finite number.
         InfeasibleError: even the fastest narrowing that was found is above the target.
-        DeviceError: a latency that is not positive and finite, or not one for each network.
+        DeviceError: no latency model, a latency that is not positive and finite, or not one for each network.
         Mnv3SearchError: δ decays so fast that its steps cannot sum to the cut that is needed.
     """
-    if not (math.isfinite(target_latency_ms) and target_latency_ms > 0):
-        raise TargetError(f"target latency {target_latency_ms!r} ms must be a positive, finite number")
+    target_latency_ms = checked_target(target_latency_ms)
+    check_architecture(architecture)
+    check_latency_model(latency)
     check_evaluator(evaluator)
     options = options or NetAdaptOptions()
     seed = _judge(architecture, latency, evaluator, on_pricing)
@@ -220,7 +193,7 @@ class _Loop:
                 "netadapt", last.number,
             )  # fmt: skip
         return NetAdaptResult(
-            self.seed, tuple(self.steps), final, final.latency_ms <= self.target_latency_ms, self.evaluated
+            self.seed, Steps(self.steps), final, final.latency_ms <= self.target_latency_ms, self.evaluated
         )
 
 

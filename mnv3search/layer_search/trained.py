@@ -6,23 +6,26 @@ The long fine-tune that follows is a training like any other, and no part of thi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING
 
-from mnv3search.errors import TargetError
 from mnv3search.latency.model import LatencyModel, Progress
-from mnv3search.layer_search.loop import MAX_STEPS, NetAdaptOptions, Step, check_reachable, latencies_ms
-from mnv3search.layer_search.trained_journal import Journal, TrainedStep
+from mnv3search.latency.target import checked_target
+from mnv3search.layer_search.loop import MAX_STEPS, NetAdaptOptions, check_reachable, latencies_ms
+from mnv3search.layer_search.result import Step
+from mnv3search.layer_search.trained_journal import Journal, TrainedStep, TrainedSteps
 from mnv3search.layer_search.trained_proposals import Choice, Plan, Score, choose, plan_step
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from mnv3search.layer_search.trained_workers import Workers
     from mnv3search.training.trained import TrainedNetwork
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Narrowed:
     """Where a narrowing stands.
 
@@ -35,9 +38,27 @@ class Narrowed:
 
     seed: Score
     seed_latency_ms: float
-    steps: tuple[TrainedStep, ...]
+    steps: TrainedSteps
     latency_ms: float
     reached: bool
+
+    def to_frame(self) -> DataFrame:
+        """Every step as a row; see :meth:`~mnv3search.layer_search.trained_journal.TrainedSteps.to_frame`."""
+        return self.steps.to_frame()
+
+    def __repr__(self) -> str:
+        """One line on what was done, and the steps as a table."""
+        return f"{self._done()}\n{self.steps!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self._done())}</p>{self.steps._repr_html_()}"
+
+    def _done(self) -> str:
+        ends = "the limit is met" if self.reached else "the limit is missed"
+        return (
+            f"Narrowed: {ends} after {len(self.steps)} steps: {self.seed_latency_ms:.3f} → {self.latency_ms:.3f} ms; "
+            f"held-out top-1 was {self.seed.top1:.2f} ±{self.seed.top1_std:.2f} before"
+        )
 
 
 OnPlan = Callable[[int, Plan, float], None]
@@ -81,8 +102,7 @@ def netadapt_trained(
         DeviceError: a latency that is not positive and finite.
         TrainingError, DataError: a fine-tune or a judgement failed.
     """
-    if not (math.isfinite(limit_ms) and limit_ms > 0):
-        raise TargetError(f"target latency {limit_ms!r} ms must be a positive, finite number")
+    limit_ms = checked_target(limit_ms)
     options = options or NetAdaptOptions()
     seed, seed_ms = _seed(journal, latency, limit_ms, workers, options, on_pricing)
     walk = _Walk(journal, latency, limit_ms, workers, options, seed, seed_ms, on_plan, on_proposal, on_pricing)
@@ -92,7 +112,7 @@ def netadapt_trained(
             break
         if on_step is not None:
             on_step(step)
-    return Narrowed(seed, seed_ms, tuple(journal.steps()), walk.latency_ms, walk.latency_ms <= limit_ms)
+    return Narrowed(seed, seed_ms, TrainedSteps(journal.steps()), walk.latency_ms, walk.latency_ms <= limit_ms)
 
 
 def _seed(

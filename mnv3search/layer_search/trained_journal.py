@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from mnv3search.layer_search.loop import Step
+from mnv3search.layer_search.result import Step, Steps
 from mnv3search.layer_search.trained_proposals import Plan, Score
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from mnv3search.training.trained import TrainedNetwork
 
 
@@ -30,6 +32,28 @@ class TrainedStep:
     rivals: int
     trained: int
     seconds: float
+
+
+class TrainedSteps(tuple[TrainedStep, ...]):
+    """Steps in order, which a notebook shows as a table."""
+
+    __slots__ = ()
+
+    def to_frame(self) -> DataFrame:
+        """A row a step, as :meth:`Steps.to_frame`, and ``loss``, ``rivals``, ``trained``, ``seconds``."""
+        frame = self._plain().to_frame()
+        for name in ("loss", "rivals", "trained", "seconds"):
+            frame[name] = [getattr(step, name) for step in self]
+        return frame
+
+    def __repr__(self) -> str:
+        return repr(self._plain())
+
+    def _repr_html_(self) -> str:
+        return self._plain()._repr_html_()
+
+    def _plain(self) -> Steps:
+        return Steps(found.step for found in self)
 
 
 class Journal(Protocol):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.files import append_lines
-from mnv3search.layer_search.loop import Step
+from mnv3search.layer_search.result import Step
 from mnv3search.layer_search.trained_journal import TrainedStep
 from mnv3search.layer_search.trained_proposals import Plan, Planned, Score
 from mnv3search.records import read_log

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from mnv3search.block_search.objective import REWARD_EXPONENT_SMALL, Objective, checked_target, reward
+from mnv3search.block_search.objective import REWARD_EXPONENT_SMALL, Objective, reward
 from mnv3search.errors import TargetError
+from mnv3search.latency.target import checked_target
 
 
 def test_reward_is_the_papers() -> None:

@@ -13,7 +13,14 @@ from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import Unit
-from mnv3search.errors import DeviceError, EvaluatorError, InfeasibleError, Mnv3SearchError, TargetError
+from mnv3search.errors import (
+    ArchitectureError,
+    DeviceError,
+    EvaluatorError,
+    InfeasibleError,
+    Mnv3SearchError,
+    TargetError,
+)
 from mnv3search.families import published
 from mnv3search.layer_search import NetAdaptOptions, netadapt
 from mnv3search.layer_search.loop import widest_within
@@ -162,7 +169,8 @@ def test_targets_that_are_none(target: float) -> None:
 @pytest.mark.parametrize(
     ("options", "word"),
     [({"step_fraction": 0}, "step fraction"), ({"decay": 1.5}, "decay"), ({"selection": "luck"}, "selection"),
-     ({"divisor": 0}, "divisor")],
+     ({"divisor": 0}, "divisor"), ({"divisor": 8.0}, "divisor"),
+     ({"decay": "1"}, "decay"), ({"selection": []}, "selection")],
 )  # fmt: skip
 def test_options_out_of_range_name_themselves(options: dict[str, Any], word: str) -> None:
     with pytest.raises(Mnv3SearchError, match=word):
@@ -274,3 +282,32 @@ def test_a_target_that_only_a_wider_network_than_the_narrowest_meets_is_not_refu
     assert netadapt(wide_block(64), stairs, WeightedWidths([0.1]), 12.5).reached
     with pytest.raises(InfeasibleError, match="fastest that was found takes 12"):
         netadapt(wide_block(64), stairs, WeightedWidths([0.1]), 11.5)
+
+
+def test_steps_are_a_table_for_programs_and_for_notebooks() -> None:
+    result = netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), 52.0)
+    frame = result.to_frame()
+    assert list(frame["change"]) == [step.change for step in result.steps]
+    assert list(frame["latency_ms"]) == [step.latency_ms for step in result.steps]
+    assert frame["architecture"].iloc[-1] == result.final.architecture
+    assert repr(result).startswith(f"NetAdaptResult: the target is met after {len(result.steps)} steps: 54.1")
+    assert result.steps[0].change in repr(result)
+    assert "<table" in result._repr_html_()
+    none = netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), 60.0)
+    assert (len(none.to_frame()), list(none.to_frame().columns)) == (0, list(frame.columns))
+    assert "no steps" in repr(none)
+    assert "no steps" in none._repr_html_()
+
+
+def test_numpy_numbers_are_numbers_and_texts_are_not() -> None:
+    options = NetAdaptOptions(np.float32(0.025), np.int64(1), divisor=np.int32(8))  # type: ignore[arg-type]
+    assert (type(options.step_fraction), type(options.divisor)) == (float, int)
+    by_numpy = netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), np.float32(50.0), options=options)  # type: ignore[arg-type]
+    same = NetAdaptOptions(float(np.float32(0.025)))
+    assert by_numpy.steps == netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), 50.0, options=same).steps
+    with pytest.raises(TargetError, match="number of milliseconds"):
+        netadapt(LARGE, MaddsLatency(), WeightedWidths([0.01] * 15), "50ms")  # type: ignore[arg-type]
+    with pytest.raises(ArchitectureError, match="architecture"):
+        netadapt([LARGE], MaddsLatency(), WeightedWidths([0.01] * 15), 50.0)  # type: ignore[arg-type]
+    with pytest.raises(DeviceError, match="latency_ms"):
+        netadapt(LARGE, "pixel1", WeightedWidths([0.01] * 15), 50.0)  # type: ignore[arg-type]
