@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mnv3search"
 
 # Each line may import from the lines above it, and a part from itself.
 ORDER = (
-    ("errors",),
+    ("errors", "scalars"),
     ("reading",),
     ("architecture", "files", "records", "threads", "trained_header"),
     ("architecture_json", "manifest", "scaling"),

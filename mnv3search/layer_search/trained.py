@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from mnv3search.latency.model import LatencyModel, Progress
 from mnv3search.latency.target import checked_target
 from mnv3search.layer_search.loop import MAX_STEPS, NetAdaptOptions, check_reachable, latencies_ms
-from mnv3search.layer_search.result import Step
-from mnv3search.layer_search.trained_journal import Journal, TrainedStep, TrainedSteps
+from mnv3search.layer_search.trained_journal import Journal, TrainedStep, TrainedSteps, finished_step
 from mnv3search.layer_search.trained_proposals import Choice, Plan, Score, choose, plan_step
 
 if TYPE_CHECKING:
@@ -164,8 +163,8 @@ class _Walk:
         choice = self._score_all(number, before, plan, score_before)
         scores = self.journal.scores(number)
         winner = self.journal.best(number, choice.number) or self._again(number, before, plan, choice)
-        step = self._finished(number, plan, scores, choice, score_before)
-        self.journal.keep_step(step, replace(winner, facts=step_facts(step)))
+        step = finished_step(number, plan, scores, choice, (score_before.top1, self.latency_ms))
+        self.journal.keep_step(step, choice.number, replace(winner, facts=step_facts(step)))
         return step
 
     def _again(self, number: int, before: TrainedNetwork, plan: Plan, choice: Choice) -> TrainedNetwork:
@@ -209,17 +208,6 @@ class _Walk:
 
     def _choice(self, plan: Plan, scores: Mapping[int, Score], before: Score) -> Choice | None:
         return choose(plan, scores, before, self.latency_ms, self.options.selection)
-
-    def _finished(
-        self, number: int, plan: Plan, scores: Mapping[int, Score], choice: Choice, before: Score
-    ) -> TrainedStep:
-        kept, score = plan.proposals[choice.number], scores[choice.number]
-        step = Step(
-            number, kept.kind, kept.change, kept.architecture, score.top1, score.top1_std, kept.latency_ms,
-            score.top1 - before.top1, kept.latency_ms - self.latency_ms, len(plan.proposals), plan.required_ms,
-        )  # fmt: skip
-        trained, seconds = sum(s.trained for s in scores.values()), sum(s.seconds for s in scores.values())
-        return TrainedStep(step, score.loss, choice.rivals, trained, seconds)
 
 
 def step_facts(step: TrainedStep) -> dict[str, object]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mnv3search.layer_search.result import Step, Steps
-from mnv3search.layer_search.trained_proposals import Plan, Score
+from mnv3search.layer_search.trained_proposals import Choice, Plan, Score
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -32,6 +32,19 @@ class TrainedStep:
     rivals: int
     trained: int
     seconds: float
+
+
+def finished_step(
+    number: int, plan: Plan, scores: Mapping[int, Score], choice: Choice, before: tuple[float, float]
+) -> TrainedStep:
+    """Step ``number``, which kept ``choice``; ``before`` is top-1 and milliseconds of the network that it narrowed."""
+    kept, score, (top1, latency_ms) = plan.proposals[choice.number], scores[choice.number], before
+    step = Step(
+        number, kept.kind, kept.change, kept.architecture, score.top1, score.top1_std, kept.latency_ms,
+        score.top1 - top1, kept.latency_ms - latency_ms, len(plan.proposals), plan.required_ms,
+    )  # fmt: skip
+    trained, seconds = sum(s.trained for s in scores.values()), sum(s.seconds for s in scores.values())
+    return TrainedStep(step, score.loss, choice.rivals, trained, seconds)
 
 
 class TrainedSteps(tuple[TrainedStep, ...]):
@@ -95,8 +108,8 @@ class Journal(Protocol):
         """The network of the step's best proposal so far where it is this one, and was kept."""
         ...
 
-    def keep_step(self, step: TrainedStep, network: TrainedNetwork) -> None:
-        """Keep a finished step."""
+    def keep_step(self, step: TrainedStep, proposal: int, network: TrainedNetwork) -> None:
+        """Keep a finished step, which kept ``proposal``."""
         ...
 
 
@@ -149,7 +162,7 @@ class Memory:
         """As :class:`Journal`."""
         return self._best[1] if self._best is not None and self._best[0] == proposal else None
 
-    def keep_step(self, step: TrainedStep, network: TrainedNetwork) -> None:
+    def keep_step(self, step: TrainedStep, proposal: int, network: TrainedNetwork) -> None:
         """As :class:`Journal`."""
         self._steps.append(step)
         self._networks.append(network)

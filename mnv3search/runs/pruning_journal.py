@@ -7,21 +7,23 @@ was kept. A line that a kill cut short is dropped, and what it told is done agai
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.architecture_json import from_mapping, to_mapping
 from mnv3search.files import append_lines
-from mnv3search.layer_search.result import Step
-from mnv3search.layer_search.trained_journal import TrainedStep
-from mnv3search.layer_search.trained_proposals import Plan, Planned, Score
-from mnv3search.records import read_log
+from mnv3search.layer_search.loop import MAX_STEPS
+from mnv3search.layer_search.trained_journal import TrainedStep, finished_step
+from mnv3search.layer_search.trained_proposals import Choice, Plan, Planned, Score
+from mnv3search.records import LATENCY_MS, TOP1, Record, read_log
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
+
+CUT_MS = (1e-15, 1e7)
+MAX_LOSS, MAX_IMAGES, MAX_SECONDS = 1e9, 10**12, 1e10
 
 
 class FolderJournal:
@@ -44,7 +46,7 @@ class FolderJournal:
         self._plans: dict[int, Plan] = {}
         self._scores: dict[int, dict[int, Score]] = {}
         self._steps: list[TrainedStep] = []
-        read_log(self._log, lambda record: self._take(record.content), "line")
+        read_log(self._log, self._take, "line")
 
     def seed(self) -> tuple[Score, float] | None:
         """As the protocol."""
@@ -108,72 +110,97 @@ class FolderJournal:
         mine = (kept.facts.get("step"), kept.facts.get("proposal")) == (number, proposal)
         return kept if mine and kept.architecture == self._plans[number].proposals[proposal].architecture else None
 
-    def keep_step(self, step: TrainedStep, network: TrainedNetwork) -> None:
+    def keep_step(self, step: TrainedStep, proposal: int, network: TrainedNetwork) -> None:
         """As the protocol."""
         from mnv3search.training.trained import save_trained
 
         number = step.step.number
         self._networks.mkdir(exist_ok=True)
         save_trained(self.file(number), network)
-        found = {name: getattr(step, name) for name in ("loss", "rivals", "trained", "seconds")}
-        change = {f.name: getattr(step.step, f.name) for f in fields(Step) if f.name != "architecture"}
-        self._keep({"step": number, "of": _place(self._plans[number], step), "kept": change, **found})
+        self._keep({"step": number, "of": proposal, "rivals": step.rivals})
         self._last = (number, network)
         self._best.unlink(missing_ok=True)
 
     def _keep(self, line: Mapping[str, Any]) -> None:
         text = json.dumps(line, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         append_lines(self._log, [text])
-        self._take(json.loads(text))
+        self._take(Record(json.loads(text)))
 
-    def _take(self, line: Mapping[str, Any]) -> None:
-        if "seed" in line:
-            self._seed = (_score(line["seed"]), _positive(line["latency_ms"]))
-        elif "proposals" in line:
-            planned = tuple(_planned(p) for p in line["proposals"])
-            self._plans[int(line["step"])] = Plan(_positive(line["required_ms"]), planned)
-        elif "score" in line:
-            number, proposal = int(line["step"]), int(line["proposal"])
-            if not 0 <= proposal < len(self._plans[number].proposals):
-                raise ValueError(f"step {number} has no proposal {proposal}")
-            self._scores.setdefault(number, {})[proposal] = _score(line["score"])
+    def _take(self, record: Record) -> None:
+        """A line: the seed first, then of each step its plan, its scores in any order, and which was kept."""
+        if "seed" in record:
+            if self._seed is not None:
+                raise ValueError("the network is scored a second time")
+            self._seed = (_score(record.record("seed")), record.number("latency_ms", *LATENCY_MS))
+            return
+        number = record.integer("step", 1, MAX_STEPS)
+        if self._seed is None or number != len(self._steps) + 1:
+            after = "the network is scored" if self._seed is None else f"step {len(self._steps)}"
+            raise ValueError(f"step {number} does not follow {after}")
+        if "proposals" in record:
+            if number in self._plans:
+                raise ValueError(f"step {number} is planned a second time")
+            self._plans[number] = self._plan(record)
+        elif "score" in record:
+            self._take_score(number, record)
         else:
-            self._steps.append(self._kept(line))
+            self._steps.append(self._kept(number, record))
 
-    def _kept(self, line: Mapping[str, Any]) -> TrainedStep:
-        number = int(line["step"])
-        if number != len(self._steps) + 1:
-            raise ValueError(f"step {number} follows {len(self._steps)} others")
-        planned = self._plans[number].proposals[int(line["of"])]
-        step, loss = Step(**{**line["kept"], "architecture": planned.architecture}), float(line["loss"])
-        if not all(math.isfinite(value) for value in (step.top1, step.latency_ms, loss)):
-            raise ValueError("a figure that is not finite")
-        return TrainedStep(step, loss, int(line["rivals"]), int(line["trained"]), float(line["seconds"]))
+    def _plan(self, record: Record) -> Plan:
+        from mnv3search.network.narrowing import narrowing_faults
 
+        required_ms = record.number("required_ms", *CUT_MS)
+        planned = tuple(_planned(Record(p)) for p in record.list("proposals"))
+        latency_ms, wide = self._before()[1], self._steps[-1].step.architecture if self._steps else None
+        for one in planned:
+            if one.latency_ms > (latency_ms - required_ms) * (1 + 1e-9):
+                raise ValueError(f"latency_ms is {one.latency_ms}, no cut of {required_ms} from {latency_ms}")
+            for fault in narrowing_faults(wide or self._start.architecture, one.architecture):
+                raise ValueError(f"the network before {fault.told('the proposal')}")
+        return Plan(required_ms, planned)
 
-def _place(plan: Plan, step: TrainedStep) -> int:
-    return next(n for n, planned in enumerate(plan.proposals) if planned.change == step.step.change)
+    def _before(self) -> tuple[float, float]:
+        """Top-1 and milliseconds of the last network."""
+        assert self._seed is not None
+        last = self._steps[-1].step if self._steps else None
+        return (self._seed[0].top1, self._seed[1]) if last is None else (last.top1, last.latency_ms)
+
+    def _take_score(self, number: int, record: Record) -> None:
+        proposal, score = self._proposal(number, record, "proposal"), _score(record.record("score"))
+        scores = self._scores.setdefault(number, {})
+        if proposal in scores:
+            raise ValueError(f"proposal {proposal} of step {number} is scored a second time")
+        if self._seed is not None and score.images != self._seed[0].images:
+            raise ValueError(f"the proposal is judged on {score.images} images, the network on {self._seed[0].images}")
+        scores[proposal] = score
+
+    def _kept(self, number: int, record: Record) -> TrainedStep:
+        """All but the choice follows from the plan and the scores."""
+        proposal, scores = self._proposal(number, record, "of"), self._scores.get(number, {})
+        if len(scores) < len(self._plans[number].proposals):
+            raise ValueError(f"step {number} is finished before all of its proposals are scored")
+        choice = Choice(proposal, record.integer("rivals", 0, len(scores) - 1))
+        return finished_step(number, self._plans[number], scores, choice, self._before())
+
+    def _proposal(self, number: int, record: Record, name: str) -> int:
+        if number not in self._plans:
+            raise ValueError(f"step {number} is not planned")
+        return record.integer(name, 0, len(self._plans[number].proposals) - 1)
 
 
 def _plain(planned: Planned) -> dict[str, Any]:
     return {"kind": planned.kind, "change": planned.change, "latency_ms": planned.latency_ms}
 
 
-def _planned(entry: Mapping[str, Any]) -> Planned:
+def _planned(record: Record) -> Planned:
     return Planned(
-        str(entry["kind"]), str(entry["change"]), from_mapping(entry["architecture"]), _positive(entry["latency_ms"])
-    )
+        record.text("kind"), record.text("change"), from_mapping(record.value("architecture")),
+        record.number("latency_ms", *LATENCY_MS),
+    )  # fmt: skip
 
 
-def _score(entry: Mapping[str, Any]) -> Score:
-    score = Score(**entry)
-    if not (0 <= score.top1 <= 100 and math.isfinite(score.loss) and score.images > 0):
-        raise ValueError(f"a score of {score.top1} % and {score.loss} nats on {score.images} images")
-    return score
-
-
-def _positive(value: Any) -> float:
-    number = float(value)
-    if not 0 < number < math.inf:
-        raise ValueError(f"{number} ms")
-    return number
+def _score(record: Record) -> Score:
+    return Score(
+        record.number("top1", *TOP1), record.number("loss", 0, MAX_LOSS), record.integer("images", 1, MAX_IMAGES),
+        record.integer("trained", 0, MAX_IMAGES), record.number("seconds", 0, MAX_SECONDS),
+    )  # fmt: skip
