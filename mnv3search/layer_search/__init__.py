@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mnv3search.layer_search.loop import NetAdaptOptions, netadapt
 from mnv3search.layer_search.proposals import Site, narrow, sites
-from mnv3search.layer_search.result import NetAdaptResult, Step
+from mnv3search.layer_search.result import NetAdaptResult, Step, Steps
 from mnv3search.layer_search.selection import Proposal, SelectionRule
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "SelectionRule",
     "Site",
     "Step",
+    "Steps",
     "narrow",
     "netadapt",
     "sites",

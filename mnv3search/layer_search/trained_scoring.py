@@ -138,7 +138,7 @@ def score_proposal(
             trained = short.steps * size
         after = replace(before, architecture=architecture, network=plain_copy(network), facts={})
         if short.steps:
-            calibrate_norms(after.network, calibration_batches(train, before.preprocessing))
+            calibrate_norms(after.network, calibration_batches(train, before.preprocessing), on_images)
         found = score_network(after, held, device, on_images)
     return replace(found, trained=trained, seconds=time.perf_counter() - began), after
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from mnv3search.candidate import Candidate
 from mnv3search.cost.counts import count
 from mnv3search.errors import InfeasibleError, RunError
-from mnv3search.layer_search import NetAdaptResult, Step, netadapt
+from mnv3search.layer_search import NetAdaptResult, Step, Steps, netadapt
 from mnv3search.runs.aim import Aim
 from mnv3search.runs.bench import Bench
 from mnv3search.runs.records import read_steps, write_steps
@@ -125,7 +125,7 @@ def widened(result: NetAdaptResult, limit_ms: float) -> NetAdaptResult | None:
         result.final, architecture=step.architecture, top1=step.top1, top1_std=step.top1_std,
         latency_ms=step.latency_ms, madds=counts.madds, parameters=counts.parameters, number=step.number,
     )  # fmt: skip
-    return replace(result, steps=result.steps[: last + 1], final=final)
+    return replace(result, steps=Steps(result.steps[: last + 1]), final=final)
 
 
 def attempted(narrow: Callable[[], NetAdaptResult]) -> NetAdaptResult | None:

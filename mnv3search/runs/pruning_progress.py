@@ -19,10 +19,12 @@ class ProposalProgress:
     """Counts images, those learned from and those that judge, of all processes; and those that are still expected."""
 
     def __init__(self, settings: PruningSettings, data: PruningData, progress: RunProgress) -> None:
+        from mnv3search.training.calibration import IMAGES
+
         short = settings.short_term()
         self._settings, self._options, self._progress = settings, settings.netadapt_options(), progress
         self._steps, self._batch = short.steps, min(short.batch_size, len(data.learn))
-        self._judged = len(data.held)
+        self._judged, self._calibrated = len(data.held), min(len(data.learn), IMAGES) if short.steps else 0
         self._seen, self._total, self._detail = 0, 0, ""
         self._said = False
 
@@ -50,7 +52,7 @@ class ProposalProgress:
         """Step ``number`` is about to score all but ``known`` of its plan; at first, say what all steps cost."""
         steps = max(1, self._options.most_steps(seed_ms, number - 1, missing_ms))
         proposals = len(plan.proposals) * steps - known
-        each = self._steps * self._batch + self._judged
+        each = self._steps * self._batch + self._calibrated + self._judged
         if not self._said:
             self._said = True
             self._say_cost(plan, steps, proposals, workers, before, seed)
@@ -71,7 +73,7 @@ class ProposalProgress:
         self._progress.stage("timing a few steps of a proposal's fine-tune")
         judging = seed.images / max(seed.seconds, 1e-9)
         learned, rates = self._steps * self._batch, f"{rate_text(judging)} images/s"
-        seconds = self._judged / judging
+        seconds = (self._calibrated + self._judged) / judging
         if self._steps:
             training = workers.speed(before)
             seconds += learned / training

@@ -14,6 +14,8 @@ import numpy as np
 from mnv3search.training.data.batches import Batches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
     from mnv3search.training.data.images import LabelledImages
@@ -31,8 +33,11 @@ def calibration_batches(train: LabelledImages, preprocessing: Preprocessing, wor
     return Batches(chosen, preprocessing, size, shuffle=True, drop_last=True, workers=workers)
 
 
-def calibrate_norms(network: nn.Module, batches: Batches) -> None:
-    """Give every norm of ``network``, in place, the mean statistics of ``batches``; its mode stays as it was."""
+def calibrate_norms(network: nn.Module, batches: Batches, on_images: Callable[[int], None] | None = None) -> None:
+    """Give every norm of ``network``, in place, the mean statistics of ``batches``; its mode stays as it was.
+
+    ``on_images`` is called with the number of images of each batch.
+    """
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -47,5 +52,7 @@ def calibrate_norms(network: nn.Module, batches: Batches) -> None:
             norm.train().momentum = None  # the mean of all batches alike
         for batch in batches.epoch(0):
             network(batch.images.to(device))
+            if on_images is not None:
+                on_images(len(batch.labels))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
