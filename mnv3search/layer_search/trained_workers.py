@@ -124,9 +124,9 @@ class Beside:
             ) from None
 
     def _tell(self) -> None:
-        """Pass on how many images all processes have seen since this was last done."""
+        """Pass on how many images all processes have seen since this was last done; none, while they start."""
         seen = sum(self._seen)
-        if self._here.on_images is not None and seen > self._told:
+        if self._here.on_images is not None:
             self._here.on_images(seen - self._told)
         self._told = seen
 
@@ -157,7 +157,7 @@ def workers_for(
         held: images to be judged on.
         short: the fine-tune.
         workers: processes; None for one a GPU, or one a core where there is no GPU. One works in this process.
-        on_images: called in this process, at least once a second while there is something to tell.
+        on_images: called in this process, at least once a second.
 
     Raises:
         TrainingError: ``workers`` is not 1 to 256.
