@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnv3search.errors import InfeasibleError, WeightsError
+from mnv3search.errors import DataError, InfeasibleError, WeightsError
 from mnv3search.files import held
 from mnv3search.latency.model import Device
 from mnv3search.layer_search.trained import Narrowed, netadapt_trained
@@ -16,6 +16,7 @@ from mnv3search.layer_search.trained_proposals import Plan
 from mnv3search.layer_search.trained_workers import Workers, workers_for
 from mnv3search.manifest import check_free
 from mnv3search.report.pruning import write_pruning_steps
+from mnv3search.runs.images import KEY, check_same, identity
 from mnv3search.runs.progress import RunProgress, SilentProgress
 from mnv3search.runs.pruning_aim import MOST_REPAIRS, Latency, PruningAim
 from mnv3search.runs.pruning_data import PruningData, check_beside, check_classes, load_beside, pruning_data
@@ -25,7 +26,7 @@ from mnv3search.runs.pruning_journal import FolderJournal
 from mnv3search.runs.pruning_progress import ProposalProgress
 from mnv3search.runs.pruning_outcome import PruningOutcome, Walked, conclude
 from mnv3search.runs.pruning_settings import PruningSettings
-from mnv3search.training.data.open_data import open_data
+from mnv3search.training.data.open_data import absolute_data, open_data
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
@@ -60,7 +61,7 @@ def prune(
     progress = progress or SilentProgress()
     seed = None if settings.weights is not None else load_trained(Path(settings.run))
     seed, data = _open(settings, seed, progress)  # before there is a folder, so that bad images leave none
-    folder = PruningFolder.create(out, settings, seed)
+    folder = PruningFolder.create(out, settings, seed, identity(data.splits))
     return work_on(folder, progress, data, device=device, workers=workers)
 
 
@@ -83,7 +84,7 @@ def resume_pruning(
     """
     folder = PruningFolder.open(path)
     if data is not None:
-        folder.settings = replace(folder.settings, data=data)
+        folder.settings = replace(folder.settings, data=absolute_data(data))
     return work_on(folder, progress or SilentProgress(), None, device=device, workers=workers)
 
 
@@ -117,7 +118,7 @@ def _stages(
     folder: PruningFolder, progress: RunProgress, data: PruningData | None, device: Device | None, workers: int | None
 ) -> PruningOutcome:
     seed = _seed(folder)
-    data = data or _open(folder.settings, seed, progress)[1]
+    data = data or _open_again(folder, seed, progress)
     aim = PruningAim(folder, seed.architecture, progress, device)
     journal = FolderJournal(folder.path, seed)
     told = ProposalProgress(folder.settings, data, progress)
@@ -146,6 +147,25 @@ def _open(
     check_beside(beside, seed)
     data = pruning_data(splits, settings.held_out, settings.images, seed.facts.get("held_out"))
     return seed, replace(data, beside=beside)
+
+
+def _open_again(folder: PruningFolder, seed: TrainedNetwork, progress: RunProgress) -> PruningData:
+    """The images of an earlier session, which must be the same.
+
+    Raises:
+        DataError: they are not where they were.
+        RunError: they are others.
+    """
+    where, known = folder.settings.data, folder.manifest.get(KEY)
+    try:
+        _, data = _open(folder.settings, seed, progress)
+    except DataError as error:
+        raise DataError(f"{error}; if the images moved: {folder.command_to_resume} --data WHERE") from None
+    if known is not None:  # older releases noted none
+        check_same(known, identity(data.splits), where)
+    if folder.manifest["settings"]["data"] != where:
+        folder.note(settings=folder.settings.to_mapping())  # a later session finds them there
+    return data
 
 
 def _seed(folder: PruningFolder) -> TrainedNetwork:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv3search.manifest import ManifestFolder, free_folder
 from mnv3search.runs.environment import describe_environment
+from mnv3search.runs.images import KEY
 from mnv3search.runs.pruning_settings import PruningSettings
 from mnv3search.runs.subject import copy_device
+from mnv3search.training.data.open_data import absolute_data
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
@@ -51,8 +55,12 @@ class PruningFolder(ManifestFolder[PruningSettings]):
         return str(copy) if copy.exists() else self.settings.device
 
     @classmethod
-    def create(cls, path: Path | None, settings: PruningSettings, seed: TrainedNetwork) -> PruningFolder:
+    def create(
+        cls, path: Path | None, settings: PruningSettings, seed: TrainedNetwork, images: Mapping[str, object]
+    ) -> PruningFolder:
         """A new folder: ``path``, or ``runs/<date>-<run>-pruned-<target>`` with a number where that is taken.
+
+        ``images`` is what tells the images from others (:func:`~mnv3search.runs.images.identity`).
 
         Raises:
             RunError: ``path`` exists and is not empty, or cannot be made or written.
@@ -62,7 +70,8 @@ class PruningFolder(ManifestFolder[PruningSettings]):
 
         subject = Path(settings.run).resolve().stem
         path = path or free_folder(subject, "pruned", "".join(settings.target.split()))
-        with cls._made(path, settings, describe_environment()) as folder:
+        settings = replace(settings, data=absolute_data(settings.data))
+        with cls._made(path, settings, describe_environment(), **{KEY: dict(images)}) as folder:
             save_trained(folder.seed, seed)
             copy_device(settings.device, path / "device.json")
             return folder

@@ -260,6 +260,37 @@ def test_what_a_training_leaves_out_is_what_pruning_holds_out(settings: PruningS
     assert not pruning_data(whole, 0.5, None, rest.held_out).unseen, "more than the training left out"
 
 
+def test_images_that_moved_are_named_anew_and_others_are_refused(
+    settings: PruningSettings, tmp_path: Path
+) -> None:
+    settings = replace(settings, finish="none")
+    with pytest.raises(KeyboardInterrupt):
+        prune(settings, tmp_path / "p", device=Estimated(), workers=1, progress=StopAt(1))
+    moved = Path(settings.data).rename(tmp_path / "moved")
+    with pytest.raises(DataError, match=r"if the images moved: mnv3search netadapt --resume .* --data WHERE"):
+        resume_pruning(tmp_path / "p", device=Estimated(), workers=1)
+    other = make_image_folder(tmp_path / "other", per_class=8, side=SIDE, split=("train", "val", "test"))
+    with pytest.raises(RunError, match="train was 30 images .* and is 24 images"):
+        resume_pruning(tmp_path / "p", data=str(other), device=Estimated(), workers=1)
+    assert resume_pruning(tmp_path / "p", data=str(moved), device=Estimated(), workers=1).met
+    assert resume_pruning(tmp_path / "p", device=Estimated(), workers=1).met, "it is known where they are now"
+
+
+def test_files_of_a_folder_that_are_links_are_refused(settings: PruningSettings, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        prune(settings, tmp_path / "p", device=Estimated(), workers=1, progress=StopAt(1))
+    for name in ("proposals.jsonl", "steps"):
+        mine, inside = tmp_path / f"mine-{name}", tmp_path / "p" / name
+        inside.rename(mine)
+        inside.symlink_to(mine, target_is_directory=mine.is_dir())
+        before = [(f.name, f.stat().st_mtime_ns) for f in (mine, *(mine.iterdir() if mine.is_dir() else ()))]
+        with pytest.raises(RunError, match="is a link"):
+            resume_pruning(tmp_path / "p", device=Estimated(), workers=1)
+        assert before == [(f.name, f.stat().st_mtime_ns) for f in (mine, *(mine.iterdir() if mine.is_dir() else ()))]
+        inside.unlink()
+        mine.rename(inside)
+
+
 def test_networks_beside_it_are_judged_by_the_same_images(settings: PruningSettings, tmp_path: Path) -> None:
     narrower = replace(
         ARCHITECTURE, blocks=(ARCHITECTURE.blocks[0], replace(ARCHITECTURE.blocks[1], expanded_channels=32))
