@@ -20,10 +20,12 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from mnv3search.errors import InfeasibleError, RunError
 from mnv3search.files import held, tidy, undisturbed, write_text
+from mnv3search.log import logged_to
 from mnv3search.reading import read_json
 from mnv3search.records import Record
 
 MANIFEST = "manifest.json"
+LOG = "log.txt"
 VERSION = 1
 MAX_MANIFEST_BYTES = 32_000_000  # of a training on 20,000 classes
 MAX_SECONDS, MAX_SESSIONS = 1e10, 10**6
@@ -179,7 +181,7 @@ class ManifestFolder(Generic[S]):
     def closing_notes(self) -> Iterator[None]:
         """Note in the manifest how a session ended that did not finish: interrupted, infeasible or failed."""
         try:
-            with self.resumable():
+            with self.resumable(), logged_to(self.path / LOG):
                 yield
         except BaseException as error:
             bounds: dict[str, object] = {}
@@ -226,7 +228,7 @@ class ManifestFolder(Generic[S]):
     def _remove(self, names: Iterable[str]) -> None:
         """Remove the manifest and the files ``names``, and the folder where it holds nothing else."""
         with suppress(OSError):  # a folder that stays is no harm, and hides no error
-            for name in (MANIFEST, *names):
+            for name in (MANIFEST, LOG, *names):
                 (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
             if self.path.parent == Path(RUNS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -22,10 +21,10 @@ from rich.progress import (
 )
 
 from mnv3search.cli import verbosity
+from mnv3search.log import logger
 
 PLAIN_INTERVAL_S = 5.0
 SILENCE_S = 9.0  # after so long without a word it is said what is still under way
-_log = logging.getLogger("mnv3search")
 
 
 class ProgressLine:
@@ -78,7 +77,7 @@ class ProgressLine:
         self._progress.reset(self._task, total=total, description=escape(name), detail="")
         if not self._live and not self._quiet:
             self._say(name)
-        _log.info("%s", name)
+        logger.info("%s", name)
 
     def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
         """Steps of the stage are done."""
@@ -103,4 +102,4 @@ class ProgressLine:
             self._progress.console.print(escape(text))
         elif not self._quiet:
             self._say(text)
-        _log.info("%s", text)
+        logger.info("%s", text)

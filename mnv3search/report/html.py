@@ -44,6 +44,7 @@ FILES: Mapping[str, str] = {
     "study.log": "the block search as an Optuna journal, which optuna-dashboard opens",
     "measured.jsonl": "whole networks timed",
     "manifest.json": "how it was made",
+    "log.txt": "what was done when, and where an error was raised",
     "pareto.png": "the picture",
     "pareto.svg": "the picture, as vectors",
 }
