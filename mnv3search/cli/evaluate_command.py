@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN_CLASSES = 40
 SHOWN_CONFUSIONS = 5
+MAX_IN_MATRIX = 1000  # classes up to which the JSON has every pair of them
 
 
 @click.command(
@@ -71,7 +72,7 @@ def _mapping(found: Judgement, model: Predictor) -> dict[str, object]:
             {"true": model.classes[true], "said": model.classes[said], "images": count}
             for true, said, count in found.worst_confusions(SHOWN_CONFUSIONS)
         ],
-        "confusion": found.confusion.tolist(),
+        "confusion": found.confusion.tolist() if found.classes <= MAX_IN_MATRIX else None,
     }  # fmt: skip
 
 
@@ -95,7 +96,7 @@ def _show(found: Judgement, model: Predictor, data: str) -> None:
     classes = Table("class")
     for column in ("images", "recognised", "most often taken for"):
         classes.add_column(column, justify="right")
-    counts = found.confusion.sum(axis=1)
+    counts = found.class_images
     shares = found.class_accuracy.tolist()
     order = sorted(range(len(shares)), key=lambda place: (math.isnan(shares[place]), shares[place]))
     for place in order[:SHOWN_CLASSES]:
@@ -112,7 +113,4 @@ def _show(found: Judgement, model: Predictor, data: str) -> None:
 
 
 def _mistake(found: Judgement, model: Predictor, place: int) -> str:
-    row = found.confusion[place].copy()
-    row[place] = 0
-    said = int(row.argmax())
-    return f"{model.classes[said]} ({row[said]})" if row[said] else ""
+    return " ".join(f"{model.classes[said]} ({count})" for _, said, count in found.worst_confusions(1, place))

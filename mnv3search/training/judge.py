@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,9 @@ class Judgement:
         top1, top5: percent of images whose label is the first, or among the first five, of its classes.
         loss: mean cross-entropy in nats.
         images: how many there were.
-        confusion: (classes, classes) int64; row = true class, column = what the network says.
+        answers: (M, 3) int64, sorted: true class, what the network says, and how many images of the one are taken for
+            the other, which is above 0; none of a training by several processes.
+        classes: how many there are.
         seconds: that judging took, reading the images included.
     """
 
@@ -43,24 +46,41 @@ class Judgement:
     top5: float
     loss: float
     images: int
-    confusion: NDArray[np.int64]
+    answers: NDArray[np.int64]
+    classes: int
     seconds: float
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """(classes, classes), row = true class, column = what the network says; 8 bytes for each pair of classes."""
+        matrix = np.zeros((self.classes, self.classes), np.int64)
+        true, said, count = self.answers.T
+        matrix[true, said] = count
+        return matrix
+
+    @property
+    def class_images(self) -> NDArray[np.int64]:
+        """(classes,) images of each class."""
+        return self._by_class(self.answers)
 
     @property
     def class_accuracy(self) -> NDArray[np.float64]:
         """(classes,) percent of each class's images that are recognised; NaN for a class without images."""
-        totals = self.confusion.sum(axis=1)
+        right = self._by_class(self.answers[self.answers[:, 0] == self.answers[:, 1]])
         with np.errstate(invalid="ignore"):
-            shares: NDArray[np.float64] = 100.0 * np.diag(self.confusion) / totals
+            shares: NDArray[np.float64] = 100.0 * right / self.class_images
         return shares
 
-    def worst_confusions(self, count: int = 5) -> list[tuple[int, int, int]]:
-        """The most frequent mistakes as (true class, said class, images), most frequent first."""
-        wrong = self.confusion.copy()
-        np.fill_diagonal(wrong, 0)
-        order = np.argsort(wrong, axis=None, kind="stable")[::-1][:count]
-        pairs = [divmod(int(place), len(wrong)) for place in order]
-        return [(true, said, int(wrong[true, said])) for true, said in pairs if wrong[true, said]]
+    def worst_confusions(self, count: int = 5, true: int | None = None) -> list[tuple[int, int, int]]:
+        """The most frequent mistakes, of class ``true`` alone or of all: (true class, said class, images), most first."""
+        wrong = self.answers[self.answers[:, 0] != self.answers[:, 1]]
+        if true is not None:
+            wrong = wrong[wrong[:, 0] == true]
+        order = np.argsort(-wrong[:, 2], kind="stable")[:count]
+        return [(int(a), int(b), int(n)) for a, b, n in wrong[order]]
+
+    def _by_class(self, answers: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.bincount(answers[:, 0], answers[:, 2], self.classes).astype(np.int64)
 
 
 def judge(
@@ -129,16 +149,15 @@ class Tally:
     """Sums over judged batches, which can be added up over processes.
 
     Attributes:
-        confusion: (classes, classes) int64, as a judgement has it.
-        images: how many were judged.
+        images, right: how many were judged, and how many of them have the network's first class.
         among_five: how many have their label among the network's first five.
         loss: the sum of their cross-entropies.
     """
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
-        self.confusion: NDArray[np.int64] = np.zeros((classes, classes), dtype=np.int64)
-        self.images = self.among_five = 0
+        self._answers: Counter[int] = Counter()  # by true class × classes + said class: sparse, as classes are many
+        self.images = self.right = self.among_five = 0
         self.loss = 0.0
 
     def judge(self, network: Callable[[Tensor], Tensor], batch: Batch) -> None:
@@ -152,18 +171,20 @@ class Tally:
 
         logits = logits.float()
         first = logits.topk(min(5, self.classes), dim=1).indices
-        np.add.at(self.confusion, (labels.cpu().numpy(), first[:, 0].cpu().numpy()), 1)
+        self._answers.update((labels * self.classes + first[:, 0]).tolist())
         self.images += len(labels)
+        self.right += int((first[:, 0] == labels).sum())
         self.among_five += int((first == labels[:, None]).any(dim=1).sum())
         self.loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
 
     def add_up(self, total: Callable[[Tensor], Tensor]) -> None:
-        """Replace every sum by ``total`` of it: that over all processes."""
+        """Replace every sum by ``total`` of it, that over all processes; what is taken for what is given up."""
         import torch
 
-        self.confusion = total(torch.from_numpy(self.confusion)).cpu().numpy()
-        figures = total(torch.tensor([self.images, self.among_five, self.loss], dtype=torch.float64))
-        self.images, self.among_five, self.loss = int(figures[0]), int(figures[1]), float(figures[2])
+        own = [self.images, self.right, self.among_five, self.loss]
+        images, right, among_five, self.loss = total(torch.tensor(own, dtype=torch.float64)).tolist()
+        self.images, self.right, self.among_five = int(images), int(right), int(among_five)
+        self._answers.clear()
 
     def judgement(self, seconds: float) -> Judgement:
         """The figures of all that was added.
@@ -175,8 +196,10 @@ class Tally:
         loss = self.loss / images
         if not np.isfinite(loss):
             raise DivergedError(f"the network's loss is {loss} on the images that judge it: {_DAMAGED}")
-        top1, top5 = 100.0 * int(np.trace(self.confusion)) / images, 100.0 * self.among_five / images
-        return Judgement(top1, top5, loss, self.images, self.confusion, seconds)
+        top1, top5 = 100.0 * self.right / images, 100.0 * self.among_five / images
+        counted = sorted(self._answers.items())
+        answers = np.array([(*divmod(code, self.classes), n) for code, n in counted], np.int64).reshape(-1, 3)
+        return Judgement(top1, top5, loss, self.images, answers, self.classes, seconds)
 
 
 def _tensors(network: object) -> Iterable[Tensor]:

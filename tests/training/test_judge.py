@@ -68,3 +68,15 @@ def test_weights_that_are_nan() -> None:
     torch.nn.init.constant_(network.head.classifier.bias, math.nan)
     with pytest.raises(DivergedError, match="loss is nan"):
         judge(network, images(2), PREPROCESSING)
+
+
+def test_what_is_kept_grows_with_the_images_and_not_with_the_pairs_of_classes() -> None:
+    """A matrix of ImageNet-21k's classes has 3.5 GB."""
+    tally = Tally(200_000)
+    logits = torch.zeros(2, 200_000)
+    logits[0, 199_999] = logits[1, 7] = 1.0
+    tally.add(logits, torch.tensor([199_999, 3]))
+    found = tally.judgement(1.0)
+    assert found.answers.tolist() == [[3, 7, 1], [199_999, 199_999, 1]]
+    assert found.class_accuracy[[3, 199_999]].tolist() == [0.0, 100.0]
+    assert found.worst_confusions() == [(3, 7, 1)]

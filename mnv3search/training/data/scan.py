@@ -64,9 +64,10 @@ def check_splits(splits: Mapping[str, LabelledImages]) -> None:
         DataError: says which classes, of which split.
     """
     train = splits["train"]
+    wanted = frozenset(train.classes)
     for name, images in splits.items():
-        missing = [label for label in train.classes if label not in images.classes]
-        extra = [label for label in images.classes if label not in train.classes]
+        missing = sorted(wanted.difference(images.classes))
+        extra = [label for label in images.classes if label not in wanted]
         if missing or extra:
             lacks = f" lacks {_some(missing)}" if missing else ""
             more = f" has {_some(extra)} besides" if extra else ""

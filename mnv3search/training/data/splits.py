@@ -32,13 +32,11 @@ def held_out(images: LabelledImages, share: float, salt: str = "held out") -> tu
         raise DataError(f"the share to hold out, {share!r}, must be above 0 and below 1")
     places = name_hashes(images, salt)
     held = places < share
-    for label in np.unique(images.labels):
-        members = np.flatnonzero(images.labels == label)
-        if len(members) < 2:
-            only = f"class {images.classes[int(label)]!r} has one image ({images.files[int(members[0])]})"
-            raise DataError(f"{only}, which cannot be cut in two; add images or a split of your own (train/ and val/)")
-        ordered = members[np.argsort(places[members], kind="stable")]
-        held[ordered[0]], held[ordered[-1]] = True, False
+    order, starts, counts = _by_class(images, places)
+    if len(alone := order[starts[counts == 1]]):
+        only = f"class {images.classes[int(images.labels[alone[0]])]!r} has one image ({images.files[int(alone[0])]})"
+        raise DataError(f"{only}, which cannot be cut in two; add images or a split of your own (train/ and val/)")
+    held[order[starts]], held[order[starts + counts - 1]] = True, False
     return images.subset(np.flatnonzero(~held)), images.subset(np.flatnonzero(held))
 
 
@@ -51,19 +49,23 @@ def stable_subset(images: LabelledImages, count: int, salt: str = "subset") -> L
     Raises:
         DataError: fewer than one image a class is asked for, or more than there are.
     """
-    present, counts = np.unique(images.labels, return_counts=True)
-    if not len(present) <= count <= len(images):
+    order, starts, counts = _by_class(images, name_hashes(images, salt))
+    if not len(starts) <= count <= len(images):
         raise DataError(
-            f"a subset of {count} images must have at least one for each of {len(present)} classes and at most all "
+            f"a subset of {count} images must have at least one for each of {len(starts)} classes and at most all "
             f"{len(images)}"
         )
-    places = name_hashes(images, salt)
-    chosen = [
-        members[np.argsort(places[members], kind="stable")[:quota]]
-        for label, quota in zip(present, _quotas(counts, count), strict=True)
-        for members in [np.flatnonzero(images.labels == label)]
-    ]
-    return images.subset(np.sort(np.concatenate(chosen)))
+    rank = np.arange(len(order)) - np.repeat(starts, counts)
+    return images.subset(np.sort(order[rank < np.repeat(_quotas(counts, count), counts)]))
+
+
+def _by_class(
+    images: LabelledImages, places: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Images by class and then place; where in that order each class that has images starts, and how many it has."""
+    order = np.lexsort((places, images.labels))
+    _, starts, counts = np.unique(images.labels[order], return_index=True, return_counts=True)
+    return order, starts, counts
 
 
 def name_hashes(images: LabelledImages, salt: str) -> NDArray[np.float64]:
@@ -84,5 +86,5 @@ def _quotas(counts: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         step = 1 if missing > 0 else -1
         open_to_change = quotas < counts if step > 0 else quotas > 1
         gain = np.where(open_to_change, step * (exact - quotas), -np.inf)
-        quotas[int(np.argmax(gain))] += step
+        quotas[np.argsort(-gain, kind="stable")[: min(abs(missing), int(open_to_change.sum()))]] += step
     return quotas

@@ -14,8 +14,9 @@ from mnv3search.errors import DataError
 from mnv3search.training.data.images import LabelledImages
 from mnv3search.training.data.memory import in_memory
 from mnv3search.training.data.open_data import open_data, open_images
-from mnv3search.training.data.scan import scan_images
-from mnv3search.training.data.sources import FolderSource
+from mnv3search.training.data.scan import check_splits, scan_images
+from mnv3search.training.data.sources import ArraySource, FolderSource
+from mnv3search.training.data.splits import held_out, stable_subset
 
 
 def opened(folder: Path) -> dict[str, LabelledImages]:
@@ -120,3 +121,15 @@ def test_what_a_scan_decodes_is_not_decoded_again(tmp_path: Path) -> None:
     assert source.reads == after_scan
     for index in range(len(images)):
         np.testing.assert_array_equal(kept.image(index), images.read(index))
+
+
+def test_ways_over_many_classes_are_not_quadratic() -> None:
+    """With 200,000 classes they take hours."""
+    count = 200_000
+    names = tuple(f"c{i:06d}" for i in range(count))
+    files = tuple(f"{name}/{place}" for name in names for place in "ab")
+    images = LabelledImages(ArraySource("many", {}), files, np.repeat(np.arange(count), 2), names)
+    check_splits({"train": images, "val": images})
+    rest, held = held_out(images, 0.1)
+    assert len(rest) == len(held) == count
+    assert len(stable_subset(images, count + 5)) == count + 5
