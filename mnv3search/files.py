@@ -43,6 +43,9 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
             else "what was written before is intact: free some space or choose another folder, then resume"
         )
         raise RunError(f"cannot write {path}: {error.strerror or error}; {remedy}") from None
+    except UnicodeEncodeError as error:
+        name = error.object[max(0, error.start - 20) : error.end + 20].encode("utf-8", "backslashreplace").decode()
+        raise RunError(f"cannot write {path}: it would hold a name that is not UTF-8 (…{name}…); rename that") from None
 
 
 def _claimed(path: Path) -> tuple[int, Path]:

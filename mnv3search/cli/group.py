@@ -13,6 +13,7 @@ from contextlib import suppress
 import click
 
 from mnv3search.cli import COMMANDS, verbosity
+from mnv3search.cli.output import escape_what_cannot_be_shown
 from mnv3search.cli.stopping import Stopping
 from mnv3search.errors import InfeasibleError, Mnv3SearchError
 
@@ -91,6 +92,7 @@ def cli() -> None:
 def run_command(arguments: list[str], stopping: Stopping) -> int:
     """Run a command; its exit code, after one line on stderr where it failed or was stopped."""
     verbosity.reset()
+    escape_what_cannot_be_shown()
     try:
         code = cli.main(arguments, prog_name="mnv3search", standalone_mode=False)
         sys.stdout.flush()

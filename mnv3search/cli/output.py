@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +25,23 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def escape_what_cannot_be_shown() -> None:
+    """Print what a terminal's encoding lacks, or a file's name has beside UTF-8, as escapes; hush others' warnings."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of it the scan says, by the image's name
+
+
 def print_json(content: Mapping[str, object]) -> None:
     """One JSON object on stdout; what is not finite becomes null, as JSON has no such number."""
-    click.echo(json.dumps(_finite(content), ensure_ascii=False))
+    finite = _finite(content)
+    text = json.dumps(finite, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = json.dumps(finite)
+    click.echo(text)
 
 
 def _finite(value: object) -> object:

@@ -56,8 +56,6 @@ def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, 
             drawn -= keep
             done.append(prediction if keep else replace(prediction, pixels=None))
             progress.advance(len(done))
-    if picture is not None and any(one.error is None for one in done):
-        _draw(done, picture)
     if as_json:
         print_json({"predictions": [_mapping(one) for one in done]})
     else:
@@ -65,6 +63,8 @@ def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, 
     for one in done:
         if one.error is not None:
             sys.stderr.write(f"error: {' '.join(one.error.split())}\n")
+    if picture is not None and any(one.error is None for one in done):
+        _draw(done, picture)
     if any(one.error is not None for one in done):
         raise click.exceptions.Exit(EXIT_SOME_FAILED)
 
@@ -77,7 +77,10 @@ def _draw(done: list[Prediction], picture: Path) -> None:
         for one in done
         if one.pixels is not None
     ]
-    draw_predictions(shown, picture, more=sum(one.error is None for one in done) - len(shown))
+    lacking = draw_predictions(shown, picture, more=sum(one.error is None for one in done) - len(shown))
+    if lacking:
+        some = f"{lacking[:10]}{'…' if len(lacking) > 10 else ''}"
+        sys.stderr.write(f"the picture's font lacks {some}: drawn as boxes; what is printed has the whole names\n")
 
 
 def _mapping(one: Prediction) -> dict[str, object]:

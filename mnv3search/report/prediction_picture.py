@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,8 +34,10 @@ class PredictedImage(NamedTuple):
     guesses: tuple[tuple[str, float], ...]
 
 
-def draw_predictions(images: Sequence[PredictedImage], png: Path, more: int = 0) -> None:
+def draw_predictions(images: Sequence[PredictedImage], png: Path, more: int = 0) -> str:
     """Draw up to 24 images with their classes, and say how many were left out; the same images give the same bytes.
+
+    Gives the characters of the names that the font lacks, which are drawn as boxes.
 
     Args:
         images: what to draw.
@@ -69,7 +73,11 @@ def draw_predictions(images: Sequence[PredictedImage], png: Path, more: int = 0)
     if left_out:
         words = f"{left_out} more image{'s' if left_out > 1 else ''} not drawn"
         figure.text(0.01, 0.04 / height + 0.005, words, color=QUIET, fontsize=9, va="bottom")
-    write_atomic(png, lambda path: figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        write_atomic(png, lambda path: figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}))
+    lacking = (re.match(r"Glyph (\d+) ", str(one.message)) for one in caught)
+    return "".join(sorted({chr(int(found[1])) for found in lacking if found}))
 
 
 def _draw_image(axes: Axes, image: PredictedImage) -> None:
@@ -104,5 +112,5 @@ def _draw_bars(axes: Axes, image: PredictedImage) -> None:
 
 
 def _short(text: str, most: int) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
     return line if len(line) <= most else f"{line[: most - 1]}…"

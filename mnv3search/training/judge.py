@@ -72,7 +72,7 @@ class Judgement:
         return shares
 
     def worst_confusions(self, count: int = 5, true: int | None = None) -> list[tuple[int, int, int]]:
-        """The most frequent mistakes, of class ``true`` alone or of all: (true class, said class, images), most first."""
+        """The most frequent mistakes, of class ``true`` or of all: (true class, said class, images), most first."""
         wrong = self.answers[self.answers[:, 0] != self.answers[:, 1]]
         if true is not None:
             wrong = wrong[wrong[:, 0] == true]

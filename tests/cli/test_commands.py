@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,3 +208,19 @@ def test_networks_are_named_by_runs_and_spaces_too(invoke: Invoke, tmp_path: Pat
     how = ("--device", "roofline:10,10", "--evaluator", "zero_cost:parameters", "--out", "drawn", "--json")
     compared = json.loads(invoke("compare", "run", "mobilenet_v2", *how).out)["networks"]
     assert [n["parameters"] for n in compared] == [folder["parameters"], 3_504_872]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("tables",), ("latency", "mobilenet_v2", "--device", "pixel1"), ("devices",), ("spaces",)]
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_terminal_that_shows_ascii_alone_gets_all_in_it(
+    arguments: tuple[str, ...], as_json: bool, tmp_path: Path
+) -> None:
+    ascii_only = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mnv3search", *arguments, *(["--json"] if as_json else [])],
+        env=os.environ | ascii_only, cwd=tmp_path, capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.isascii()
+    assert not as_json or json.loads(done.stdout)

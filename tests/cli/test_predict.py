@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,3 +105,25 @@ def test_one_line_that_names_the_value(invoke: Invoke, run: Path, words: tuple[s
     done = invoke("predict", *words)
     assert done.code == 2
     assert said in done.err.splitlines()[-1]
+
+
+def test_names_of_any_bytes_and_letters_lose_nothing(invoke: Invoke, run: Path) -> None:
+    names = (b"caf\xe9.png", "日本.png".encode(), b"plain.png")
+    for name in names:
+        Path(os.fsdecode(name)).write_bytes(Path("data/class_0/0000.png").read_bytes())
+    done = invoke("predict", "run", *map(os.fsdecode, names), "--top", "1", "--picture", "p.png")
+    assert done.code == 0, done.err
+    assert done.out.count("%") == len(names)
+    assert r"caf\udce9.png" in done.out
+    assert "the picture's font lacks 日本: drawn as boxes" in done.err
+    assert "Warning" not in done.err
+    assert Path("p.png").exists()
+    found = json.loads(invoke("predict", "run", *map(os.fsdecode, names), "--json").out)["predictions"]
+    assert [os.fsencode(one["file"]) for one in found] == list(names)
+
+
+def test_what_was_predicted_is_printed_though_the_picture_cannot_be_written(invoke: Invoke, run: Path) -> None:
+    done = invoke("predict", "run", "data", "--picture", "nowhere/p.png")
+    assert done.code == 2
+    assert "data/class_0/0000.png" in done.out
+    assert "nowhere" in done.err

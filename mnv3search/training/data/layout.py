@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from os.path import splitext
@@ -34,10 +36,11 @@ class Layout:
 def read_layout(names: Iterable[str], where: str) -> Layout:
     """Sort ``names`` (paths with ``/``; those of folders end with ``/``) into splits and classes.
 
-    Folders that hold nothing but one folder are passed through, as archives often have one at the top.
+    Folders that hold nothing but one folder are passed through, as archives often have one at the top. A class's name
+    is composed (NFC): macOS writes é as e and an accent, which are other bytes and the same name.
 
     Raises:
-        DataError: two folders that mean the same split.
+        DataError: two folders that mean the same split, or a class whose folder's name is not UTF-8.
     """
     kept: list[tuple[str, tuple[str, ...]]] = []
     ignored = []
@@ -67,7 +70,7 @@ def read_layout(names: Iterable[str], where: str) -> Layout:
             if not is_folder:
                 ignored.append(name)
             continue
-        files = splits.setdefault(split, {}).setdefault(below[0], [])
+        files = splits.setdefault(split, {}).setdefault(composed(below[0], where), [])
         if not is_folder:
             files.append(name)
     ordered = {
@@ -76,6 +79,22 @@ def read_layout(names: Iterable[str], where: str) -> Layout:
         if split in splits
     }
     return Layout(ordered, tuple(sorted(ignored)))
+
+
+def composed(name: str, where: str) -> str:
+    """The name of a class or of data in the one form in which it is kept and compared.
+
+    Raises:
+        DataError: it is not UTF-8, so that no file can keep it.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        raise DataError(
+            f"{where}: the name {shown} is not UTF-8, as an archive from another system leaves it; rename that folder"
+        ) from None
+    return unicodedata.normalize("NFC", name)
 
 
 def _depth_of_top(files: list[tuple[str, ...]]) -> int:

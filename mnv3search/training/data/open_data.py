@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from mnv3search.errors import DataError
 from mnv3search.training.data.images import DataSplits, ImageSource, LabelledImages
-from mnv3search.training.data.layout import SPLIT_NAMES, WHOLE, read_layout
+from mnv3search.training.data.layout import SPLIT_NAMES, WHOLE, composed, read_layout
 from mnv3search.training.data.scan import check_splits, scan_images
 from mnv3search.training.data.scan_report import ScanReport
 from mnv3search.training.data.sources import MAX_ENTRIES, FolderSource, ZipSource
@@ -118,7 +119,7 @@ def with_classes(images: LabelledImages, classes: Sequence[str]) -> LabelledImag
     Raises:
         DataError: the images have classes that ``classes`` has not.
     """
-    numbers = {name: number for number, name in enumerate(classes)}
+    numbers = {unicodedata.normalize("NFC", name): number for number, name in enumerate(classes)}
     if unknown := [name for name in images.classes if name not in numbers]:
         raise DataError(
             f"{images.source.name} has {_some(unknown)}, unknown to the network, which tells {_some(classes)} apart; "
@@ -139,6 +140,7 @@ def _splits(where: str) -> tuple[dict[str, LabelledImages], tuple[str, ...]]:
     """Splits by name (or ``WHOLE``), and the files that are no images."""
     if where.startswith(PREFIX):
         return torchvision_splits(where), ()
+    composed(where, "the images")
     path = Path(where).expanduser()
     source: ImageSource
     if path.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,8 @@ def name_hashes(images: LabelledImages, salt: str) -> NDArray[np.float64]:
     hashes = np.empty(len(images), dtype=np.float64)
     for index, (file, label) in enumerate(zip(images.files, images.labels, strict=True)):
         text = f"{salt}\0{images.classes[int(label)]}\0{file.rpartition('/')[2]}"
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+        name = unicodedata.normalize("NFC", text).encode("utf-8", "surrogateescape")  # macOS decomposes é
+        digest = hashlib.blake2b(name, digest_size=8).digest()
         hashes[index] = (int.from_bytes(digest, "big") >> 11) / 2.0**53
     return hashes
 

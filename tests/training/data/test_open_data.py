@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -219,3 +220,26 @@ def test_progress_reaches_the_number_of_images(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     open_data(str(make_image_folder(tmp_path, 2, 3)), progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (12, 12)
+
+
+def test_one_name_in_two_forms_is_one_class(tmp_path: Path) -> None:
+    """macOS decomposes é; an archive made there and a folder made here mean the same."""
+    for split, name in (("train", "caf\u00e9"), ("val", "cafe\u0301"), ("train", "thé"), ("val", "thé")):
+        make_image_folder(tmp_path / split, classes=1, per_class=2, split=()).joinpath("class_0").rename(
+            tmp_path / split / name
+        )
+    data = open_data(str(tmp_path))
+    assert data.train.classes == data.val.classes == ("caf\u00e9", "th\u00e9")
+    assert data.val.read(0).shape == data.train.read(0).shape
+    judged = open_images(f"{tmp_path}:val", ("the\u0301", "cafe\u0301"))
+    assert judged.labels.tolist() == [1, 1, 0, 0]
+
+
+def test_names_that_are_not_utf_8_are_refused_before_any_work(tmp_path: Path) -> None:
+    make_image_folder(tmp_path / "a", classes=2, per_class=1, split=("train", "val"))
+    os.rename(tmp_path / "a/train/class_1", os.fsencode(tmp_path) + b"/a/train/caf\xe9")
+    with pytest.raises(DataError, match=r"a: the name caf\\xe9 is not UTF-8.*rename that folder"):
+        open_data(str(tmp_path / "a"))
+    os.rename(os.fsencode(tmp_path) + b"/a", os.fsencode(tmp_path) + b"/b\xff")
+    with pytest.raises(DataError, match=r"b\\xff is not UTF-8"):
+        open_data(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff"))
