@@ -30,8 +30,9 @@ from mnv3search.errors import DataError, MissingDependencyError
 from mnv3search.export import ExportedModel, export_int8, export_onnx
 from mnv3search.export.parity import network_logits
 from mnv3search.export.pixels import Squares, model_input, squares_of
-from mnv3search.export.timing import LoadsGraphs, time_models
+from mnv3search.export.timing import time_models
 from mnv3search.files import write_text
+from mnv3search.latency.runtimes.base import LoadsGraphs
 from mnv3search.latency.runtimes.int8 import Quantisation
 from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime
 from mnv3search.latency.runtimes.openvino_cpu import OpenVinoCpu

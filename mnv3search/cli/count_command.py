@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mnv3search.cost.counts import Counts
+    from mnv3search.graph.model_file import OnnxModel
 
 
 @click.command(
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "mnv3search count mobilenet_v3_large mobilenet_v2@0.75/192",
         "mnv3search count best.json runs/flowers --layers",
+        "mnv3search count flowers.onnx flowers_int8.onnx",
         "mnv3search count mnv3_small_32 --check",
     ),
 )
@@ -34,29 +36,35 @@ def command(networks: tuple[str, ...], layers: bool, check: bool, as_json: bool)
 
     A NETWORK is NAME, NAME@WIDTH, NAME/RESOLUTION, NAME@WIDTH/RESOLUTION (with :torchvision after the width for that
     scaling rule), where NAME is a published network's, or a search space's for its reference; a .json or .safetensors
-    file; or the folder of a run, a training or a pruning.
+    file; or the folder of a run, a training or a pruning. Or it is an .onnx file: then its graph is counted, in which
+    norms are folded into convolutions.
     """
-    from mnv3search.cost.counts import count
+    from mnv3search.cost.counts import Counts, count
+    from mnv3search.graph.model_file import is_model_file, read_model
     from mnv3search.naming import parse_network
 
-    counted = [(name, count(parse_network(name))) for name in networks]
+    totals = [(name, read_model(name) if is_model_file(name) else count(parse_network(name))) for name in networks]
+    counted = [(name, counts) for name, counts in totals if isinstance(counts, Counts)]
     if check:
         _check(counted)
     if as_json:
-        print_json({"networks": [_mapping(name, counts) for name, counts in counted]})
+        print_json({"networks": [_mapping(name, counts) for name, counts in totals]})
         return
     console = stdout_console()
-    console.print(_totals(counted))
+    console.print(_totals(totals))
     for name, counts in counted if layers else ():
         console.print(_layer_table(name, counts))
 
 
-def _mapping(name: str, counts: Counts) -> dict[str, object]:
+def _mapping(name: str, counts: Counts | OnnxModel) -> dict[str, object]:
+    from mnv3search.graph.model_file import OnnxModel
+
+    figures = ("madds", "parameters", "activations")
+    found = {"name": name} | {figure: getattr(counts, figure) for figure in figures}
+    if isinstance(counts, OnnxModel):
+        return found
     return {
-        "name": name,
-        "madds": counts.madds,
-        "parameters": counts.parameters,
-        "activations": counts.activations,
+        **found,
         "peak_memory_bytes": counts.peak_memory_bytes,
         "layers": [
             {
@@ -77,14 +85,16 @@ def _mapping(name: str, counts: Counts) -> dict[str, object]:
     }
 
 
-def _totals(counted: Sequence[tuple[str, Counts]]) -> Table:
+def _totals(counted: Sequence[tuple[str, Counts | OnnxModel]]) -> Table:
     from rich.table import Table
+
+    from mnv3search.graph.model_file import OnnxModel
 
     table = Table("network", title="Counts (multiply-adds of convolutions and linear layers, batch 1)")
     for column in ("MAdds", "parameters", "activations", "peak memory"):
         table.add_column(column, justify="right")
     for name, counts in counted:
-        peak = f"{counts.peak_memory_bytes / 2**20:.2f} MiB"
+        peak = "–" if isinstance(counts, OnnxModel) else f"{counts.peak_memory_bytes / 2**20:.2f} MiB"
         table.add_row(name, f"{counts.madds:,}", f"{counts.parameters:,}", f"{counts.activations:,}", peak)
     return table
 

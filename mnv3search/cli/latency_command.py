@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         "mnv3search latency mobilenet_v3_large mobilenet_v2 --device pixel1",
         "mnv3search latency best.json --device host",
         "mnv3search latency mobilenet_v3_large best.json --device host --whole",
+        "mnv3search latency flowers.onnx flowers_int8.onnx --device ssh://pi@board --whole",
     ),
 )
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
@@ -44,7 +45,8 @@ def command(
     """How long networks take, and how sure that is.
 
     A NETWORK is a published network's name, such as mobilenet_v2@0.75, or a search space's for its reference; a .json
-    or .safetensors file; or the folder of a run, a training or a pruning.
+    or .safetensors file; or the folder of a run, a training or a pruning. With --whole it may be an .onnx file, which
+    is timed as it stands, in onnxruntime or openvino, here or on a board.
 
     The error is one standard deviation: of held-out networks for an estimated device or a table, of the median for a
     measurement. Whole networks take turns, so that what slows the machine slows all of them: the ratio is that of calls

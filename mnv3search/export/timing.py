@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mnv3search.export.pixels import model_input, noise_squares
 from mnv3search.latency.measured.measure import MeasuringPlan, levelled, rounds, summarise
@@ -12,27 +12,11 @@ from mnv3search.latency.measured.ratios import Ratio, paired_ratio
 from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from numpy.typing import NDArray
-
     from mnv3search.export.description import Description
-    from mnv3search.latency.runtimes.base import Session
+    from mnv3search.latency.runtimes.base import LoadsGraphs
 
 PLAN = MeasuringPlan(rounds=60, min_seconds=3.0, tolerance=0.02, max_rounds=600, max_seconds=120.0, lead_calls=1)
 TimingProgress = Callable[[int], None]
-
-
-class LoadsGraphs(Protocol):
-    """A runtime that takes any graph."""
-
-    name: str
-    version: str
-    threads: int
-
-    def load(self, graph: bytes, image: NDArray[Any], what: str) -> Session:
-        """A session of ``graph`` on ``image``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mnv3search.architecture import Architecture
 from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError
+from mnv3search.graph.model_file import is_model_file, read_model
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.busy import busy_sentence, disturbed_sentence
 from mnv3search.latency.measured.ratios import Ratio, paired_ratio
@@ -68,7 +70,7 @@ def latencies(
     """Latencies of networks as they are named on the command line.
 
     Args:
-        names: as :func:`~mnv3search.naming.parse_network` takes them.
+        names: as :func:`~mnv3search.naming.parse_network` takes them; with ``whole`` also ONNX files.
         device: as :func:`~mnv3search.latency.devices.load_device` takes it.
         whole: time whole networks, interleaved, in place of the model's sums.
         against: the network to which ratios are, the first of ``names`` where not given; another one is timed as well.
@@ -76,12 +78,17 @@ def latencies(
 
     Raises:
         UnknownNameError: no such network or device.
-        DeviceError: ``whole`` on a device that cannot be timed, or ``against`` without ``whole``.
+        DeviceError: ``whole`` on a device that cannot be timed, or ``against`` or a model file without ``whole``.
+        ExportError: a model file that cannot be read or timed.
     """
     if against is not None and not whole:
         raise DeviceError(f"--against {against} compares networks that are timed whole, in turn; add --whole")
     shown = [*([against] if against is not None and against not in names else []), *names]
-    networks = [parse_network(name) for name in shown]
+    if not whole and (file := next(filter(is_model_file, shown), None)) is not None:
+        raise DeviceError(
+            f"{file} is a model file, which is timed as it stands; add --whole, on --device host or ssh://USER@BOARD"
+        )
+    subjects = [read_model(name) if is_model_file(name) else parse_network(name) for name in shown]
     model = load_device(device)
     sentence = busy_sentence(model)  # before it is made busy
     notes = [] if sentence is None else [sentence]
@@ -90,10 +97,11 @@ def latencies(
             raise DeviceError(
                 f"--whole times networks on a machine; {device} cannot be timed here, use --device host or ssh://…"
             )
-        timed = model.measure(networks, progress)
+        timed = model.measure(subjects, progress)
         found = _compared(model, shown, timed, shown.index(against) if against is not None else 0)
         disturbed = disturbed_sentence(timed)
         return replace(found, notes=notes if disturbed is None else [*notes, disturbed])
+    networks = [subject for subject in subjects if isinstance(subject, Architecture)]
     if isinstance(model, Preparable):
         model.prepare(list(dict.fromkeys(part for a in networks for part in units(a))), progress)
     values = checked_latencies(model, networks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Architecture
 from mnv3search.cost.units import Unit
 from mnv3search.errors import DeviceError
+
+if TYPE_CHECKING:
+    from mnv3search.graph.model_file import OnnxModel
 
 LatencyKind = Literal["estimated", "table", "measured"]
 Progress = Callable[[int, int, str], None]
@@ -137,7 +140,7 @@ class WholeMeasurer(Protocol):
     """A device that can be timed here and now."""
 
     def measure(
-        self, architectures: Sequence[Architecture], progress: Progress | None = None
+        self, architectures: Sequence[Architecture | OnnxModel], progress: Progress | None = None
     ) -> Sequence[WholeMeasurement]:
-        """Whole networks timed in turn, interleaved with a reference network; one answer for each, in order."""
+        """Whole networks, or model files, timed in turn beside a reference network; one answer for each, in order."""
         ...

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from trained_fakes import fake_trained
 
 from mnv3search.errors import DeviceError, MeasurementError
+from mnv3search.export import export_onnx
 from mnv3search.families import published
+from mnv3search.graph.model_file import read_model
 from mnv3search.latency.remote import Patience, RemoteRuntime, agent, open_remote
 from mnv3search.latency.runtimes import load_runtime
-from mnv3search.latency.runtimes.base import Elsewhere, Runtime, Session, TakesTurns, machine_of
+from mnv3search.latency.runtimes.base import Elsewhere, LoadsGraphs, Runtime, Session, TakesTurns, machine_of
 
 SUBJECT = published("mobilenet_v3_small", resolution=32)
 SHORT = Patience(start=20, reply=20)
@@ -98,6 +101,16 @@ def test_int8_graphs_are_made_here_and_computed_there(opened: Open) -> None:
     runtime, here = opened(precision="int8"), load_runtime("onnxruntime", precision="int8")
     assert runtime.precision == "int8"
     np.testing.assert_array_equal(runtime.prepare(SUBJECT).output(), here.prepare(SUBJECT).output())
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_model_files_are_computed_there_as_they_are_here(opened: Open, tmp_path: Path, pixels: bool) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(export_onnx(fake_trained(), batch="dynamic", with_preprocessing=pixels))
+    model, here = read_model(path), load_runtime("onnxruntime")
+    assert isinstance(here, LoadsGraphs)
+    there = opened().load(model.content, model.image(), str(model))
+    np.testing.assert_array_equal(there.output(), here.load(model.content, model.image(), str(model)).output())
 
 
 def test_several_threads_up_to_those_of_the_board(opened: Open) -> None:

@@ -200,7 +200,6 @@ def test_whole_networks_are_measured_against_the_reference(tmp_path: Path) -> No
     some = variants(3)
     found = known_device(runtime, tmp_path).measure(some)
     reference = whole_ms([REFERENCE])[0]
-    assert [one.architecture for one in found] == some
     ratios = [one.latency_ms / one.reference_ms for one in found]
     np.testing.assert_allclose(ratios, whole_ms(some) / reference, rtol=0.02)
     np.testing.assert_allclose([one.latency_ms for one in found], whole_ms(some), rtol=0.02)
@@ -268,7 +267,7 @@ def test_the_stated_deviation_holds_between_processes(tmp_path: Path) -> None:
 
 def test_calls_that_waited_for_a_core_are_said_and_widen_what_is_stated() -> None:
     kept = [Round(np.array([2.0]), np.array([8.0]))] * 60
-    quiet, busy = (measured_latencies(variants(1), kept, 12, None, waited)[0] for waited in (0.0, 0.5))
+    quiet, busy = (measured_latencies(kept, 12, None, waited)[0] for waited in (0.0, 0.5))
     assert (quiet.latency_ms, busy.latency_ms) == (2.0, 2.0)
     assert quiet.error_ms < 1e-9
     assert busy.error_ms == pytest.approx(2.0 * 0.5 * WAITED_SPREAD)

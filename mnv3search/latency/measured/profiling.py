@@ -223,8 +223,8 @@ def _tried(device: TableDevice, space: SearchSpace, check: int, told: Told) -> t
     measured = device.measure(networks, told(f"timing {len(networks)} whole networks, {len(unseen)} of them unseen"))
     predicted, errors = device.latency_ms(networks), device.latency_error_ms(networks)
     tried = [
-        CheckedNetwork(m.architecture, float(p), float(e), m.latency_ms, m.error_ms, i >= len(unseen))
-        for i, (m, p, e) in enumerate(zip(measured, predicted, errors, strict=True))
+        CheckedNetwork(network, float(p), float(e), m.latency_ms, m.error_ms, i >= len(unseen))
+        for i, (network, m, p, e) in enumerate(zip(networks, measured, predicted, errors, strict=True))
     ]
     return tried, disturbed_sentence(measured)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from mnv3search.architecture import Architecture
+from mnv3search.errors import MeasurementError
+from mnv3search.graph.model_file import OnnxModel
 from mnv3search.latency.measured.measure import MeasuringPlan, Round, Turns, WatchedTurns, rounds, slot_of
 from mnv3search.latency.measured.table import LatencyTable
 from mnv3search.latency.model import Progress
-from mnv3search.latency.runtimes.base import Runtime, Session, Subject
+from mnv3search.latency.runtimes.base import LoadsGraphs, Runtime, Session, Subject
 
 MAX_SESSIONS = 400  # in memory at once; a session holds a few megabytes
 SAVE_SECONDS = 5.0
@@ -91,11 +93,23 @@ def _measure_batch(
             saved = time.monotonic()
 
 
-def prepared(subjects: list[Subject], runtime: Runtime, steps: Steps) -> list[Session]:
-    """A session for each subject, in order."""
+def prepared(subjects: Sequence[Subject | OnnxModel], runtime: Runtime, steps: Steps) -> list[Session]:
+    """A session for each subject, in order.
+
+    Raises:
+        MeasurementError: the runtime refuses one, or takes no model files.
+    """
     sessions = []
     for subject in subjects:
-        sessions.append(runtime.prepare(subject))
+        if not isinstance(subject, OnnxModel):
+            sessions.append(runtime.prepare(subject))
+        elif isinstance(runtime, LoadsGraphs):
+            sessions.append(runtime.load(subject.content, subject.image(), str(subject)))
+        else:
+            raise MeasurementError(
+                f"{runtime.name} cannot take {subject} as it is; time ONNX files in onnxruntime or openvino, here or "
+                "on a board"
+            )
         steps.add(1)
     return sessions
 
@@ -108,12 +122,16 @@ def batched(subjects: Mapping[_Key, Subject], limit: int) -> list[dict[_Key, Sub
 
 
 def whole_rounds(
-    architectures: list[Architecture], reference: Session, runtime: Runtime, plan: MeasuringPlan, steps: Steps
+    networks: Sequence[Architecture | OnnxModel],
+    reference: Session,
+    runtime: Runtime,
+    plan: MeasuringPlan,
+    steps: Steps,
 ) -> tuple[list[Round], float]:
     """Rounds of whole networks against the reference, kept in no table; and how long they waited, as a share."""
-    sessions = prepared(list(architectures), runtime, steps)
+    sessions = prepared(networks, runtime, steps)
     found, turns = [], WatchedTurns(runtime)
     for one in rounds(sessions, reference, plan, turns=turns):
         found.append(one)
-        steps.add(len(architectures))
+        steps.add(len(networks))
     return found, turns.waited

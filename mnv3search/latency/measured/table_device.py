@@ -17,6 +17,7 @@ from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError, MeasurementError, RunError
 from mnv3search.families import parse_network, published
 from mnv3search.files import held
+from mnv3search.graph.model_file import OnnxModel
 from mnv3search.latency.keys import network_key, network_of_key, unit_key
 from mnv3search.latency.measured.assembled import assembled_networks
 from mnv3search.latency.measured.calibration import MIN_NETWORKS, Calibration, fit
@@ -332,8 +333,10 @@ class TableDevice:
             found.append(math.hypot(ms * model, ms * self.level.error, ms * self.pace_error, lines_ms))
         return np.array(found, dtype=np.float64)
 
-    def measure(self, architectures: Sequence[Architecture], progress: Progress | None = None) -> list[MeasuredLatency]:
-        """Time whole networks, interleaved with one another and the reference.
+    def measure(
+        self, architectures: Sequence[Architecture | OnnxModel], progress: Progress | None = None
+    ) -> list[MeasuredLatency]:
+        """Time whole networks, or model files, interleaved with one another and the reference.
 
         Raises:
             MeasurementError: time ran out, or the runtime refuses a network.
@@ -348,13 +351,13 @@ class TableDevice:
         return self._whole(architectures, self.whole_plan, progress)
 
     def _whole(
-        self, architectures: Sequence[Architecture], plan: MeasuringPlan, progress: Progress | None
+        self, architectures: Sequence[Architecture | OnnxModel], plan: MeasuringPlan, progress: Progress | None
     ) -> list[MeasuredLatency]:
         what = f"measuring {len(architectures)} networks on {self.runtime.name}"
         steps = Steps(len(architectures) * (1 + plan.rounds), what, progress)
         with self._reference_session() as reference:
-            found, waited = whole_rounds(list(architectures), reference, self.runtime, plan, steps)
-        measured = measured_latencies(architectures, found, plan.slot_size, self.pace, waited)
+            found, waited = whole_rounds(architectures, reference, self.runtime, plan, steps)
+        measured = measured_latencies(found, plan.slot_size, self.pace, waited)
         if self.pace is None:
             self.pace = Pace(measured[0].reference_ms, measured[0].pace_error)
         return measured

@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnv3search.architecture import Architecture
 from mnv3search.latency.measured.measure import FloatArray, Round, levelled, pace_error, summarise
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredLatency:
     """One network timed whole, interleaved with the others and the reference.
+
+    The network stands in the same place as among those that were given.
 
     Attributes:
         latency_ms: median, at the pace of the process's first whole measurement: later drift is divided out.
@@ -25,7 +26,6 @@ class MeasuredLatency:
         times_ms: every call, in order, the reference's drift divided out; call i of all networks is of one round.
     """
 
-    architecture: Architecture
     latency_ms: float
     error_ms: float
     minimum_ms: float
@@ -60,9 +60,9 @@ class Pace:
 
 
 def measured_latencies(
-    architectures: Sequence[Architecture], found: Sequence[Round], slot_size: int, pace: Pace | None, waited: float
+    found: Sequence[Round], slot_size: int, pace: Pace | None, waited: float
 ) -> list[MeasuredLatency]:
-    """What rounds of these networks say, at this pace; at their own where None.
+    """What rounds of networks say of each, at this pace; at their own where None.
 
     ``waited`` is the share of their time in which the calls waited for a core.
     """
@@ -71,11 +71,11 @@ def measured_latencies(
     pace = pace or own
     scale = pace.reference_ms / own.reference_ms
     measured = []
-    for index, architecture in enumerate(architectures):
+    for index in range(at_pace.ms.shape[1]):
         timing = summarise(at_pace.ms[:, index] * scale, min(float(one.ms[index]) for one in found))
         measured.append(
             MeasuredLatency(
-                architecture, timing.median_ms, math.hypot(timing.error_ms, timing.median_ms * pace.error),
+                timing.median_ms, math.hypot(timing.error_ms, timing.median_ms * pace.error),
                 timing.minimum_ms, timing.rounds, own.reference_ms, waited, own.error, at_pace.ms[:, index] * scale,
             )
         )  # fmt: skip

@@ -7,8 +7,8 @@ A frame is four bytes, the big-endian length of a JSON object; that object, whos
 these bytes. Requests, by their ``ask``:
 
 - ``hello``: the protocol's version, Python, onnxruntime, the CPU, the load, and which packages are missing;
-- ``prepare``: ``id``, ``threads``, ``shape`` and ``graph``, the bytes of the ONNX model with which the payload begins;
-  the input's float32 values follow;
+- ``prepare``: ``id``, ``threads``, ``shape``, ``kind`` (``<f4`` or ``u1``) and ``graph``, the bytes of the ONNX model
+  with which the payload begins; the input's values follow;
 - ``time``: ``ids``, each run once, in this order; answers ``seconds``;
 - ``output``: ``id``; answers ``shape`` and float32 values;
 - ``bye``.
@@ -112,7 +112,10 @@ class Agent:
         if len(self._sessions) >= MAX_SESSIONS:
             raise ValueError(f"more than {MAX_SESSIONS} sessions at once")
         size = header["graph"]
-        self._sessions[header["id"]] = Session(payload[:size], payload[size:], header["shape"], header["threads"])
+        kind = header.get("kind", "<f4")
+        if kind not in ("<f4", "u1"):
+            raise ValueError("an input of an unknown kind")
+        self._sessions[header["id"]] = Session(payload[:size], payload[size:], header["shape"], kind, header["threads"])
         return {}, b""
 
     def _time(self, header: Header, _: bytes) -> Answer:
@@ -134,7 +137,7 @@ class Agent:
 class Session:
     """A graph in onnxruntime's CPU provider, its input and output bound, so that a call moves no memory of its own."""
 
-    def __init__(self, graph: bytes, image: bytes, shape: List[int], threads: int) -> None:  # noqa: UP006
+    def __init__(self, graph: bytes, image: bytes, shape: List[int], kind: str, threads: int) -> None:  # noqa: UP006
         import numpy as np
         import onnxruntime as ort
 
@@ -148,8 +151,9 @@ class Session:
         self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         entering, leaving = self._session.get_inputs()[0], self._session.get_outputs()[0]
         # kept here: the runtime works in the memory of these arrays and does not hold them itself
-        self._image = np.frombuffer(image, dtype="<f4").astype(np.float32).reshape(shape)
-        self._result = np.zeros(leaving.shape, dtype=np.float32)
+        entered = np.frombuffer(image, dtype=kind).reshape(shape)
+        self._image = np.ascontiguousarray(entered.astype(np.uint8 if kind == "u1" else np.float32))
+        self._result = np.zeros(shape[:1] + leaving.shape[1:], dtype=np.float32)
         self._bound = ort.OrtValue.ortvalue_from_numpy(self._result)
         self._binding = self._session.io_binding()
         self._binding.bind_ortvalue_input(entering.name, ort.OrtValue.ortvalue_from_numpy(self._image))

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.latency.fingerprint import Fingerprint
@@ -121,21 +122,36 @@ class RemoteRuntime:
             MeasurementError: the board refuses the graph, or stopped answering.
             DeviceError: the connection was lost and cannot be opened again.
         """
-        graph, image = graph_in(subject, self.precision), input_image(subject)
-        payload = graph + image.astype("<f4").tobytes()
+        return self.load(graph_in(subject, self.precision), input_image(subject), str(subject))
+
+    def load(self, graph: bytes, image: NDArray[Any], what: str) -> Session:
+        """A session of any graph of one input, which holds ``image``, on the board.
+
+        Raises:
+            MeasurementError: the board refuses the graph, or stopped answering.
+            DeviceError: the connection was lost and cannot be opened again.
+        """
+        kind = "u1" if image.dtype == np.uint8 else "<f4"
+        payload = graph + image.astype(kind).tobytes()
         if len(payload) > MAX_PAYLOAD:
             raise MeasurementError(
-                f"the graph of {subject} takes {len(payload)} bytes; at most {MAX_PAYLOAD} are sent to a board"
+                f"the graph of {what} takes {len(payload)} bytes; at most {MAX_PAYLOAD} are sent to a board"
             )
         self._reconnect()
         self._ids += 1
-        request = {"id": self._ids, "graph": len(graph), "shape": list(image.shape), "threads": self.threads}
+        request = {
+            "id": self._ids,
+            "graph": len(graph),
+            "shape": list(image.shape),
+            "kind": kind,
+            "threads": self.threads,
+        }
         try:
             self._ask("prepare", request, payload)
         except MeasurementError as error:
             if not self.channel.alive:
                 raise
-            raise MeasurementError(f"onnxruntime {self.version} refuses the graph of {subject}: {error}") from None
+            raise MeasurementError(f"onnxruntime {self.version} refuses the graph of {what}: {error}") from None
         return RemoteSession(self, self._ids)
 
     def time_in_turn(self, sessions: Sequence[Session]) -> list[float]:

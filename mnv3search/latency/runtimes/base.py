@@ -137,6 +137,34 @@ def turns_of(runtime: Runtime) -> Callable[[Sequence[Session]], list[float]]:
 
 
 @runtime_checkable
+class LoadsGraphs(Protocol):
+    """A runtime that takes any ONNX graph of one input and one output, as it stands."""
+
+    @property
+    def name(self) -> str:
+        """As the user writes it."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The runtime's own version."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """How many threads one call may use."""
+        ...
+
+    def load(self, graph: bytes, image: NDArray[Any], what: str) -> Session:
+        """A session of ``graph`` on ``image``, float32 or uint8; ``what`` says of what it is, for messages.
+
+        Raises:
+            MeasurementError: the runtime refuses the graph.
+        """
+        ...
+
+
+@runtime_checkable
 class WholeOnly(Protocol):
     """A runtime that may take whole networks alone, because it takes long to prepare anything."""
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import MeasurementError, MissingDependencyError
-from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
 from mnv3search.latency.runtimes.base import (
     CallSession,
     Precision,
@@ -50,20 +49,22 @@ class OnnxRuntime:
         return self.load(graph_in(subject, self.precision), input_image(subject), str(subject))
 
     def load(self, graph: bytes, image: NDArray[Any], what: str) -> Session:
-        """A session of any graph with inputs and outputs as :mod:`mnv3search.graph` names them, on ``image``.
+        """A session of any graph with one input, which holds ``image``; its first output is float32 and is read.
 
         Raises:
             MeasurementError: onnxruntime refuses the graph; ``what`` says of what it is.
         """
         try:
             session = self._ort.InferenceSession(graph, self._options(), providers=["CPUExecutionProvider"])
+            binding = session.io_binding()
+            entering, leaving = session.get_inputs()[0], session.get_outputs()[0]
+            output = np.zeros((len(image), *leaving.shape[1:]), dtype=np.float32)
+            binding.bind_ortvalue_input(entering.name, self._ort.OrtValue.ortvalue_from_numpy(image))
+            binding.bind_ortvalue_output(leaving.name, self._ort.OrtValue.ortvalue_from_numpy(output))
+            call = partial(session.run_with_iobinding, binding)
+            call()
         except Exception as error:  # onnxruntime raises classes of its own that share only Exception
             raise MeasurementError(f"onnxruntime {self.version} refuses the graph of {what}: {error}") from None
-        binding = session.io_binding()
-        output = np.zeros((len(image), *session.get_outputs()[0].shape[1:]), dtype=np.float32)
-        binding.bind_ortvalue_input(INPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(image))
-        binding.bind_ortvalue_output(OUTPUT_NAME, self._ort.OrtValue.ortvalue_from_numpy(output))
-        call = partial(session.run_with_iobinding, binding)
         return CallSession(call, output.copy, clock_of(self.threads), held=(image, output))
 
     def _options(self) -> Any:
