@@ -45,12 +45,12 @@ if TYPE_CHECKING:
     help="With --int8: how the range of an activation is found.",
 )  # fmt: skip
 @click.option(
-    "--calibration-images", type=click.IntRange(1, 100_000), default=256, show_default=True,
+    "--calibration-images", type=click.IntRange(1, 10_000), default=128, show_default=True,
     help="With --int8: over so many training images.",
 )  # fmt: skip
 @click.option("--reduce-range", is_flag=True, help="With --int8: weights in 7 bits, for x86 processors without VNNI.")
 @click.option(
-    "--check-images", type=click.IntRange(0), default=1000, show_default=True,
+    "--check-images", type=click.IntRange(0), default=500, show_default=True,
     help="Held-out images that it is checked on; 0 takes all.",
 )  # fmt: skip
 @click.option("--timing/--no-timing", default=True, show_default=True, help="Time the file, whole, in onnxruntime.")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mnv3search.training.data.images import DataSplits, LabelledImages
     from mnv3search.training.trained import TrainedNetwork
 
+CALIBRATION_IMAGES, CHECK_IMAGES = 128, 500  # a minute together at 224×224 on two cores
 NOISE_IMAGES = 64
 NOISE = "noise, as no data were given"
 SUFFIX = ".onnx"
@@ -41,16 +42,16 @@ class ExportSettings:
         batch: images in a call: ``1`` or ``dynamic``.
         with_preprocessing: whether pixels enter, which the graph normalises.
         int8: how it is quantised; None exports fp32.
-        calibration_images: training images over which ranges are found; at least one of each class is taken.
-        check_images: held-out images on which it is compared with the network; 0 takes all.
+        calibration_images: training images over which ranges are found, of as many classes as so many allow.
+        check_images: held-out images on which it is compared with the network, likewise; 0 takes all.
         timed: whether its latency is measured.
     """
 
     batch: Batch = "1"
     with_preprocessing: bool = False
     int8: Quantisation | None = None
-    calibration_images: int = 256
-    check_images: int = 1000
+    calibration_images: int = CALIBRATION_IMAGES
+    check_images: int = CHECK_IMAGES
     timed: bool = True
 
     def __post_init__(self) -> None:
@@ -155,10 +156,12 @@ def _models(
         return fp32, fp32
     assert data is not None
     chosen = _subset(_in_order(data.train, trained), settings.calibration_images)
-    progress.stage(f"quantising on {len(chosen)} training images")
+    progress.stage("reading training images to quantise on", len(chosen))
+    squares = list(_told(squares_of(chosen, trained.preprocessing), progress.advance))
+    progress.stage("quantising: ranges found on training images", len(chosen))
     int8 = export_int8(
-        trained, squares_of(chosen, trained.preprocessing), quantisation=settings.int8, batch=settings.batch,
-        with_preprocessing=settings.with_preprocessing,
+        trained, squares, quantisation=settings.int8, batch=settings.batch,
+        with_preprocessing=settings.with_preprocessing, progress=progress.advance,
     )  # fmt: skip
     return fp32, int8
 
@@ -207,10 +210,14 @@ def _in_order(images: LabelledImages, trained: TrainedNetwork) -> LabelledImages
 
 
 def _subset(images: LabelledImages, count: int) -> LabelledImages:
-    from mnv3search.training.data.splits import stable_subset
+    import numpy as np
 
-    present = len(set(images.labels.tolist()))
-    return stable_subset(images, min(len(images), max(count, present)))
+    from mnv3search.training.data.splits import name_hashes, stable_subset
+
+    count = min(len(images), count)
+    if count >= len(set(images.labels.tolist())):
+        return stable_subset(images, count)
+    return images.subset(np.sort(np.argsort(name_hashes(images, "subset"), kind="stable")[:count]))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from mnv3search.export.pixels import Squares, model_input
 from mnv3search.latency.runtimes.int8 import Quantisation, quantised
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from numpy.typing import NDArray
@@ -32,6 +31,7 @@ def export_int8(
     quantisation: Quantisation = DEFAULT,
     batch: Batch = "1",
     with_preprocessing: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> bytes:
     """The serialised ONNX model of ``trained`` in 8 bits (QDQ), calibrated on ``images``.
 
@@ -41,6 +41,7 @@ def export_int8(
         quantisation: how ranges are found and which operators work in 8 bits.
         batch: ``1``, or ``dynamic`` for any number of images in a call.
         with_preprocessing: take pixels and normalise them, in fp32, in the graph.
+        progress: told over how many images ranges were found.
 
     Raises:
         MissingDependencyError: onnx or onnxruntime is not installed.
@@ -48,19 +49,32 @@ def export_int8(
         ExportError: no images, or the quantiser refuses the graph.
     """
     graph = bytes(with_batch(deployed_graph(trained), "dynamic").SerializeToString())
-    inputs = list(_calls(images, trained.preprocessing))
-    count = sum(len(one) for one in inputs)
+    inputs = _Calls(images, trained.preprocessing, progress)
     try:
         made = quantised(graph, inputs, "the trained network", quantisation)
     except MeasurementError as error:
         raise ExportError(str(error)) from None
     how = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(quantisation).items()}
-    description = replace(Description.of(trained), precision="int8", quantisation={**how, "images": count})
+    description = replace(Description.of(trained), precision="int8", quantisation={**how, "images": inputs.images})
     return finished(made, description, batch=batch, with_preprocessing=with_preprocessing)
 
 
-def _calls(images: Iterable[Squares], preprocessing: Preprocessing) -> Iterator[NDArray[Any]]:
-    size = max(1, CALL_PIXELS // preprocessing.resolution**2)
-    for chunk in images:
-        for first in range(0, len(chunk.pixels), size):
-            yield model_input(chunk.pixels[first : first + size], preprocessing, "float32")
+class _Calls(Sequence["NDArray[Any]"]):
+    """What the network takes in each calibration call, made when it is asked for: pixels are a quarter as large."""
+
+    def __init__(
+        self, images: Iterable[Squares], preprocessing: Preprocessing, progress: Callable[[int], None]
+    ) -> None:
+        size = max(1, CALL_PIXELS // preprocessing.resolution**2)
+        self._preprocessing, self._progress = preprocessing, progress
+        self._pixels = [
+            chunk.pixels[first : first + size] for chunk in images for first in range(0, len(chunk.pixels), size)
+        ]
+        self.images = sum(map(len, self._pixels))
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, index: Any) -> Any:
+        self._progress(sum(map(len, self._pixels[: index + 1])))
+        return model_input(self._pixels[index], self._preprocessing, "float32")

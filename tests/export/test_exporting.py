@@ -72,6 +72,36 @@ def test_int8_is_calibrated_on_training_images_and_judged_on_test_images(tmp_pat
     assert 0 < done.parity.rms_difference < 0.25
 
 
+class Told:
+    """The stages and how far each went."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, list[int]] = {}
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self.stages[name] = []
+
+    def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
+        self.stages[list(self.stages)[-1]].append(done)
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def test_as_many_images_as_asked_for_though_classes_are_more(tmp_path: Path) -> None:
+    """A thousand classes made a thousand images of a few that were asked for."""
+    told = Told()
+    asked = ExportSettings(int8=Quantisation(), timed=False, calibration_images=2, check_images=1)
+    done = export_network(fake_trained(), tmp_path / "int8.onnx", asked, data=splits(tmp_path / "data"), progress=told)
+    assert done.description.quantisation["images"] == 2
+    assert done.parity.images == 1
+    assert [(name, steps[-1]) for name, steps in told.stages.items() if steps] == [
+        ("reading training images to quantise on", 2),
+        ("quantising: ranges found on training images", 2),
+        ("comparing it with the network", 1),
+    ]
+
+
 def test_labels_are_brought_into_the_networks_order(tmp_path: Path) -> None:
     trained = fake_trained()
     turned = ("class_2", "class_0", "class_1")  # folders are read in the order of their names

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -143,15 +143,15 @@ class _Inputs:
     """
 
     def __init__(self, inputs: Iterable[NDArray[Any]]) -> None:
-        self._inputs = list(inputs)
-        self._turn: Iterator[NDArray[Any]] = iter(self._inputs)
+        self._inputs = inputs if isinstance(inputs, Sequence) else list(inputs)
+        self._turn: Iterator[int] = iter(range(len(self._inputs)))
 
     def __len__(self) -> int:
         return len(self._inputs)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        self._turn = iter(self._inputs[start_index:end_index])
+        self._turn = iter(range(start_index, min(end_index, len(self._inputs))))
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         following = next(self._turn, None)
-        return None if following is None else {INPUT_NAME: following}
+        return None if following is None else {INPUT_NAME: self._inputs[following]}
