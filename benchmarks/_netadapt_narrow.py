@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._netadapt_setup import Budget, Records, base_architecture, data, multiplier, recipe
+from benchmarks._netadapt_setup import HELD_OUT, Budget, Records, base_architecture, data, multiplier, recipe
 from benchmarks._netadapt_training import train_and_judge
 from mnv3search.architecture import Architecture
 from mnv3search.errors import DeviceError
@@ -20,12 +20,10 @@ from mnv3search.layer_search.trained_scoring import ShortTerm
 from mnv3search.layer_search.trained_workers import Here
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.pruning_journal import FolderJournal
-from mnv3search.training.data.splits import held_out, stable_subset
+from mnv3search.training.data.splits import NETADAPT, held_out, stable_subset
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
-
-SALT = "NetAdapt"
 
 
 def host(work: Path) -> TableDevice:
@@ -55,7 +53,7 @@ def walk_down(work: Path, budget: Budget, seed: int) -> None:
     from mnv3search.training.trained import load_trained
 
     base, splits, device = load_trained(work / "base"), data(), host(work)
-    rest, held = held_out(splits.train, 0.1, SALT)
+    rest, held = held_out(splits.train, HELD_OUT, NETADAPT)
     short = ShortTerm(budget.short_steps, budget.short_batch, budget.short_rate, seed=seed)
     workers = Here(rest, stable_subset(held, budget.held_images), short)
     journal = journal_of(work, base)

@@ -22,6 +22,7 @@ CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 RESOLUTION = 32
 BATCH = 32
 LAST_STAGE = 8  # the first block of it
+HELD_OUT = 0.1  # of the training images, for NetAdapt to score its proposals on
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,10 @@ def preprocessing() -> Preprocessing:
     return Preprocessing(RESOLUTION, CIFAR_MEAN, CIFAR_STD)
 
 
-def data() -> DataSplits:
+def data(held_out: float = 0.0) -> DataSplits:
     """CIFAR-10: 45,000 images to learn from, 5,000 of the training set to choose by, 10,000 to judge by.
+
+    ``held_out`` is the share of the 45,000 that is left out, for NetAdapt to score its proposals on.
 
     Raises:
         DataError: the environment does not say where they are.
@@ -104,7 +107,7 @@ def data() -> DataSplits:
     root = os.environ.get("MNV3SEARCH_DATA")
     if not root:
         raise DataError("set MNV3SEARCH_DATA to the folder that holds cifar10.zip")
-    return open_data(str(Path(root) / "cifar10.zip"), scan=False)
+    return open_data(str(Path(root) / "cifar10.zip"), scan=False, netadapt_share=held_out)
 
 
 class Records:

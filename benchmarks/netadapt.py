@@ -20,14 +20,14 @@ from pathlib import Path
 from benchmarks._netadapt_magnitude import choose_ratios, prune_by_magnitude
 from benchmarks._netadapt_narrow import choose_steps, fine_tune_chosen, measure_table, walk_down
 from benchmarks._netadapt_report import report, time_all
-from benchmarks._netadapt_setup import BUDGETS, Budget, Records, base_architecture, data, multiplier, recipe
+from benchmarks._netadapt_setup import BUDGETS, HELD_OUT, Budget, Records, base_architecture, data, multiplier, recipe
 from benchmarks._netadapt_training import fresh, train_and_judge
 
 
 def base(work: Path, budget: Budget, seed: int) -> None:
-    """Train the network that NetAdapt and the pruner begin from."""
+    """Train the network that NetAdapt and the pruner begin from, without the images that score NetAdapt's proposals."""
     network = fresh(base_architecture(), seed)
-    train_and_judge("base", network, data(), recipe(budget.base_epochs), seed, work, Records(work))
+    train_and_judge("base", network, data(HELD_OUT), recipe(budget.base_epochs), seed, work, Records(work))
 
 
 def multipliers(work: Path, budget: Budget, seed: int) -> None:
