@@ -43,6 +43,8 @@ class Evaluator(Protocol):
     ``trains = True``: runs then ask it for few. If it keeps them, ``trained_file(architecture)`` names a network's file
     (a ``.safetensors`` of ``save_trained``) or gives None; a run copies the winner's. Its ``chance`` is the top-1 in
     percent of always giving the most frequent class, where that is more than one in the number of classes.
+    ``identity`` is a text that changes with whatever its answers depend on (options, data): a saved search is continued
+    only where it is the same.
     """
 
     def evaluate(self, architectures: Sequence[Architecture]) -> Sequence[Evaluation]:
@@ -66,6 +68,12 @@ def score_name(evaluator: object) -> str | None:
     """What the evaluator's answers are called where they are no accuracies in percent; None where they are."""
     name = getattr(evaluator, "score_name", None)
     return None if name is None else str(name)
+
+
+def evaluator_identity(evaluator: object) -> str:
+    """What the evaluator's answers depend on, as it says itself; else its name, or that of its class."""
+    named = getattr(evaluator, "identity", None) or getattr(evaluator, "name", None)
+    return str(named or type(evaluator).__name__)
 
 
 def trains(evaluator: object) -> bool:

@@ -95,6 +95,14 @@ class ImagenetPrior:
         """
         return _shipped() if self._path is None else _at(self._path)
 
+    @property
+    def identity(self) -> str:
+        """What answers depend on: coefficients are known by one answer of theirs."""
+        from mnv3search.families import parse_network
+
+        answer = self.evaluate([parse_network("mobilenet_v3_large")])[0]
+        return f"prior with {answer.top1:.6f} for mobilenet_v3_large"
+
     @on_one_blas_thread
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """Predicted top-1 and deviation of each architecture, in order; both rounded to 1e-6 points."""

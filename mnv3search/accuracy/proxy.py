@@ -102,6 +102,8 @@ class Proxy:
         self.chance = 100.0 * float(np.bincount(self._val.labels).max()) / len(self._val) if len(self._val) else 0.0
         passes = -(-PASSES // max(len(self._train), 1))
         self.epochs = self.options.epochs or min(max(passes, LEAST_EPOCHS), MOST_EPOCHS)
+        images = " ".join(_digest([*part.files, *map(str, part.labels.tolist())]) for part in (self._train, self._val))
+        self.identity = f"{self.options} in {self.epochs} epochs on {images}"
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """The accuracy of each in the best epoch of its short training; ``top1_std`` as :func:`spread` says.

@@ -1,4 +1,7 @@
-"""The batched sampler behind ``auto`` for cheap evaluators: evolution within the budget, led by an additive model.
+"""The sampler behind ``auto``: evolution within the budget, led by a model of what was answered.
+
+Where few networks will be judged the model is a Gaussian process, and batches begin at one network and grow with what
+is known; where thousands are, it is additive and batches are large.
 
 Every generation is a function of the seed, its number and what was told before, so a search that is replayed with the
 same answers asks for the same rows: a resumed search goes the way that an uninterrupted one would have gone.
@@ -7,16 +10,17 @@ same answers asks for the same rows: a resumed search goes the way that an unint
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.block_search.additive_model import AdditiveModel, Belief
 from mnv3search.block_search.budgeted_optimum import BudgetedOptimum
+from mnv3search.block_search.gaussian_process import GaussianProcess, Posterior
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.place_effects import AccuracyBelief, AccuracyModel
 from mnv3search.block_search.row_latency import RowLatency
+from mnv3search.block_search.stopping import expected_top1
 from mnv3search.block_search.study import Outcome
 from mnv3search.block_search.variation import Variation
 from mnv3search.threads import on_one_blas_thread
@@ -28,21 +32,37 @@ Rows = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
 
 BATCH = 64
-FIRST_GENERATIONS = 2
+OPENING_SHARE = 0.2
+FEW, FEW_CHEAP = 256, 128
+"""A Gaussian process leads up to so many answers (what it costs grows with their cube), or in so short a search."""
+PER_ASK = 16
+"""While it leads, a batch is one network for so many that are known."""
 ELITES = 48
 POPULATION = 256
 ROUNDS = 3
 FILLINGS = 40
 SMALL_SPACE = 4096
 _BY_MEAN, _BY_DRAW, _FILLED_BY_MEAN, _FILLED_BY_DRAW = 26, 12, 8, 6
+DRAWS = 4
+"""Upper confidence bounds of one generation."""
+
+
+class _Belief(Protocol):
+    """What a model expects of rows, and a variant of it to explore by."""
+
+    def mean(self, rows: Rows) -> Floats: ...
+
+    def draw(self, rng: np.random.Generator) -> _Belief: ...
 
 
 class EvolutionSampler:
     """Asks for batches of rows that it expects to be accurate within the budget.
 
-    A generation is made of rows bred under the model's mean, rows bred under a draw of it (to explore), rows that fill
-    the budget best under either, and plain children of the best networks seen. All are kept where their latency (exact,
-    or itself modelled where units have no prices) is within the budget.
+    The first fifth of a search, 64 or 128 networks at most, is random. Then, while a Gaussian process leads, a
+    generation is bred under upper confidence bounds of random width. Under the additive model it is made of rows bred
+    under the mean, rows bred under a draw (to explore), rows that fill the budget best under either, and plain children
+    of the best networks seen. All are kept where their latency (exact, or itself modelled where units have no prices)
+    is within the budget.
     """
 
     name = "evolution"
@@ -56,13 +76,23 @@ class EvolutionSampler:
         seed: int,
         first: Rows,
         fastest_ms: float,
+        trials: int,
+        *,
+        cheap: bool,
     ) -> None:
-        """``first`` (k, P): rows to ask for first, the fastest known one the last of them."""
+        """``first`` (k, P): rows to ask for first, the fastest known one the last of them.
+
+        ``trials`` networks will be judged; ``cheap``: in large batches, so that asking costs no more than judging.
+        """
         sizes = np.array([len(p.choices) for p in space.parameters], dtype=np.int64)
         self._space, self._latencies, self._objective, self._seed = space, latencies, objective, seed
         self._variation = Variation(space)
         self._first, self._fastest, self._fastest_ms = first, first[-1], fastest_ms
-        self._accuracy, self._timing = AccuracyModel(space, sizes), AdditiveModel(sizes)
+        self._few = not cheap or trials <= FEW_CHEAP
+        self._opening_size = min(BATCH if self._few else 2 * BATCH, max(4, round(OPENING_SHARE * trials)))
+        self._accuracy = AccuracyModel(space, sizes)
+        self._process = GaussianProcess(space)
+        self._told: list[Outcome] = []
         self._rows: list[Rows] = []
         self._top1: list[float] = []
         self._ms: list[float] = []
@@ -76,12 +106,18 @@ class EvolutionSampler:
     def ask(self) -> Rows:
         """Up to 64 canonical rows never asked before, shape (n, P); none where the search can find no more."""
         rng = np.random.default_rng([self._seed, 1, self._generation])
-        budget = self._budget()
-        if self._generation < FIRST_GENERATIONS or len(self._rows) < 2:
+        missing = self._opening_size - len(self._rows)
+        if (missing > 0 and len(self._told) < 4 * self._opening_size) or len(self._rows) < 2:
+            count = min(BATCH, max(1, missing))
             asked = self._opening(rng)
+        elif self._few and len(self._rows) <= FEW:
+            count = min(BATCH, 1 + len(self._rows) // PER_ASK)
+            asked = self._explored(rng, self._budget(), count)
         else:
-            asked = self._bred(rng, budget)
-        asked = self._unseen(np.concatenate([asked, self._fill(rng, BATCH)]) if len(asked) < BATCH else asked)[:BATCH]
+            count = BATCH
+            asked = self._bred(rng, self._budget())
+        asked = self._unseen(asked)
+        asked = (self._unseen(np.concatenate([asked, self._fill(rng, BATCH)])) if len(asked) < count else asked)[:count]
         self._seen.update(row.tobytes() for row in asked)
         self._generation += 1
         return asked
@@ -92,8 +128,7 @@ class EvolutionSampler:
         if not outcomes:
             return
         rows = np.stack([outcome.row for outcome in outcomes])
-        if not self._latencies.exact:
-            self._timing.add(rows, np.array([outcome.latency_ms for outcome in outcomes]))
+        self._told += outcomes
         kept = [i for i, outcome in enumerate(outcomes) if outcome.status == "evaluated"]
         if kept:
             top1 = [float(outcomes[i].top1 or 0.0) for i in kept]
@@ -117,7 +152,14 @@ class EvolutionSampler:
             share, number, base = share + base * (number % 2), number // 2, base / 2
         return self._fastest_ms + share * max(0.0, top - self._fastest_ms)
 
-    def _times(self, rows: Rows, timing: Belief | None) -> Floats:
+    def _timing(self) -> Posterior | None:
+        """What latencies are expected to be, from the latest; None where units have prices."""
+        if self._latencies.exact:
+            return None
+        told = self._told[-FEW:]
+        return self._process.fit(np.stack([o.row for o in told]), np.array([o.latency_ms for o in told]))
+
+    def _times(self, rows: Rows, timing: Posterior | None) -> Floats:
         return self._latencies.of_rows(rows) if timing is None else timing.mean(rows)
 
     def _worth(self, top1: Floats, ms: Floats, budget: float) -> Floats:
@@ -152,9 +194,25 @@ class EvolutionSampler:
             rows[over] = self._space.canonical(mixed)
         return rows
 
+    def _explored(self, rng: np.random.Generator, budget: float, count: int) -> Rows:
+        """About ``count`` rows that a Gaussian process finds promising within the budget."""
+        judged = [
+            (o.row, top1) for o, top1 in zip(self._told, expected_top1(self._told), strict=True) if top1 is not None
+        ]
+        belief = self._process.fit(np.stack([row for row, _ in judged]), np.array([top1 for _, top1 in judged]))
+        timing = self._timing()
+        start = np.concatenate([self._elites(budget), self._population])
+        population = self._population = self._evolved(start, belief, timing, budget, rng, ROUNDS)
+        asked = population[:0]
+        for _ in range(min(count, DRAWS)):
+            bred = self._evolved(population, belief.draw(rng), timing, budget, rng, ROUNDS)
+            new = self._unseen(np.concatenate([asked, bred]))[len(asked) :]
+            asked = np.concatenate([asked, new[: -(-count // DRAWS)]])
+        return asked
+
     def _bred(self, rng: np.random.Generator, budget: float) -> Rows:
         belief = self._accuracy.fit()
-        timing = None if self._latencies.exact else self._timing.fit()
+        timing = self._timing()
         elites = self._elites(budget)
         start = np.concatenate([elites, self._population])
         population = self._population = self._evolved(start, belief, timing, budget, rng, ROUNDS)
@@ -173,7 +231,9 @@ class EvolutionSampler:
         children = children[self._times(children, timing) <= budget]
         return self._unseen(np.concatenate([asked, children]))
 
-    def _filled(self, belief: AccuracyBelief, timing: Belief | None, budget: float, rng: np.random.Generator) -> Rows:
+    def _filled(
+        self, belief: AccuracyBelief, timing: Posterior | None, budget: float, rng: np.random.Generator
+    ) -> Rows:
         """Rows that fill the budget best under ``belief``, best first; none without priced units or a budget.
 
         They get a share of a batch only: far from what was seen a belief is wrong most where it is highest.
@@ -193,8 +253,8 @@ class EvolutionSampler:
     def _evolved(
         self,
         start: Rows,
-        belief: AccuracyBelief,
-        timing: Belief | None,
+        belief: _Belief,
+        timing: Posterior | None,
         budget: float,
         rng: np.random.Generator,
         rounds: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -147,12 +148,14 @@ class Judge:
         top1, std = float(answer.top1), None if answer.top1_std is None else float(answer.top1_std)
         values = self._objective.values(top1, ms)
         status: Status = "stopped" if answer.stopped else "evaluated"
-        return Outcome(row, status, ms, top1, std, values, {"architecture": text}, system_attrs, answer.reports)
+        return Outcome(
+            row, status, ms, top1, std, values, {"architecture": text}, system_attrs, answer.reports, answer.stopped
+        )
 
     def _without_evaluation(self, row: Rows, key: bytes, ms: float, system_attrs: dict[str, Any]) -> Outcome:
         known = self._judged.get(key)
         if known is not None and known.top1 is not None:
-            return Outcome(row, "duplicate", ms, known.top1, known.top1_std, known.values, {}, system_attrs)
+            return replace(known, status="duplicate", notes={}, system_attrs=system_attrs)
         worst = min((c.top1 for c in self.candidates), default=0.0)
         return Outcome(row, "refused", ms, None, None, self._objective.values(worst, ms), {}, system_attrs)
 

@@ -28,10 +28,11 @@ class Objective:
 
     Attributes:
         target_latency_ms: the budget.
-        objectives: 1 for the reward, 2 for top-1 (up) and latency (down).
+        objectives: 1 for top-1 within the target (or, where it is soft, the reward), 2 for top-1 (up) and latency
+            (down).
         reward_exponent: the reward's w.
-        hard: the target is a constraint: what exceeds it is refused before it is evaluated, and the best is the
-            highest top-1 within it. Otherwise the reward alone decides.
+        hard: the target is a constraint: what exceeds it is refused before it is evaluated, and top-1 alone is
+            maximised within it. Otherwise the reward alone decides.
         score: "top-1" is no accuracy in percent but a score of any sign and scale. The reward multiplies an accuracy,
             which has a zero and a unit; a score has neither, and alone stands for it.
 
@@ -57,6 +58,21 @@ class Objective:
         """Optuna's direction of each value."""
         return ("maximize",) if self.objectives == 1 else ("maximize", "minimize")
 
+    def __str__(self) -> str:
+        """What is maximised, in words."""
+        within = f" within {self.target_latency_ms:.4g} ms" if self.hard else ""
+        value = "score" if self.score else "top-1"
+        if self.objectives == 2:
+            return f"{value} and latency{within}"
+        return f"{value}{within}" if self.hard else f"the reward top-1 × (latency / target)^{self.reward_exponent:g}"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The name of each of Optuna's values."""
+        if self.objectives == 2:
+            return ("top1", "latency_ms")
+        return ("top1",) if self.hard else ("reward",)
+
     @property
     def limit_ms(self) -> float:
         """The latency above which a candidate is refused; infinite without the hard constraint."""
@@ -66,7 +82,7 @@ class Objective:
         """Optuna's values of a candidate, in the order of :attr:`directions`."""
         if self.objectives == 2:
             return (top1, latency_ms)
-        if self.score:
+        if self.hard:
             return (top1,)
         return (reward(top1, latency_ms, self.target_latency_ms, self.reward_exponent),)
 

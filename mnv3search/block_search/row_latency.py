@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import reprlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,15 @@ class RowLatency:
     def unit_prices(self) -> tuple[NDArray[np.float64], float] | None:
         """Milliseconds of the space's units with a last 0 for no unit, and the fixed part; None without prices."""
         return None if self._priced is None else (np.append(self._priced.prices, 0.0), self._fixed_ms)
+
+    @property
+    def identity(self) -> str:
+        """The model's name; where it prices units without measuring them, also a digest of the space's prices."""
+        name = str(getattr(self._model, "name", type(self._model).__name__))
+        if self._priced is None or getattr(self._model, "kind", "estimated") != "estimated":
+            return name
+        prices = " ".join(f"{price:.9g}" for price in (self._fixed_ms, *self._priced.prices.tolist()))
+        return f"{name} {hashlib.sha256(prices.encode()).hexdigest()[:16]}"
 
     def of_rows(self, rows: Rows) -> NDArray[np.float64]:
         """Milliseconds of canonical ``rows`` (n, P); shape (n,).

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.accuracy.evaluator import Evaluator, is_cheap
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.study import (
     CONSTRAINT,
@@ -19,6 +18,7 @@ from mnv3search.block_search.study import (
     intermediate_values,
     quiet_optuna,
 )
+from mnv3search.block_search.variation import Variation
 from mnv3search.errors import MissingDependencyError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ Rows = NDArray[np.integer[Any]]
 
 OPTUNA_SAMPLERS = ("gp", "nsga2", "random", "tpe")
 SAMPLERS = ("auto", "evolution", *OPTUNA_SAMPLERS)
-
-GP_PARAMETERS = 20
-GP_TRIALS = 100  # its cost a trial grows with the trials and the parameters
 
 
 class Sampler(Protocol):
@@ -61,11 +58,10 @@ class Sampler(Protocol):
         ...
 
 
-def resolved_sampler(name: str, space: SearchSpace, evaluator: Evaluator, trials: int, objectives: int) -> str:
+def resolved_sampler(name: str) -> str:
     """The sampler that ``name`` stands for.
 
-    ``auto`` is ``evolution`` for cheap evaluators; for others ``gp`` where the space and the search are small and there
-    is one objective, else ``tpe``.
+    ``auto`` is ``evolution``.
 
     Raises:
         UnknownNameError: no such sampler.
@@ -74,14 +70,9 @@ def resolved_sampler(name: str, space: SearchSpace, evaluator: Evaluator, trials
     if name not in SAMPLERS:
         raise UnknownNameError("sampler", name, SAMPLERS)
     missing = [package for package in ("torch", "scipy") if importlib.util.find_spec(package) is None]
-    if name == "auto":
-        if is_cheap(evaluator):
-            return "evolution"
-        small = objectives == 1 and len(space.parameters) <= GP_PARAMETERS and trials <= GP_TRIALS
-        return "gp" if small and not missing else "tpe"
     if name == "gp" and missing:
         raise MissingDependencyError(missing[0], "the sampler gp")
-    return name
+    return "evolution" if name == "auto" else name
 
 
 class OptunaSampler:
@@ -90,7 +81,14 @@ class OptunaSampler:
     replays = False
 
     def __init__(
-        self, name: str, space: SearchSpace, objective: Objective, seed: int, first: Rows, told: Sequence[Outcome]
+        self,
+        name: str,
+        space: SearchSpace,
+        objective: Objective,
+        seed: int,
+        first: Rows,
+        told: Sequence[Outcome],
+        trials: int,
     ) -> None:
         """``first`` (k, P): rows to ask for first; ``told``: what an earlier session found."""
         import optuna
@@ -100,9 +98,11 @@ class OptunaSampler:
         self._objective = objective
         self._codec = ParameterCodec(space)
         self._trial: Trial | None = None
+        self._variation, self._rng = Variation(space), np.random.default_rng([seed, 2, len(told)])
+        self._seen = {_key(outcome.row) for outcome in told}
         with quiet_optuna():
             self._study = optuna.create_study(
-                sampler=_optuna_sampler(name, (seed + len(told)) % 2**32), directions=list(objective.directions)
+                sampler=_optuna_sampler(name, (seed + len(told)) % 2**32, trials), directions=list(objective.directions)
             )
             self._study.add_trials(finished_trials(self._codec, objective, told, unused=True))
             for row in first if not told else ():
@@ -115,7 +115,7 @@ class OptunaSampler:
         return self._space.canonical(self._codec.rows([self._trial.params]))
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        """Tell Optuna the values and the constraint of the asked row."""
+        """Tell Optuna the values and the constraint of the asked row; after one that was known, ask a new neighbour."""
         from optuna.trial import TrialState
 
         if self._trial is None:
@@ -124,15 +124,25 @@ class OptunaSampler:
             for outcome in outcomes:
                 if self._objective.hard:
                     self._trial.set_constraint(CONSTRAINT, self._objective.excess_ms(outcome.latency_ms))
-                if outcome.status == "stopped" and self._objective.objectives == 1:
+                if outcome.pruned and self._objective.objectives == 1:
                     for epoch, value in intermediate_values(self._objective, outcome).items():
                         self._trial.report(value, epoch)
                     self._study.tell(self._trial, state=TrialState.PRUNED)
                 else:
                     self._study.tell(self._trial, list(outcome.values))
+                self._seen.add(_key(outcome.row))
+                if outcome.status == "duplicate" and self.name == "gp":  # its maximum may be the same row again
+                    self._enqueue_neighbour(outcome.row)
             if not outcomes:
                 self._study.tell(self._trial, state=TrialState.FAIL)
         self._trial = None
+
+    def _enqueue_neighbour(self, row: Rows) -> None:
+        """Have a row asked next that was not yet; a sampler may want one and the same row again and again."""
+        rows = self._rng.permutation(self._variation.neighbours(row))
+        unseen = next((other for other in rows if _key(other) not in self._seen), None)
+        if unseen is not None:
+            self._study.enqueue_trial(self._codec.params(unseen))
 
     def system_attrs(self) -> dict[str, Any]:
         """Optuna's own notes on the trial: NSGA-II keeps its generation there."""
@@ -141,14 +151,18 @@ class OptunaSampler:
         return dict(self._study.get_trials(deepcopy=False)[self._trial.number].system_attrs)
 
 
-def _optuna_sampler(name: str, seed: int) -> BaseSampler:
+def _key(row: Rows) -> bytes:
+    return np.ascontiguousarray(row, dtype=np.int64).tobytes()
+
+
+def _optuna_sampler(name: str, seed: int, trials: int) -> BaseSampler:
     from optuna import samplers
 
     match name:
         case "tpe":
             return samplers.TPESampler(seed=seed)
         case "nsga2":
-            return samplers.NSGAIISampler(seed=seed)
+            return samplers.NSGAIISampler(seed=seed, population_size=min(50, max(4, trials // 5)))
         case "gp":
             return samplers.GPSampler(seed=seed)
         case _:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, score_name
+from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, is_cheap, score_name
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.evolution import EvolutionSampler
 from mnv3search.block_search.feasibility import Feasibility, assess, bound_rows
@@ -21,7 +21,7 @@ from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, Objective
 from mnv3search.block_search.row_latency import PrepareProgress, RowLatency, Rows, check_space_and_model
 from mnv3search.block_search.samplers import OptunaSampler, Sampler, resolved_sampler
 from mnv3search.block_search.stopping import stopping_rule
-from mnv3search.block_search.study import Outcome, StudyIdentity, StudyLedger
+from mnv3search.block_search.study import StudyIdentity, StudyLedger
 from mnv3search.candidate import Candidate, Candidates, pareto_front
 from mnv3search.errors import Mnv3SearchError
 from mnv3search.latency.model import LatencyModel
@@ -67,6 +67,7 @@ class SearchResult:
         feasibility: the range of latencies of the space.
         binding: False where no network of the space exceeds the target (of the sample, where the range is sampled).
         sampler: the one used; never ``auto``.
+        objective: what was maximised, in words.
         seconds: of this session.
     """
 
@@ -81,6 +82,7 @@ class SearchResult:
     sampler: str
     seconds: float
     stopped: int = 0
+    objective: str = ""
 
     @property
     def front(self) -> Candidates:
@@ -140,10 +142,9 @@ def search(
         trials: how many distinct networks to evaluate; fewer where the space has no more within the target.
         seed: of all random choices.
         sampler: ``auto``, ``evolution``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
-        objectives: 1, the paper's reward (an evaluator's score alone, where it gives no accuracy), or 2, top-1 and
-            latency.
+        objectives: 1, top-1 within the target (without ``hard`` the paper's reward), or 2, top-1 and latency.
         reward_exponent: the reward's w.
-        hard: refuse what is over the target before it is evaluated.
+        hard: refuse what is over the target before it is evaluated, and maximise top-1 alone.
         pruner: when a network that is trained for its evaluation is given up: ``median`` or ``halving`` (Optuna's, one
             objective), ``dominated``, ``none`` or ``auto`` (``median``, with two objectives ``dominated``).
         storage: the study's file; where it exists, the search continues and evaluates nothing again.
@@ -166,16 +167,24 @@ def search(
     objective = _checked_objective(evaluator, target_latency_ms, trials, objectives, reward_exponent, hard)
     rule = stopping_rule(pruner, objective)
     seed %= 2**32
-    name = resolved_sampler(sampler, space, evaluator, trials, objectives)
+    name = resolved_sampler(sampler)
     latencies = RowLatency(space, latency, prepare_progress)
     feasibility = assess(space, latencies, seed)
     if hard:
         feasibility.require(objective.target_latency_ms)
     first = _first_rows(space, latencies, objective, seed, start)
-    with _opened(storage, space, objective, StudyIdentity.of(space, evaluator, name, seed, objective)) as ledger:
+    identity = StudyIdentity.of(space, latencies, evaluator, name, seed, objective)
+    with _opened(storage, space, objective, identity, trials) as ledger:
         judge = Judge(space, latencies, evaluator, objective, ledger, rule)
         told = ledger.outcomes() if ledger else []
-        chosen = _sampler(name, space, latencies, objective, seed, first, told, feasibility.fastest_ms)
+        planned = ledger.planned if ledger else trials
+        chosen: Sampler
+        if name == "evolution":
+            chosen = EvolutionSampler(
+                space, latencies, objective, seed, first, feasibility.fastest_ms, planned, cheap=is_cheap(evaluator)
+            )
+        else:
+            chosen = OptunaSampler(name, space, objective, seed, first[:-1], told, planned)
         judge.restore(told, replays=chosen.replays)
         _Loop(space, judge, chosen, objective, trials, began, time_limit_s, progress).run()
         if len(judge.candidates) == 0:
@@ -197,6 +206,7 @@ def _result(judge: Judge, objective: Objective, feasibility: Feasibility, sample
         sampler=sampler,
         seconds=time.perf_counter() - began,
         stopped=judge.stopped,
+        objective=str(objective),
     )
 
 
@@ -268,31 +278,16 @@ def _first_rows(
 
 @contextlib.contextmanager
 def _opened(
-    storage: str | Path | None, space: SearchSpace, objective: Objective, identity: StudyIdentity
+    storage: str | Path | None, space: SearchSpace, objective: Objective, identity: StudyIdentity, trials: int
 ) -> Iterator[StudyLedger | None]:
     if storage is None:
         yield None
         return
-    ledger = StudyLedger(Path(storage), space, objective, identity)
+    ledger = StudyLedger(Path(storage), space, objective, identity, trials)
     try:
         yield ledger
     finally:
         ledger.close()
-
-
-def _sampler(
-    name: str,
-    space: SearchSpace,
-    latencies: RowLatency,
-    objective: Objective,
-    seed: int,
-    first: Rows,
-    told: Sequence[Outcome],
-    fastest_ms: float,
-) -> Sampler:
-    if name == "evolution":
-        return EvolutionSampler(space, latencies, objective, seed, first, fastest_ms)
-    return OptunaSampler(name, space, objective, seed, first[:-1], told)
 
 
 def _best(candidates: Sequence[Candidate], objective: Objective) -> Candidate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -106,6 +107,26 @@ def _pruner(name: str) -> BasePruner:
     if name == "halving":
         return pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     return pruners.MedianPruner(n_startup_trials=STARTUP)
+
+
+def expected_top1(outcomes: Sequence[Outcome]) -> list[float | None]:
+    """What each network is expected to reach: what it did, or, stopped, with what finished ones gained from there.
+
+    None for a network that was not trained, and for a stopped one before any other went past its last epoch.
+    """
+    gains: dict[int, list[float]] = {}
+    for outcome in outcomes:
+        if outcome.status == "evaluated":
+            for epoch, reached in outcome.reports:
+                gains.setdefault(epoch, []).append(outcome.reports[-1][1] - reached)
+    found: list[float | None] = []
+    for outcome in outcomes:
+        if outcome.status == "stopped" and outcome.reports:
+            epoch, reached = outcome.reports[-1]
+            found.append(reached + statistics.median(gains[epoch]) if epoch in gains else None)
+        else:
+            found.append(outcome.top1 if outcome.status == "evaluated" else None)
+    return found
 
 
 class Dominated:

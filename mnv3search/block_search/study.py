@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.accuracy.evaluator import Report
+from mnv3search.accuracy.evaluator import Report, evaluator_identity
 from mnv3search.block_search.journal import StudyJournal, open_journal
 from mnv3search.block_search.objective import Objective
 from mnv3search.errors import RunError
@@ -25,12 +24,15 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
+    from mnv3search.block_search.row_latency import RowLatency
     from mnv3search.space import SearchSpace
 
 CONSTRAINT = "over_target_ms"
 IDENTITY = "mnv3search"
+PLANNED = "planned_trials"
 
 Status = Literal["evaluated", "stopped", "duplicate", "refused"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 Row = NDArray[np.integer[Any]]
 
 
@@ -48,6 +50,7 @@ class Outcome:
         notes: what the study keeps beside the values.
         system_attrs: what the sampler needs to read back.
         reports: of a training, epoch by epoch.
+        pruned: ``top1`` is that of a training that was stopped: of this row, or of the one that it repeats.
     """
 
     row: Row
@@ -59,6 +62,7 @@ class Outcome:
     notes: Mapping[str, Any] = field(default_factory=dict)
     system_attrs: Mapping[str, Any] = field(default_factory=dict)
     reports: tuple[Report, ...] = ()
+    pruned: bool = False
 
 
 @contextlib.contextmanager
@@ -149,9 +153,11 @@ def _finished(codec: ParameterCodec, objective: Objective, outcome: Outcome, nam
     known: dict[str, Any] = {"status": outcome.status, "latency_ms": outcome.latency_ms}
     if outcome.top1 is not None:
         known |= {"top1": outcome.top1, "top1_std": outcome.top1_std}
+    if outcome.pruned:
+        known["pruned"] = True
     if outcome.reports:
         known["reports"] = [list(report) for report in outcome.reports]
-    pruned = outcome.status == "stopped" and objective.objectives == 1  # Optuna prunes with one objective only
+    pruned = outcome.pruned and objective.objectives == 1  # Optuna prunes with one objective only
     # Built directly: create_trial compares and copies every distribution, which halves the rate of saving.
     trial = FrozenTrial(
         number=-1,
@@ -184,8 +190,9 @@ class StudyIdentity:
     """What must agree for a study to be continued."""
 
     space: str
-    parameters: str
+    networks: str
     evaluator: str
+    device: str
     sampler: str
     seed: int
     target_latency_ms: float
@@ -194,13 +201,21 @@ class StudyIdentity:
     hard: bool
 
     @classmethod
-    def of(cls, space: SearchSpace, evaluator: object, sampler: str, seed: int, objective: Objective) -> StudyIdentity:
-        """The identity of one search; a space is known by its name and a digest of its parameters."""
-        listed = json.dumps([[p.name, [str(_label(c)) for c in p.choices]] for p in space.parameters])
+    def of(
+        cls,
+        space: SearchSpace,
+        latencies: RowLatency,
+        evaluator: object,
+        sampler: str,
+        seed: int,
+        objective: Objective,
+    ) -> StudyIdentity:
+        """The identity of one search; a space is known by its name and a digest of all that makes its networks."""
         return cls(
             space=space.name,
-            parameters=hashlib.sha256(listed.encode()).hexdigest()[:16],
-            evaluator=str(getattr(evaluator, "name", type(evaluator).__name__)),
+            networks=hashlib.sha256(repr(space.skeleton).encode()).hexdigest()[:16],
+            evaluator=evaluator_identity(evaluator),
+            device=latencies.identity,
             sampler=sampler,
             seed=seed,
             target_latency_ms=objective.target_latency_ms,
@@ -217,7 +232,15 @@ class StudyIdentity:
 class StudyLedger:
     """Finished outcomes of one search, kept in a journal file that ``optuna-dashboard`` opens."""
 
-    def __init__(self, path: Path, space: SearchSpace, objective: Objective, identity: StudyIdentity) -> None:
+    def __init__(
+        self, path: Path, space: SearchSpace, objective: Objective, identity: StudyIdentity, trials: int
+    ) -> None:
+        """Open or make one; ``trials`` is how many networks this search is to evaluate.
+
+        Attributes:
+            planned: the same of the first session, which openings follow, so that a longer search begins alike.
+        """
+        self.planned = trials
         self._codec = ParameterCodec(space)
         self._objective = objective
         self._journal: StudyJournal = open_journal(path)
@@ -281,7 +304,8 @@ class StudyLedger:
             if study.get_trials(deepcopy=False):
                 raise RunError(f"{path} holds a study that another program made; give another path")
             study.set_user_attr(IDENTITY, wanted)
-            study.set_metric_names(["top1", "latency_ms"] if self._objective.objectives == 2 else ["reward"])
+            study.set_user_attr(PLANNED, self.planned)
+            study.set_metric_names(list(self._objective.metrics))
             return
         for name, value in wanted.items():
             if saved.get(name) != value:
@@ -289,12 +313,16 @@ class StudyLedger:
                     f"{path} holds a search with {name} = {saved.get(name)!r}, not {value!r}; "
                     f"give the same {name} to continue it, or another path"
                 )
+        planned = study.user_attrs.get(PLANNED)
+        if isinstance(planned, bool) or not isinstance(planned, int) or planned < 1:
+            raise RunError(f"{path} holds a search of {planned!r} trials: the study is damaged; start another")
+        self.planned = planned
 
 
 def _outcome_of(row: Row, trial: FrozenTrial, objective: Objective) -> Outcome:
     notes = trial.user_attrs
     latency_ms = float(notes["latency_ms"])
-    pruned = notes["status"] == "stopped" and objective.objectives == 1
+    pruned = bool(notes.get("pruned", False))
     system_attrs = {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraints")}
     return Outcome(
         row=row,
@@ -302,9 +330,10 @@ def _outcome_of(row: Row, trial: FrozenTrial, objective: Objective) -> Outcome:
         latency_ms=latency_ms,
         top1=notes.get("top1"),
         top1_std=notes.get("top1_std"),
-        values=objective.values(float(notes["top1"]), latency_ms) if pruned else tuple(trial.values),
+        values=tuple(trial.values) if trial.values else objective.values(float(notes["top1"]), latency_ms),
         system_attrs=system_attrs,
         reports=tuple((int(epoch), float(reached)) for epoch, reached in notes.get("reports", ())),
+        pruned=pruned,
     )
 
 

@@ -67,14 +67,18 @@ sampler_option: Decorator = click.option(
     help="auto, evolution, tpe, nsga2, gp or random; resumed, only evolution repeats an undisturbed run exactly.",
 )
 objectives_option: Decorator = click.option(
-    "--objectives", type=int, default=1, show_default=True, help="1: the paper's reward; 2: top-1 and latency."
+    "--objectives", type=int, default=1, show_default=True,
+    help="1: top-1 within the target (with --soft the reward); 2: top-1 and latency.",
+)  # fmt: skip
+soft_option: Decorator = click.option(
+    "--soft", is_flag=True, help="Search for the paper's reward ACC × (LAT/TAR)^w in place of top-1 within the target."
 )
 exponent_option: Decorator = click.option(
     "--reward-exponent",
     type=float,
     default=-0.07,
     show_default=True,
-    help="w of ACC × (LAT/TAR)^w; without effect on scores, which are no accuracies.",
+    help="w of the reward of --soft.",
 )
 step_option: Decorator = click.option(
     "--step", "step_fraction", type=float, default=0.01, show_default=True,
@@ -125,6 +129,7 @@ space_options = _together(
     seed_option,
     sampler_option,
     objectives_option,
+    soft_option,
     exponent_option,
 )
 netadapt_options = _together(step_option, decay_option, selection_option)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mnv3search.accuracy.evaluator import Evaluation
-from mnv3search.block_search import search
+from mnv3search.block_search import reward, search
 from mnv3search.block_search.feasibility import Feasibility, assess
 from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.candidate import Candidate
@@ -73,18 +73,22 @@ def block_stage(bench: Bench, space: SearchSpace, aim: Aim, bounds: Bounds) -> B
     progress.stage(f"block search within {limit_ms:.4g} ms", settings.trials)
     result = search(
         space, judge.device, bench.memory, limit_ms, settings.trials, settings.seed, sampler=settings.sampler,
-        objectives=settings.objectives, reward_exponent=settings.reward_exponent, pruner=settings.pruner,
-        storage=bench.folder.study,
+        objectives=settings.objectives, reward_exponent=settings.reward_exponent, hard=not settings.soft,
+        pruner=settings.pruner, storage=bench.folder.study,
         start=[space.reference], progress=lambda p: progress.advance(p.done, _standing(p), p.trials),
     )  # fmt: skip
     bench.memory.remember({c.architecture: Evaluation(c.top1, c.top1_std) for c in result.candidates})
-    ranked = sorted(result.candidates, key=lambda c: (-c.top1, c.latency_ms, c.number))
+    exponent = settings.reward_exponent if settings.soft else 0.0
+    ranked = sorted(
+        result.candidates, key=lambda c: (-reward(c.top1, c.latency_ms, limit_ms, exponent), c.latency_ms, c.number)
+    )
     finalists = aim.best_within(ranked, settings.finalists, slack) if adapts else []
     if adapts and len(finalists) < settings.finalists:  # NetAdapt then has a little farther to go
         finalists += [c for c in ranked[: settings.finalists] if c not in finalists][
             : settings.finalists - len(finalists)
         ]
-    notes = []
+    bench.folder.note(objective=result.objective)
+    notes = [f"the block search maximised {result.objective}"]
     if aim.never_binds(feasibility):
         notes.append(f"the target never binds: the slowest network of the space takes {feasibility.slowest_ms:.2f} ms")
     if result.stopped:

@@ -17,6 +17,7 @@ from mnv3search.accuracy.evaluator import (
     StoppableEvaluator,
     checked_evaluations,
     evaluated_until,
+    evaluator_identity,
     is_cheap,
     score_name,
     trains,
@@ -35,6 +36,7 @@ class RememberingEvaluator:
         self._evaluator = evaluator
         self._known: dict[Architecture, Evaluation] = {}
         self.name = str(getattr(evaluator, "name", type(evaluator).__name__))
+        self.identity = evaluator_identity(evaluator)
         self.cheap = is_cheap(evaluator)
         self.estimated = bool(getattr(evaluator, "estimated", False))
         self.score_name = score_name(evaluator)

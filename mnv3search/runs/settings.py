@@ -28,6 +28,8 @@ class RunSettings(Settings):
         target: as written, such as ``50ms`` or ``0.8x``.
         device, evaluator: by name, the evaluator with its options.
         trials, seed, sampler, objectives, reward_exponent: of the block search.
+        soft: the block search maximises the reward, which trades accuracy for latency about the target, in place of
+            top-1 within it.
         slack: block search aims at (1 + slack) · target.
         finalists: how many networks NetAdapt takes down to the target.
         step_fraction, decay, selection: NetAdapt's.
@@ -56,6 +58,7 @@ class RunSettings(Settings):
     sampler: str = "auto"
     objectives: Literal[1, 2] = 1
     reward_exponent: float = -0.07
+    soft: bool = False
     slack: float = 0.10
     finalists: int = 3
     step_fraction: float = 0.01

@@ -23,6 +23,7 @@ from mnv3search.space.variation import crossed, mutated
 MAX_ENUMERATED = 1_000_000
 ENUMERATED_AT_ONCE = 2048
 MIN_ACCEPTED_SHARE = 0.2
+MAX_KNOWN_TWINS = 50_000
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class SearchSpace:
             return None
         automaton = Automaton(self.tables)
         return automaton if automaton.size != self._local.size else None
+
+    @cached_property
+    def _first_twins(self) -> dict[bytes, Rows | None]:
+        """Canonical rows by locally canonical ones: a search meets the same rows again and again."""
+        return {}
 
     @cached_property
     def _matcher(self) -> Matcher:
@@ -116,8 +122,13 @@ class SearchSpace:
         if self._automaton is None:
             return rows
         ids = self.tables.unit_ids(rows)
+        if len(self._first_twins) > MAX_KNOWN_TWINS:
+            self._first_twins.clear()
         for line in np.flatnonzero(self._may_have_twins(rows, ids)).tolist():
-            first = self._matcher.row(self._blocks(ids[line].tolist()))
+            key = rows[line].tobytes()
+            first = self._first_twins.get(key)
+            if first is None:
+                first = self._first_twins[key] = self._matcher.row(self._blocks(ids[line].tolist()))
             assert first is not None  # a row's own blocks are in the space
             rows[line] = first
         return rows

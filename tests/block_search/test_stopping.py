@@ -17,7 +17,7 @@ from mnv3search.architecture import Architecture
 from mnv3search.block_search import search
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.search import SearchResult
-from mnv3search.block_search.stopping import stopping_rule
+from mnv3search.block_search.stopping import expected_top1, stopping_rule
 from mnv3search.block_search.study import Outcome
 from mnv3search.errors import Mnv3SearchError, TargetError, UnknownNameError
 
@@ -151,3 +151,22 @@ def test_a_score_is_never_multiplied() -> None:
     assert Objective(10.0, objectives=2, hard=False, score=True).values(-5.0, 2.0) == (-5.0, 2.0)
     with pytest.raises(TargetError, match="objectives=2"):
         search(SPACE, UnitLatency(), Score(), TARGET_MS, 5, hard=False)
+
+
+def test_a_stopped_training_is_expected_to_gain_what_finished_ones_did() -> None:
+    finished = [outcome("evaluated", 5.0, 30.0, end) for end in (60.0, 70.0, 80.0)]  # they gained 30, 40 and 50
+    stopped, early = outcome("stopped", 5.0, 25.0), outcome("refused", 5.0, 0.0)
+    assert expected_top1([*finished, stopped, early]) == [60.0, 70.0, 80.0, 65.0, None]
+    assert expected_top1([stopped]) == [None]
+
+
+def test_optuna_is_told_that_a_repeat_of_a_stopped_network_was_pruned(tmp_path: Path) -> None:
+    space, evaluator, storage = small_space("widths"), Training(), tmp_path / "study.log"
+    found = search(space, UnitLatency(), evaluator, 1e6, 40, sampler="tpe", storage=storage)
+    journal = JournalStorage(JournalFileBackend(str(storage)))
+    study = optuna.load_study(study_name=space.name, storage=journal)
+    stopped = [t.params for t in study.trials if t.user_attrs["status"] == "stopped"]
+    repeats = [t for t in study.trials if t.user_attrs["status"] == "duplicate" and t.params in stopped]
+    assert found.stopped > 0
+    assert repeats
+    assert {t.state for t in repeats} == {optuna.trial.TrialState.PRUNED}

@@ -7,16 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from search_fakes import EffectEvaluator, UnitLatency, small_space
+from search_fakes import CostlyEvaluator, EffectEvaluator, UnitLatency, small_space
 
+from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.block_search import search
 from mnv3search.block_search.objective import Objective
+from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.block_search.study import Outcome, ParameterCodec, StudyIdentity, StudyLedger, finished_trials
 from mnv3search.errors import RunError
+from mnv3search.latency.devices import load_device
+from mnv3search.space import load_space
 
 OBJECTIVE = Objective(30.0)
 SPACE = small_space("blocks")
-IDENTITY = StudyIdentity.of(SPACE, EffectEvaluator(), "evolution", 0, OBJECTIVE)
+LATENCIES = RowLatency(SPACE, UnitLatency())
+IDENTITY = StudyIdentity.of(SPACE, LATENCIES, EffectEvaluator(), "evolution", 0, OBJECTIVE)
 
 
 def _outcomes() -> list[Outcome]:
@@ -29,7 +34,7 @@ def _outcomes() -> list[Outcome]:
 
 
 def _saved(path: Path, *, trials: bool = True) -> None:
-    ledger = StudyLedger(path, SPACE, OBJECTIVE, IDENTITY)
+    ledger = StudyLedger(path, SPACE, OBJECTIVE, IDENTITY, 9)
     ledger.append(_outcomes() if trials else [])
     ledger.close()
 
@@ -75,7 +80,7 @@ def test_a_file_that_holds_every_parameter_is_read_too(tmp_path: Path) -> None:
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
     study = optuna.load_study(study_name=SPACE.name, storage=optuna.storages.JournalStorage(backend))
     study.add_trials(finished_trials(ParameterCodec(SPACE), OBJECTIVE, _outcomes(), unused=True))
-    ledger = StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY)
+    ledger = StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9)
     assert [outcome.row.tolist() for outcome in ledger.outcomes()] == [o.row.tolist() for o in _outcomes()]
     ledger.close()
 
@@ -84,7 +89,7 @@ def test_the_file_holds_only_the_parameters_that_a_trial_uses(tmp_path: Path) ->
     space = small_space("large")
     rows = space.sample_indices(20, np.random.default_rng(0))
     outcomes = [Outcome(row, "evaluated", 20.0, 70.0, 0.5, (70.0,)) for row in rows]
-    ledger = StudyLedger(tmp_path / "study.log", space, OBJECTIVE, replace(IDENTITY, space=space.name))
+    ledger = StudyLedger(tmp_path / "study.log", space, OBJECTIVE, replace(IDENTITY, space=space.name), 9)
     ledger.append(outcomes)
     ledger.close()
     lines = [json.loads(line) for line in (tmp_path / "study.log").read_bytes().splitlines()]
@@ -111,7 +116,7 @@ def test_optunas_samplers_go_on_from_the_file(tmp_path: Path, sampler: str) -> N
 
 def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
     _saved(tmp_path / "study.log")
-    ledger = StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY)
+    ledger = StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9)
     for found, saved in zip(ledger.outcomes(), _outcomes(), strict=True):
         assert (found.row == saved.row).all()
         assert (found.status, found.latency_ms, found.top1, found.top1_std, found.values) == (
@@ -128,10 +133,10 @@ def test_optuna_opens_the_file_by_itself(tmp_path: Path) -> None:
     study = optuna.load_study(study_name=SPACE.name, storage=optuna.storages.JournalStorage(backend))
     assert [trial.values for trial in study.trials] == [list(outcome.values) for outcome in _outcomes()]
     assert [trial.constraints["over_target_ms"] for trial in study.trials] == [-10.0, 10.0, -5.0]
-    assert study.best_trial.number == 0  # 70 · (2/3)^-0.07 = 72.0 beats 71 · (5/6)^-0.07 = 71.9
-    assert study.best_trial.params == SPACE.encode(SPACE.architecture(_outcomes()[0].row))
+    assert study.best_trial.number == 2  # the highest top-1 within the target
+    assert study.best_trial.params == SPACE.encode(SPACE.architecture(_outcomes()[2].row))
     assert study.best_trial.distributions.items() <= ParameterCodec(SPACE).distributions.items()
-    assert study.metric_names == ["reward"]
+    assert study.metric_names == ["top1"]
 
 
 def test_the_dashboard_shows_the_study(tmp_path: Path) -> None:
@@ -154,21 +159,60 @@ def test_the_dashboard_shows_the_study(tmp_path: Path) -> None:
 def test_an_evaluator_is_known_by_its_own_name_before_that_of_its_class() -> None:
     named = EffectEvaluator()
     named.name = "prior"  # type: ignore[attr-defined]
-    assert StudyIdentity.of(SPACE, named, "tpe", 0, OBJECTIVE).evaluator == "prior"
-    assert StudyIdentity.of(SPACE, EffectEvaluator(), "tpe", 0, OBJECTIVE).evaluator == "EffectEvaluator"
+    assert StudyIdentity.of(SPACE, LATENCIES, named, "tpe", 0, OBJECTIVE).evaluator == "prior"
+    assert StudyIdentity.of(SPACE, LATENCIES, EffectEvaluator(), "tpe", 0, OBJECTIVE).evaluator == "EffectEvaluator"
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("evaluator", "Other"), ("seed", 1), ("target_latency_ms", 31.0), ("sampler", "tpe"), ("parameters", "0")],
+    [
+        ("evaluator", "Other"),
+        ("seed", 1),
+        ("target_latency_ms", 31.0),
+        ("sampler", "tpe"),
+        ("networks", "0"),
+        ("device", "pixel2"),
+    ],
 )
 def test_a_study_of_another_search_is_refused_by_name(tmp_path: Path, name: str, value: object) -> None:
     _saved(tmp_path / "study.log")
     before = (tmp_path / "study.log").read_bytes()
     with pytest.raises(RunError, match=name):
-        StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, replace(IDENTITY, **{name: value}))  # type: ignore[arg-type]
+        StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, replace(IDENTITY, **{name: value}), 9)  # type: ignore[arg-type]
     assert (tmp_path / "study.log").read_bytes() == before
-    StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY).close()  # the lock was let go
+    StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9).close()  # the lock was let go
+
+
+@pytest.mark.parametrize(
+    ("device", "evaluator", "word"),
+    [("pixel2", "zero_cost:madds", "device"), ("pixel1", "zero_cost:parameters", "evaluator"),
+     ("pixel1", "prior", "evaluator")],
+)  # fmt: skip
+def test_a_study_of_another_device_or_evaluator_is_refused(
+    tmp_path: Path, device: str, evaluator: str, word: str
+) -> None:
+    space = load_space("mnv3_small")
+
+    def some(device: str, evaluator: str) -> float:
+        found = search(
+            space, load_device(device), load_evaluator(evaluator), 20.0, 4, sampler="random",
+            storage=tmp_path / "study.log",
+        )  # fmt: skip
+        return found.best.latency_ms
+
+    first = some("pixel1", "zero_cost:madds")
+    with pytest.raises(RunError, match=f"a search with {word} = "):
+        some(device, evaluator)
+    assert some("pixel1", "zero_cost:madds") == first
+
+
+def test_a_longer_search_begins_as_the_shorter_one_did(tmp_path: Path) -> None:
+    short = search(SPACE, UnitLatency(), CostlyEvaluator(), 1e6, 20, storage=tmp_path / "study.log")
+    more = CostlyEvaluator()
+    longer = search(SPACE, UnitLatency(), more, 1e6, 30, storage=tmp_path / "study.log")
+    assert longer.candidates[:20] == short.candidates
+    assert len(more.seen) == 10
+    assert longer.duplicates == 0
 
 
 def test_a_study_of_another_space_or_program_is_refused(tmp_path: Path) -> None:
@@ -180,10 +224,10 @@ def test_a_study_of_another_space_or_program_is_refused(tmp_path: Path) -> None:
     foreign = optuna.create_study(storage=optuna.storages.JournalStorage(backend), study_name=SPACE.name)
     foreign.add_trial(optuna.trial.create_trial(value=1.0))
     with pytest.raises(RunError, match="another program"):
-        StudyLedger(tmp_path / "other.log", SPACE, OBJECTIVE, IDENTITY)
+        StudyLedger(tmp_path / "other.log", SPACE, OBJECTIVE, IDENTITY, 9)
 
 
 def test_entries_that_make_no_sense_are_damage(tmp_path: Path) -> None:
     (tmp_path / "study.log").write_bytes(b'{"op_code":99,"worker_id":"w"}\n')
     with pytest.raises(RunError, match="damaged"):
-        StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY)
+        StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9)

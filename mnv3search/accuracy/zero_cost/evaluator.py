@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -172,6 +173,11 @@ class ZeroCost:
         self._how = SCORES[score]
         self.score_name = self._how.label
         self.cheap = self._how.cheap
+        shown = images or self._how.images, resolution or self._how.resolution, repeats, seed
+        self.identity = f"zero_cost:{score} with images, resolution, repeats, seed {shown}"
+        if data is not None:
+            files = "\0".join(data.files).encode("utf-8", "surrogateescape")
+            self.identity += f" on {hashlib.blake2b(files, digest_size=8).hexdigest()}"
         self._probes = [
             Probe(images or self._how.images, resolution or self._how.resolution, seed + repeat, data)
             for repeat in range(repeats)

@@ -1,0 +1,133 @@
+"""What few answers tell: a Gaussian process over the capacity of a network's stages and over its choices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv3search.cost.counts import unit_cost
+
+if TYPE_CHECKING:
+    from mnv3search.space import SearchSpace
+
+Rows = NDArray[np.integer[Any]]
+Floats = NDArray[np.float64]
+
+SAMPLES = 512
+_LENGTHS = (0.5, 1.0, 2.0, 4.0)
+_SHARES_OF_CHOICES = (0.1, 0.4, 0.8)
+_NOISES = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Features:
+    """Of n rows: standardised capacities (n, D), used choices one-hot (n, F); both scaled to a mean square of 1 / n."""
+
+    capacity: Floats
+    choices: Floats
+
+
+class GaussianProcess:
+    """Learns a value of rows from a few hundred answers at most; the kernel's shape maximises the evidence.
+
+    The kernel sums a linear and a squared-exponential part over capacities (MAdds, parameters and blocks of each stage
+    and of the whole) and the share of choices that two rows have in common. Capacities carry over between choices that
+    were never seen together: with fifty answers and dozens of parameters, single choices are not yet known.
+
+    Source: Rasmussen and Williams 2006, sections 2.2 and 5.4, with the amplitude profiled out of the evidence.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._tables = space.tables
+        self._sizes = np.array([len(parameter.choices) for parameter in space.parameters], dtype=np.int64)
+        self._offsets = np.concatenate([[0], np.cumsum(self._sizes)[:-1]]).astype(np.int64)
+        costs = [unit_cost(unit) for unit in self._tables.units]
+        self._costs = np.array([*((cost.madds, cost.parameters) for cost in costs), (0, 0)], dtype=np.float64)
+        drawn = self._capacities(space.sample_indices(SAMPLES, np.random.default_rng(0)))
+        self._mean, deviation = drawn.mean(axis=0), drawn.std(axis=0)
+        self._scale = np.where(deviation > 1e-9, 1 / np.maximum(deviation, 1e-9), 0.0)
+        self._scale /= max(1.0, float(np.sqrt((deviation > 1e-9).sum())))
+
+    def fit(self, rows: Rows, values: Floats) -> Posterior:
+        """The posterior given the ``values`` (n,) of ``rows`` (n, P), of which there are at least two."""
+        seen = self.features(rows)
+        mean, scale = float(values.mean()), float(values.std()) or 1.0
+        target = (values - mean) / scale
+        best: tuple[float, Posterior] | None = None
+        for share in _SHARES_OF_CHOICES:
+            for length in _LENGTHS:
+                eigenvalues, vectors = np.linalg.eigh(_kernel(seen, seen, share, length))
+                projected = vectors.T @ target
+                total = np.maximum(eigenvalues, 0.0)[:, None] + _NOISES
+                amplitude = (projected[:, None] ** 2 / total).mean(axis=0)
+                evidence = -0.5 * (len(values) * np.log(amplitude) + np.log(total).sum(axis=0))
+                at = int(evidence.argmax())
+                if best is None or evidence[at] > best[0]:
+                    weights = vectors @ (projected / total[:, at])
+                    root = vectors / np.sqrt(total[:, at])
+                    deviation = scale * float(np.sqrt(amplitude[at]))
+                    fitted = Posterior(self, seen, share, length, mean, scale * weights, root, deviation)
+                    best = float(evidence[at]), fitted
+        assert best is not None  # the grid is not empty
+        return best[1]
+
+    def features(self, rows: Rows) -> _Features:
+        """What the kernel compares."""
+        one_hot = np.zeros((len(rows), int(self._sizes.sum())))
+        one_hot[np.arange(len(rows))[:, None], rows + self._offsets] = self._tables.used(rows)
+        capacity = (self._capacities(rows) - self._mean) * self._scale
+        return _Features(capacity, one_hot / np.sqrt(max(1, len(self._sizes))))
+
+    def _capacities(self, rows: Rows) -> Floats:
+        ids = self._tables.unit_ids(rows)
+        costs = self._costs[ids]
+        columns, place = [], 1
+        for stage in self._tables.stages:
+            own = slice(place, place + len(stage.slots))
+            columns += [*np.log1p(costs[:, own].sum(axis=1)).T, (ids[:, own] != self._tables.pad).sum(axis=1)]
+            place += len(stage.slots)
+        return np.stack([*columns, *np.log1p(costs.sum(axis=1)).T], axis=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Posterior:
+    """Expected values and their deviations, ``optimism`` deviations of which are added to the mean."""
+
+    process: GaussianProcess
+    seen: _Features
+    share: float
+    length: float
+    offset: float
+    weights: Floats
+    root: Floats
+    deviation: float
+    optimism: float = 0.0
+
+    def mean(self, rows: Rows) -> Floats:
+        """Expected values of ``rows`` (n, P), more by what :meth:`draw` added; shape (n,)."""
+        asked = self.process.features(rows)
+        kernel = _kernel(asked, self.seen, self.share, self.length)
+        found = self.offset + kernel @ self.weights
+        if self.optimism:
+            own = self.share * (asked.choices**2).sum(axis=1) + 1 - self.share + (asked.capacity**2).sum(axis=1)
+            known = ((kernel @ self.root) ** 2).sum(axis=1)
+            found = found + self.optimism * self.deviation * np.sqrt(np.maximum(own - known, 0.0))
+        return np.asarray(found, dtype=np.float64)
+
+    def draw(self, rng: np.random.Generator) -> Posterior:
+        """The same with an optimism drawn anew: an upper confidence bound of random width, to explore."""
+        optimism = abs(float(rng.standard_normal()))
+        return Posterior(
+            self.process, self.seen, self.share, self.length, self.offset, self.weights, self.root, self.deviation,
+            optimism,
+        )  # fmt: skip
+
+
+def _kernel(a: _Features, b: _Features, share: float, length: float) -> Floats:
+    linear = a.capacity @ b.capacity.T
+    square = (a.capacity**2).sum(axis=1)[:, None] + (b.capacity**2).sum(axis=1) - 2 * linear
+    smooth = np.exp(np.maximum(square, 0.0) / (-2 * length**2))
+    return np.asarray(share * (a.choices @ b.choices.T) + (1 - share) * smooth + linear)
