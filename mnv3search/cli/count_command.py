@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mnv3search.cli.output import examples, json_option, print_json, stdout_console
+from mnv3search.errors import ArchitectureError
+from mnv3search.reading import parse_json, read_bounded, utf8
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from mnv3search.cost.counts import Counts
     from mnv3search.graph.model_file import OnnxModel
+
+MAX_LIST_BYTES = 64_000_000
+LAYER = (
+    "name", "kind", "madds", "parameters", "activations", "in_channels", "out_channels", "kernel_size", "stride",
+    "in_size", "out_size",
+)  # fmt: skip
 
 
 @click.command(
@@ -23,13 +33,18 @@ if TYPE_CHECKING:
         "mnv3search count best.json runs/flowers --layers",
         "mnv3search count flowers.onnx flowers_int8.onnx",
         "mnv3search count mnv3_small_32 --check",
+        "mnv3search count --list networks.txt --json",
     ),
 )
-@click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
+@click.argument("networks", nargs=-1, metavar="NETWORK...")
+@click.option(
+    "--list", "listed", type=click.Path(path_type=Path), metavar="FILE",
+    help="Count the networks of a file as well: one a line, or a JSON list of them.",
+)  # fmt: skip
 @click.option("--layers", is_flag=True, help="Show every layer.")
 @click.option("--check", is_flag=True, help="Count again with fvcore (needs torch, slower) and compare.")
 @json_option
-def command(networks: tuple[str, ...], layers: bool, check: bool, as_json: bool) -> None:
+def command(networks: tuple[str, ...], listed: Path | None, layers: bool, check: bool, as_json: bool) -> None:
     """MAdds, parameters, activations, peak memory.
 
     Exact, by layer, without torch.
@@ -39,63 +54,77 @@ def command(networks: tuple[str, ...], layers: bool, check: bool, as_json: bool)
     file; or the folder of a run, a training or a pruning. Or it is an .onnx file: then its graph is counted, in which
     norms are folded into convolutions.
     """
-    from mnv3search.cost.counts import Counts, count
+    from mnv3search.cost.counts import Counts
+
+    names = networks if listed is None else (*networks, *_names(listed))
+    if not names:
+        raise click.UsageError("name a network, or a file of them with --list FILE")
+    totals = [_totals(name, found) for name, found in _counted(names, check=check)]  # without layers: they are many
+    if not as_json:
+        console = stdout_console()
+        console.print(_totals_table(totals))
+        for name, found in _counted(names) if layers else ():
+            if isinstance(found, Counts):
+                console.print(_layer_table(name, found))
+    elif not layers:
+        print_json({"networks": totals})
+    else:
+        click.echo('{"networks": [', nl=False)
+        for place, (name, found) in enumerate(_counted(names)):
+            entry = _totals(name, found)
+            if isinstance(found, Counts):
+                entry["layers"] = [{figure: getattr(layer, figure) for figure in LAYER} for layer in found.layers]
+            click.echo(f"{', ' if place else ''}{json.dumps(entry)}", nl=False)
+        click.echo("]}")
+
+
+def _names(path: Path) -> list[str]:
+    """The networks in a file."""
+    remedy = "give a file with one network a line, or a JSON list of them"
+    try:
+        text = utf8(read_bounded(path, MAX_LIST_BYTES))
+        names = parse_json(text) if text.lstrip().startswith("[") else [line.strip() for line in text.splitlines()]
+    except OSError as error:
+        raise ArchitectureError(f"cannot read {path}: {error.strerror or error}; {remedy}") from None
+    except ValueError as error:
+        raise ArchitectureError(f"cannot read {path}: {error}; {remedy}") from None
+    for name in names:
+        if not isinstance(name, str):
+            raise ArchitectureError(f"{path} lists {str(name)[:60]}, which is no name; {remedy}")
+    return [name for name in names if name and not name.startswith("#")]
+
+
+def _counted(names: Sequence[str], *, check: bool = False) -> Iterator[tuple[str, Counts | OnnxModel]]:
+    from mnv3search.cost.counts import count
     from mnv3search.graph.model_file import is_model_file, read_model
     from mnv3search.naming import parse_network
 
-    totals = [(name, read_model(name) if is_model_file(name) else count(parse_network(name))) for name in networks]
-    counted = [(name, counts) for name, counts in totals if isinstance(counts, Counts)]
-    if check:
-        _check(counted)
-    if as_json:
-        print_json({"networks": [_mapping(name, counts) for name, counts in totals]})
-        return
-    console = stdout_console()
-    console.print(_totals(totals))
-    for name, counts in counted if layers else ():
-        console.print(_layer_table(name, counts))
+    for name in names:
+        if is_model_file(name):
+            yield name, read_model(name)
+            continue
+        counts = count(parse_network(name))
+        if check:
+            _check(name, counts)
+        yield name, counts
 
 
-def _mapping(name: str, counts: Counts | OnnxModel) -> dict[str, object]:
-    from mnv3search.graph.model_file import OnnxModel
-
-    figures = ("madds", "parameters", "activations")
-    found = {"name": name} | {figure: getattr(counts, figure) for figure in figures}
-    if isinstance(counts, OnnxModel):
-        return found
-    return {
-        **found,
-        "peak_memory_bytes": counts.peak_memory_bytes,
-        "layers": [
-            {
-                "name": layer.name,
-                "kind": layer.kind,
-                "madds": layer.madds,
-                "parameters": layer.parameters,
-                "activations": layer.activations,
-                "in_channels": layer.in_channels,
-                "out_channels": layer.out_channels,
-                "kernel_size": layer.kernel_size,
-                "stride": layer.stride,
-                "in_size": layer.in_size,
-                "out_size": layer.out_size,
-            }
-            for layer in counts.layers
-        ],
-    }
+def _totals(name: str, found: Counts | OnnxModel) -> dict[str, Any]:
+    """The counts of one network; an ONNX file's have no peak memory."""
+    figures = ("madds", "parameters", "activations", "peak_memory_bytes")
+    return {"name": name} | {figure: getattr(found, figure) for figure in figures if hasattr(found, figure)}
 
 
-def _totals(counted: Sequence[tuple[str, Counts | OnnxModel]]) -> Table:
+def _totals_table(totals: Sequence[dict[str, Any]]) -> Table:
     from rich.table import Table
-
-    from mnv3search.graph.model_file import OnnxModel
 
     table = Table("network", title="Counts (multiply-adds of convolutions and linear layers, batch 1)")
     for column in ("MAdds", "parameters", "activations", "peak memory"):
         table.add_column(column, justify="right")
-    for name, counts in counted:
-        peak = "–" if isinstance(counts, OnnxModel) else f"{counts.peak_memory_bytes / 2**20:.2f} MiB"
-        table.add_row(name, f"{counts.madds:,}", f"{counts.parameters:,}", f"{counts.activations:,}", peak)
+    for found in totals:
+        peak = f"{found['peak_memory_bytes'] / 2**20:.2f} MiB" if "peak_memory_bytes" in found else "–"
+        cells = (f"{found[figure]:,}" for figure in ("madds", "parameters", "activations"))
+        table.add_row(found["name"], *cells, peak)
     return table
 
 
@@ -114,11 +143,10 @@ def _layer_table(name: str, counts: Counts) -> Table:
     return table
 
 
-def _check(counted: Sequence[tuple[str, Counts]]) -> None:
+def _check(name: str, counts: Counts) -> None:
     from mnv3search.network.check import fvcore_madds
 
-    for name, counts in counted:
-        other = fvcore_madds(counts.architecture)
-        if other != counts.madds:
-            raise click.ClickException(f"{name}: {counts.madds:,} MAdds here, {other:,} by fvcore; please report this")
-        click.echo(f"{name}: fvcore counts the same {other:,} MAdds", err=True)
+    other = fvcore_madds(counts.architecture)
+    if other != counts.madds:
+        raise click.ClickException(f"{name}: {counts.madds:,} MAdds here, {other:,} by fvcore; please report this")
+    click.echo(f"{name}: fvcore counts the same {other:,} MAdds", err=True)

@@ -130,7 +130,7 @@ def test_an_empty_text_is_not_the_current_folder(invoke: Invoke, tmp_path: Path,
 
 
 def test_count_json(invoke: Invoke) -> None:
-    outcome = invoke("count", "mobilenet_v3_large", "mobilenet_v2@0.75/192", "--json")
+    outcome = invoke("count", "mobilenet_v3_large", "mobilenet_v2@0.75/192", "--json", "--layers")
     assert (outcome.code, outcome.err) == (0, "")
     large, other = json.loads(outcome.out)["networks"]
     assert (large["name"], large["madds"], large["parameters"]) == ("mobilenet_v3_large", 216_589_760, 5_483_032)
@@ -140,6 +140,24 @@ def test_count_json(invoke: Invoke) -> None:
             assert network[figure] == sum(layer[figure] for layer in network["layers"])
         assert network["peak_memory_bytes"] > 0
         assert all({"name", "kind"} <= set(layer) for layer in network["layers"])
+
+
+def test_count_of_a_file_of_names(invoke: Invoke) -> None:
+    names = ["mobilenet_v2", "mobilenet_v3_small@0.75"]
+    Path("a.txt").write_text("# what to compare\n\nmobilenet_v2\n  mobilenet_v3_small@0.75\r\n")
+    Path("a.json").write_text(json.dumps(names))
+    for file in ("a.txt", "a.json"):
+        outcome = invoke("count", "--list", file, "--json")
+        assert outcome.code == 0, outcome.err
+        found = json.loads(outcome.out)["networks"]
+        assert [one["name"] for one in found] == names
+        assert set(found[0]) == {"name", "madds", "parameters", "activations", "peak_memory_bytes"}
+    for content, word in (("[1]", "lists 1, which is no name"), ("[", "give a file"), ("mobilnet_v2", "mobilenet_v2")):
+        Path("a.txt").write_text(content)
+        outcome = invoke("count", "--list", "a.txt", "--json")
+        assert (outcome.code, outcome.out) == (2, "")
+        assert word in outcome.err
+    assert "--list" in invoke("count").err
 
 
 def test_count_shows_layers_and_totals(invoke: Invoke) -> None:
