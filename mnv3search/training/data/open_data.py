@@ -166,14 +166,22 @@ def _labelled(source: ImageSource, classes: dict[str, list[str]]) -> LabelledIma
 
 
 def _walk(root: Path) -> list[str]:
-    """Names of all files and, with ``/`` at the end, folders below ``root``; links are followed, but not in circles."""
+    """Names of all files and, with ``/`` at the end, folders below ``root``.
+
+    Links are followed wherever they lead, as data often lie elsewhere, and several to one folder are several folders;
+    one to a folder that it stands in, such as ``..``, is left out.
+    """
     names: list[str] = []
-    seen: set[str] = set()
+    inside = {str(root): (os.path.realpath(root),)}  # of each folder to come: where it and those above really are
     for folder, folders, files in os.walk(root, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
+        above = inside.pop(folder)
+        for name in tuple(folders):
+            path = os.path.join(folder, name)
+            real = os.path.realpath(path) if os.path.islink(path) else os.path.join(above[-1], name)
+            if any(inner == real or inner.startswith(real.rstrip(os.sep) + os.sep) for inner in above):
+                folders.remove(name)
+            else:
+                inside[path] = (*above, real)
         below = Path(folder).relative_to(root).as_posix()
         prefix = "" if below == "." else f"{below}/"
         names += [f"{prefix}{name}/" for name in folders] + [f"{prefix}{name}" for name in files]

@@ -243,3 +243,20 @@ def test_names_that_are_not_utf_8_are_refused_before_any_work(tmp_path: Path) ->
     os.rename(os.fsencode(tmp_path) + b"/a", os.fsencode(tmp_path) + b"/b\xff")
     with pytest.raises(DataError, match=r"b\\xff is not UTF-8"):
         open_data(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff"))
+
+
+def test_links_are_followed_wherever_they_lead_and_not_in_circles(tmp_path: Path) -> None:
+    make_image_folder(tmp_path / "stored", classes=2, per_class=2, split=())
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "val"):
+        (data / split).symlink_to("../stored")
+    (tmp_path / "stored" / "circle").symlink_to("..")
+    found = open_data(str(data))
+    assert found.train.classes == found.val.classes == ("class_0", "class_1")
+    assert len(found.train) == len(found.val) == 4
+    (data / "val").unlink()
+    (data / "val").mkdir()
+    for name in ("class_0", "class_1"):
+        (data / "val" / name).symlink_to(f"../../stored/{name}")
+    assert len(open_data(str(data)).val) == 4
