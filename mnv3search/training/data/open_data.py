@@ -172,7 +172,7 @@ def _walk(root: Path) -> list[str]:
     one to a folder that it stands in, such as ``..``, is left out.
     """
     names: list[str] = []
-    inside = {str(root): (os.path.realpath(root),)}  # of each folder to come: where it and those above really are
+    inside: dict[str, tuple[str, ...]] = {str(root): (os.path.realpath(root),)}  # where each and those above really are
     for folder, folders, files in os.walk(root, followlinks=True):
         above = inside.pop(folder)
         for name in tuple(folders):
