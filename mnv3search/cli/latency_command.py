@@ -56,7 +56,8 @@ def command(
 
     text = composed(device, runtime, threads, precision, allow_stale=allow_stale)
     with ProgressLine(quiet=as_json) as line:
-        line.stage("timing whole networks, in turn" if whole else "pricing networks")
+        named = f"{len(networks)} network{'' if len(networks) == 1 else 's'}"
+        line.stage(f"timing {named} whole, in turn" if whole else f"pricing {named}")
         found = latencies(
             networks, text, whole=whole, against=against,
             progress=lambda done, total, what: line.advance(done, what, total),

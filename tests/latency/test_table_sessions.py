@@ -12,6 +12,7 @@ from latency_fakes import QUICK, REFERENCE, KnownRuntime, known_device, parts_of
 from mnv3search.cost.units import Unit
 from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.files import held
+from mnv3search.latency.measured.sitting import Steps
 from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, LEVEL_NETWORKS, TableDevice
 from mnv3search.latency.runtimes import Runtime, Session
 from mnv3search.latency.runtimes.base import time_in_turn
@@ -51,6 +52,41 @@ def test_networks_that_changed_unlike_one_another_make_the_level_uncertain(tmp_p
         unsteady.latency_error_ms(SOME) / unsteady.latency_ms(SOME)
         > steady.latency_error_ms(SOME) / steady.latency_ms(SOME)
     ).all()
+
+
+def test_how_much_is_measured_and_how_long_it_takes_is_told_from_the_first_parts() -> None:
+    told: list[str] = []
+    now = [0.0]
+    steps = Steps(100, lambda done, total, what: told.append(what), clock=lambda: now[0])
+
+    def takes_two_seconds(times: int) -> None:
+        for _ in range(times):
+            now[0] += 2
+            steps.add(1)
+
+    steps.phase("preparing 100 layers", 100)
+    takes_two_seconds(7)
+    assert told[:4] == ["preparing 100 layers"] * 4
+    assert told[4] == "preparing 100 layers, about 3 min"
+    steps.phase("timing 3 whole networks", 4)
+    takes_two_seconds(4)
+    assert told[7:10] == ["timing 3 whole networks"] * 3
+    assert told[-1] == "timing 3 whole networks, about 8 s"
+
+
+def test_the_device_tells_what_it_measures(tmp_path: Path) -> None:
+    told: list[str] = []
+    device = known_device(KnownRuntime(), tmp_path)
+    device.prepare(parts_of(SOME), lambda done, total, what: told.append(what))
+    device.measure(SOME[:3], lambda done, total, what: told.append(what))
+    for begin in (
+        f"preparing {len(parts_of(SOME))} layers for known",
+        f"timing {len(parts_of(SOME))} layers on known, 40 calls of each",
+        "preparing 32 whole networks for known",
+        "timing 32 whole networks on known, 40 calls of each",
+        "timing 3 whole networks on known, 40 calls of each or more, about ",
+    ):
+        assert any(what.startswith(begin) for what in told), begin
 
 
 def test_drift_within_a_process_is_divided_out(tmp_path: Path) -> None:

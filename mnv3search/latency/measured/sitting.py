@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mnv3search.architecture import Architecture
+from mnv3search.cost.units import Unit
 from mnv3search.errors import MeasurementError
 from mnv3search.graph.model_file import OnnxModel
 from mnv3search.latency.measured.measure import MeasuringPlan, Round, Turns, WatchedTurns, rounds, slot_of
@@ -16,6 +17,7 @@ from mnv3search.latency.measured.table import LatencyTable
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import LoadsGraphs, Runtime, Session, Subject
 
+FIRST = 5  # parts of a measurement that tell how long all of it takes
 MAX_SESSIONS = 400  # in memory at once; a session holds a few megabytes
 SAVE_SECONDS = 5.0
 
@@ -23,16 +25,26 @@ _Key = TypeVar("_Key")
 
 
 class Steps:
-    """Counts steps of a known total and tells a progress callback."""
+    """Counts steps of a known total, and tells a progress callback what is done and about how long all of it takes."""
 
-    def __init__(self, total: int, what: str, progress: Progress | None) -> None:
-        self._total, self._what, self._progress, self._done = total, what, progress, 0
+    def __init__(self, total: int, progress: Progress | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total, self._progress, self._clock, self._done = total, progress, clock, 0
+
+    def phase(self, what: str, times: int) -> None:
+        """From now on ``what`` is done in so many like parts; the first few tell how long that takes."""
+        self._what, self._times, self._part, self._began = what, times, 0, self._clock()
 
     def add(self, steps: int) -> None:
-        """So many more are done."""
-        self._done = min(self._done + steps, self._total)
+        """One more part is done, which counts as so many steps."""
+        self._done, self._part = min(self._done + steps, self._total), self._part + 1
         if self._progress is not None:
-            self._progress(self._done, self._total, self._what)
+            self._progress(self._done, self._total, self._what + self._estimate())
+
+    def _estimate(self) -> str:
+        if self._part < min(FIRST, self._times):
+            return ""
+        seconds = (self._clock() - self._began) / self._part * max(self._times, self._part)
+        return f", about {seconds:.0f} s" if seconds < 120 else f", about {seconds / 60:.0f} min"
 
 
 def measure_into(
@@ -58,7 +70,7 @@ def measure_into(
     networks = {key: subject for key, subject in subjects.items() if isinstance(subject, Architecture)}
     parts = {key: subject for key, subject in subjects.items() if key not in networks}
     batches = [*batched(parts, MAX_SESSIONS), *batched(networks, MAX_SESSIONS)]
-    steps = Steps(len(subjects) * (1 + plan.rounds), f"measuring {len(subjects)} layers on {runtime.name}", progress)
+    steps = Steps(len(subjects) * (1 + plan.rounds), progress)
     turns = WatchedTurns(runtime)
     try:
         for batch in batches:
@@ -84,6 +96,7 @@ def _measure_batch(
     slots = dict(zip(batch, slot_of(len(batch), plan.slot_size).tolist(), strict=True))
     runs = table.start_sitting(slots, networks)
     lacking = max(plan.rounds - table.rounds_of(key) for key in batch)  # fewer where an interrupted sitting goes on
+    steps.phase(f"timing {_named(list(batch.values()))} on {runtime.name}, {lacking} calls of each", lacking)
     saved = time.monotonic()
     for found in rounds(sessions, reference, replace(plan, rounds=max(1, lacking)), turns=turns):
         table.add_round(runs, found)
@@ -100,6 +113,7 @@ def prepared(subjects: Sequence[Subject | OnnxModel], runtime: Runtime, steps: S
         MeasurementError: the runtime refuses one, or takes no model files.
     """
     sessions = []
+    steps.phase(f"preparing {_named(subjects)} for {runtime.name}", len(subjects))
     for subject in subjects:
         if not isinstance(subject, OnnxModel):
             sessions.append(runtime.prepare(subject))
@@ -112,6 +126,12 @@ def prepared(subjects: Sequence[Subject | OnnxModel], runtime: Runtime, steps: S
             )
         steps.add(1)
     return sessions
+
+
+def _named(subjects: Sequence[Subject | OnnxModel]) -> str:
+    """``3 whole networks`` or ``120 layers``."""
+    whole = any(not isinstance(subject, Unit) for subject in subjects)
+    return f"{len(subjects):,} {'whole network' if whole else 'layer'}{'' if len(subjects) == 1 else 's'}"
 
 
 def batched(subjects: Mapping[_Key, Subject], limit: int) -> list[dict[_Key, Subject]]:
@@ -131,6 +151,7 @@ def whole_rounds(
     """Rounds of whole networks against the reference, kept in no table; and how long they waited, as a share."""
     sessions = prepared(networks, runtime, steps)
     found, turns = [], WatchedTurns(runtime)
+    steps.phase(f"timing {_named(networks)} on {runtime.name}, {plan.rounds} calls of each or more", plan.rounds)
     for one in rounds(sessions, reference, plan, turns=turns):
         found.append(one)
         steps.add(len(networks))

@@ -353,8 +353,7 @@ class TableDevice:
     def _whole(
         self, architectures: Sequence[Architecture | OnnxModel], plan: MeasuringPlan, progress: Progress | None
     ) -> list[MeasuredLatency]:
-        what = f"measuring {len(architectures)} networks on {self.runtime.name}"
-        steps = Steps(len(architectures) * (1 + plan.rounds), what, progress)
+        steps = Steps(len(architectures) * (1 + plan.rounds), progress)
         with self._reference_session() as reference:
             found, waited = whole_rounds(architectures, reference, self.runtime, plan, steps)
         measured = measured_latencies(found, plan.slot_size, self.pace, waited)
