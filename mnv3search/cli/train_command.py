@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
+from mnv3search.cli.run_options import only_resumed
 from mnv3search.cli.threads_option import threads_option
 from mnv3search.threads import default_threads, training_threads
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mnv3search.training.progress import TrainingProgress
     from mnv3search.training.session import TrainingRequest
 
-MAY_CHANGE = frozenset({"resume", "workers", "train_threads", "as_json"})  # what a resumed training may be told anew
+MAY_CHANGE = {"resume", "data", "workers", "train_threads", "as_json"}  # what a resumed training may be told anew
 
 
 @click.command(
@@ -58,7 +58,7 @@ MAY_CHANGE = frozenset({"resume", "workers", "train_threads", "as_json"})  # wha
     "--resume",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Go on with an interrupted training, as it was begun.",
+    help="Go on with an interrupted training, as it was begun; --data says where its images are, if they moved.",
 )
 @click.option(
     "--held-out", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
@@ -77,20 +77,20 @@ def command(network: str | None, out: Path | None, resume: Path | None, as_json:
     from mnv3search.training.devices import is_main_process
 
     if resume is not None:
-        _only_resume()
+        only_resumed(MAY_CHANGE)
     options["threads"] = _threads(options.pop("train_threads"), resume)
     with _on(options["threads"]), ProgressLine(quiet=as_json or not is_main_process()) as progress:
         from mnv3search.training.session import start_training  # torch reads then on how many threads it is
 
         if resume is not None:
-            path, result = resume, _resumed(resume, progress, options["workers"])
+            path, result = resume, _resumed(resume, progress, options["workers"], options["data"])
         else:
             path, result = start_training(_request(network, options), out, describe_environment(), progress)
     if is_main_process():
         show(path, result, as_json=as_json)
 
 
-def _resumed(path: Path, progress: TrainingProgress, workers: int | None) -> TrainingResult:
+def _resumed(path: Path, progress: TrainingProgress, workers: int | None, data: str | None) -> TrainingResult:
     """The training in ``path``, brought to its end; one that is there already is only told."""
     from mnv3search.training.finished import finished_training
     from mnv3search.training.session import resume_training
@@ -99,7 +99,7 @@ def _resumed(path: Path, progress: TrainingProgress, workers: int | None) -> Tra
     if done is not None:
         progress.note(f"the training in {path} was finished already: nothing is trained, and this is what it came to")
         return done
-    return resume_training(path, progress, workers)
+    return resume_training(path, progress, workers, data)
 
 
 def _threads(asked: int | None, resume: Path | None) -> int | None:
@@ -117,19 +117,6 @@ def _threads(asked: int | None, resume: Path | None) -> int | None:
 
 def _on(threads: int | None) -> AbstractContextManager[None]:
     return nullcontext() if threads is None else training_threads(threads)
-
-
-def _only_resume() -> None:
-    """Refuse what was begun with and cannot be changed on the way, rather than leave it unheard."""
-    context = click.get_current_context()
-    given = [
-        parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in MAY_CHANGE
-        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
-    ]
-    if given:
-        raise click.UsageError(f"--resume goes on with what the training was begun with; leave {', '.join(given)} away")
 
 
 def _request(network: str | None, options: dict[str, Any]) -> TrainingRequest:

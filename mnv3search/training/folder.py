@@ -8,7 +8,7 @@ where it was asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -17,6 +17,7 @@ from mnv3search.architecture_json import dump_architecture, load_architecture
 from mnv3search.errors import RunError
 from mnv3search.files import write_text
 from mnv3search.manifest import ManifestFolder, Settings, free_folder
+from mnv3search.training.data.open_data import absolute_data
 from mnv3search.training.data.preprocessing import Preprocessing
 from mnv3search.training.recipe import Recipe
 from mnv3search.training.workload import Freeze
@@ -89,6 +90,10 @@ class TrainingFolder(ManifestFolder[TrainingSettings]):
             RunError: ``path`` exists and is not empty, or cannot be made or written.
         """
         path = path or free_folder("train", settings.network)
+        weights, teacher = (
+            None if name is None else absolute_data(name) for name in (settings.weights, settings.teacher)
+        )
+        settings = replace(settings, data=absolute_data(settings.data), weights=weights, teacher=teacher)
         with cls._made(path, settings, environment, images=dict(images)) as folder:
             write_text(path / "network.json", dump_architecture(architecture))
             return folder

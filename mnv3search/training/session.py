@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv3search.architecture import Architecture
-from mnv3search.errors import RunError, TrainingError, WeightsError
+from mnv3search.errors import DataError, RunError, TrainingError, WeightsError
 from mnv3search.families import NETWORKS
 from mnv3search.families.names import network_name
 from mnv3search.files import held
@@ -17,7 +17,7 @@ from mnv3search.manifest import check_free
 from mnv3search.naming import parse_network
 from mnv3search.threads import allowed_cores
 from mnv3search.training.data.images import DataSplits
-from mnv3search.training.data.open_data import open_data
+from mnv3search.training.data.open_data import absolute_data, open_data
 from mnv3search.training.data.preprocessing import Preprocessing
 from mnv3search.training.devices import is_main_process, process_count, wait_for_everyone
 from mnv3search.training.folder import TrainingFolder, TrainingSettings
@@ -88,8 +88,12 @@ def start_training(
         return session.path, _run(session, progress)
 
 
-def resume_training(path: Path, progress: TrainingProgress, workers: int | None = None) -> TrainingResult:
+def resume_training(
+    path: Path, progress: TrainingProgress, workers: int | None = None, data: str | None = None
+) -> TrainingResult:
     """Go on with an interrupted training, from its folder alone; one without a saved step begins anew in it.
+
+    ``data`` says where the images are now, if they have moved.
 
     Raises:
         RunError: it is no training's folder, another process trains in it, or its state is gone.
@@ -99,7 +103,7 @@ def resume_training(path: Path, progress: TrainingProgress, workers: int | None 
     """
     TrainingFolder.open(path)  # a path that is none is no matter of locks
     with _locked(path):
-        return _run(_resumed(path, progress, workers), progress)
+        return _run(_resumed(path, progress, workers, data), progress)
 
 
 def _locked(path: Path) -> AbstractContextManager[None]:
@@ -151,16 +155,21 @@ def _fitted(recipe: Recipe, request: TrainingRequest, images: int, progress: Tra
     return fitted
 
 
-def _resumed(path: Path, progress: TrainingProgress, workers: int | None) -> _Session:
+def _resumed(path: Path, progress: TrainingProgress, workers: int | None, moved: str | None) -> _Session:
     from mnv3search.network.build import MobileNetwork
 
     folder = TrainingFolder.open(path)
+    if moved is not None:
+        folder.settings = replace(folder.settings, data=absolute_data(moved))
     settings, resume = folder.settings, (path / LAST).exists()
     if not resume and (path / BEST).exists():
         raise RunError(f"{path} has no {LAST}, from which its training could go on; start it anew in another folder")
     teacher = None if settings.teacher is None else load_trained(Path(settings.teacher))
-    with folder.resumable():
-        data = _opened(settings.data, progress, settings.held_out)
+    try:
+        with folder.resumable():
+            data = _opened(settings.data, progress, settings.held_out)
+    except DataError as error:
+        raise DataError(f"{error}; if the images moved: {folder.command_to_resume} --data WHERE") from None
     if resume:
         network = MobileNetwork(folder.architecture())
     else:
@@ -187,7 +196,7 @@ def _run(session: _Session, progress: TrainingProgress) -> TrainingResult:
         )  # fmt: skip
         if folder is None:
             return result
-        folder.finish("finished", best=dict(result.trained.facts))
+        folder.finish("finished", settings=settings.to_mapping(), best=dict(result.trained.facts))
         return replace(result, seconds=folder.seconds)
 
 

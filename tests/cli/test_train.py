@@ -147,12 +147,17 @@ def test_ctrl_c_leaves_what_resumes_to_the_same_weights(
     assert outcome.code == 130
     assert outcome.err.splitlines()[-1].endswith("go on with mnv3search train --resume cut")
     assert json.loads((place / "cut" / "manifest.json").read_text())["status"] == "interrupted"
-    resumed = invoke("train", "--resume", "cut")
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    shutil.move(place / "flowers", "moved")
+    refused(invoke("train", "--resume", str(place / "cut")), "if the images moved", "--data WHERE")
+    resumed = invoke("train", "--resume", str(place / "cut"), "--data", "moved", "--quiet")
     assert resumed.code == 0, resumed.err
     best = [(place / name / "best.safetensors").read_bytes() for name in ("whole", "cut")]
     assert best[0] == best[1]
     manifest = json.loads((place / "cut" / "manifest.json").read_text())
     assert (manifest["status"], manifest["sessions"]) == ("finished", 2)
+    assert manifest["settings"]["data"] == str(place / "elsewhere" / "moved")
 
 
 def test_ctrl_c_before_the_first_step_is_taken_up_too(

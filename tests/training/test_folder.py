@@ -13,7 +13,7 @@ from mnv3search.errors import RunError
 from mnv3search.training.folder import TrainingFolder, TrainingSettings
 
 SETTINGS = TrainingSettings(
-    "mobilenet_v2@0.5", "flowers/", RECIPE.to_mapping(), RECIPE.name, PREPROCESSING.to_mapping(), seed=3
+    "mobilenet_v2@0.5", "/flowers", RECIPE.to_mapping(), RECIPE.name, PREPROCESSING.to_mapping(), seed=3
 )
 
 

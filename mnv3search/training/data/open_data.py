@@ -106,7 +106,7 @@ def open_images(
 
 
 def absolute_data(where: str) -> str:
-    """The same data, named so that it is found from any folder."""
+    """The same data, or another file or folder, named so that it is found from any folder."""
     if where.startswith(PREFIX):
         name, colon, folder = where.removeprefix(PREFIX).partition(":")
         return f"{PREFIX}{name}:{Path(folder).expanduser().absolute()}" if colon and folder else where
