@@ -90,9 +90,7 @@ class TrainingFolder(ManifestFolder[TrainingSettings]):
             RunError: ``path`` exists and is not empty, or cannot be made or written.
         """
         path = path or free_folder("train", settings.network)
-        weights, teacher = (
-            None if name is None else absolute_data(name) for name in (settings.weights, settings.teacher)
-        )
+        weights, teacher = (where and absolute_data(where) for where in (settings.weights, settings.teacher))
         settings = replace(settings, data=absolute_data(settings.data), weights=weights, teacher=teacher)
         with cls._made(path, settings, environment, images=dict(images)) as folder:
             write_text(path / "network.json", dump_architecture(architecture))
