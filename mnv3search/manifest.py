@@ -171,11 +171,14 @@ class ManifestFolder(Generic[S]):
         self.note(sessions=self.manifest["sessions"] + 1, status="running")
 
     def _lost(self) -> float:
-        """Seconds of a session that was killed, from its last note until it last wrote another file."""
+        """Seconds of a session that was killed, from its last note until it last wrote another file.
+
+        The log is left out: this session's first line is in it.
+        """
         if self.manifest.get("status") != "running":
             return 0.0
         noted = (self.path / MANIFEST).stat().st_mtime
-        return max(file.stat().st_mtime for file in self.path.iterdir()) - noted
+        return max(file.stat().st_mtime for file in self.path.iterdir() if file.name != LOG) - noted
 
     @contextmanager
     def closing_notes(self) -> Iterator[None]:

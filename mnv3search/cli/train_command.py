@@ -157,7 +157,7 @@ def show(folder: Path, result: TrainingResult, *, as_json: bool) -> None:
     }  # fmt: skip
     if len(result.trained.classes) < MIN_TOP5_CLASSES:
         del cells["top-5"]
-    table = Table("best epoch", title=f"Trained on {escape(opened.settings.data)}")
+    table = Table("best epoch", title=f"Trained on {escape(_from_here(opened.settings.data))}")
     for column in cells:
         table.add_column(column, justify="right")
     table.add_row(str(best.epoch), *cells.values())
@@ -171,7 +171,7 @@ def _next_lines(folder: TrainingFolder, trained: Path) -> list[str]:
     """Where the files are, and commands to go on with, as they are typed."""
     from shlex import quote
 
-    path, data, images = quote(str(folder.path)), folder.settings.data, folder.manifest.get("images")
+    path, data, images = quote(str(folder.path)), _from_here(folder.settings.data), folder.manifest.get("images")
     held = "test" if isinstance(images, dict) and images.get("test") else "val"  # what it was not trained on
     return [
         f"network: {trained}; every epoch: {folder.path / 'history.csv'}",
@@ -179,3 +179,8 @@ def _next_lines(folder: TrainingFolder, trained: Path) -> list[str]:
         f"       mnv3search predict {path} IMAGE...",
         f"       mnv3search export {path} --data {quote(data)}",
     ]
+
+
+def _from_here(data: str) -> str:
+    """The data's place, as short as it can be typed in this folder."""
+    return data.removeprefix(f"{Path.cwd()}/")

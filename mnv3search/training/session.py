@@ -196,7 +196,7 @@ def _run(session: _Session, progress: TrainingProgress) -> TrainingResult:
         )  # fmt: skip
         if folder is None:
             return result
-        folder.finish("finished", settings=settings.to_mapping(), best=dict(result.trained.facts))
+        folder.finish("finished", settings=folder.settings.to_mapping(), best=dict(result.trained.facts))
         return replace(result, seconds=folder.seconds)
 
 

@@ -25,7 +25,7 @@ Invoke = Callable[..., Any]
 RUN = ("run", "--space", "mnv3_large", "--target-latency", "50ms", "--trials", "300")
 FILES = {
     "manifest.json", "best.json", "candidates.csv", "pareto.csv", "netadapt.csv", "study.log", "pareto.png",
-    "pareto.svg", "report.html", "space.yaml", "evaluations.jsonl", "decisions.json",
+    "pareto.svg", "report.html", "space.yaml", "evaluations.jsonl", "decisions.json", "log.txt",
 }  # fmt: skip
 
 

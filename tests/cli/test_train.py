@@ -68,7 +68,9 @@ def test_from_a_folder_to_a_judged_network(invoke: Invoke, place: Path) -> None:
     assert "mnv3search export run --data flowers\n" in trained.out
     assert "top-5" not in trained.out  # of three classes it is always 100 %
     names = {path.name for path in (place / "run").iterdir()}
-    assert names == {"manifest.json", "network.json", "best.safetensors", "last.safetensors", "history.csv"}
+    assert names == {
+        "manifest.json", "network.json", "best.safetensors", "last.safetensors", "history.csv", "log.txt",
+    }  # fmt: skip
     manifest = json.loads((place / "run" / "manifest.json").read_text())
     assert (manifest["format"], manifest["status"]) == ("mnv3search.training", "finished")
     assert manifest["environment"]["versions"]["torch"]

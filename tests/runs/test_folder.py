@@ -69,6 +69,8 @@ def test_the_seconds_of_every_session_count_that_of_a_killed_one_too(tmp_path: P
     folder.study.touch()
     os.utime(folder.study, (noted + 50, noted + 50))  # it was killed after 50 s more
     again = RunFolder.open(folder.path)
+    (again.path / "log.txt").touch()  # by the session that goes on, before it counts
+    os.utime(again.path / "log.txt", (noted + 9_000, noted + 9_000))
     again.continued()
     again.finish("finished")
     assert 150 <= RunFolder.open(folder.path).manifest["seconds"] < 160
