@@ -31,6 +31,7 @@ def escape_what_cannot_be_shown() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of it the scan says, by the image's name
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")  # a picture's names are in a table as well
 
 
 def print_json(content: Mapping[str, object]) -> None:

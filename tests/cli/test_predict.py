@@ -127,3 +127,11 @@ def test_what_was_predicted_is_printed_though_the_picture_cannot_be_written(invo
     assert done.code == 2
     assert "data/class_0/0000.png" in done.out
     assert "nowhere" in done.err
+
+
+def test_too_many_pixels_are_said_once_and_in_our_own_words(invoke: Invoke, run: Path) -> None:
+    Image.new("1", (10_000, 9_000)).save("huge.png")
+    done = invoke("predict", "run", "huge.png")
+    assert done.code == 2
+    assert done.err.count("\n") == 1 + done.err.count("predicting"), done.err
+    assert "huge.png has 10000×9000 pixels, more than the 80 million" in done.err
