@@ -68,7 +68,7 @@ class PruningFolder(ManifestFolder[PruningSettings]):
         """
         from mnv3search.training.trained import save_trained
 
-        subject = Path(settings.run).resolve().stem
+        subject = settings.run if settings.weights is not None else Path(settings.run).resolve().stem
         path = path or free_folder(subject, "pruned", "".join(settings.target.split()))
         settings = replace(settings, data=absolute_data(settings.data))
         with cls._made(path, settings, describe_environment(), **{KEY: dict(images)}) as folder:

@@ -199,7 +199,9 @@ def _figures(
 
 def _short(name: str) -> str:
     path = Path(name)
-    return path.parent.name if path.name == "best.safetensors" else path.stem if path.suffix else path.name
+    if path.name == "best.safetensors":
+        return path.parent.name
+    return path.stem if path.suffix in (".safetensors", ".json") else path.name
 
 
 def _write(folder: PruningFolder, aim: PruningAim, outcome: PruningOutcome, ended: TrainedNetwork) -> None:

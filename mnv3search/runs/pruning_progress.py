@@ -71,13 +71,11 @@ class ProposalProgress:
         self, plan: Plan, steps: int, proposals: int, workers: Workers, before: TrainedNetwork, seed: Score
     ) -> None:
         self._progress.stage("timing a few steps of a proposal's fine-tune")
-        judging = seed.images / max(seed.seconds, 1e-9)
-        learned, rates = self._steps * self._batch, f"{rate_text(judging)} images/s"
-        seconds = (self._calibrated + self._judged) / judging
-        if self._steps:
-            training = workers.speed(before)
-            seconds += learned / training
-            rates = f"{rate_text(training)} and {rates}"
+        learned, judging = self._steps * self._batch, seed.images / max(seed.seconds, 1e-9)
+        training = workers.speed(before) if self._steps else judging
+        judging = max(judging, training)  # few images, judged as the first of a process, tell too little
+        seconds = learned / training + (self._calibrated + self._judged) / judging
+        rates = f"{rate_text(training)} and {rate_text(judging)} images/s"
         ways = "one after the other" if workers.count == 1 else f"{workers.count} at a time"
         self._progress.note(
             f"NetAdapt takes up to {steps} steps of about {len(plan.proposals)} proposals, each trained on {learned:,} "
