@@ -131,7 +131,8 @@ def _latency_lines(done: Export) -> list[str]:
     threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
     times = "; ".join(f"{name} {one.latency_ms:.3f} ± {one.error_ms:.3f} ms" for name, one in found.models.items())
     ratio = "" if found.ratio is None else f"; int8 takes {_ratio_text(found.ratio)} of fp32's time"
-    return [f"{found.runtime}, {threads}, batch 1, {found.rounds} calls in turn: {times}{ratio}"]
+    line = f"{found.runtime}, {threads}, batch 1, {found.rounds} calls in turn: {times}{ratio}"
+    return [line] if found.disturbed is None else [line, found.disturbed]
 
 
 def _ratio_text(ratio: Ratio) -> str:

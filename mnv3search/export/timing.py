@@ -7,15 +7,19 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from mnv3search.export.pixels import model_input, noise_squares
-from mnv3search.latency.measured.measure import MeasuringPlan, levelled, rounds, summarise
+from mnv3search.latency.measured.busy import disturbed_sentence
+from mnv3search.latency.measured.measure import MeasuringPlan, WatchedTurns, rounds
 from mnv3search.latency.measured.ratios import Ratio, paired_ratio
+from mnv3search.latency.measured.whole_times import measured_latencies
 from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime
 
 if TYPE_CHECKING:
     from mnv3search.export.description import Description
     from mnv3search.latency.runtimes.base import LoadsGraphs
 
-PLAN = MeasuringPlan(rounds=60, min_seconds=3.0, tolerance=0.02, max_rounds=600, max_seconds=120.0, lead_calls=1)
+PLAN = MeasuringPlan(
+    rounds=60, min_seconds=3.0, pause_seconds=1.0, tolerance=0.02, max_rounds=300, max_seconds=120.0, lead_calls=1
+)
 TimingProgress = Callable[[int], None]
 
 
@@ -25,7 +29,7 @@ class ModelLatency:
 
     Attributes:
         latency_ms: median.
-        error_ms: one standard deviation of that median.
+        error_ms: one standard deviation of that median, and of the machine's pace.
         minimum_ms: the fastest call.
     """
 
@@ -44,6 +48,7 @@ class ModelLatencies:
         rounds: how many calls of each.
         models: by name, in the order in which they were given.
         ratio: of the last to the first, from calls of the same rounds; None where there is one model.
+        disturbed: what is to be said of other programs that ran meanwhile; None: none were seen.
     """
 
     runtime: str
@@ -51,6 +56,7 @@ class ModelLatencies:
     rounds: int
     models: Mapping[str, ModelLatency]
     ratio: Ratio | None
+    disturbed: str | None = None
 
     def to_mapping(self) -> dict[str, object]:
         """Plain values for JSON."""
@@ -84,15 +90,17 @@ def time_models(
     image = model_input(pixels, preprocessing, description.input)
     sessions = [runtime.load(content, image, name) for name, content in models.items()]
     reference = runtime.load(next(iter(models.values())), image, "the reference")
-    kept = []
-    for one in rounds(sessions, reference, plan):
+    kept, turns = [], WatchedTurns(runtime)
+    for one in rounds(sessions, reference, plan, turns=turns):
         kept.append(one)
         if progress is not None:
             progress(len(kept))
-    times = levelled(kept, plan.slot_size).ms
-    found = {}
-    for index, name in enumerate(models):
-        timing = summarise(times[:, index], min(float(one.ms[index]) for one in kept))
-        found[name] = ModelLatency(timing.median_ms, timing.error_ms, timing.minimum_ms)
-    ratio = paired_ratio(times[:, -1], times[:, 0]) if len(models) > 1 else None
-    return ModelLatencies(f"{runtime.name} {runtime.version}", runtime.threads, len(kept), found, ratio)
+    measured = measured_latencies(kept, plan.slot_size, None, turns.waited)
+    found = {
+        name: ModelLatency(one.latency_ms, one.error_ms, one.minimum_ms)
+        for name, one in zip(models, measured, strict=True)
+    }
+    ratio = paired_ratio(measured[-1].times_ms, measured[0].times_ms) if len(models) > 1 else None
+    return ModelLatencies(
+        f"{runtime.name} {runtime.version}", runtime.threads, len(kept), found, ratio, disturbed_sentence(measured)
+    )

@@ -44,6 +44,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
     monkeypatch.setenv("MNV3SEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(measured_devices, "runtime_of", made.runtime)
+    monkeypatch.setattr("mnv3search.latency.measured.table_device.WHOLE_PAUSE", 0.0)
     monkeypatch.setattr(measured_devices, "TableDevice", functools.partial(TableDevice, check=lambda _: 0.0))
     return made
 

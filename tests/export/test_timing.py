@@ -36,6 +36,7 @@ class Runtime:
     name: str = "fake"
     version: str = "1"
     threads: int = 1
+    precision: str = "fp32"
     images: list[np.ndarray] = field(default_factory=list)
 
     def load(self, graph: bytes, image: np.ndarray, what: str) -> Any:
@@ -54,6 +55,7 @@ def test_the_ratio_is_of_the_last_to_the_first() -> None:
     assert {name: one.latency_ms for name, one in found.models.items()} == pytest.approx({"fp32": 8.0, "int8": 4.0})
     assert found.ratio is not None
     assert (found.ratio.value, found.ratio.low, found.ratio.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert found.models["fp32"].error_ms >= 0
     assert told == [*range(1, 17)]
     assert {image.shape for image in runtime.images} == {(1, 3, SIDE, SIDE)}
     assert time_models({"fp32": b"1"}, description, runtime=runtime, plan=PLAN).ratio is None

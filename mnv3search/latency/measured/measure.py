@@ -24,6 +24,7 @@ from mnv3search.latency.measured.drift import drift_of
 from mnv3search.latency.runtimes.base import (
     LONGEST_CALL,
     SHORTEST_CALL,
+    LoadsGraphs,
     Runtime,
     Session,
     TakesTurns,
@@ -196,7 +197,7 @@ class WatchedTurns:
     That can be seen of a runtime that works here, in the caller's thread alone.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime | LoadsGraphs) -> None:
         self._turns = turns_of(runtime)
         self._visible = not isinstance(runtime, TakesTurns) and runtime.threads == 1
         self._wall = self._cpu = 0.0

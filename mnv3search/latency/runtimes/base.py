@@ -131,7 +131,7 @@ def time_in_turn(sessions: Sequence[Session]) -> list[float]:
     return [session.time_once() for session in sessions]
 
 
-def turns_of(runtime: Runtime) -> Callable[[Sequence[Session]], list[float]]:
+def turns_of(runtime: Runtime | LoadsGraphs) -> Callable[[Sequence[Session]], list[float]]:
     """How ``runtime`` times several sessions one after another."""
     return runtime.time_in_turn if isinstance(runtime, TakesTurns) else time_in_turn
 
