@@ -11,6 +11,9 @@ from mnv3search.errors import TargetError
 REWARD_EXPONENT_LARGE = -0.07
 REWARD_EXPONENT_SMALL = -0.15
 
+UNBOUNDED_MS = 1e9
+"""A target that no network misses, for searches that have none."""
+
 Direction = Literal["maximize", "minimize"]
 
 
@@ -60,7 +63,8 @@ class Objective:
 
     def __str__(self) -> str:
         """What is maximised, in words."""
-        within = f" within {self.target_latency_ms:.4g} ms" if self.hard else ""
+        bounded = self.hard and self.target_latency_ms < UNBOUNDED_MS
+        within = f" within {self.target_latency_ms:.4g} ms" if bounded else ""
         value = "score" if self.score else "top-1"
         if self.objectives == 2:
             return f"{value} and latency{within}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,15 +18,17 @@ from mnv3search.architecture import Architecture
 from mnv3search.block_search.evolution import EvolutionSampler
 from mnv3search.block_search.feasibility import Feasibility, assess, bound_rows
 from mnv3search.block_search.judge import Judge
-from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, Objective
+from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, UNBOUNDED_MS, Objective
 from mnv3search.block_search.row_latency import PrepareProgress, RowLatency, Rows, check_space_and_model
 from mnv3search.block_search.samplers import OptunaSampler, Sampler, resolved_sampler
 from mnv3search.block_search.stopping import stopping_rule
 from mnv3search.block_search.study import StudyIdentity, StudyLedger
 from mnv3search.candidate import Candidate, Candidates, pareto_front
-from mnv3search.errors import Mnv3SearchError
+from mnv3search.errors import Mnv3SearchError, TargetError
+from mnv3search.latency.estimated.roofline import RooflineDevice
 from mnv3search.latency.model import LatencyModel
 from mnv3search.latency.target import checked_target
+from mnv3search.scalars import real, whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 ASKS_PER_TRIAL = 10
 IDLE_ASKS = 500
+UNTOLD_GBYTES = 1e9  # memory so fast that multiply-adds alone count
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +115,9 @@ class SearchResult:
 
 def search(
     space: SearchSpace,
-    latency: LatencyModel,
+    latency: LatencyModel | None,
     evaluator: Evaluator,
-    target_latency_ms: float,
+    target_latency_ms: float | None = None,
     trials: int = 2000,
     seed: int = 0,
     *,
@@ -128,7 +132,7 @@ def search(
     prepare_progress: PrepareProgress | None = None,
     time_limit_s: float | None = None,
 ) -> SearchResult:
-    """Search ``space`` for the most accurate network within ``target_latency_ms``.
+    """Search ``space`` for the most accurate network within ``target_latency_ms``, or of all.
 
     The same arguments and seed give the same result, unless ``time_limit_s`` ends the search. A search continued from
     ``storage`` gives it too with ``evolution``; Optuna's samplers go on from what was saved but then choose otherwise
@@ -136,9 +140,10 @@ def search(
 
     Args:
         space: where to search.
-        latency: prices networks; where it prices units, the space's range of latencies is exact.
+        latency: prices networks; where it prices units, the space's range of latencies is exact. None for accuracy
+            alone: candidates' ``latency_ms`` are then those of 10⁹ multiply-adds a second (a millisecond a million).
         evaluator: answers for top-1.
-        target_latency_ms: milliseconds by ``latency``.
+        target_latency_ms: milliseconds by ``latency``; None for no limit.
         trials: how many distinct networks to evaluate; fewer where the space has no more within the target.
         seed: of all random choices.
         sampler: ``auto``, ``evolution``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
@@ -163,8 +168,10 @@ def search(
         RunError: the study cannot be opened, belongs to another search or cannot be written.
     """
     began = time.perf_counter()
+    latency = RooflineDevice("madds", 1.0, UNTOLD_GBYTES) if latency is None else latency
     check_space_and_model(space, latency)
-    objective = _checked_objective(evaluator, target_latency_ms, trials, objectives, reward_exponent, hard)
+    trials, seed = _checked_whole("trials", trials, 1), _checked_whole("seed", seed, None)
+    objective = _checked_objective(evaluator, target_latency_ms, objectives, reward_exponent, hard)
     rule = stopping_rule(pruner, objective)
     seed %= 2**32
     name = resolved_sampler(sampler)
@@ -254,17 +261,26 @@ class _Loop:
 
 
 def _checked_objective(
-    evaluator: Evaluator, target: float, trials: int, objectives: int, exponent: float, hard: bool
+    evaluator: Evaluator, target: float | None, objectives: int, reward_exponent: float, hard: bool
 ) -> Objective:
     check_evaluator(evaluator)
-    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
-        raise Mnv3SearchError(f"trials is {trials!r}; it must be an integer of at least 1")
     if objectives not in (1, 2):
         raise Mnv3SearchError(f"objectives is {objectives!r}; it must be 1 (the reward) or 2 (top-1 and latency)")
-    if not np.isfinite(exponent) or exponent > 0:
-        raise Mnv3SearchError(f"reward_exponent is {exponent!r}; it must be finite and at most 0, such as -0.07")
-    score = score_name(evaluator) is not None
-    return Objective(checked_target(target), 1 if objectives == 1 else 2, float(exponent), hard, score)
+    exponent = real(reward_exponent)
+    if exponent is None or not math.isfinite(exponent) or exponent > 0:
+        raise Mnv3SearchError(f"reward_exponent is {reward_exponent!r}; it must be finite and at most 0, such as -0.07")
+    if target is None and not hard:
+        raise TargetError("target_latency_ms is None; the reward of hard=False needs a target, such as 50.0")
+    target_ms = UNBOUNDED_MS if target is None else checked_target(target)
+    return Objective(target_ms, 1 if objectives == 1 else 2, exponent, hard, score_name(evaluator) is not None)
+
+
+def _checked_whole(name: str, value: object, least: int | None) -> int:
+    found = whole(value)
+    if found is None or (least is not None and found < least):
+        rule = "an integer" if least is None else f"an integer of at least {least}"
+        raise Mnv3SearchError(f"{name} is {value!r}; it must be {rule}")
+    return found
 
 
 def _first_rows(
