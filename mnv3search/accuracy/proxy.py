@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ OPTIONS: Mapping[str, WholeNumber] = MappingProxyType(
     }
 )
 LEAST_EPOCHS, MOST_EPOCHS, PASSES = 3, 30, 10_000
+COST_STEPS = 4
 _SCORED = "proxy"
 _VERSION = 2  # of what a training does; an accuracy of another is not this one's
 
@@ -164,6 +166,28 @@ class Proxy:
             network, (self._train, self._val), self._recipe(), preprocessing=Preprocessing(trained.resolution),
             seed=seed, progress=self._progress, on_epoch=ask,
         )  # fmt: skip
+
+    def seconds_each(self, architecture: Architecture) -> float:
+        """What this network's trainings would take on this machine, by a few steps; judging is left out."""
+        from mnv3search.network.build import build_network
+        from mnv3search.training.data.batches import Batches
+        from mnv3search.training.data.preprocessing import Preprocessing
+        from mnv3search.training.fine_tune import fine_tune
+
+        trained, recipe = (
+            architecture.with_resolution(self.options.resolution or architecture.resolution),
+            self._recipe(),
+        )
+        batches = Batches(
+            self._train, Preprocessing(trained.resolution), min(recipe.batch_size, len(self._train)),
+            augmentation=recipe.augmentation, shuffle=True, drop_last=True,
+        )  # fmt: skip
+        network = build_network(trained)
+        fine_tune(network, batches, 1, 1e-3)  # which prepares
+        began = time.perf_counter()
+        fine_tune(network, batches, COST_STEPS, 1e-3, first_step=1)
+        each = (time.perf_counter() - began) / COST_STEPS
+        return each * len(batches) * self.epochs * self.options.seeds
 
     def _recipe(self) -> Recipe:
         from mnv3search.training.recipe import load_recipe

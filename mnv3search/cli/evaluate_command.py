@@ -44,7 +44,7 @@ def command(run: Path, data: str, batch_size: int, as_json: bool) -> None:
     then runs in onnxruntime. Prints top-1, top-5 (of 6 classes and more), loss, the accuracy of every class and the
     most frequent confusions.
     """
-    from mnv3search.export.judging import judge_predictor
+    from mnv3search.export.judging import judge_predictor, unseen
     from mnv3search.export.predictor import load_predictor
     from mnv3search.training.data.open_data import open_images
 
@@ -55,12 +55,15 @@ def command(run: Path, data: str, batch_size: int, as_json: bool) -> None:
             data, model.classes, scan=True, on_fault=progress.note,
             progress=lambda done, total: progress.advance(done, "images", total),
         )  # fmt: skip
+        images, note = unseen(model, images)
         progress.stage(f"judging {len(images)} images", len(images))
         found = judge_predictor(model, images, batch_size=batch_size, progress=lambda done, _: progress.advance(done))
     if as_json:
-        print_json(_mapping(found, model))
+        print_json({**_mapping(found, model), "note": note})
     else:
         _show(found, model, data)
+        if note is not None:
+            stdout_console().print(f"• {note}", markup=False, highlight=False)
 
 
 def _mapping(found: Judgement, model: Predictor) -> dict[str, object]:

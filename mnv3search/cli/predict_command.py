@@ -37,8 +37,8 @@ def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, 
     """Say what is on images.
 
     RUN is the folder of a training or of a pruning, a trained network's .safetensors file, or an exported .onnx, which
-    then runs in onnxruntime with the class names that it carries. Each IMAGE is a file, a folder or a pattern. An image
-    that cannot be read gets a line on stderr and exit code 2 at the end; the others are predicted.
+    then runs in onnxruntime with the class names that it carries. Each IMAGE is a file, a folder or a pattern. What
+    cannot be read, or matches no image, gets a line on stderr and exit code 2 at the end; the others are predicted.
     """
     from mnv3search.export.predictor import image_files, load_predictor, predict
     from mnv3search.report.prediction_picture import MAX_DRAWN
@@ -46,7 +46,8 @@ def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, 
     if picture is not None and picture.suffix.lower() != ".png":
         raise click.UsageError(f"--picture {picture} must end in .png")
     predictor = load_predictor(run)
-    files = image_files(images)
+    missing: list[str] = []
+    files = image_files(images, missing.append)
     done: list[Prediction] = []
     drawn = 0 if picture is None else MAX_DRAWN
     with ProgressLine(quiet=as_json) as progress:
@@ -60,12 +61,12 @@ def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, 
         print_json({"predictions": [_mapping(one) for one in done]})
     else:
         _show(done)
-    for one in done:
-        if one.error is not None:
-            sys.stderr.write(f"error: {' '.join(one.error.split())}\n")
+    failed = [*missing, *(one.error for one in done if one.error is not None)]
+    for error in failed:
+        sys.stderr.write(f"error: {' '.join(error.split())}\n")
     if picture is not None and any(one.error is None for one in done):
         _draw(done, picture)
-    if any(one.error is not None for one in done):
+    if failed:
         raise click.exceptions.Exit(EXIT_SOME_FAILED)
 
 

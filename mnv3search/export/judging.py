@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mnv3search.errors import DataError
 from mnv3search.export.pixels import squares_of
 from mnv3search.export.predictor import NetworkPredictor, Predictor
 
@@ -40,6 +41,31 @@ def judge_predictor(
         return _judge_model(predictor, images, batch_size, progress)
     network = predictor.trained.network.to(judging_device())
     return judge(network, images, predictor.preprocessing, batch_size=batch_size, progress=progress)
+
+
+def unseen(predictor: Predictor, images: LabelledImages) -> tuple[LabelledImages, str | None]:
+    """``images`` without those that the network was trained on, as far as it knows them, and what to say of that.
+
+    It knows them by their classes and names: all of them, or those that a training does not hold out of a whole folder.
+    """
+    from mnv3search.training.data.open_data import VAL_SHARE
+    from mnv3search.training.data.splits import NETADAPT, fingerprint, held_out
+
+    facts = predictor.trained.facts if isinstance(predictor, NetworkPredictor) else {}
+    known, left_out = facts.get("train_images"), facts.get("held_out")
+    if known is None or not len(images):
+        return images, None
+    if fingerprint(images) == known:
+        return images, "the network was trained on these very images: what it scores here says nothing of others"
+    try:
+        learnt, held = held_out(images, VAL_SHARE)
+        if isinstance(left_out, float):
+            learnt = held_out(learnt, left_out, NETADAPT)[0]
+    except DataError:
+        return images, None
+    if fingerprint(learnt) != known:
+        return images, None
+    return held, f"{len(learnt):,} of the {len(images):,} images were trained on: judged on the {len(held):,} held out"
 
 
 def _judge_model(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -104,13 +104,17 @@ def load_predictor(run: str | Path) -> Predictor:
     return NetworkPredictor(load_trained(run))
 
 
-def image_files(named: Sequence[str]) -> list[Path]:
+def image_files(named: Sequence[str], on_missing: Callable[[str], None] | None = None) -> list[Path]:
     """The files that are meant: each as it is named, all images of a folder and what is below it, or of a pattern.
 
     In the order in which they are named, those of a folder or pattern sorted, and each file once.
 
+    Args:
+        named: files, folders and patterns.
+        on_missing: told of each folder or pattern without an image; the others are then given all the same.
+
     Raises:
-        DataError: a folder or pattern without an image.
+        DataError: a folder or pattern without an image, where nobody is told; or none with any.
     """
     found: dict[Path, None] = {}
     for name in named:
@@ -119,12 +123,14 @@ def image_files(named: Sequence[str]) -> list[Path]:
             members = sorted(member for member in path.rglob("*") if _is_image(member, path))
         elif PATTERN & set(name) and not path.exists():
             members = sorted(_matching(path))
-            if not members:
-                raise DataError(f"{name} matches no file; name image files, folders of them or a pattern such as *.jpg")
         else:
             members = [path]
         if not members:
-            raise DataError(f"{name} holds no images; name image files, folders of them or a pattern such as *.jpg")
+            lacks = "holds no images" if path.is_dir() else "matches no file"
+            missing = f"{name} {lacks}; name image files, folders of them or a pattern such as *.jpg"
+            if on_missing is None or len(named) == 1:
+                raise DataError(missing)
+            on_missing(missing)
         found |= dict.fromkeys(members)
         if len(found) > MAX_FILES:
             raise DataError(f"{name} brings more than {MAX_FILES:,} files; predict them folder by folder")

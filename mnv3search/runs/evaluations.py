@@ -72,6 +72,11 @@ class RememberingEvaluator:
         named = getattr(self._evaluator, "trained_file", None)
         return None if named is None else named(architecture)
 
+    def seconds_each(self, architecture: Architecture) -> float | None:
+        """What the evaluator says that one answer will take; None where it says nothing."""
+        named = getattr(self._evaluator, "seconds_each", None)
+        return None if named is None else float(named(architecture))
+
     @property
     def distinct(self) -> int:
         """How many distinct architectures have an answer."""

@@ -30,6 +30,7 @@ from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.references import reference_networks
 from mnv3search.runs.subject import load_network_subject, load_space_subject
 from mnv3search.runs.winner import how_it_won
+from mnv3search.training.progress import duration_text
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
@@ -49,6 +50,7 @@ def whole_run(folder: RunFolder, progress: RunProgress, device: Device | None = 
     space = load_space_subject(folder)
     aim = _aim(bench, space)
     bounds = bounded(bench, space, aim)  # an evaluator may train: nothing is asked of it for a target out of reach
+    _say_cost(bench, space)
     reference = _reference(bench, space)
     stage = block_stage(bench, space, aim, bounds)
     pool = Contenders(
@@ -90,6 +92,19 @@ def _aim(bench: Bench, space: SearchSpace) -> Aim:
     bench.progress.stage("pricing the space and its reference")
     prepare_for_space(space, bench.judge.device, bench.judge.told)
     return bench.aim(space.reference, bench.judge.latencies([space.reference])[0][0])
+
+
+def _say_cost(bench: Bench, space: SearchSpace) -> None:
+    """What the trainings of the run will take, by a few steps of the reference; of one that goes on nothing is said."""
+    if not bench.memory.trains or bench.memory.distinct:
+        return
+    bench.progress.stage("timing a few steps of training")
+    seconds, trials = bench.memory.seconds_each(space.reference), bench.folder.settings.trials
+    if seconds is not None:
+        bench.progress.note(
+            f"about {duration_text(seconds)} to train a network like the reference on this machine, and up to "
+            f"{duration_text(seconds * (trials + 1))} for the {trials} of the search; those that are given up take less"
+        )
 
 
 def _reference(bench: Bench, space: SearchSpace) -> Judged:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from mnv3search.architecture_json import to_mapping
 from mnv3search.errors import DivergedError, TrainingError
 from mnv3search.training.data.images import DataSplits, LabelledImages
+from mnv3search.training.data.splits import fingerprint
 from mnv3search.training.devices import process_count
 from mnv3search.training.history import EpochRecord, write_history
 from mnv3search.training.interruption import Interruption
-from mnv3search.training.progress import SilentProgress, TrainingProgress, speed_text
+from mnv3search.training.progress import SilentProgress, TrainingProgress, duration_text, speed_text
 from mnv3search.training.randomness import MAX_SEED, own_randomness
 from mnv3search.training.state import (
     LAST,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 HISTORY = "history.csv"
 SAVE_EVERY_S = 300.0
 NOTED_EPOCH_S = 5.0
+COST_STEPS, LEAST_COST_S = 5, 10.0  # so many steps tell what a training will take; less than that is not worth a word
 _REMEDY = "lower the learning rate, lengthen the warm-up or set clip_norm"
 OnEpoch = Callable[[EpochRecord], bool | None]
 
@@ -120,8 +122,8 @@ def train_network(
             progress=progress or SilentProgress(),
         )  # fmt: skip
         left_out = data.held_out if isinstance(data, DataSplits) else 0.0
-        about = (train.classes, preprocessing, {"held_out": left_out} if left_out else {})
-        training = _Training(steps, folder, asked, about, progress or SilentProgress())
+        facts: dict[str, object] = {"train_images": fingerprint(train)} | ({"held_out": left_out} if left_out else {})
+        training = _Training(steps, folder, asked, (train.classes, preprocessing, facts), progress or SilentProgress())
         if state is not None:
             training.take_up(*state)
         try:
@@ -136,13 +138,14 @@ class _Training:
 
     def __init__(
         self, steps: Steps, folder: Path | None, asked: dict[str, Any],
-        about: tuple[tuple[str, ...], Preprocessing, dict[str, float]], progress: TrainingProgress,
+        about: tuple[tuple[str, ...], Preprocessing, dict[str, object]], progress: TrainingProgress,
     ) -> None:  # fmt: skip
         self.steps, self.folder, self.asked, self.progress = steps, folder, asked, progress
         self.classes, self.preprocessing, self.facts = about
         self.best: TrainedNetwork | None = None
         self.saved = "no checkpoint was written yet"
         self.saved_at = time.monotonic()
+        self._first = 0.0
 
     def take_up(self, counters: Counters, tensors: Mapping[str, Tensor]) -> None:
         """Go on from the folder's state; the network has its weights already."""
@@ -190,9 +193,25 @@ class _Training:
                 counters.epoch * steps.steps + done - before,
                 f"epoch {counters.epoch + 1} of {steps.recipe.epochs}, loss {loss:.3f}, {speed_text(speed)}{best}",
             )
+            self._say_cost(counters.epoch * steps.steps + done - before)
             self._stop_if(interruption)
             if time.monotonic() - self.saved_at > SAVE_EVERY_S:
                 self.save()
+
+    def _say_cost(self, done: int) -> None:
+        """Once, after a few steps whose first is left out: what the steps that are left will take at their speed."""
+        steps, counters, now = self.steps, self.steps.counters, time.perf_counter()
+        if done == 1:
+            self._first = now
+        if done != COST_STEPS or steps.steps * steps.recipe.epochs <= COST_STEPS:
+            return
+        each = (now - self._first) / (COST_STEPS - 1)
+        left = (steps.recipe.epochs - counters.epoch) * steps.steps - counters.step
+        if left * each >= LEAST_COST_S:
+            self.progress.note(
+                f"about {duration_text(left * each)} of training on this machine: {left:,} steps of "
+                f"{steps.recipe.batch_size} images at {speed_text(steps.recipe.batch_size / each)}, judging apart"
+            )
 
     def _stop_if(self, interruption: Interruption) -> None:
         if interruption.asked:

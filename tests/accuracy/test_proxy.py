@@ -7,13 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from image_fakes import make_image_folder
 from training_fakes import images as training_images
 
 from mnv3search.accuracy.evaluator import Report
-from mnv3search.accuracy.proxy import Proxy, ProxyOptions, spread
+from mnv3search.accuracy.proxy import COST_STEPS, Proxy, ProxyOptions, spread
 from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.errors import DataError, EvaluatorError, RunError, TrainingError, UnknownNameError
@@ -58,6 +59,15 @@ def test_few_images_of_an_easy_set_are_learnt_and_no_network_says_one_class(
     trained = load_trained(next((tmp_path / "kept").glob("*.safetensors")))
     said = judge(trained.network, easy.val, trained.preprocessing).confusion.sum(axis=0)
     assert (said > 0).all()
+
+
+def test_what_a_training_takes_is_the_steps_times_their_number(
+    data: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([100.0, 102.0])
+    monkeypatch.setattr("mnv3search.accuracy.proxy.time", SimpleNamespace(perf_counter=lambda: next(times)))
+    proxy = Proxy(data, ProxyOptions(epochs=3, seeds=2))  # 30 images in batches of 8: 3 steps an epoch
+    assert proxy.seconds_each(NET) == pytest.approx(2 / COST_STEPS * 3 * 3 * 2)
 
 
 def test_few_images_are_gone_through_more_often() -> None:

@@ -56,6 +56,13 @@ def test_only_pixels_that_are_drawn_are_kept(invoke: Invoke, run: Path, monkeypa
     assert seen == [(2, len(CLASSES) - 2)]
 
 
+def test_a_pattern_without_a_match_stops_none_of_the_others(invoke: Invoke, run: Path) -> None:
+    done = invoke("predict", "run", "*.webp", "data", "--json")
+    assert done.code == 2
+    assert len(json.loads(done.out)["predictions"]) == len(CLASSES)
+    assert "*.webp matches no file" in done.err
+
+
 def test_images_that_cannot_be_read_get_a_line_each(invoke: Invoke, run: Path) -> None:
     Path("empty.jpg").write_bytes(b"")
     Path("text.png").write_text("no image")

@@ -423,3 +423,25 @@ def test_seconds_and_threads_are_those_of_all_sessions(invoke: Invoke, place: Pa
     outcome = invoke("train", "--resume", "run", "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["seconds"] > 1000
+
+
+def test_judging_by_what_was_trained_on_is_said_and_avoided(invoke: Invoke, place: Path) -> None:
+    make_image_folder(place / "whole", ["aster", "daisy", "rose"], per_class=20, side=12, split=())
+    assert invoke("train", "net.json", "--data", "whole", "--recipe", "brief.yaml", "--out", "run").code == 0
+    held = json.loads((place / "run" / "manifest.json").read_text())["images"]["val"]
+    outcome = invoke("evaluate", "run", "--data", "whole", "--json")
+    found = json.loads(outcome.out)
+    assert found["images"] == held
+    assert f"judged on the {held} held out" in found["note"]
+    assert invoke(*TRAIN, "--out", "split").code == 0
+    assert "trained on these very images" in invoke("evaluate", "split", "--data", "flowers/train").out
+    assert json.loads(invoke("evaluate", "split", "--data", "flowers/val", "--json").out)["note"] is None
+
+
+def test_what_a_training_will_take_is_said_after_a_few_steps(
+    invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnv3search.training.loop.LEAST_COST_S", 0.0)
+    outcome = invoke(*TRAIN, "--out", "run", "--epochs", "4")  # 4 steps an epoch
+    (line,) = [line for line in outcome.err.splitlines() if line.startswith("about ")]
+    assert "11 steps of 6 images at" in line

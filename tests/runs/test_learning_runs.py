@@ -139,6 +139,19 @@ def test_other_images_are_no_way_to_resume(asked: RunSettings, change: Any, word
         resume(Path("r"))
 
 
+def test_what_the_trainings_will_take_is_said_before_any(asked: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Proxy, "evaluate_until", lambda *_: Evaluation(50.0, 9.0, ((1, 50.0),)))
+    monkeypatch.setattr(Proxy, "seconds_each", lambda *_: 300.0)
+    said: list[str] = []
+
+    class Told(SilentProgress):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    run(asked, Path("r"), progress=Told())
+    assert any("about 5 min to train a network" in text and "25 min for the 4 of the search" in text for text in said)
+
+
 def test_networks_that_learnt_nothing_are_no_ranking(asked: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Proxy, "evaluate_until", lambda *_: Evaluation(100 / 3, 9.0, ((1, 100 / 3),)))
     outcome = run(asked, Path("r"))
