@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 TYPE_CHECKING = False  # as type checkers read it; nothing is imported here that Python has not loaded already
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ else:
 
 ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 AGAIN_S = 0.01
+SAME_S = 0.5  # GNU timeout and process managers signal a process and its group: one request that comes twice
 _SHOW_CURSOR = b"\x1b[?25h\n"  # which a progress line hides
 
 
@@ -27,7 +29,7 @@ class Stopping:
 
     def __init__(self) -> None:
         self.orderly = False
-        self._number = 0
+        self._number, self._at = 0, 0.0
 
     @property
     def exit_code(self) -> int:
@@ -43,7 +45,10 @@ class Stopping:
         sys.unraisablehook = self._swallowed
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
-        first, self._number = not self._number, self._number or number
+        now = time.monotonic()
+        if number == self._number != signal.SIGINT and now - self._at < SAME_S:
+            return
+        first, self._number, self._at = not self._number, self._number or number, now
         interrupted = signal.getsignal(signal.SIGINT)
         if number != signal.SIGINT and callable(interrupted) and interrupted != self._asked:
             interrupted(signal.SIGINT, frame)  # a training ends its step first

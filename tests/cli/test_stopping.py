@@ -65,6 +65,13 @@ def test_a_second_signal_ends_at_once_and_without_a_traceback(
     assert "Traceback" not in done.stderr
 
 
+def test_a_request_that_comes_twice_as_from_timeout_is_one(tmp_path: Path) -> None:
+    done = signalled(tmp_path, IN_A_RUN, signal.SIGTERM, signal.SIGTERM)
+    assert done.returncode == 143
+    assert "go on with mnv3search search --resume s" in done.stderr
+    assert json.loads((tmp_path / "s" / "manifest.json").read_text())["status"] == "interrupted"
+
+
 @pytest.mark.parametrize("module", ["click", "json", "mnv3search.errors", "mnv3search.cli.search_command", "numpy"])
 def test_an_interrupt_while_modules_are_imported_is_one_line(tmp_path: Path, module: str) -> None:
     done = signalled(tmp_path, module, signal.SIGINT)
