@@ -286,6 +286,10 @@ class Architecture:
             object.__setattr__(self, "_hash", hash(content) or 1)
         return self._hash
 
+    def __getstate__(self) -> list[object]:
+        """All fields but the hash, which is another in every process."""
+        return [0 if known.name == "_hash" else getattr(self, known.name) for known in fields(self)]
+
     def __iter__(self) -> Iterator[Any]:
         """None: a single architecture where several are taken is refused in words."""
         raise NotAListError(f"one architecture was given where a list is taken: write [architecture]; it is {self}")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
@@ -23,6 +27,7 @@ from mnv3search.architecture import (
     residual_groups,
 )
 from mnv3search.errors import ArchitectureError, NotAListError
+from mnv3search.families import parse_network
 from mnv3search.families import parse_network
 from strategies import architectures
 
@@ -260,3 +265,18 @@ def test_one_architecture_where_a_list_is_taken_is_told_in_words() -> None:
 def test_something_else_where_one_architecture_is_taken(take: Callable[[object], object], given: object) -> None:
     with pytest.raises(ArchitectureError, match="one architecture is taken, not"):
         take(given)
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_an_architecture_from_another_process_is_found_in_a_dict(seed: str) -> None:
+    program = (
+        "import pickle, sys\nfrom mnv3search.families import parse_network\n"
+        "network = parse_network('mobilenet_v3_small')\nhash(network)\nsys.stdout.buffer.write(pickle.dumps(network))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    sent = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True).stdout
+    own = parse_network("mobilenet_v3_small")
+    known = {own: "here"}
+    received = pickle.loads(sent)
+    assert known[received] == "here"
+    assert hash(received) == hash(own) == hash(pickle.loads(pickle.dumps(own)))
