@@ -28,7 +28,6 @@ from mnv3search.architecture import (
 )
 from mnv3search.errors import ArchitectureError, NotAListError
 from mnv3search.families import parse_network
-from mnv3search.families import parse_network
 from strategies import architectures
 
 TINY = Architecture(StemSpec(8), (BlockSpec(3, 16, 8),), HeadSpec(16))

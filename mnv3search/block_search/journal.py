@@ -6,25 +6,30 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mnv3search.errors import RunError
 from mnv3search.files import held
+from mnv3search.reading import parse_json
+from mnv3search.records import UNREADABLE, Record
 
 if TYPE_CHECKING:
     from optuna.storages.journal import BaseJournalBackend
 
+MAX_LINE_BYTES = 4_000_000
 _LINE_START = b'{"op_code"'
+Take = Callable[[Record, int], None]
 # A search keeps its own record of what it appends: parsing a trial's parameters back would cost as much as saving it.
 _NOT_READ_AGAIN = frozenset({"distributions", "params"})
 
 
-def open_journal(path: Path) -> StudyJournal:
+def open_journal(path: Path, take: Take = lambda log, number: None) -> StudyJournal:
     """The journal at ``path``, made where missing, locked for this process until it is closed or the process ends.
 
-    A last line that a kill cut short is removed.
+    A last line that a kill cut short is removed. Lines that hold whole trials are given to ``take`` with their numbers
+    as they are read; Optuna is handed them without parameters, which would be most of the memory.
 
     Raises:
         RunError: another process writes it, it cannot be opened, or it is not a journal.
@@ -38,7 +43,7 @@ def open_journal(path: Path) -> StudyJournal:
         except OSError as error:
             remedy = "give a folder that can be written"
             raise RunError(f"cannot open the study {path}: {error.strerror}; {remedy}") from error
-        return StudyJournal(file, path, _read_and_mend(file, path), opened.pop_all())
+        return StudyJournal(file, path, _read_and_mend(file, path, take), opened.pop_all())
 
 
 class StudyJournal:
@@ -111,24 +116,29 @@ def _short_distribution(text: str) -> str:
     return json.dumps({"type": "categorical", **content["attributes"]}, separators=(",", ":"))
 
 
-def _read_and_mend(file: IO[bytes], path: Path) -> list[dict[str, Any]]:
+def _read_and_mend(file: IO[bytes], path: Path, take: Take) -> list[dict[str, Any]]:
     file.seek(0)
-    content = file.read()
-    whole, tail = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
-    logs = [_parsed(line, number, path) for number, line in enumerate(whole.splitlines(), start=1)]
-    if tail:
-        text = tail.rstrip(b"\0")
-        if not (text.startswith(_LINE_START) or _LINE_START.startswith(text)):
-            raise RunError(f"{path} is not an Optuna journal; give a study's path, or a new one")
-        file.truncate(len(whole))
+    logs: list[dict[str, Any]] = []
+    whole = 0
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
+        if not line.endswith(b"\n"):
+            text = line.rstrip(b"\0")
+            if len(line) == MAX_LINE_BYTES or not (text.startswith(_LINE_START) or _LINE_START.startswith(text)):
+                raise RunError(f"{path} is not an Optuna journal; give a study's path, or a new one")
+            file.truncate(whole)
+            break
+        logs.append(_parsed(line, number, path, take))
+        whole += len(line)
     return logs
 
 
-def _parsed(line: bytes, number: int, path: Path) -> dict[str, Any]:
+def _parsed(line: bytes, number: int, path: Path, take: Take) -> dict[str, Any]:
     try:
-        log = json.loads(line)
-    except ValueError as error:
-        raise RunError(f"{path}, line {number}: not JSON: the study is damaged; restore it or start another") from error
+        log = parse_json(line)
+    except UNREADABLE as error:
+        raise RunError(f"{path}, line {number}: {error}: the study is damaged; restore it or start another") from None
     if not isinstance(log, dict) or "op_code" not in log:
         raise RunError(f"{path}, line {number}: not an entry of an Optuna journal; give the path of a study")
-    return log
+    if "params" in log:
+        take(Record(log), number)
+    return {key: log[key] for key in log.keys() - _NOT_READ_AGAIN}

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
+import functools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.accuracy.evaluator import Report, evaluator_identity
+from mnv3search.accuracy.evaluator import Report
 from mnv3search.block_search.journal import StudyJournal, open_journal
 from mnv3search.block_search.objective import Objective
 from mnv3search.errors import RunError
+from mnv3search.reading import parse_json
+from mnv3search.records import LATENCY_MS, SCORE, TOP1, UNREADABLE, Record
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-    from mnv3search.block_search.row_latency import RowLatency
+    from mnv3search.block_search.identity import StudyIdentity
     from mnv3search.space import SearchSpace
 
 CONSTRAINT = "over_target_ms"
 IDENTITY = "mnv3search"
 PLANNED = "planned_trials"
+_ENDED = (1, 2)  # Optuna's COMPLETE and PRUNED
 
 Status = Literal["evaluated", "stopped", "duplicate", "refused"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -95,6 +98,7 @@ class ParameterCodec:
         self._columns: dict[str, int] = {}
         self._labels: dict[str, tuple[Any, ...]] = {}
         self.distributions: dict[str, BaseDistribution] = {}
+        self._searched = np.array([len(parameter.choices) > 1 for parameter in space.parameters])
         for column, parameter in enumerate(space.parameters):
             if len(parameter.choices) > 1:
                 labels = tuple(_label(choice) for choice in parameter.choices)
@@ -118,17 +122,26 @@ class ParameterCodec:
         Raises:
             RunError: a parameter that the trial uses is missing, or one has a value that the space does not offer.
         """
-        rows: Row = np.zeros((len(trials), self.size), dtype=np.int64)
-        for line, params in enumerate(trials):
-            for name, value in params.items():
-                labels = self._labels.get(name, ())
-                if value not in labels:
-                    raise RunError(f"a trial of the study has {name} = {value!r}; the space offers {labels}")
-                rows[line, self._columns[name]] = labels.index(value)
-        for number, (params, names) in enumerate(zip(trials, self.used_names(rows), strict=True)):
-            missing = [name for name in names if name not in params]
-            if missing:
-                raise RunError(f"trial {number} of the study lacks {missing[0]}: the study is damaged; start another")
+        return self.filled(np.stack([self.part(params) for params in trials]))
+
+    def part(self, params: Mapping[str, Any]) -> Row:
+        """An index row of Optuna's parameters, -1 where there is none; shape (P,)."""
+        row: Row = np.full(self.size, -1, dtype=np.int16)
+        for name, value in params.items():
+            labels = self._labels.get(name, ())
+            if value not in labels:
+                raise RunError(f"a trial of the study has {name} = {value!r}; the space offers {labels}")
+            row[self._columns[name]] = labels.index(value)
+        return row
+
+    def filled(self, parts: Row) -> Row:
+        """Rows (n, P) with 0 where :meth:`part` gave -1."""
+        rows = np.maximum(parts, 0).astype(np.int64)
+        missing = (parts < 0) & self._tables.used(rows) & self._searched
+        if missing.any():
+            number, column = map(int, np.argwhere(missing)[0])
+            name = next(name for name, at in self._columns.items() if at == column)
+            raise RunError(f"trial {number} of the study lacks {name}: the study is damaged; start another")
         return rows
 
 
@@ -185,50 +198,6 @@ def intermediate_values(objective: Objective, outcome: Outcome) -> dict[int, flo
     return {epoch: objective.values(top1, outcome.latency_ms)[0] for epoch, top1 in outcome.reports}
 
 
-@dataclass(frozen=True, slots=True)
-class StudyIdentity:
-    """What must agree for a study to be continued."""
-
-    space: str
-    networks: str
-    evaluator: str
-    device: str
-    sampler: str
-    seed: int
-    target_latency_ms: float
-    objectives: int
-    reward_exponent: float
-    hard: bool
-
-    @classmethod
-    def of(
-        cls,
-        space: SearchSpace,
-        latencies: RowLatency,
-        evaluator: object,
-        sampler: str,
-        seed: int,
-        objective: Objective,
-    ) -> StudyIdentity:
-        """The identity of one search; a space is known by its name and a digest of all that makes its networks."""
-        return cls(
-            space=space.name,
-            networks=hashlib.sha256(repr(space.skeleton).encode()).hexdigest()[:16],
-            evaluator=evaluator_identity(evaluator),
-            device=latencies.identity,
-            sampler=sampler,
-            seed=seed,
-            target_latency_ms=objective.target_latency_ms,
-            objectives=objective.objectives,
-            reward_exponent=objective.reward_exponent,
-            hard=objective.hard,
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
 class StudyLedger:
     """Finished outcomes of one search, kept in a journal file that ``optuna-dashboard`` opens."""
 
@@ -243,7 +212,11 @@ class StudyLedger:
         self.planned = trials
         self._codec = ParameterCodec(space)
         self._objective = objective
-        self._journal: StudyJournal = open_journal(path)
+        self._saved: list[Outcome] = []
+        self._damage: str | None = None
+        self._worst: float | None = None
+        self._path = path
+        self._journal: StudyJournal = open_journal(path, self._take)
         try:
             self._study = self._open(path, identity)
         except BaseException:
@@ -256,11 +229,49 @@ class StudyLedger:
         Raises:
             RunError: a trial is none of this space's.
         """
-        from optuna.trial import TrialState
+        if self._damage is not None:
+            raise RunError(f"{self._damage}; restore it or start another")
+        saved, self._saved = self._saved, []
+        rows = self._codec.filled(np.stack([outcome.row for outcome in saved])) if saved else ()
+        return [replace(outcome, row=row) for row, outcome in zip(rows, saved, strict=True)]
 
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        rows = self._codec.rows([trial.params for trial in trials])
-        return [_outcome_of(row, trial, self._objective) for row, trial in zip(rows, trials, strict=True)]
+    def _take(self, log: Record, number: int) -> None:
+        """Keep a saved trial; what is wrong with one is said after the study is known to be this search's."""
+        try:
+            if self._damage is None and log.integer("state", 0, 4) in _ENDED:
+                self._saved.append(self._outcome(log))
+        except UNREADABLE as error:
+            self._damage = f"{self._path}, line {number}: {error}: the study is damaged"
+
+    def _outcome(self, log: Record) -> Outcome:
+        objective, notes = self._objective, log.record("user_attrs")
+        status = notes.text("status")
+        if status not in STATUSES:
+            raise ValueError(f"status is {status!r}; it must be one of {', '.join(STATUSES)}")
+        ms = notes.number("latency_ms", *LATENCY_MS)
+        if (status != "refused") is not (ms <= objective.limit_ms):
+            raise ValueError(f"a trial of {ms:g} ms is {status}, where the limit is {objective.limit_ms:g} ms")
+        allowed = SCORE if objective.score else TOP1
+        if status == "refused":
+            top1, std, values = None, None, objective.values(self._worst or 0.0, ms)
+        else:
+            top1 = notes.number("top1", *allowed)
+            std = notes.optional("top1_std", 0.0, SCORE[1])
+            values = objective.values(top1, ms)
+            if status == "evaluated":
+                self._worst = top1 if self._worst is None else min(top1, self._worst)
+        reports = _reports(notes.list("reports"), allowed) if "reports" in notes else ()
+        return Outcome(
+            row=self._codec.part(_params(log)),
+            status=status,
+            latency_ms=ms,
+            top1=top1,
+            top1_std=std,
+            values=values,
+            system_attrs=_sampler_notes(log.record("system_attrs")),
+            reports=reports,
+            pruned=status == "stopped" or ("pruned" in notes and notes.value("pruned") is True),
+        )
 
     def append(self, outcomes: Sequence[Outcome]) -> None:
         """Save ``outcomes`` as finished trials, in one write.
@@ -292,8 +303,11 @@ class StudyLedger:
                     load_if_exists=True,
                 )
                 self._check(path, study, identity)
-            except (KeyError, AssertionError, TypeError, ValueError) as error:
-                raise RunError(f"{path} is damaged ({error!r}); restore it or start another") from error
+            except RunError:
+                raise
+            except (*UNREADABLE, AssertionError) as error:
+                where = self._damage or f"{path} is damaged ({error!r})"
+                raise RunError(f"{where}; restore it or start another") from error
         self._journal.flush()
         return study
 
@@ -319,22 +333,29 @@ class StudyLedger:
         self.planned = planned
 
 
-def _outcome_of(row: Row, trial: FrozenTrial, objective: Objective) -> Outcome:
-    notes = trial.user_attrs
-    latency_ms = float(notes["latency_ms"])
-    pruned = bool(notes.get("pruned", False))
-    system_attrs = {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraints")}
-    return Outcome(
-        row=row,
-        status=notes["status"],
-        latency_ms=latency_ms,
-        top1=notes.get("top1"),
-        top1_std=notes.get("top1_std"),
-        values=tuple(trial.values) if trial.values else objective.values(float(notes["top1"]), latency_ms),
-        system_attrs=system_attrs,
-        reports=tuple((int(epoch), float(reached)) for epoch, reached in notes.get("reports", ())),
-        pruned=pruned,
-    )
+def _params(log: Record) -> dict[str, Any]:
+    """Optuna's parameters of a line of the journal, which holds indices into the choices beside them."""
+    params, distributions = log.record("params"), log.record("distributions")
+    found = {}
+    for name in params.names():
+        choices = _choices(distributions.text(name))
+        found[name] = choices[params.integer(name, 0, len(choices) - 1)]
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _choices(text: str) -> tuple[Any, ...]:
+    content = Record(parse_json(text))
+    return tuple((content.record("attributes") if "attributes" in content else content).list("choices"))
+
+
+def _sampler_notes(attrs: Record) -> dict[str, Any]:
+    return {name: attrs.value(name) for name in attrs.names() if not name.startswith("constraints")}
+
+
+def _reports(listed: list[Any], allowed: tuple[float, float]) -> tuple[Report, ...]:
+    records = [Record({"epoch": epoch, "top1": top1}) for epoch, top1 in listed]
+    return tuple((record.integer("epoch", 1, 10**6), record.number("top1", *allowed)) for record in records)
 
 
 def _label(choice: object) -> str | int | float | bool | None:

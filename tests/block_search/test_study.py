@@ -11,9 +11,10 @@ from search_fakes import CostlyEvaluator, EffectEvaluator, UnitLatency, small_sp
 
 from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.block_search import search
+from mnv3search.block_search.identity import StudyIdentity
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency
-from mnv3search.block_search.study import Outcome, ParameterCodec, StudyIdentity, StudyLedger, finished_trials
+from mnv3search.block_search.study import Outcome, ParameterCodec, StudyLedger, finished_trials
 from mnv3search.errors import RunError
 from mnv3search.latency.devices import load_device
 from mnv3search.space import load_space
@@ -225,6 +226,47 @@ def test_a_study_of_another_space_or_program_is_refused(tmp_path: Path) -> None:
     foreign.add_trial(optuna.trial.create_trial(value=1.0))
     with pytest.raises(RunError, match="another program"):
         StudyLedger(tmp_path / "other.log", SPACE, OBJECTIVE, IDENTITY, 9)
+
+
+DEEP = "[" * 100_000
+HUGE = "1" + "0" * 400
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ('"top1":71.0', '"top1":NaN', "NaN"),
+        ('"top1":71.0', '"top1":-1', "top1 is -1; it must be from 0 to 100"),
+        ('"top1":71.0', '"top1":1e308', "top1"),
+        ('"top1":71.0', '"top1":"71"', "top1"),
+        ('"top1":71.0', f'"top1":{HUGE}', "line 6"),
+        ('"top1":71.0', f'"top1":{DEEP}', "line 6"),
+        ('"top1":71.0', '"other":71.0', "top1 is missing"),
+        ('"latency_ms":25.0', '"latency_ms":0', "latency_ms is 0"),
+        ('"latency_ms":25.0', '"latency_ms":31', "limit is 30 ms"),
+        ('"latency_ms":25.0', '"latency_ms":[1]', "latency_ms"),
+        ('"status":"evaluated"', '"status":"won"', "status is 'won'"),
+        ('"status":"evaluated"', '"status":{}', "status"),
+        ('"params":{', '"params":[{', "line 6"),
+        ('"params":{', '"params":{"stage1.depth":9,', "line 6"),
+        ('"state":1', '"state":"done"', "state"),
+        ('"user_attrs":{', '"user_attrs":7,"others":{', "line 6"),
+    ],
+)
+def test_a_trial_that_cannot_be_is_one_line(tmp_path: Path, old: str, new: str, rule: str) -> None:
+    _saved(tmp_path / "study.log")
+    lines = (tmp_path / "study.log").read_text().splitlines(keepends=True)
+    at = max(i for i, line in enumerate(lines) if '"params"' in line)
+    assert old in lines[at]
+    lines[at] = lines[at].replace(old, new, 1)
+    (tmp_path / "study.log").write_text("".join(lines))
+    with pytest.raises(RunError) as caught:
+        StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9).outcomes()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert f"line {at + 1}" in message
+    assert rule.replace("line 6", f"line {at + 1}") in message
+    assert "restore it or start another" in message
 
 
 def test_entries_that_make_no_sense_are_damage(tmp_path: Path) -> None:
