@@ -1,4 +1,4 @@
-"""The promises that the project makes about itself: sizes, dependencies, links, kept results, the two commands."""
+"""The promises that the project makes about itself: names, dependencies, links, kept results, the two commands."""
 
 from __future__ import annotations
 
@@ -30,29 +30,6 @@ def sources(*folders: str) -> Iterator[tuple[str, str]]:
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
-
-
-def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines from ``def`` to the end, less the docstring: explaining at length is no fault."""
-    first = function.body[0]
-    explained = ast.get_docstring(function, clean=False) is not None
-    docstring = (first.end_lineno or first.lineno) - first.lineno + 1 if explained else 0
-    return (function.end_lineno or function.lineno) - function.lineno + 1 - docstring
-
-
-def test_files_stay_under_400_lines() -> None:
-    long = [name for name, text in sources("mnv3search", "benchmarks", "tests") if len(text.splitlines()) >= 400]
-    assert long == []
-
-
-def test_functions_stay_under_40_lines() -> None:
-    long = [
-        f"{name}:{node.lineno} {node.name}: {body_lines(node)} lines"
-        for name, text in sources("mnv3search", "benchmarks")
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) >= 40
-    ]
-    assert long == []
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
