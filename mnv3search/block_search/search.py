@@ -132,6 +132,7 @@ def search(
     progress: Callable[[SearchProgress], None] | None = None,
     prepare_progress: PrepareProgress | None = None,
     time_limit_s: float | None = None,
+    priced: RowLatency | None = None,
 ) -> SearchResult:
     """Search ``space`` for the most accurate network within ``target_latency_ms``, or of all.
 
@@ -158,6 +159,7 @@ def search(
         progress: called after every batch.
         prepare_progress: called with (done, total, what) while ``latency`` measures units.
         time_limit_s: ask for no more after so many seconds.
+        priced: ``space`` as ``latency`` prices it, where that is at hand.
 
     Raises:
         TargetError: the target is not positive and finite, or the evaluator's score has nothing to hold latency down.
@@ -176,7 +178,7 @@ def search(
     rule = stopping_rule(pruner, objective)
     seed %= 2**32
     name = resolved_sampler(sampler)
-    latencies = RowLatency(space, latency, prepare_progress)
+    latencies = priced or RowLatency(space, latency, prepare_progress)
     feasibility = assess(space, latencies, seed)
     if hard:
         feasibility.require(objective.target_latency_ms)

@@ -74,7 +74,7 @@ def block_stage(bench: Bench, space: SearchSpace, aim: Aim, bounds: Bounds) -> B
     result = search(
         space, judge.device, bench.memory, limit_ms, settings.trials, settings.seed, sampler=settings.sampler,
         objectives=settings.objectives, reward_exponent=settings.reward_exponent, hard=not settings.soft,
-        pruner=settings.pruner, storage=bench.folder.study,
+        pruner=settings.pruner, storage=bench.folder.study, priced=rows,
         start=[space.reference], progress=lambda p: progress.advance(p.done, _standing(p), p.trials),
     )  # fmt: skip
     bench.memory.remember({c.architecture: Evaluation(c.top1, c.top1_std) for c in result.candidates})

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from search_fakes import CostlyEvaluator, EffectEvaluator, OpaqueLatency, UnitLatency, small_space
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture
 from mnv3search.block_search import SearchProgress, latency_range, search
 from mnv3search.block_search.objective import Objective
+from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.block_search.samplers import OptunaSampler
 from mnv3search.block_search.study import Outcome
 from mnv3search.block_search.variation import Variation
+from mnv3search.cost.units import Unit
 from mnv3search.errors import (
     DeviceError,
     EvaluatorError,
@@ -159,6 +162,17 @@ def test_a_repeat_of_gp_is_followed_by_an_unseen_neighbour() -> None:
         sampler.tell([Outcome(asked[0] if status == "duplicate" else asked[-1], status, 9.0, 70.0, None, (70.0,))])
     assert not (asked[2] == asked[0]).all()
     assert any((asked[2] == row).all() for row in Variation(BLOCKS).neighbours(asked[0]))
+
+
+def test_a_space_that_was_priced_is_not_priced_again() -> None:
+    priced = RowLatency(BLOCKS, UnitLatency())
+
+    class Asked(UnitLatency):
+        def unit_latency_ms(self, parts: Sequence[Unit]) -> NDArray[np.float64]:
+            raise AssertionError("asked again")
+
+    found = search(BLOCKS, Asked(), EffectEvaluator(), 1e6, 20, priced=priced)
+    assert found.candidates == search(BLOCKS, UnitLatency(), EffectEvaluator(), 1e6, 20).candidates
 
 
 def test_starts_come_first_where_they_may_be_evaluated() -> None:
