@@ -29,6 +29,14 @@ def this_machine(cpuinfo: Path = CPUINFO) -> Fingerprint:
     return Fingerprint(_cpu_model(cpuinfo), os.cpu_count() or 1, platform.machine())
 
 
+def saturates_in_8_bits(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether 8-bit kernels may saturate at 16 bits here: on x86 without VNNI; no elsewhere, or where it is unknown."""
+    try:
+        return platform.machine().lower() in {"x86_64", "amd64"} and b"vnni" not in cpuinfo.read_bytes()
+    except OSError:
+        return False
+
+
 def load_average() -> float | None:
     """How many programs wanted a core of this machine within the last minute; None where the system does not say."""
     try:

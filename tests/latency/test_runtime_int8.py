@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from mnv3search.architecture import Architecture
 from mnv3search.cost.layers import unit_layers
 from mnv3search.cost.units import units
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
+from mnv3search.latency.fingerprint import saturates_in_8_bits
 from mnv3search.latency.runtimes.base import Subject, graph_of
 from mnv3search.latency.runtimes.check import SAME_PADDED
 from mnv3search.latency.runtimes.int8 import graph_in, int8_graph_of
@@ -46,3 +50,32 @@ def test_it_is_repeatable_and_says_nothing(caplog: pytest.LogCaptureFixture) -> 
 def test_the_precision_chooses_the_graph() -> None:
     assert graph_in(UNIT, "fp32") == graph_of(UNIT)
     assert graph_in(UNIT, "int8") == int8_graph_of(UNIT)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "saturates"),
+    [
+        ("x86_64", "flags : avx avx2", True),
+        ("x86_64", "flags : avx2 avx512_vnni", False),
+        ("AMD64", "flags : avx2 avx_vnni", False),
+        ("aarch64", "Features : fp asimd", False),
+        ("x86_64", None, False),
+    ],
+)
+def test_x86_without_vnni_saturates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, flags: str | None, saturates: bool
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(flags)
+    assert saturates_in_8_bits(tmp_path / "cpuinfo") is saturates
+
+
+@pytest.mark.parametrize(("saturates", "largest"), [(True, 64), (False, 127)])
+def test_weights_are_timed_in_as_many_bits_as_give_the_right_outputs(
+    monkeypatch: pytest.MonkeyPatch, saturates: bool, largest: int
+) -> None:
+    monkeypatch.setattr("mnv3search.latency.runtimes.int8.saturates_in_8_bits", lambda: saturates)
+    model = onnx.load_from_string(int8_graph_of(SAME_PADDED))
+    weights = [numpy_helper.to_array(w) for w in model.graph.initializer if w.name.endswith(".weight_quantized")]
+    assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) == largest
