@@ -15,7 +15,6 @@ from mnv3search.candidate import Candidate
 from mnv3search.cost.counts import count
 from mnv3search.cost.units import units
 from mnv3search.errors import InfeasibleError, Mnv3SearchError
-from mnv3search.latency.measured.interpolation import PricesNarrowed
 from mnv3search.latency.model import (
     LatencyModel,
     Preparable,
@@ -216,7 +215,7 @@ def widest_within(
             for site, widths in waiting.items()
             for width in widths[:batch]
         ]
-        latencies = latencies_ms(latency, [network for _, _, network in tried], progress, narrowed=True)
+        latencies = latencies_ms(latency, [network for _, _, network in tried], progress)
         for (site, width, network), latency_ms in zip(tried, latencies, strict=True):
             if latency_ms <= limit_ms and site not in found:
                 found[site] = (site, width, network, latency_ms)
@@ -244,20 +243,15 @@ def _can_fit(
 
 
 def latencies_ms(
-    latency: LatencyModel, architectures: Sequence[Architecture], progress: Progress | None = None, *,
-    narrowed: bool = False,
-) -> list[float]:  # fmt: skip
+    latency: LatencyModel, architectures: Sequence[Architecture], progress: Progress | None = None
+) -> list[float]:
     """Milliseconds of each; a model that measures is told first what it will be asked for, and tells ``progress``.
-
-    ``narrowed``: these were narrowed from networks that it has priced, so some may be priced between measured widths.
 
     Raises:
         DeviceError: a latency that is not positive and finite, or not one for each network.
     """
     parts = list(dict.fromkeys(part for a in architectures for part in units(a)))
-    if narrowed and isinstance(latency, PricesNarrowed):
-        latency.prepare_narrowed(parts, progress)
-    elif isinstance(latency, Preparable):
+    if isinstance(latency, Preparable):
         latency.prepare(parts, progress)
     return [float(value) for value in checked_latencies(latency, architectures)]
 

@@ -21,7 +21,6 @@ from mnv3search.graph.model_file import OnnxModel
 from mnv3search.latency.keys import network_key, network_of_key, unit_key
 from mnv3search.latency.measured.assembled import assembled_networks
 from mnv3search.latency.measured.calibration import MIN_NETWORKS, Calibration, fit
-from mnv3search.latency.measured.interpolation import BetweenWidths
 from mnv3search.latency.measured.measure import FloatArray, MeasuringPlan, pace_error
 from mnv3search.latency.measured.sitting import MAX_SESSIONS, Steps, measure_into, whole_rounds
 from mnv3search.latency.measured.table import LatencyTable, TableKey, table_path
@@ -69,8 +68,6 @@ class TableDevice:
             assembled from the units that are asked for, or published ones.
         name: as the user wrote it; of the runtime where not given.
         check: compares the runtime's outputs with torch's when it is first used, and gives the difference.
-        interpolates: whether units that layer search narrows may be priced from measured ones of other widths
-            (:mod:`~mnv3search.latency.measured.interpolation`); all else is always measured.
 
     Raises:
         UnknownNameError: no such runtime.
@@ -92,7 +89,6 @@ class TableDevice:
         calibrate_on: Sequence[Architecture] = (),
         name: str | None = None,
         check: Callable[[Runtime], float] = check_outputs,
-        interpolates: bool = False,
     ) -> None:
         self.runtime = load_runtime(runtime, threads) if isinstance(runtime, str) else runtime
         default = (self.runtime.name, self.runtime.threads) == (DEFAULT_RUNTIME, 1)
@@ -117,8 +113,6 @@ class TableDevice:
         self._level: Level | None = None
         self._calibration: Calibration | None = None
         self._alone: dict[Unit, float] = {}
-        self.interpolates = interpolates
-        self.between = BetweenWidths()
 
     def calibrate_for(self, architectures: Sequence[Architecture]) -> None:
         """From now on the sum over units is fitted on these networks, measured when units next are.
@@ -144,7 +138,6 @@ class TableDevice:
                 f"{self.runtime.name} times whole networks alone, so no table of layers can be made with it; "
                 f"use mnv3search latency NETWORK... --device {self.name} --whole"
             )
-        self.between.measured(parts)
         unknown = [u for u in dict.fromkeys(parts) if u not in self._alone and not self._is_measured(unit_key(u))]
         if not unknown and self._calibration is not None:
             return
@@ -158,15 +151,6 @@ class TableDevice:
             together = sum(key in done for key in self._whole_networks())
             fresh = together >= MIN_NETWORKS
             self._level = self._fresh(together, waited) if fresh else self._levelling(set(parts), progress)
-
-    def prepare_narrowed(self, parts: Sequence[Unit], progress: Progress | None = None) -> None:
-        """As :meth:`prepare`, but units that lie well between measured ones are interpolated where that is allowed.
-
-        Raises:
-            MeasurementError, DeviceError: as :meth:`prepare`.
-        """
-        unmeasured = [unit for unit in parts if not self._is_measured(unit_key(unit))]
-        self.prepare(self.between.lacking(unmeasured, self._alone) if self.interpolates else parts, progress)
 
     def _is_measured(self, key: str) -> bool:
         return self.table.rounds_of(key) >= self.plan.rounds
@@ -282,18 +266,15 @@ class TableDevice:
             keys = self._whole_networks()
             parts = [units(network_of_key(key)) for key in keys]
             reported = np.array([self._reported(key) for key in keys])
-            for p in parts:
-                self.between.measured(p)
             self._calibration = fit(parts, [self._alone_ms(p) for p in parts], reported)
         return self._calibration
 
     def _alone_ms(self, parts: Sequence[Unit]) -> FloatArray:
         """Milliseconds of units alone, shape (n,): their lower quartiles, nearly undisturbed and hardly noisy."""
         for unit in parts:
-            if unit not in self._alone and unit not in self.between:
+            if unit not in self._alone:
                 self._alone[unit] = self.table.timing(unit_key(unit)).lower_ms
-        alone = (self.between.ms(unit) if unit in self.between else self._alone[unit] for unit in parts)
-        return np.array(list(alone), dtype=np.float64)
+        return np.array([self._alone[unit] for unit in parts], dtype=np.float64)
 
     @property
     def fixed_ms(self) -> float:
@@ -302,16 +283,12 @@ class TableDevice:
 
     def unit_latency_ms(self, parts: Sequence[Unit]) -> FloatArray:
         """Milliseconds of units inside a network, shape (n,); unknown ones are measured first."""
-        self.prepare([unit for unit in parts if unit not in self.between])
+        self.prepare(parts)
         return self.level.factor * self.calibration.price(parts, self._alone_ms(parts))
 
     def latency_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
         """Milliseconds of networks, shape (n,): the sum over their units; unknown units are measured first."""
         price = self._prices(architectures)
-        doubtful = self.between.doubtful((units(a), [price[u] for u in units(a)]) for a in architectures)
-        if doubtful:
-            self.prepare(doubtful)
-            price = self._prices(architectures)
         return np.array([self.fixed_ms + sum(price[u] for u in units(a)) for a in architectures], dtype=np.float64)
 
     def _prices(self, architectures: Iterable[Architecture]) -> dict[Unit, float]:
@@ -321,16 +298,15 @@ class TableDevice:
     def latency_error_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
         """One standard deviation, shape (n,): of the median at the pace of this process's first whole measurement.
 
-        It joins the calibration's on networks left out, growing away from these, the level's, that of interpolated
-        units, and how well the first whole measurement of this process knows the machine's pace.
+        It joins the calibration's on networks left out, growing away from these, the level's, and
+        how well the first whole measurement of this process knows the machine's pace.
         """
         latency = self.latency_ms(architectures)
         found = []
         for architecture, ms in zip(architectures, latency.tolist(), strict=True):
             parts = units(architecture)
             model = self.calibration.relative_error(parts, self._alone_ms(parts), ms / self.level.factor)
-            lines_ms = self.between.error_ms(parts, self.unit_latency_ms(parts).tolist())
-            found.append(math.hypot(ms * model, ms * self.level.error, ms * self.pace_error, lines_ms))
+            found.append(math.hypot(ms * model, ms * self.level.error, ms * self.pace_error))
         return np.array(found, dtype=np.float64)
 
     def measure(
