@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.prior_model import Changes, Posterior
+from benchmarks.prior_rows import PUBLISHED
 from mnv3search.accuracy.prior_features import FloatArray, features
-from mnv3search.accuracy.prior_fit import Changes, Posterior
-from mnv3search.accuracy.prior_rows import PUBLISHED
 from mnv3search.architecture import Activation, Architecture, BlockSpec, SqueezeExciteSpec, make_divisible
 from mnv3search.cost.counts import count
 from mnv3search.families import parse_network
@@ -28,6 +29,9 @@ BASES = (
 )  # fmt: skip
 SPACES = ("mnv3_large", "mnv3_small", "mnasnet", "mnv2", "ofa_mbv3")
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "hard_swish")
+MOST_SITES = 40
+BROKEN = 0.01
+"""Points by which a narrowing may raise top-1 before it is ruled out."""
 ABOVE_LARGE = 1.0
 """Points that a network may be better than V3-Large of its MAdds: the best once-for-all rows are by about as much."""
 
@@ -129,6 +133,27 @@ def pressed_changes(posterior: Posterior, seed: int, keep: int = 40) -> list[Cha
         for network in dict.fromkeys(space.architectures(rows[:keep])):
             found += [*_narrowings(network, rng, 3), _ceiling(network)]
     return found
+
+
+def broken_changes(posterior: Posterior, seed: int, each: int = 40) -> list[Change]:
+    """Narrowings of random networks, and down the published ones' sites, that raise top-1 by ``posterior``."""
+    rng = np.random.default_rng(seed + 2000)
+    asked: list[Change] = []
+    for name in SPACES:
+        for network in load_space(name).sample(each, seed + 2000):
+            asked += _narrowings(network, rng, MOST_SITES)
+            asked += [
+                Change(narrow(network, site, width), network, 0.003, 0.01)
+                for site in sites(network) for width in site.widths(8)[:2]
+            ]  # fmt: skip
+    for network in map(parse_network, BASES):
+        for site in sites(network):
+            down = [network, *(narrow(network, site, w) for w in site.widths(8) if w >= site.channels // 3)]
+            asked += [Change(less, more, 0.003, 0.01) for more, less in pairwise(down)]
+    found = as_changes(asked)
+    published = np.full(len(asked), PUBLISHED)
+    gain = posterior.predict(found.after, published)[0] - posterior.predict(found.before, published)[0]
+    return [asked[at] for at in np.flatnonzero(gain < -BROKEN)]
 
 
 def _excess(posterior: Posterior, networks: Sequence[Architecture]) -> FloatArray:

@@ -1,17 +1,19 @@
-"""The ImageNet prior: predicts top-1, as the paper trains, from an architecture's structure alone.
+"""The ImageNet prior: predicts top-1 from an architecture's structure alone.
 
-A Gaussian process over structural features, fitted to three sources at once: once-for-all's subnets, Accel-NASBench's
-networks (a short proxy training) and the figures of the papers. Each source has a scale of its own; what ships, and
-what :class:`ImagenetPrior` answers in, is the papers' (V3-Large 75.2). ``benchmarks/prior.py`` fits it.
+One Gaussian process over structural features is fitted to three sources at once: once-for-all's subnets,
+Accel-NASBench's networks after a short training, and published networks. They share the effects of structure; each
+source has an offset of its own, and the published networks a deviation of theirs. ``benchmarks/prior.py`` fits it.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,72 +21,104 @@ from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray, features
-from mnv3search.accuracy.prior_kernel import Basis, widened
+from mnv3search.accuracy.prior_kernel import REFERENCE_ERROR, Basis, to_top1
+from mnv3search.accuracy.prior_range import OutsideRange, Range, outside
 from mnv3search.architecture import Architecture
-from mnv3search.errors import EvaluatorError
+from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.reading import parse_json, read_bounded, utf8
 from mnv3search.threads import on_one_blas_thread
 
 FORMAT = "mnv3search-imagenet-prior"
-VERSION = 1
+VERSION = 2
 PRIOR_FILE = "imagenet_prior.json"
+PUBLISHED = "published"
+IMAGENET_CLASSES = 1000
+RECIPES: Mapping[str, str] = MappingProxyType(
+    {
+        PUBLISHED: "ImageNet top-1",
+        "once_for_all": "top-1 of the once-for-all supernet's subnet",
+        "accel_nasbench": "top-1 after Accel-NASBench's short training",
+    }
+)
+"""What the prior predicts, by recipe: networks as published, as subnets of a supernet, after a short training."""
 _BATCH = 4096
 _MAX_BYTES = 64_000_000
 _REMEDY = "restore the file that mnv3search ships, or fit it again with benchmarks/prior.py --write"
 
 
 @dataclass(frozen=True)
-class PriorCoefficients:
-    """The process as the published networks see it; d features, m inducing points.
+class RecipeCoefficients:
+    """The process as one recipe sees it; d features, m inducing points; the scale is ``prior_kernel.from_top1``'s.
 
     Attributes:
-        basis: how features become coordinates.
-        whitener: of ``basis``, computed once (m, m).
-        offset: top-1 at the origin, percent.
+        offset: at the origin.
         weights: posterior mean of the coefficients of [1, linear (d), bend (m)].
         covariance_factor: lower Cholesky factor of their posterior covariance (1 + d + m, 1 + d + m), float32.
-        bend_variance: prior variance of the bend, points²; counts where the inducing points do not reach.
-        noise_variance: of a published figure, points².
-        far_scale: factor on the deviation far from the published networks, from families left out.
-        std_scale: factor on every deviation, from networks left out.
-        provenance: sources, licences, row counts, versions, command, date.
+        bend_variance: prior variance of the bend; counts where the inducing points do not reach.
+        noise_variance: of a figure around what structure explains, as held-out figures near the fitted ones ask.
+        spread_scale: factor on the process's own deviation, as held-out figures far from the fitted ones ask.
+        fitted: ranges of the fitted networks.
     """
 
-    basis: Basis
-    whitener: FloatArray
     offset: float
     weights: FloatArray
     covariance_factor: NDArray[np.float32]
     bend_variance: float
     noise_variance: float
-    far_scale: float
-    std_scale: float
+    spread_scale: float
+    fitted: Mapping[str, Range]
+
+
+@dataclass(frozen=True)
+class PriorCoefficients:
+    """How features become coordinates, the recipes by name, and sources, licences, row counts, versions, date."""
+
+    basis: Basis
+    whitener: FloatArray
+    recipes: Mapping[str, RecipeCoefficients]
     provenance: Mapping[str, Any]
 
-    def predict(self, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def predict(self, raw: FloatArray, recipe: str) -> tuple[FloatArray, FloatArray]:
         """Top-1 and its standard deviation in points, for raw features (n, d); shapes (n,)."""
+        of = self.recipes[recipe]
         linear, bend = self.basis.coordinates(raw, self.whitener)
         design = np.concatenate([np.ones((len(raw), 1)), linear, bend], axis=1)
-        spread = design.astype(np.float32) @ self.covariance_factor  # single precision suffices for a deviation
-        unreached = self.bend_variance * np.maximum(1.0 - np.einsum("nm,nm->n", bend, bend), 0.0)
-        variance = np.einsum("ns,ns->n", spread, spread).astype(np.float64) + unreached + self.noise_variance
-        variance = widened(variance, self.noise_variance, self.far_scale)
-        return self.offset + design @ self.weights, self.std_scale * np.sqrt(variance)
+        spread = design.astype(np.float32) @ of.covariance_factor  # single precision suffices for a deviation
+        unreached = of.bend_variance * np.maximum(1.0 - np.einsum("nm,nm->n", bend, bend), 0.0)
+        own = np.einsum("ns,ns->n", spread, spread).astype(np.float64) + unreached
+        top1 = to_top1(of.offset + design @ of.weights)
+        slope = (100.0 - top1) / REFERENCE_ERROR
+        return top1, slope * np.sqrt(of.noise_variance + of.spread_scale**2 * own)
 
 
 class ImagenetPrior:
     """An evaluator that needs no data, no training and no torch: the default of the ImageNet spaces.
 
-    Its answers are predictions, not measurements: ``top1`` in percent as the papers train, and ``top1_std``, one
-    predictive standard deviation in points, which grows away from the networks that it was fitted to.
+    Its answers are predictions, not measurements: ``top1`` in percent, and ``top1_std``, one predictive standard
+    deviation in points, which grows away from the networks that it was fitted to.
     """
 
     cheap = True
     estimated = True
 
-    def __init__(self, path: Path | None = None) -> None:
-        """The prior that ships, read at its first use, or another of the same format at ``path``."""
-        self._path = path
+    def __init__(self, path: Path | None = None, *, recipe: str = PUBLISHED) -> None:
+        """The prior that ships, read at its first use, or another of the same format at ``path``.
+
+        Args:
+            path: another file of coefficients.
+            recipe: one of ``RECIPES``: networks as they are published (MobileNetV3-Large 75.2), as subnets of the
+                once-for-all supernet, or after Accel-NASBench's short training. Answers of different recipes cannot be
+                compared.
+
+        Raises:
+            UnknownNameError: no such recipe.
+        """
+        if recipe not in RECIPES:
+            raise UnknownNameError("recipe of the ImageNet prior", recipe, RECIPES)
+        self._path, self.recipe = path, recipe
+
+    def __repr__(self) -> str:
+        return f"ImagenetPrior(recipe={self.recipe!r})"
 
     @property
     def coefficients(self) -> PriorCoefficients:
@@ -109,10 +143,20 @@ class ImagenetPrior:
         architectures, coefficients = list(architectures), self.coefficients
         answers: list[Evaluation] = []
         for start in range(0, len(architectures), _BATCH):
-            top1, std = coefficients.predict(features(architectures[start : start + _BATCH]))
+            top1, std = coefficients.predict(features(architectures[start : start + _BATCH]), self.recipe)
             top1 = np.clip(top1, 0.1, 99.9)
             answers += map(Evaluation, np.round(top1, 6).tolist(), np.round(std, 6).tolist())
         return answers
+
+    def outside_range(self, architecture: Architecture) -> list[OutsideRange]:
+        """Where the network lies outside those that this recipe was fitted to; empty where it does not."""
+        return outside(architecture, self.coefficients.recipes[self.recipe].fitted)
+
+
+def recipe_of(evaluator: str) -> str | None:
+    """The recipe of an evaluator as the command line names it, ``prior`` or ``prior:RECIPE``; None for any other."""
+    name, _, recipe = evaluator.partition(":")
+    return (recipe or PUBLISHED) if name == "prior" else None
 
 
 @lru_cache(maxsize=1)
@@ -154,7 +198,7 @@ def coefficients_from_json(text: str, name: str) -> PriorCoefficients:
         raise EvaluatorError(f"the ImageNet prior {name} was fitted to other features; {_REMEDY}")
     try:
         return _assembled(data)
-    except (KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, np.linalg.LinAlgError) as error:
         raise EvaluatorError(
             f"the ImageNet prior {name} lacks {error} or holds it in a wrong form; {_REMEDY}"
         ) from error
@@ -167,20 +211,34 @@ def _numbers(data: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> Float
     return array
 
 
+def packed_triangle(factor: FloatArray) -> str:
+    """The lower triangle of ``factor`` as the file holds it: half precision, base64."""
+    return base64.b64encode(factor[np.tril_indices(len(factor))].astype("<f2").tobytes()).decode()
+
+
+def _triangle(data: Mapping[str, Any], key: str, size: int) -> NDArray[np.float32]:
+    values = np.frombuffer(base64.b64decode(data[key], validate=True), dtype="<f2").astype(np.float32)
+    if len(values) != size * (size + 1) // 2 or not np.isfinite(values).all():
+        raise ValueError(f"{key!r} as the triangle of {size} coefficients")
+    factor = np.zeros((size, size), dtype=np.float32)
+    factor[np.tril_indices(size)] = values
+    return factor
+
+
 def _assembled(data: Mapping[str, Any]) -> PriorCoefficients:
     d, m = len(FEATURE_NAMES), len(data["inducing"])
     center, scale, relevance, linear = (
         _numbers(data, key, (d,)) for key in ("center", "scale", "relevance", "linear_scale")
     )
     basis = Basis(center, scale, relevance, linear, _numbers(data, "inducing", (m, d)))
-    size = 1 + d + m
-    factor = np.zeros((size, size), dtype=np.float32)
-    factor[np.tril_indices(size)] = _numbers(data, "covariance_factor", (size * (size + 1) // 2,))
-    offset, bend, noise, far, scale_of_std = (
-        float(_numbers(data, key, ()))
-        for key in ("offset", "bend_variance", "noise_variance", "far_scale", "std_scale")
+    recipes = {name: _recipe(data["recipes"][name], 1 + d + m) for name in RECIPES}
+    return PriorCoefficients(basis, basis.whitener(), recipes, data["provenance"])
+
+
+def _recipe(data: Mapping[str, Any], size: int) -> RecipeCoefficients:
+    offset, bend, noise, spread = (
+        float(_numbers(data, key, ())) for key in ("offset", "bend_variance", "noise_variance", "spread_scale")
     )
-    weights = _numbers(data, "weights", (size,))
-    return PriorCoefficients(
-        basis, basis.whitener(), offset, weights, factor, bend, noise, far, scale_of_std, data["provenance"]
-    )
+    fitted = {name: (float(low), float(high)) for name, (low, high) in data["fitted"].items()}
+    weights, factor = _numbers(data, "weights", (size,)), _triangle(data, "covariance_factor", size)
+    return RecipeCoefficients(offset, weights, factor, bend, noise, spread, fitted)

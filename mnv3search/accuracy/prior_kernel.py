@@ -1,9 +1,8 @@
-"""The prior's covariance: one structure shared by the sources, and what each source has of its own.
+"""The prior's scale and coordinates: what a network's features become before coefficients are applied.
 
-Top-1 of network x in source s is ``offset_s + linear_s(x) + bend_s(x)``, a Gaussian process over networks and sources
-(intrinsic coregionalisation, Bonilla et al. 2008): the covariance of ``linear`` is ``B_lin[s, s'] · x·W²·x'``, that of
-``bend`` is ``B_bend[s, s'] · exp(-½ |A(x - x')|²)``. ``bend`` is carried by inducing points in feature space
-(Snelson and Ghahramani 2006), and what they cannot carry is added to the variance.
+Effects of structure add up in the logarithm of the error, not in top-1: half as many channels cost three times as many
+points at 50 % as at 75 %. Coordinates are linear ones and those of a Gaussian process's bends, carried by inducing
+points in feature space (Snelson and Ghahramani 2006); what these cannot carry is added to the variance.
 """
 
 from __future__ import annotations
@@ -15,6 +14,18 @@ import numpy as np
 from mnv3search.accuracy.prior_features import FloatArray
 
 JITTER = 1e-6
+REFERENCE_ERROR = 25.0
+"""Percent of error at which a unit of the scale is a point of top-1: MobileNetV3-Large's."""
+
+
+def from_top1(top1: FloatArray) -> FloatArray:
+    """Top-1 in percent on the scale on which effects add: ``-25 ln(error / 25)``."""
+    return np.asarray(-REFERENCE_ERROR * np.log((100.0 - top1) / REFERENCE_ERROR), dtype=np.float64)
+
+
+def to_top1(scale: FloatArray) -> FloatArray:
+    """The inverse of :func:`from_top1`."""
+    return np.asarray(100.0 - REFERENCE_ERROR * np.exp(-scale / REFERENCE_ERROR), dtype=np.float64)
 
 
 def squared_distances(left: FloatArray, right: FloatArray) -> FloatArray:
@@ -23,25 +34,15 @@ def squared_distances(left: FloatArray, right: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(squares - 2.0 * left @ right.T, 0.0), dtype=np.float64)
 
 
-def widened(variance: FloatArray, noise_variance: float, far_scale: float) -> FloatArray:
-    """A predictive variance (points²) with what is not noise widened, up to ``far_scale``² where it is above a point².
-
-    Near published networks the process knows how wrong it is; a whole family left out shows that far from them it is
-    too sure.
-    """
-    own = np.maximum(variance - noise_variance, 0.0)
-    return np.asarray(noise_variance + own * (1.0 + (far_scale**2 - 1.0) * own / (own + 1.0)), dtype=np.float64)
-
-
 @dataclass(frozen=True)
 class Basis:
     """Features of a network as the process's coordinates.
 
     Attributes:
         center, scale: of the raw features; ``x = (raw - center) / scale``; shape (d,).
-        relevance: the diagonal of A, shape (d,).
-        linear_scale: the diagonal of W, shape (d,).
-        inducing: points in A-scaled coordinates, shape (m, d).
+        relevance: by which distances between networks are measured, shape (d,).
+        linear_scale: prior scale of each linear coefficient, shape (d,).
+        inducing: points in coordinates scaled by relevance, shape (m, d).
     """
 
     center: FloatArray

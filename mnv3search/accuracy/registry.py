@@ -36,9 +36,7 @@ class _Given:
 def _prior(given: _Given) -> Evaluator:
     from mnv3search.accuracy.prior import ImagenetPrior
 
-    if given.options:
-        raise EvaluatorError(f"the evaluator prior takes no options, but {given.options!r} is given; leave it away")
-    return ImagenetPrior()
+    return ImagenetPrior(recipe=given.options) if given.options else ImagenetPrior()
 
 
 def _zero_cost(given: _Given) -> Evaluator:
@@ -74,7 +72,7 @@ def load_evaluator(
     folder: str | Path | None = None,
     progress: TrainingProgress | None = None,
 ) -> Evaluator:
-    """The evaluator that ``text`` names: ``prior``, ``zero_cost:naswot``, ``proxy:epochs=3,images=10000``.
+    """The evaluator of ``text``: ``prior``, ``prior:once_for_all``, ``zero_cost:naswot``, ``proxy:epochs=3``.
 
     Args:
         text: a name, and where the evaluator takes any, ``:`` and its options.

@@ -32,8 +32,9 @@ confidence_option: Decorator = click.option(
 device_option: Decorator = click.option("--device", help="See mnv3search devices; the space's own unless given.")
 evaluator_option: Decorator = click.option(
     "--evaluator",
-    help="Accuracy evaluator: prior, zero_cost:naswot (or zen, synflow, gradient_norm, parameters, madds), or "
-    "proxy:epochs=3,images=10000, which trains every network on --data; the space's own unless given.",
+    help="Accuracy evaluator: prior (or prior:once_for_all, prior:accel_nasbench), zero_cost:naswot (or zen, synflow, "
+    "gradient_norm, parameters, madds), or proxy:epochs=3,images=10000, which trains every network on --data; the "
+    "space's own unless given.",
 )
 data_option: Decorator = click.option(
     "--data", metavar="WHERE",

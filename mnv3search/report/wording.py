@@ -95,12 +95,14 @@ def accuracy_heading(summary: RunSummary) -> str:
 
 def top1_name(summary: RunSummary) -> str:
     """What the top-1 is: ``Predicted ImageNet top-1``, ``Top-1 by NAME`` or a score; heads a picture and a table."""
+    from mnv3search.accuracy.prior import PUBLISHED, RECIPES, recipe_of
+
     if summary.score:
         return f"Score by {summary.evaluator} ({summary.score})"
     if not summary.top1_estimated:
         return f"Top-1 by {summary.evaluator}"
-    known = any(word in summary.evaluator.lower() for word in ("prior", "imagenet"))
-    return "Predicted ImageNet top-1" if known else f"Top-1 predicted by {summary.evaluator}"
+    recipe = PUBLISHED if summary.evaluator == "ImagenetPrior" else recipe_of(summary.evaluator)
+    return f"Predicted {RECIPES[recipe]}" if recipe else f"Top-1 predicted by {summary.evaluator}"
 
 
 def latency_name(summary: RunSummary) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mnv3search.accuracy.prior import RECIPES, recipe_of
 from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import load_architecture
@@ -16,6 +17,7 @@ from mnv3search.latency.model import LatencyKind
 from mnv3search.naming import parse_network
 from mnv3search.report.summary import Judged
 from mnv3search.report.wording import latency_text, published_text, top1_text
+from mnv3search.runs.doubts import prior_score
 from mnv3search.runs.evaluations import RememberingEvaluator
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.images import run_images
@@ -49,7 +51,9 @@ class Comparison:
         """The accuracy axis."""
         if self.score:
             return f"Score by {self.evaluator} ({self.score})"
-        return f"{'Predicted top-1' if self.estimated else 'Top-1'} by {self.evaluator}, %"
+        recipe = recipe_of(self.evaluator)
+        top1 = "Top-1" if not self.estimated else f"Predicted {RECIPES[recipe]}" if recipe else "Predicted top-1"
+        return f"{top1} by {self.evaluator}, %"
 
     def table(self) -> Table:
         """A row a network."""
@@ -105,7 +109,9 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
         else:
             groups[subject] = [judge.judge(subject, parse_network(subject), "reference", published_top1(subject))]
         progress.advance(number + 1, subject)
-    return Comparison(judge.device_name, judge.kind, evaluator, memory.estimated, groups, fronts, memory.score_name)
+    scores = [prior_score(evaluator, n.architecture) for networks in groups.values() for n in networks]
+    score = memory.score_name or next(filter(None, scores), None)
+    return Comparison(judge.device_name, judge.kind, evaluator, memory.estimated, groups, fronts, score)
 
 
 def _holds_weights(folder: Path) -> bool:

@@ -8,27 +8,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
 
+from mnv3search.accuracy.prior import IMAGENET_CLASSES, PUBLISHED, RECIPES, ImagenetPrior, recipe_of
+from mnv3search.architecture import Architecture
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
 from mnv3search.report.summary import Judged, TargetVerdict
 from mnv3search.report.wording import percent
 from mnv3search.runs.settings import RunSettings
 
-PRIOR = "prior"
-IMAGENET_CLASSES = 1000
-SMALLEST_KNOWN_RESOLUTION, LARGEST_KNOWN_RESOLUTION = 96, 256
 
 
 def doubts(evaluator: str, best: Judged) -> Sequence[str]:
-    """Sentences on a prior that is asked of networks unlike those that it was fitted to."""
-    architecture = best.architecture
-    known = SMALLEST_KNOWN_RESOLUTION <= architecture.resolution <= LARGEST_KNOWN_RESOLUTION
-    if evaluator != PRIOR or (architecture.classes == IMAGENET_CLASSES and known):
+    """Sentences on a prior: what it predicts where that is not the usual, and a winner unlike what it was fitted to."""
+    recipe = recipe_of(evaluator)
+    if recipe is None:
         return ()
-    return (
-        f"the prior was fitted to ImageNet networks of {IMAGENET_CLASSES} classes at {SMALLEST_KNOWN_RESOLUTION} to "
-        f"{LARGEST_KNOWN_RESOLUTION} px: for {architecture.classes} classes at {architecture.resolution} px its top-1 "
-        "is no accuracy, at best an order",
-    )
+    said = []
+    if recipe != PUBLISHED:
+        said.append(
+            f"top-1 is a predicted {RECIPES[recipe]}, and is comparable with no other; --evaluator prior predicts "
+            "networks as they are published"
+        )
+    outside = ImagenetPrior(recipe=recipe).outside_range(best.architecture)
+    if outside:
+        said.append(
+            "the winner lies outside the networks that the prior was fitted to, so its top-1 is an extrapolation: "
+            + ", ".join(map(str, outside))
+        )
+    return said
+
+
+def prior_score(evaluator: str, architecture: Architecture) -> str | None:
+    """What the prior's answer is called where it is no accuracy: it knows ImageNet's classes alone."""
+    classes = architecture.classes
+    return None if recipe_of(evaluator) is None or classes == IMAGENET_CLASSES else f"prior's score, {classes} classes"
 
 
 def no_ranking(scores: Sequence[tuple[float, float | None]], chance: float, evaluator: str) -> str | None:

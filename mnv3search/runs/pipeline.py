@@ -22,7 +22,15 @@ from mnv3search.runs.artifacts import write_report
 from mnv3search.runs.bench import Bench
 from mnv3search.runs.blocks import BlockStage, block_stage, bounded
 from mnv3search.runs.contest import Contenders, Contest, contest
-from mnv3search.runs.doubts import aim_note, doubts, kept_note, no_ranking, repair_note, short_training_notes
+from mnv3search.runs.doubts import (
+    aim_note,
+    doubts,
+    kept_note,
+    no_ranking,
+    prior_score,
+    repair_note,
+    short_training_notes,
+)
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.judging import published_top1
 from mnv3search.runs.outcome import RunOutcome
@@ -241,7 +249,7 @@ def _summary(
         notes=[*found.notes, *aim_note(verdict, winner), *repair_note(verdict), *_doubts(bench, winner)],
         manifest=bench.folder.manifest | {"seconds": bench.folder.seconds},
         latency_errors_ms=judge.errors_ms(shown),
-        score=bench.memory.score_name,
+        score=bench.memory.score_name or prior_score(settings.evaluator, winner.architecture),
         trained=bench.folder.trained.name if bench.folder.trained.is_file() else None,
         no_ranking=_no_ranking(bench, candidates, winner),
     )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from mnv3search.accuracy.prior import PRIOR_FILE, ImagenetPrior
+from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture, SqueezeExciteSpec, make_divisible
-from mnv3search.errors import EvaluatorError
+from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.families import parse_network
 from mnv3search.layer_search import narrow, sites
+from mnv3search.space import load_space
 from strategies import architectures
 
 SHIPPED = files("mnv3search.accuracy") / PRIOR_FILE
@@ -67,7 +71,7 @@ def test_the_deviation_grows_away_from_the_data() -> None:
     near, farther, farthest = std("mobilenet_v3_large", "mobilenet_v3_large@2", "mobilenet_v3_large@4/512")
     assert near < farther < farthest
     assert std("mobilenet_v3_large/224")[0] < std("mobilenet_v3_large/48")[0]
-    assert std("mnasnet_a1")[0] < std("efficientnet_b0")[0]
+    assert std("efficientnet_b0")[0] < std("efficientnet_b0@2/512")[0]
 
 
 def _walks(seed: Architecture, kind: str) -> list[list[Architecture]]:
@@ -135,7 +139,7 @@ def test_the_file_is_small_and_says_where_it_comes_from() -> None:
     provenance = json.loads(text)["provenance"]
     assert len(text.encode()) <= 1_000_000
     assert [source["licence"] for source in provenance["sources"]] == ["Apache-2.0", "Apache-2.0", "facts"]
-    assert [source["rows"] for source in provenance["sources"]] == [1625, 4081, 65]
+    assert [source["rows"] for source in provenance["sources"]] == [1625, 4081, 99]
     assert "benchmarks" in provenance["command"]
     assert {"date", "versions", "seed"} <= provenance.keys()
 
@@ -150,13 +154,14 @@ def _altered(tmp_path: Path, **changes: object) -> ImagenetPrior:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"version": 99}, "version 99.*reads 1"),
+        ({"version": 99}, "version 99.*reads 2"),
         ({"format": "other"}, "format must be"),
         ({"features": ["depth"]}, "other features"),
-        ({"weights": [1.0]}, "'weights' as finite numbers"),
-        ({"offset": math.inf}, "Infinity is no number"),
-        ({"offset": None}, "offset"),
+        ({"center": [1.0]}, "'center' as finite numbers"),
+        ({"center": math.inf}, "Infinity is no number"),
+        ({"scale": None}, "scale"),
         ({"inducing": 3}, "wrong form"),
+        ({"recipes": {"published": 1}}, "wrong form"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, object], says: str) -> None:
@@ -173,10 +178,59 @@ def test_a_truncated_or_missing_file_is_refused(tmp_path: Path) -> None:
         ImagenetPrior(tmp_path / "none.json").evaluate([parse_network("mobilenet_v2")])
 
 
-def test_a_field_that_is_gone_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda data: data["recipes"]["published"].pop("noise_variance"), "noise_variance"),
+        (lambda data: data["recipes"]["published"].update(offset="x"), "wrong form"),
+        (
+            lambda data: data["recipes"]["once_for_all"].update(covariance_factor="AAAAAAAA"),
+            "'covariance_factor' as the tri",
+        ),
+        (lambda data: data["recipes"]["once_for_all"].update(covariance_factor="é"), "wrong form"),
+    ],
+)
+def test_a_damaged_recipe_is_named(tmp_path: Path, change: Callable[[Any], object], says: str) -> None:
     data = json.loads(SHIPPED.read_text(encoding="utf-8"))
-    del data["noise_variance"]
+    change(data)
     path = tmp_path / "prior.json"
     path.write_text(json.dumps(data), encoding="utf-8")
-    with pytest.raises(EvaluatorError, match="noise_variance"):
+    with pytest.raises(EvaluatorError, match=says):
         ImagenetPrior(path).evaluate([parse_network("mobilenet_v2")])
+
+
+def test_recipes_predict_what_each_is() -> None:
+    large = parse_network("mobilenet_v3_large")
+    published, subnet, short = (
+        ImagenetPrior(recipe=recipe).evaluate([large])[0].top1 for recipe in ("published", *RECIPES_OF_SPACES.values())
+    )
+    assert published == pytest.approx(75.2, abs=0.6)
+    assert 74 < subnet < 77
+    assert short < published - 3
+    with pytest.raises(UnknownNameError, match=r"recipe of the ImageNet prior.*once_for_all"):
+        ImagenetPrior(recipe="once")
+
+
+RECIPES_OF_SPACES = {"ofa_mbv3": "once_for_all", "mnasnet_anb": "accel_nasbench"}
+
+
+@pytest.mark.parametrize(("space", "recipe"), RECIPES_OF_SPACES.items())
+def test_a_space_of_a_recipe_uses_it(space: str, recipe: str) -> None:
+    found = load_evaluator(load_space(space).evaluator or "")
+    assert isinstance(found, ImagenetPrior)
+    assert found.recipe == recipe
+
+
+def test_what_lies_outside_the_fitted_networks_is_named_with_its_value_and_the_range() -> None:
+    large = parse_network("mobilenet_v3_large")
+    assert ImagenetPrior().outside_range(large) == []
+    block = replace(large.blocks[1], expanded_channels=int(large.blocks[0].out_channels * 1.5))
+    strange = replace(
+        large, stem=replace(large.stem, out_channels=4), blocks=(large.blocks[0], block, *large.blocks[2:])
+    )
+    said = [str(found) for found in ImagenetPrior().outside_range(strange)]
+    assert [sentence.partition(" (fitted: ")[0] for sentence in said] == ["expansion ratio 1.5", "stem filters 4"]
+    assert said[1].startswith("stem filters 4 (fitted: 8 to ")
+    (found,) = ImagenetPrior(recipe="once_for_all").outside_range(large)
+    assert found.quantity == "expansion ratio"
+    assert found.low == pytest.approx(3, abs=0.1)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from benchmarks.prior_networks import other_networks
 from benchmarks.row_data import AccuracyRow, anb_architecture, anb_rows, ofa_architecture, ofa_rows
 from mnv3search.accuracy.prior import ImagenetPrior
 from mnv3search.cost.counts import count
@@ -37,13 +42,37 @@ def test_every_accel_nasbench_row_is_rebuilt_exactly(data_dir: Path) -> None:
     assert all(row.madds > count(row.architecture).madds for row in rows)
 
 
-def _tau(rows: list[AccuracyRow]) -> float:
+def test_every_other_network_has_the_parameters_that_its_source_states(data_dir: Path) -> None:
+    others = other_networks(data_dir)
+    assert len(others) == 34
+    assert {n.name: round(count(n.architecture).parameters / 1e6, 2) for n in others} == {
+        n.name: n.parameters_m for n in others
+    }
+
+
+def _answers(rows: list[AccuracyRow], recipe: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predicted top-1, stated deviation and the table's top-1."""
+    found = ImagenetPrior(recipe=recipe).evaluate([row.architecture for row in rows])
+    return (
+        np.array([answer.top1 for answer in found]), np.array([answer.top1_std for answer in found]),
+        np.array([row.top1 for row in rows]),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "step", "recipe", "tau"),
+    [(ofa_rows, 5, "once_for_all", 0.92), (anb_rows, 10, "accel_nasbench", 0.86)],
+)
+def test_what_evaluate_answers_keeps_the_tables_order_and_a_recipe_their_figures(
+    data_dir: Path, table: Callable[[Path], list[AccuracyRow]], step: int, recipe: str, tau: float
+) -> None:
     from scipy.stats import kendalltau
 
-    answers = ImagenetPrior().evaluate([row.architecture for row in rows])
-    return float(kendalltau([answer.top1 for answer in answers], [row.top1 for row in rows])[0])
-
-
-def test_on_the_papers_scale_the_tables_keep_most_of_their_order(data_dir: Path) -> None:
-    assert _tau(ofa_rows(data_dir)[::5]) > 0.8
-    assert _tau(anb_rows(data_dir)[::10]) > 0.65
+    rows = table(data_dir)[::step]
+    published, _, truth = _answers(rows, "published")
+    assert float(kendalltau(published, truth)[0]) > tau
+    predicted, std, _ = _answers(rows, recipe)
+    error = np.abs(predicted - truth)
+    assert abs((predicted - truth).mean()) < 0.1
+    assert (error <= 2 * std).mean() > 0.9
+    assert std.mean() < 2 * error.mean()  # and not by stating more than it errs

@@ -46,6 +46,14 @@ def test_the_prior_needs_no_package() -> None:
     assert isinstance(registry.load_evaluator("prior"), ImagenetPrior)
 
 
+def test_the_prior_s_option_is_its_recipe() -> None:
+    prior = registry.load_evaluator("prior:once_for_all")
+    assert isinstance(prior, ImagenetPrior)
+    assert prior.recipe == "once_for_all"
+    with pytest.raises(UnknownNameError, match="recipe of the ImageNet prior"):
+        registry.load_evaluator("prior:mine")
+
+
 @pytest.mark.usefixtures("installed")
 def test_an_installed_package_adds_one() -> None:
     assert type(registry.load_evaluator("constant")).__name__ == "Constant"

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from mnv3search.architecture import Architecture
+from mnv3search.architecture import Architecture, StemSpec
 from mnv3search.families import published
 from mnv3search.report.summary import Judged, TargetVerdict
-from mnv3search.runs.doubts import aim_note, doubts, no_ranking, repair_note
+from mnv3search.runs.doubts import aim_note, doubts, no_ranking, prior_score, repair_note
 
 
 def judged(architecture: Architecture) -> Judged:
@@ -24,11 +24,24 @@ def test_the_prior_on_imagenet_networks_needs_no_word() -> None:
     assert not doubts("prior", judged(SMALL.with_resolution(96)))
 
 
-def test_the_prior_on_other_classes_or_sizes_is_said_to_be_no_accuracy() -> None:
+def test_a_winner_unlike_the_fitted_networks_is_named_with_value_and_range() -> None:
     (said,) = doubts("prior", judged(SMALL.with_resolution(32).with_classes(10)))
-    assert "10 classes at 32 px" in said
-    assert doubts("prior", judged(SMALL.with_classes(100)))
+    assert "input px 32 (fitted: 96 to 320)" in said
+    assert "classes 10 (fitted: 1000)" in said
+    (said,) = doubts("prior", judged(replace(SMALL, stem=StemSpec(4))))
+    assert "stem filters 4 (fitted: 8 to " in said
     assert doubts("prior", judged(SMALL.with_resolution(512)))
+
+
+def test_a_recipe_says_what_it_predicts() -> None:
+    said = doubts("prior:once_for_all", judged(published("mobilenet_v3_large")))
+    assert "the once-for-all supernet's subnet" in said[0]
+
+
+def test_for_other_classes_the_prior_gives_a_score() -> None:
+    assert prior_score("prior", SMALL) is None
+    assert prior_score("prior", SMALL.with_classes(10)) == "prior's score, 10 classes"
+    assert prior_score("proxy:epochs=1", SMALL.with_classes(10)) is None
 
 
 def test_a_users_own_evaluator_answers_for_itself() -> None:

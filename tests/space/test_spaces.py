@@ -74,8 +74,8 @@ def test_contains_its_published_networks(name: str, network: str) -> None:
         ("mnv3_small", "mobilenet_v3_small", "pixel1", "prior"),
         ("mnv2", "mobilenet_v2", "pixel1", "prior"),
         ("mnasnet", "mnasnet_a1", "pixel1", "prior"),
-        ("ofa_mbv3", "mobilenet_v3_large", "pixel1", "prior"),
-        ("mnasnet_anb", "mnasnet_a1", "pixel1", "prior"),
+        ("ofa_mbv3", "mobilenet_v3_large", "pixel1", "prior:once_for_all"),
+        ("mnasnet_anb", "mnasnet_a1", "pixel1", "prior:accel_nasbench"),
     ],
 )
 def test_defaults(name: str, reference: str, device: str, evaluator: str) -> None:

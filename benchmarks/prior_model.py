@@ -1,4 +1,8 @@
-"""Fitting the ImageNet prior: inducing points, then the posterior of the coefficients in closed form.
+"""The prior's process: rows of three sources, the posterior of the coefficients, and what ships of it.
+
+On the scale of ``prior_kernel.from_top1`` a figure is ``offset of its source + f(network)``, and for a published
+network ``+ g(network)``: ``f`` is shared by all sources, ``g`` is what publication changes (Gaussian processes with
+one set of coordinates; Bonilla et al. 2008). How large ``g`` may be was chosen by predicting sources from each other.
 
 Rows say what networks score. Changes say what is believed beforehand of going from one network to another (a wider
 expansion, a larger kernel, a squeeze-excite more): top-1 should not fall. They move the posterior mean where the rows
@@ -12,10 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.prior_hyperparameters import ALIKE_STD, OFFSET_VARIANCE, Hyperparameters, Sharing
+from benchmarks.prior_rows import PUBLISHED, SOURCES, IntArray, Rows, source_means, standardisation
+from mnv3search.accuracy.prior import packed_triangle
 from mnv3search.accuracy.prior_features import FloatArray
-from mnv3search.accuracy.prior_hyperparameters import Hyperparameters
 from mnv3search.accuracy.prior_kernel import Basis, squared_distances
-from mnv3search.accuracy.prior_rows import OFFSET_VARIANCE, PUBLISHED, IntArray, Rows, source_means, standardisation
 
 BELIEF_ROUNDS = 12
 MIN_CLUSTER = 3
@@ -26,7 +31,7 @@ class Changes:
     """Pairs of networks, and by how much top-1 should at least grow from the first to the second.
 
     A smaller growth counts as a figure that is off by as much, at a deviation of ``std``; a larger one costs nothing.
-    Raw features of both (n, d); ``gain`` and ``std`` in points of the published scale (n,).
+    Raw features of both (n, d); ``gain`` and ``std`` in points at 75 % (n,).
     """
 
     before: FloatArray
@@ -57,7 +62,7 @@ def centroids(points: FloatArray, count: int, seed: int, rounds: int = 25) -> Fl
 
 
 def make_basis(rows: Rows, h: Hyperparameters, grid: FloatArray, counts: tuple[int, int, int], seed: int = 0) -> Basis:
-    """The basis, its inducing points the centroids of each table's region and of ``grid``; rounded as it ships.
+    """The basis; inducing points are the published networks and centroids of each table and of ``grid``; rounded.
 
     ``grid`` holds raw features of the published families over widths and resolutions, (n, d).
     """
@@ -67,7 +72,9 @@ def make_basis(rows: Rows, h: Hyperparameters, grid: FloatArray, counts: tuple[i
     points = [
         centroids((region - center) / scale * relevance, count, seed + i)
         for i, (region, count) in enumerate(zip(regions, counts, strict=True))
+        if len(region)
     ]
+    points.append((rows.raw[rows.source == PUBLISHED] - center) / scale * relevance)
     linear = np.asarray(np.round(h.linear_scale, 5), dtype=np.float64)
     inducing = np.asarray(np.round(np.concatenate(points), 3), dtype=np.float64)
     return Basis(center, scale, relevance, linear, inducing)
@@ -75,23 +82,35 @@ def make_basis(rows: Rows, h: Hyperparameters, grid: FloatArray, counts: tuple[i
 
 @dataclass(frozen=True)
 class Frame:
-    """What a posterior's coefficients refer to: basis, hyper-parameters and the sources' means."""
+    """What a posterior's coefficients refer to: basis, hyper-parameters, what is shared, and the sources' means."""
 
     basis: Basis
     whitener: FloatArray
     hyperparameters: Hyperparameters
+    sharing: Sharing
     means: FloatArray
 
     def design(self, raw: FloatArray, source: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Rows in coefficients of unit prior variance (n, p), and the variance that they leave over (n,)."""
-        h = self.hyperparameters
+        """Rows in coefficients of unit prior variance (n, p), and the variance unreached by inducing points (n,)."""
         linear, bend = self.basis.coordinates(raw, self.whitener)
-        parts = [np.sqrt(OFFSET_VARIANCE) * np.eye(3)[source]]
-        for q in range(h.linear_factor.shape[1]):
-            parts.append(linear * h.linear_factor[source, q][:, None])
-            parts.append(bend * h.bend_factor[source, q][:, None])
-        unreached = (h.bend_factor**2).sum(axis=1)[source] * np.maximum(1.0 - (bend * bend).sum(axis=1), 0.0)
-        return np.concatenate(parts, axis=1), unreached + np.exp(2 * h.log_noise)[source]
+        own = (source == PUBLISHED)[:, None]
+        bend_scale = np.exp(self.hyperparameters.log_bend)
+        parts = [
+            np.sqrt(OFFSET_VARIANCE) * np.eye(len(SOURCES))[source], linear, bend_scale * bend,
+            own * self.sharing.linear * linear, own * self.sharing.bend * bend_scale * bend,
+        ]  # fmt: skip
+        unreached = self.bend_variance(source) * np.maximum(1.0 - (bend * bend).sum(axis=1), 0.0)
+        return np.concatenate(parts, axis=1), unreached
+
+    def bend_variance(self, source: IntArray) -> FloatArray:
+        """Prior variance of the bend for each source's rows."""
+        own = np.where(source == PUBLISHED, self.sharing.bend**2, 0.0)
+        return np.asarray(np.exp(2 * self.hyperparameters.log_bend) * (1 + own), dtype=np.float64)
+
+    def noise(self, rows: Rows) -> FloatArray:
+        """Variance of each row's figure."""
+        noise = np.exp(2 * self.hyperparameters.log_noise)[rows.source] + rows.recipe_std**2
+        return np.where(rows.alike, ALIKE_STD**2, noise)
 
 
 @dataclass(frozen=True)
@@ -117,30 +136,32 @@ class Posterior:
     mean: FloatArray
 
     def predict(self, raw: FloatArray, source: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation (noise included) of top-1 in each row's own source; shapes (n,)."""
+        """Mean and the process's own variance (no noise) in each row's source, on the fitted scale; shapes (n,)."""
         from scipy.linalg import solve_triangular
 
-        design, left_over = self.frame.design(raw, source)
+        design, unreached = self.frame.design(raw, source)
         spread = solve_triangular(self.factor, design.T, lower=True)
-        variance = (spread * spread).sum(axis=0) + left_over
-        return self.frame.means[source] + design @ self.mean, np.sqrt(variance)
+        return self.frame.means[source] + design @ self.mean, (spread * spread).sum(axis=0) + unreached
 
     def without(self, rows: Rows) -> Posterior:
         """The posterior as if ``rows``, which it was fitted to, had not been there; hyper-parameters stay."""
-        design, left_over = self.frame.design(rows.raw, rows.source)
-        weighted = design / left_over[:, None]
-        residual = rows.top1 - self.frame.means[rows.source]
-        precision, target = self.precision - weighted.T @ design, self.target - weighted.T @ residual
-        return _solved(self.frame, precision, target, self.change, self.changes, self.binding)
+        precision, target = _evidence(self.frame, rows)
+        return _solved(
+            self.frame, self.precision - precision, self.target - target, self.change, self.changes, self.binding
+        )
 
 
-def fit(rows: Rows, h: Hyperparameters, basis: Basis, changes: Changes | None = None) -> Posterior:
+def _evidence(frame: Frame, rows: Rows) -> tuple[FloatArray, FloatArray]:
+    design, unreached = frame.design(rows.raw, rows.source)
+    weighted = design / (unreached + frame.noise(rows))[:, None]
+    return weighted.T @ design, weighted.T @ (rows.figure - frame.means[rows.source])
+
+
+def fit(rows: Rows, h: Hyperparameters, basis: Basis, sharing: Sharing, changes: Changes | None = None) -> Posterior:
     """The posterior of the coefficients given ``rows`` and ``changes``."""
-    frame = Frame(basis, basis.whitener(), h, source_means(rows))
-    design, left_over = frame.design(rows.raw, rows.source)
-    weighted = design / left_over[:, None]
-    precision = np.eye(design.shape[1]) + weighted.T @ design
-    target = weighted.T @ (rows.top1 - frame.means[rows.source])
+    frame = Frame(basis, basis.whitener(), h, sharing, source_means(rows))
+    precision, target = _evidence(frame, rows)
+    precision += np.eye(len(precision))
     if changes is None:
         return _solved(frame, precision, target, None, None, np.zeros(0, dtype=bool))
     published = np.full(len(changes.gain), PUBLISHED)
@@ -175,30 +196,42 @@ def _solved(
     return Posterior(frame, precision, target, factor, change, changes, binding, mean)
 
 
-def published_head(posterior: Posterior, far_scale: float, std_scale: float) -> dict[str, object]:
-    """The coefficients that the published scale needs, as the shipped JSON's fields, rounded to ship."""
-    h, basis = posterior.frame.hyperparameters, posterior.frame.basis
-    d, m = len(basis.center), len(basis.inducing)
-    size = 1 + d + m
-    to_head = np.zeros((size, len(posterior.mean)))
-    to_head[0, PUBLISHED] = np.sqrt(OFFSET_VARIANCE)
-    for q in range(h.linear_factor.shape[1]):
-        start = 3 + q * (d + m)
-        to_head[1 : 1 + d, start : start + d] = h.linear_factor[PUBLISHED, q] * np.eye(d)
-        to_head[1 + d :, start + d : start + d + m] = h.bend_factor[PUBLISHED, q] * np.eye(m)
-    half = np.linalg.solve(posterior.factor, to_head.T)
-    factor = np.linalg.cholesky(half.T @ half + 1e-9 * np.eye(size))
+def _head(posterior: Posterior, source: int) -> FloatArray:
+    """From the coefficients to those of [1, linear, bend] in one source, (1 + d + m, p)."""
+    frame = posterior.frame
+    d, m, k = len(frame.basis.center), len(frame.basis.inducing), len(SOURCES)
+    bend_scale = np.exp(frame.hyperparameters.log_bend)
+    head = np.zeros((1 + d + m, len(posterior.mean)))
+    head[0, source] = np.sqrt(OFFSET_VARIANCE)
+    parts = [(k, 1.0, 1.0)]
+    if source == PUBLISHED:
+        parts.append((k + d + m, frame.sharing.linear, frame.sharing.bend))
+    for start, linear, bend in parts:
+        head[1 : 1 + d, start : start + d] = linear * np.eye(d)
+        head[1 + d :, start + d : start + d + m] = bend * bend_scale * np.eye(m)
+    return head
+
+
+def shipped(posterior: Posterior, recipes: dict[str, dict[str, object]]) -> dict[str, object]:
+    """The shipped file's fields, rounded to ship; ``recipes`` holds what each adds of its own, by source."""
+    frame = posterior.frame
+    described: dict[str, object] = {}
+    for source, name in enumerate(SOURCES):
+        head = _head(posterior, source)
+        weights = head @ posterior.mean
+        half = np.linalg.solve(posterior.factor, head.T)
+        factor = np.asarray(np.linalg.cholesky(half.T @ half + 1e-9 * np.eye(len(head))), dtype=np.float64)
+        described[name] = {
+            "offset": round(float(frame.means[source] + weights[0]), 6),
+            "weights": [0.0, *(float(f"{w:.7g}") for w in weights[1:])],
+            "covariance_factor": packed_triangle(factor),
+            "bend_variance": round(float(frame.bend_variance(np.array([source]))[0]), 6),
+        } | recipes[name]
     return {
-        "center": basis.center.tolist(),
-        "scale": basis.scale.tolist(),
-        "relevance": basis.relevance.tolist(),
-        "linear_scale": basis.linear_scale.tolist(),
-        "inducing": basis.inducing.tolist(),
-        "offset": round(float(posterior.frame.means[PUBLISHED]), 6),
-        "weights": [float(f"{w:.7g}") for w in to_head @ posterior.mean],
-        "covariance_factor": [float(f"{c:.4g}") for c in np.round(factor, 6)[np.tril_indices(size)]],
-        "bend_variance": round(float((h.bend_factor[PUBLISHED] ** 2).sum()), 6),
-        "noise_variance": round(float(np.exp(2 * h.log_noise[PUBLISHED])), 6),
-        "far_scale": round(far_scale, 4),
-        "std_scale": round(std_scale, 4),
+        "center": frame.basis.center.tolist(),
+        "scale": frame.basis.scale.tolist(),
+        "relevance": frame.basis.relevance.tolist(),
+        "linear_scale": frame.basis.linear_scale.tolist(),
+        "inducing": frame.basis.inducing.tolist(),
+        "recipes": described,
     }
