@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -26,9 +25,11 @@ MAX_IN_MATRIX = 1000  # classes up to which the JSON has every pair of them
     epilog=examples(
         "mnv3search evaluate runs/2026-01-31-train-best --data flowers/val",
         "mnv3search evaluate best_int8.onnx --data cifar10.zip:test --json",
+        "mnv3search evaluate mobilenet_v3_large --weights mobilenet_v3_large.pth --data imagenet/val",
     ),
 )
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|NETWORK")
+@click.option("--weights", metavar="FILE", help="Of a NETWORK: torchvision's or timm's.")
 @click.option(
     "--data", required=True, metavar="DATA", help="A folder of classes, or data and a split: cifar10.zip:test"
 )
@@ -37,18 +38,18 @@ MAX_IN_MATRIX = 1000  # classes up to which the JSON has every pair of them
 )
 @json_option
 @on_threads()
-def command(run: Path, data: str, batch_size: int, as_json: bool) -> None:
+def command(run: str, weights: str | None, data: str, batch_size: int, as_json: bool) -> None:
     """Judge a trained network on labelled images.
 
     RUN is the folder of a training or of a pruning, a trained network's .safetensors file, or an exported .onnx, which
-    then runs in onnxruntime. Prints top-1, top-5 (of 6 classes and more), loss, the accuracy of every class and the
-    most frequent confusions.
+    then runs in onnxruntime. A NETWORK has --weights FILE; its logits are those of the images' classes in the order of
+    their sorted folders, as ImageNet's are. Prints top-1, top-5 (of 6 classes and more), loss, the accuracy of every
+    class and the most frequent confusions.
     """
     from mnv3search.export.judging import judge_predictor, unseen
-    from mnv3search.export.predictor import load_predictor
     from mnv3search.training.data.open_data import open_images
 
-    model = load_predictor(run)
+    model = _model(run, weights, data)
     with ProgressLine(quiet=as_json) as progress:
         progress.stage(f"looking at the images of {data}")
         images = open_images(
@@ -64,6 +65,18 @@ def command(run: Path, data: str, batch_size: int, as_json: bool) -> None:
         _show(found, model, data)
         if note is not None:
             stdout_console().print(f"• {note}", markup=False, highlight=False)
+
+
+def _model(run: str, weights: str | None, data: str) -> Predictor:
+    from mnv3search.export.predictor import NetworkPredictor, load_predictor
+
+    if weights is None:
+        return load_predictor(run)
+    from mnv3search.training.data.open_data import open_images
+    from mnv3search.training.other_weights import check_weights, with_weights
+
+    check_weights(run, weights)  # what does not fit is said before the images' folders are listed
+    return NetworkPredictor(with_weights(run, weights, open_images(data).classes))
 
 
 def _mapping(found: Judgement, model: Predictor) -> dict[str, object]:

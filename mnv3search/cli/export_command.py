@@ -13,6 +13,7 @@ from mnv3search.cli.progress import ProgressLine
 if TYPE_CHECKING:
     from mnv3search.export import Export, ExportSettings
     from mnv3search.latency.measured.ratios import Ratio
+    from mnv3search.training.data.images import DataSplits
 
 
 @click.command(
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
         "mnv3search export runs/2026-01-31-train-best --data flowers/",
         "mnv3search export best.safetensors --int8 --data flowers/ --out flowers_int8.onnx",
         "mnv3search export best.safetensors --data flowers/ --with-preprocessing --batch dynamic",
+        "mnv3search export mobilenet_v3_large --weights mobilenet_v3_large.pth --int8 --data imagenet/",
     ),
 )
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|NETWORK")
+@click.option("--weights", metavar="FILE", help="Of a NETWORK: torchvision's or timm's.")
 @click.option(
     "--format", "format_", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="Of the file."
 )
@@ -55,31 +58,43 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--timing/--no-timing", default=True, show_default=True, help="Time the file, whole, in onnxruntime.")
 @json_option
-def command(run: Path, data: str | None, out: Path | None, as_json: bool, **options: Any) -> None:
+def command(run: str, weights: str | None, data: str | None, out: Path | None, as_json: bool, **options: Any) -> None:
     """Write a trained network as a file for a device.
 
-    RUN is the folder of a training or of a pruning, or a trained network's .safetensors file. The class names, the
-    preprocessing and the architecture travel in the file, and in a JSON file beside it. It is held against the network,
-    on held-out images of --data or else on noise, before it is written: one that differs is not written.
+    RUN is the folder of a training or of a pruning, or a trained network's .safetensors file. A NETWORK has --weights
+    FILE; its logits get the names of --data's classes in the order of their sorted folders, as ImageNet's are, and
+    numbers without data. The class names, the preprocessing and the architecture travel in the file, and in a JSON file
+    beside it. It is held against the network, on held-out images of --data or else on noise, before it is written: one
+    that differs is not written.
     """
     from mnv3search.export import export_network
-    from mnv3search.training.data.open_data import open_data
+    from mnv3search.training.other_weights import check_weights, with_weights
     from mnv3search.training.trained import load_trained, trained_file
 
     settings = _settings(options)
-    weights = trained_file(run)
-    trained = load_trained(weights)
-    target = out or weights.with_name(f"{weights.stem}{'_int8' if options['int8'] else ''}.onnx")
+    if weights is None:
+        file = trained_file(Path(run))
+        trained = load_trained(file)
+    else:
+        file = Path(weights)
+        check_weights(run, weights)  # what does not fit is said before the images are looked at
     with ProgressLine(quiet=as_json) as progress:
-        splits = None
-        if data is not None:
-            progress.stage(f"looking at {data}")
-            splits = open_data(data, scan=False)  # the images that are taken are decoded here; no other is needed
+        splits = None if data is None else _splits(data, progress)
+        if weights is not None:
+            trained = with_weights(run, weights, None if splits is None else splits.train.classes)
+        target = out or file.with_name(f"{file.stem}{'_int8' if options['int8'] else ''}.onnx")
         done = export_network(trained, target, settings, data=splits, progress=progress)
     if as_json:
         print_json({"path": str(done.path), "description_path": str(done.description_path), **done.to_mapping()})
     else:
         _show(done)
+
+
+def _splits(data: str, progress: ProgressLine) -> DataSplits:
+    from mnv3search.training.data.open_data import open_data
+
+    progress.stage(f"looking at {data}")
+    return open_data(data, scan=False)  # the images that are taken are decoded later; no other is needed
 
 
 def _settings(options: dict[str, Any]) -> ExportSettings:

@@ -135,7 +135,7 @@ def _open(
     """The network and its images; without ``seed`` the network is given its weights from elsewhere."""
     from mnv3search.training.other_weights import check_weights, with_weights
 
-    weights = Path(settings.weights or "")
+    weights = settings.weights or ""
     # first: what is not there, or does not fit, is said before the images are looked at
     beside = load_beside(settings.beside)
     if seed is None:

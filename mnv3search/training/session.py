@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import DataError, RunError, TrainingError, WeightsError
-from mnv3search.families import NETWORKS
-from mnv3search.families.names import network_name
 from mnv3search.files import held
 from mnv3search.manifest import check_free
 from mnv3search.naming import parse_network
@@ -22,10 +20,11 @@ from mnv3search.training.data.preprocessing import Preprocessing
 from mnv3search.training.devices import is_main_process, process_count, wait_for_everyone
 from mnv3search.training.folder import TrainingFolder, TrainingSettings
 from mnv3search.training.loop import OnEpoch, TrainingResult, train_network
+from mnv3search.training.other_weights import check_weights, read_weights
 from mnv3search.training.progress import TrainingProgress
 from mnv3search.training.recipe import Recipe, load_recipe, recipe_names
 from mnv3search.training.state import LAST
-from mnv3search.training.trained import BEST, TrainedNetwork, is_trained, load_trained
+from mnv3search.training.trained import BEST, TrainedNetwork, load_trained
 from mnv3search.training.workload import Freeze
 
 if TYPE_CHECKING:
@@ -173,7 +172,7 @@ def _resumed(path: Path, progress: TrainingProgress, workers: int | None, moved:
     if resume:
         network = MobileNetwork(folder.architecture())
     else:
-        initial = None if settings.weights is None else _weights(settings.weights)
+        initial = None if settings.weights is None else read_weights(settings.weights)
         network = initial_network(
             folder.architecture(), settings.seed, initial, data.train.classes, progress, settings.weights
         )
@@ -275,41 +274,7 @@ def _initial(request: TrainingRequest, architecture: Architecture) -> Path | Tra
         if request.freeze == "features":
             raise WeightsError("--freeze features keeps weights as they are, and there are none: give --weights")
         return None
-    initial = _weights(request.weights)
-    _check_weights(request, architecture, initial)
-    return initial
-
-
-def _check_weights(request: TrainingRequest, architecture: Architecture, initial: Path | TrainedNetwork) -> None:
-    from mnv3search.network.initial_weights import check_initial_weights
-
-    try:
-        check_initial_weights(architecture, initial)
-    except WeightsError as error:
-        where = "" if isinstance(initial, Path) else f"{request.weights}: "
-        for text in _by_other_rules(request.network):
-            with suppress(WeightsError):
-                check_initial_weights(parse_network(text), initial)
-                error = WeightsError(f"they are of {text}, another rule of widths; {error}")
-        raise WeightsError(f"{where}{error}") from None
-
-
-def _by_other_rules(network: str) -> tuple[str, ...]:
-    """A published network at a width by the rules that are not written, in which libraries differ."""
-    name = network_name(network)
-    if name is None or name.name not in NETWORKS or name.width == 1:
-        return ()
-    side = "" if name.resolution is None else f"/{name.resolution}"
-    return tuple(f"{name.name}@{name.width:g}:{rule}{side}" for rule in ("torchvision", "paper") if rule != name.rule)
-
-
-def _weights(where: str) -> Path | TrainedNetwork:
-    path = Path(where)
-    if not path.exists():
-        raise WeightsError(f"there are no weights {path}; give a weights file or the folder of a training")
-    if is_trained(path):
-        return load_trained(path)
-    return path
+    return check_weights(request.network, request.weights, architecture)
 
 
 def _opened(where: str, progress: TrainingProgress, netadapt_share: float) -> DataSplits:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BEST = "best.safetensors"
 EVALUATED = "proxy"  # of a run's folder: the networks that its evaluator trained
 _REMEDY = "give a file that mnv3search train wrote, or the folder of its run"
+_OTHER = "or, to evaluate, export, netadapt and train, name the network beside other weights: NETWORK --weights FILE"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +121,7 @@ def trained_file(path: Path) -> Path:
     if not path.exists():
         run = run_of(str(path))
         if run is None:
-            raise WeightsError(f"there is no file or folder {path}; {_REMEDY}")
+            raise WeightsError(f"there is no file or folder {path}; {_REMEDY}, {_OTHER}")
         return _evaluated_file(path, run)
     if path.suffix == ".onnx":
         raise WeightsError(
@@ -128,8 +129,7 @@ def trained_file(path: Path) -> Path:
         )
     if path.suffix != ".safetensors":
         raise WeightsError(
-            f"{path} is not a trained network of mnv3search, which ends in .safetensors; {_REMEDY}, or make one of "
-            f"other weights with mnv3search train NETWORK --data DIR --weights {path.name}"
+            f"{path} is not a trained network of mnv3search, which ends in .safetensors; {_REMEDY}, {_OTHER}"
         )
     return path
 
