@@ -39,7 +39,7 @@ def refused(outcome: Any, *words: str) -> None:
         ((*RUN, "--evaluator", "priorr"), ("priorr", "prior")),
         (("count", "mobilenet_v3_lrage"), ("mobilenet_v3_lrage", "mobilenet_v3_large")),
         (("count", "mobilenet_v3_large@0"), ("0.0", "above 0")),
-        (("count", "mobilenet_v3_large@1:keras"), ("NAME@WIDTH",)),
+        (("count", "mobilenet_v3_large@1:keras"), ("NAME[@WIDTH]",)),
         (("count", "mobilenet_v3_large/0"), ("resolution", "0")),
         (("latency", "mobilenet_v2", "--device", "pixel9"), ("pixel9",)),
         (("latency", "mobilenet_v2", "--whole"), ("--device host",)),
