@@ -22,6 +22,7 @@ from mnv3search.training.state import (
     LAST,
     Counters,
     all_tensors,
+    digest,
     load_state,
     restore_network,
     restore_optimiser,
@@ -276,6 +277,9 @@ class _Training:
         scaler = steps.accelerator.scaler
         steps.counters.scaler = None if scaler is None else scaler.state_dict()
         tensors = all_tensors(steps.network, steps.average.tensors if steps.average else None, steps.optimiser)
+        if self.best is not None and steps.fixed:  # which its file holds, whichever epoch is the best
+            fixed = {name: tensors.pop(name) for name in (f"network.{name}" for name in steps.fixed)}
+            steps.counters.features = steps.counters.features or digest(fixed)
         save_state(self.folder / LAST, self.asked, steps.counters, tensors)
         self._note_saved()
 

@@ -1,11 +1,13 @@
 """A training's state on disk, from which it goes on to the very weights that it would have reached undisturbed.
 
-``last.safetensors`` holds the weights, their average and the optimiser's tensors, and in its metadata the counters.
-Everything random is drawn anew for each step from the seed, so no generator's state is kept.
+``last.safetensors`` holds the weights, their average and the optimiser's tensors, and in its metadata the counters; of
+frozen features it holds a digest alone, once ``best.safetensors`` beside it has them. Everything random is drawn anew
+for each step from the seed, so no generator's state is kept.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mnv3search.errors import RunError, WeightsError
 from mnv3search.reading import parse_json
 from mnv3search.training.history import EpochRecord
-from mnv3search.training.trained import write_tensors
+from mnv3search.training.trained import BEST, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,6 +39,7 @@ class Counters:
         seconds: that this epoch's steps took.
         history: the epochs that are done.
         scaler: of fp16's loss, None elsewhere.
+        features: digest of the frozen features, which are in ``best.safetensors`` alone; None where the state has all.
     """
 
     epoch: int = 0
@@ -46,6 +49,7 @@ class Counters:
     seconds: float = 0.0
     history: list[EpochRecord] = field(default_factory=list)
     scaler: dict[str, Any] | None = None
+    features: str | None = None
 
 
 def save_state(path: Path, asked: Mapping[str, Any], counters: Counters, tensors: Mapping[str, Tensor]) -> None:
@@ -65,16 +69,20 @@ def save_state(path: Path, asked: Mapping[str, Any], counters: Counters, tensors
 
 
 def load_state(path: Path, asked: Mapping[str, Any]) -> tuple[Counters, dict[str, Tensor]]:
-    """A state that :func:`save_state` wrote.
+    """A state that :func:`save_state` wrote, and the frozen features beside it.
 
     Raises:
-        RunError: it is missing, damaged, of another version, or of a training that was asked something else.
+        RunError: it is missing, damaged, of another version, or of a training that was asked something else; the
+            features beside it are others.
     """
     tensors, content = _read(path)
     before, now = content.get("asked"), json.loads(json.dumps(asked))
     if before != now:
         raise RunError(f"{path} is of another training: {_difference(before, now)}; start anew in another folder")
-    return _counters(path, content.get("counters")), tensors
+    counters = _counters(path, content.get("counters"))
+    if counters.features is not None:
+        tensors |= _features(path, tensors, counters.features)
+    return counters, tensors
 
 
 def load_counters(path: Path) -> Counters:
@@ -101,6 +109,33 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if content.get("version") != VERSION:
         raise RunError(f"{path} has version {content.get('version')!r}; this release reads version {VERSION}")
     return tensors, content
+
+
+def _features(path: Path, tensors: Mapping[str, Tensor], known: str) -> dict[str, Tensor]:
+    """The network's tensors that the best epoch's file has and ``tensors``, those of the state, have not."""
+    from mnv3search.network.weights_file import read_safetensors
+
+    best = path.with_name(BEST)
+    try:
+        held = {f"network.{name}": tensor for name, tensor in read_safetensors(best)[0].items()}
+    except WeightsError as error:
+        raise RunError(f"{path} goes on from the frozen features in {BEST}, but {error}; start anew") from None
+    found = {name: tensor for name, tensor in held.items() if name not in tensors}
+    if digest(found) != known:
+        raise RunError(f"{best} holds other features than those that {path} goes on from; put its own there again")
+    return found
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of tensors and their names."""
+    import torch
+
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _difference(before: object, now: Mapping[str, Any]) -> str:

@@ -169,6 +169,11 @@ class Steps:
             tally.add_up(lambda own: self.accelerator.reduce(own.to(self._device), "sum"))
         return tally.judgement(time.perf_counter() - began)
 
+    @property
+    def fixed(self) -> set[str]:
+        """Names of the tensors that training leaves as they are."""
+        return set(self.network.state_dict()).difference(self._moving())
+
     def _moving(self) -> list[str]:
         """Names of the tensors that training changes."""
         if not self._frozen:

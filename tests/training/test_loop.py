@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,9 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from training_fakes import PREPROCESSING, RECIPE, images, same_weights, splits, tiny_network, weights_of
 
+from mnv3search.architecture import BlockSpec
 from mnv3search.errors import DataError, DivergedError, RunError, TrainingError
+from mnv3search.network.weights_file import read_safetensors
 from mnv3search.training import loop
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.history import EpochRecord
@@ -24,7 +28,7 @@ from mnv3search.training.loop import TrainingResult, train_network
 from mnv3search.training.progress import SilentProgress
 from mnv3search.training.recipe import Recipe
 from mnv3search.training.steps import Steps
-from mnv3search.training.trained import load_trained
+from mnv3search.training.trained import load_trained, save_trained
 
 STEPS = 6  # 48 images in batches of 8
 
@@ -218,13 +222,70 @@ def test_cached_features_give_what_the_whole_network_gives(monkeypatch: pytest.M
     assert cached.history[-1].val_loss == pytest.approx(whole.history[-1].val_loss, rel=1e-4)
 
 
-def test_cached_features_go_on_bit_for_bit(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, augmentation=Augmentation())
-    whole = train(recipe, freeze="features")
+FROZEN = replace(RECIPE, augmentation=Augmentation())
+
+
+def interrupted(folder: Path, step: int = STEPS + 2) -> Path:
+    """A training of the classifier on frozen features that was stopped after ``step`` steps; its state."""
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, freeze="features", folder=tmp_path, progress=InterruptAt(STEPS + 2))
-    resumed = train(recipe, network=tiny_network(seed=9), freeze="features", folder=tmp_path, resume=True)
+        train(FROZEN, freeze="features", folder=folder, progress=InterruptAt(step))
+    return folder / "last.safetensors"
+
+
+@pytest.mark.parametrize("step", [2, STEPS + 2], ids=["before the first epoch's end", "after it"])
+def test_cached_features_go_on_bit_for_bit(tmp_path: Path, step: int) -> None:
+    whole = train(FROZEN, freeze="features")
+    interrupted(tmp_path, step)
+    resumed = train(FROZEN, network=tiny_network(seed=9), freeze="features", folder=tmp_path, resume=True)
     assert same_weights(weights_of(whole.trained.network), weights_of(resumed.trained.network))
+    assert whole.history[-1].val_loss == resumed.history[-1].val_loss
+
+
+def test_an_epoch_on_frozen_features_writes_no_body_unless_it_is_the_best(tmp_path: Path) -> None:
+    body = (BlockSpec(3, 512, 64), BlockSpec(3, 512, 64), BlockSpec(3, 512, 16))
+    network = tiny_network(blocks=body)
+    recipe = replace(FROZEN, epochs=12, learning_rate=0.5, schedule="constant", ema_decay=None)
+    stamps: dict[Path, int] = {}
+    best, written = list[bool](), list[int]()
+
+    def after(record: EpochRecord) -> None:
+        files = [tmp_path / name for name in ("best.safetensors", "last.safetensors")]
+        now = {file: file.stat().st_mtime_ns for file in files}
+        best.append(now[files[0]] != stamps.get(files[0]))
+        written.append(sum(file.stat().st_size for file in files if now[file] != stamps.get(file)))
+        stamps.update(now)
+
+    result = train(recipe, network=network, freeze="features", folder=tmp_path, on_epoch=after)
+    whole = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    ranks = [record.rank for record in result.history]
+    assert best == [rank > max(ranks[:number], default=(-1.0, 0.0)) for number, rank in enumerate(ranks)]
+    assert not all(best)
+    assert max(size for size, kept in zip(written, best, strict=True) if not kept) < whole / 20
+    assert max(written) < whole * 1.1
+
+
+def test_a_state_that_holds_its_frozen_features_itself_is_taken_up_too(tmp_path: Path) -> None:
+    last = interrupted(tmp_path)
+    tensors, metadata = read_safetensors(last)
+    for name, tensor in read_safetensors(tmp_path / "best.safetensors")[0].items():
+        tensors.setdefault(f"network.{name}", tensor)
+    content = json.loads(metadata["mnv3search"])
+    assert content["counters"].pop("features")
+    save_file(tensors, last, {"mnv3search": json.dumps(content)})
+    resumed = train(FROZEN, network=tiny_network(seed=9), freeze="features", folder=tmp_path, resume=True)
+    whole = train(FROZEN, freeze="features")
+    assert same_weights(weights_of(whole.trained.network), weights_of(resumed.trained.network))
+
+
+def test_frozen_features_that_are_others_or_gone_are_refused(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    best = tmp_path / "best.safetensors"
+    save_trained(best, replace(load_trained(best), network=tiny_network(seed=9)))
+    with pytest.raises(RunError, match="other features than those"):
+        train(FROZEN, freeze="features", folder=tmp_path, resume=True)
+    best.unlink()
+    with pytest.raises(RunError, match=r"frozen features in best\.safetensors, but cannot read"):
+        train(FROZEN, freeze="features", folder=tmp_path, resume=True)
 
 
 def test_a_teacher_is_learnt_from() -> None:
