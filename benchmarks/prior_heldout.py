@@ -14,7 +14,7 @@ from benchmarks.prior_hyperparameters import Hyperparameters, Sharing, choose_hy
 from benchmarks.prior_model import Changes, Posterior, fit, make_basis
 from benchmarks.prior_rows import PUBLISHED, IntArray, Rows, joined
 from mnv3search.accuracy.prior_features import FloatArray
-from mnv3search.accuracy.prior_kernel import REFERENCE_ERROR, to_top1
+from mnv3search.accuracy.prior_kernel import slope, to_top1
 
 INDUCING = (75, 85, 40)
 FOLDS = 5
@@ -60,7 +60,7 @@ class HeldOut:
     def std(self, calibration: Calibration) -> FloatArray:
         """Stated deviations in points."""
         variance = calibration.noise**2 * self.noise + calibration.spread**2 * self.own
-        return np.asarray((100.0 - self.top1) / REFERENCE_ERROR * np.sqrt(variance), dtype=np.float64)
+        return slope(self.top1) * np.sqrt(variance)
 
     def __getitem__(self, index: NDArray[np.bool_] | IntArray) -> HeldOut:
         return HeldOut(self.rows[index], self.mean[index], self.own[index], self.noise[index])

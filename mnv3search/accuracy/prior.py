@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray, features
-from mnv3search.accuracy.prior_kernel import REFERENCE_ERROR, Basis, to_top1
+from mnv3search.accuracy.prior_kernel import Basis, slope, to_top1
 from mnv3search.accuracy.prior_range import OutsideRange, Range, outside
 from mnv3search.architecture import Architecture
 from mnv3search.errors import EvaluatorError, UnknownNameError
@@ -42,6 +42,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
 )
 """What the prior predicts, by recipe: networks as published, as subnets of a supernet, after a short training."""
 _BATCH = 4096
+_LIMITS = (0.1, 99.9)
 _MAX_BYTES = 64_000_000
 _REMEDY = "restore the file that mnv3search ships, or fit it again with benchmarks/prior.py --write"
 
@@ -87,8 +88,7 @@ class PriorCoefficients:
         unreached = of.bend_variance * np.maximum(1.0 - np.einsum("nm,nm->n", bend, bend), 0.0)
         own = np.einsum("ns,ns->n", spread, spread).astype(np.float64) + unreached
         top1 = to_top1(of.offset + design @ of.weights)
-        slope = (100.0 - top1) / REFERENCE_ERROR
-        return top1, slope * np.sqrt(of.noise_variance + of.spread_scale**2 * own)
+        return top1, slope(np.clip(top1, *_LIMITS)) * np.sqrt(of.noise_variance + of.spread_scale**2 * own)
 
 
 class ImagenetPrior:
@@ -144,7 +144,7 @@ class ImagenetPrior:
         answers: list[Evaluation] = []
         for start in range(0, len(architectures), _BATCH):
             top1, std = coefficients.predict(features(architectures[start : start + _BATCH]), self.recipe)
-            top1 = np.clip(top1, 0.1, 99.9)
+            top1 = np.clip(top1, *_LIMITS)
             answers += map(Evaluation, np.round(top1, 6).tolist(), np.round(std, 6).tolist())
         return answers
 

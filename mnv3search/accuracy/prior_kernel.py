@@ -17,6 +17,9 @@ JITTER = 1e-6
 REFERENCE_ERROR = 25.0
 """Percent of error at which a unit of the scale is a point of top-1: MobileNetV3-Large's."""
 
+LOWEST = 40.0
+"""Percent of top-1 below which no network was fitted."""
+
 
 def from_top1(top1: FloatArray) -> FloatArray:
     """Top-1 in percent on the scale on which effects add: ``-25 ln(error / 25)``."""
@@ -24,8 +27,16 @@ def from_top1(top1: FloatArray) -> FloatArray:
 
 
 def to_top1(scale: FloatArray) -> FloatArray:
-    """The inverse of :func:`from_top1`."""
-    return np.asarray(100.0 - REFERENCE_ERROR * np.exp(-scale / REFERENCE_ERROR), dtype=np.float64)
+    """The inverse of :func:`from_top1` from 40 % on; below, where no network was fitted, it falls slower and to 0."""
+    error = REFERENCE_ERROR * np.exp(-scale / REFERENCE_ERROR)
+    tail = LOWEST * (np.maximum(error, 100.0 - LOWEST) / (100.0 - LOWEST)) ** ((LOWEST - 100.0) / LOWEST)
+    return np.asarray(np.where(error > 100.0 - LOWEST, tail, 100.0 - error), dtype=np.float64)
+
+
+def slope(top1: FloatArray) -> FloatArray:
+    """Points of top-1 for a unit of the scale, at ``top1``."""
+    steepness = np.where(top1 < LOWEST, top1 * (100.0 - LOWEST) / LOWEST, 100.0 - top1)
+    return np.asarray(steepness / REFERENCE_ERROR, dtype=np.float64)
 
 
 def squared_distances(left: FloatArray, right: FloatArray) -> FloatArray:

@@ -221,6 +221,11 @@ def test_a_space_of_a_recipe_uses_it(space: str, recipe: str) -> None:
     assert found.recipe == recipe
 
 
+def test_small_images_are_still_ordered() -> None:
+    answers = ImagenetPrior().evaluate(load_space("mnv3_small_32").sample(50, seed=1))
+    assert len({round(answer.top1, 3) for answer in answers}) > 45
+
+
 def test_what_lies_outside_the_fitted_networks_is_named_with_its_value_and_the_range() -> None:
     large = parse_network("mobilenet_v3_large")
     assert ImagenetPrior().outside_range(large) == []

@@ -21,7 +21,7 @@ from benchmarks.prior_model import Changes, Posterior, centroids, fit, make_basi
 from benchmarks.prior_rows import PUBLISHED, SOURCES, Rows
 from mnv3search.accuracy.prior import FORMAT, VERSION, coefficients_from_json
 from mnv3search.accuracy.prior_features import FEATURE_NAMES
-from mnv3search.accuracy.prior_kernel import Basis, from_top1, squared_distances, to_top1
+from mnv3search.accuracy.prior_kernel import Basis, from_top1, slope, squared_distances, to_top1
 
 D = len(FEATURE_NAMES)
 SHARING = Sharing(0.3, 0.5)
@@ -52,6 +52,14 @@ def test_the_scale_is_points_where_the_error_is_25_percent() -> None:
     assert scale[2] == 0
     assert scale[3] - scale[1] == pytest.approx(2, abs=0.01)
     assert scale[2] - scale[0] == pytest.approx(25 * np.log(2))
+
+
+def test_the_scale_keeps_order_and_slope_where_no_network_was_fitted() -> None:
+    scale = np.linspace(-120, 60, 3601)
+    top1 = to_top1(scale)
+    assert (np.diff(top1) > 0).all()
+    assert top1[0] > 0
+    assert slope(top1)[1:-1] == pytest.approx((top1[2:] - top1[:-2]) / (scale[2:] - scale[:-2]), rel=1e-2)
 
 
 def test_the_evidence_s_gradient_is_that_of_differences() -> None:
