@@ -178,7 +178,7 @@ def _pruning_settings(context: click.Context, run: str, options: dict[str, Any])
     if options["held_out"] is None:
         options["held_out"] = left_out or HELD_OUT
     settings = PruningSettings(run=run, target=options.pop("target_latency"), device=device, **options)
-    settings.finishing_recipe(resolution)
+    settings.finishing_recipe(resolution, images=1)  # which says what is wrong with it
     load_device(device)
     return settings
 

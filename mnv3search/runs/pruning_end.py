@@ -33,10 +33,11 @@ def end_training(
     from mnv3search.training.loop import train_network
     from mnv3search.training.steps import plain_copy
 
-    recipe = settings.finishing_recipe(narrowed.architecture.resolution)
+    recipe = settings.finishing_recipe(narrowed.architecture.resolution, len(data.splits.train))
     folder.finishing.mkdir(exist_ok=True)
     scratch = settings.finish == "scratch"
-    progress.stage(f"training from scratch by {recipe.name}" if scratch else f"long fine-tune by {recipe.name}")
+    what = "training from scratch" if scratch else "long fine-tune"
+    progress.stage(f"{what} by {recipe.name} in batches of {recipe.batch_size}")
     network = fresh_network(narrowed.architecture, settings.seed) if scratch else plain_copy(narrowed.network)
     result = train_network(
         network, data.splits, recipe, preprocessing=narrowed.preprocessing, seed=settings.seed, folder=folder.finishing,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from mnv3search.errors import RunError
 from mnv3search.latency.confidence import z_of
@@ -12,7 +13,7 @@ from mnv3search.layer_search.loop import NetAdaptOptions
 from mnv3search.layer_search.selection import SelectionRule
 from mnv3search.layer_search.trained_scoring import ShortTerm
 from mnv3search.manifest import Settings
-from mnv3search.training.recipe import Recipe, load_recipe
+from mnv3search.training.recipe import Recipe, load_recipe, recipe_names
 
 Finish = Literal["long", "scratch", "none"]
 Rule = Literal["l2", "first", "norm_scale"]
@@ -39,6 +40,7 @@ class PruningSettings(Settings):
         seed: of everything random.
         beside: trained networks to hold the result against in the picture, such as width multipliers.
         weights: file with the weights of ``run``, where that was trained elsewhere.
+        fit_recipe: whether a shipped recipe of the end is fitted to the number of images; before, it was not.
         confidence: the result counts as within the target with this confidence, by its latency's error.
 
     Raises:
@@ -46,6 +48,8 @@ class PruningSettings(Settings):
         TargetError: a target that cannot be read, or a confidence that is not from 0.5 to below 1.
         Mnv3SearchError: an option of NetAdapt or of the fine-tune out of its range.
     """
+
+    OLDER: ClassVar[Mapping[str, object]] = {"fit_recipe": False}
 
     run: str
     data: str
@@ -67,6 +71,7 @@ class PruningSettings(Settings):
     beside: tuple[str, ...] = ()
     confidence: float = 0.9
     weights: str | None = None
+    fit_recipe: bool = True
 
     def __post_init__(self) -> None:
         parse_target(self.target)
@@ -91,8 +96,8 @@ class PruningSettings(Settings):
         """The fine-tune of every proposal."""
         return ShortTerm(self.short_steps, self.short_batch, self.short_rate, self.rule, seed=self.seed)
 
-    def finishing_recipe(self, resolution: int) -> Recipe:
-        """The recipe of the end, for images of this side.
+    def finishing_recipe(self, resolution: int, images: int) -> Recipe:
+        """The recipe of the end, for so many images of this side.
 
         A long fine-tune is by ``finetune``, on small images by ``small_32`` at a fifth of its rate for a third of its
         epochs; a training from scratch by ``paper`` or ``small_32``.
@@ -104,4 +109,7 @@ class PruningSettings(Settings):
         recipe = load_recipe(self.recipe or ("small_32" if small else "paper" if scratch else "finetune"))
         if self.recipe is None and small and not scratch:
             recipe = recipe.for_epochs(max(1, recipe.epochs // 3)).changed(learning_rate=recipe.learning_rate / 5)
-        return recipe.for_epochs(self.epochs) if self.epochs is not None else recipe
+        if self.epochs is not None:
+            recipe = recipe.for_epochs(self.epochs)
+        shipped = self.recipe is None or self.recipe in recipe_names()
+        return recipe.for_images(images) if shipped and self.fit_recipe else recipe

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from image_fakes import make_image_folder
 from numpy.typing import NDArray
 from trained_fakes import SIDE, fake_trained
@@ -29,6 +30,7 @@ from mnv3search.runs.pruning_folder import PruningFolder
 from mnv3search.runs.pruning_journal import FolderJournal
 from mnv3search.runs.pruning_settings import PruningSettings
 from mnv3search.training.data.open_data import open_data
+from mnv3search.training.recipe import load_recipe
 from mnv3search.training.trained import load_trained, save_trained
 
 ARCHITECTURE = Architecture(
@@ -410,6 +412,21 @@ def test_settings_out_of_range_are_named(change: dict[str, Any], error: type[Exc
     values: dict[str, Any] = {"run": "r", "data": "d", "target": "0.5x", "device": "host", **change}
     with pytest.raises(error, match=said):
         PruningSettings(**values)
+
+
+@pytest.mark.parametrize(("recipe", "fitted"), [(None, True), ("small_32", True), ("mine.yaml", False)])
+def test_a_shipped_recipe_of_the_end_is_fitted_to_few_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str | None, fitted: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(load_recipe("small_32").to_mapping()))
+    settings = PruningSettings("r", "d", "0.5x", "host", recipe=recipe, epochs=4)
+    many, few = (settings.finishing_recipe(32, images) for images in (1_000_000, 300))
+    assert few == (many.for_images(300) if fitted else many)
+    assert (few.batch_size < many.batch_size) == fitted
+    older = {name: value for name, value in settings.to_mapping().items() if name != "fit_recipe"}
+    kept = PruningSettings.from_mapping(json.loads(json.dumps(older)), "m")
+    assert kept.finishing_recipe(32, 300) == many, "one that was begun before goes on by its recipe"
 
 
 def test_settings_come_back_from_a_manifest_and_damage_is_named() -> None:
