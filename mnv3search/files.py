@@ -48,10 +48,16 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         raise RunError(f"cannot write {path}: it would hold a name that is not UTF-8 (…{name}…); rename that") from None
 
 
+def part_name(name: str, number: int = 0) -> str:
+    """What the file ``name`` is called while it is written; a ``number`` where others write it as well."""
+    path = Path(name)
+    return f".{path.stem}{f'.{number}' if number else ''}.part{path.suffix}"
+
+
 def _claimed(path: Path) -> tuple[int, Path]:
     """An empty file beside ``path``, locked for this process until its descriptor is closed."""
     for number in itertools.count():
-        temporary = path.with_name(f".{path.stem}{f'.{number}' if number else ''}.part{path.suffix}")
+        temporary = path.with_name(part_name(path.name, number))
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             if _locked(handle) and _is_still(handle, temporary):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from mnv3search.errors import InfeasibleError, RunError
-from mnv3search.files import held, tidy, undisturbed, write_text
+from mnv3search.files import held, part_name, tidy, undisturbed, write_text
 from mnv3search.log import logged_to
 from mnv3search.reading import read_json
 from mnv3search.records import Record
@@ -30,6 +30,7 @@ VERSION = 1
 MAX_MANIFEST_BYTES = 32_000_000  # of a training on 20,000 classes
 MAX_SECONDS, MAX_SESSIONS = 1e10, 10**6
 RUNS = "runs"
+BEGINNING = "beginning"  # status of a folder while it is made
 _COMMANDS: Mapping[str, str] = {"training": "train", "pruning": "netadapt"}  # that go on; runs keep theirs
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "int": int, "Literal[1, 2]": int, "float": (int, float), "bool": bool, "dict[str, Any]": dict,
@@ -82,6 +83,7 @@ class ManifestFolder(Generic[S]):
     KIND: ClassVar[str]  # in words
     FORMAT: ClassVar[str]
     SETTINGS: ClassVar[type[Any]]
+    BEGINNINGS: ClassVar[tuple[str, ...]]  # files that may stand beside the manifest before anything was found
     _REMEDY = "give the folder that --out named or the command printed (runs/DATE-...), or begin one without --resume"
 
     def __init__(self, path: Path, settings: S, manifest: dict[str, Any]) -> None:
@@ -91,29 +93,33 @@ class ManifestFolder(Generic[S]):
     @classmethod
     @contextmanager
     def _made(cls, path: Path, settings: S, environment: Mapping[str, object], **facts: object) -> Iterator[Self]:
-        """A new folder; what must not be missing beside a manifest is written within, and then the manifest.
+        """A new folder; what must not be missing in it is written within.
 
-        Where that fails, nothing is left of it.
+        Where that fails, nothing is left of it; where the process is killed, the manifest says so, and the folder may
+        be begun again.
 
         Raises:
             RunError: ``path`` exists and is not empty, or cannot be made or written; another process begins there.
         """
-        check_free(path)
+        cls.check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from None
         manifest = {
-            "format": cls.FORMAT, "version": VERSION, "status": "running", "settings": settings.to_mapping(),
+            "format": cls.FORMAT, "version": VERSION, "status": BEGINNING, "settings": settings.to_mapping(),
             "command": ["mnv3search", *sys.argv[1:]], "environment": dict(environment), **facts,
             "started": _now(), "seconds": 0.0, "sessions": 1,
         }  # fmt: skip
         with held(path):
-            check_free(path)  # another process may have been faster
+            cls.check_free(path)  # another process may have been faster
             folder = cls(path, settings, manifest)
             try:
-                yield folder
                 folder.note()
+                for name in cls.BEGINNINGS:  # of a process that was killed here
+                    (path / name).unlink(missing_ok=True)
+                yield folder
+                folder.note(status="running")
             except BaseException:
                 folder._remove(os.listdir(path))
                 raise
@@ -123,11 +129,14 @@ class ManifestFolder(Generic[S]):
         """The folder as an earlier session left it.
 
         Raises:
-            RunError: it is of another kind, or its manifest is damaged or of another version.
+            RunError: it is of another kind, its manifest is damaged or of another version, or nothing was done yet when
+                its process was killed.
         """
         file, manifest = path / MANIFEST, cls._read(path)
         if manifest.get("version") != VERSION:
             raise RunError(f"{file} has version {manifest.get('version')!r}; this release reads version {VERSION}")
+        if manifest.get("status") == BEGINNING:
+            raise RunError(f"{path} was only being made when its process ended: begin it anew, without --resume")
         manifest = {"seconds": 0.0, "sessions": 1} | manifest
         try:
             Record(manifest).number("seconds", 0, MAX_SECONDS)
@@ -135,6 +144,34 @@ class ManifestFolder(Generic[S]):
         except ValueError as error:
             raise RunError(f"{file} is damaged: {error}; put it right, or begin anew in another folder") from None
         return cls(path, cls.SETTINGS.from_mapping(manifest.get("settings"), str(file)), manifest)
+
+    @classmethod
+    def check_free(cls, path: Path) -> None:
+        """Whether ``path`` may become such a folder; ask before anything slow.
+
+        Raises:
+            RunError: it exists and is no empty folder, nor one that a killed process was making, or is below a file.
+        """
+        for file in (path, *path.parents):
+            if file.exists() and not file.is_dir():
+                what = "is a file" if file == path else f"cannot be made: {file} is a file"
+                raise RunError(f"{path} {what}; choose another --out for the folder")
+        if path.exists() and not cls._is_free(path):
+            raise RunError(
+                f"{path} exists and is not an empty folder; choose another --out, or go on with --resume {path}"
+            )
+
+    @classmethod
+    def _is_free(cls, path: Path) -> bool:
+        found = {file.name for file in path.iterdir()}
+        if found <= {part_name(MANIFEST)}:
+            return True
+        ours = {MANIFEST, *cls.BEGINNINGS}
+        if not found <= ours | {part_name(name) for name in ours}:
+            return False
+        with suppress(RunError):
+            return cls._read(path).get("status") == BEGINNING
+        return False
 
     @classmethod
     def is_one(cls, path: Path) -> bool:
@@ -236,20 +273,6 @@ class ManifestFolder(Generic[S]):
             self.path.rmdir()
             if self.path.parent == Path(RUNS):
                 self.path.parent.rmdir()
-
-
-def check_free(path: Path) -> None:
-    """Whether ``path`` may become such a folder; ask before anything slow.
-
-    Raises:
-        RunError: it exists and is not an empty folder, or it is below a file.
-    """
-    for file in (path, *path.parents):
-        if file.exists() and not file.is_dir():
-            what = "is a file" if file == path else f"cannot be made: {file} is a file"
-            raise RunError(f"{path} {what}; choose another --out for the folder")
-    if path.exists() and any(path.iterdir()):
-        raise RunError(f"{path} exists and is not an empty folder; choose another --out, or go on with --resume {path}")
 
 
 def free_folder(*words: str) -> Path:

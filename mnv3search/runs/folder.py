@@ -11,7 +11,6 @@ from mnv3search.runs.environment import describe_environment
 from mnv3search.runs.settings import RunSettings
 from mnv3search.training.data.open_data import absolute_data
 
-_BEGINNINGS = ("space.yaml", "seed.json", "device.json", "evaluations.jsonl", "measured.jsonl", "decisions.json")
 
 
 class RunFolder(ManifestFolder[RunSettings]):
@@ -25,6 +24,7 @@ class RunFolder(ManifestFolder[RunSettings]):
     """
 
     KIND, FORMAT, SETTINGS = "run", "mnv3search.run", RunSettings
+    BEGINNINGS = ("space.yaml", "seed.json", "device.json", "evaluations.jsonl", "measured.jsonl", "decisions.json")
 
     @property
     def study(self) -> Path:
@@ -100,4 +100,4 @@ class RunFolder(ManifestFolder[RunSettings]):
         One in which a search, a narrowing or a training has begun stays, and so does every file that no run writes.
         """
         if not (self.study.exists() or self.steps.exists() or self.proxy.exists()):
-            self._remove(_BEGINNINGS)
+            self._remove(self.BEGINNINGS)

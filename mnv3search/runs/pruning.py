@@ -14,7 +14,6 @@ from mnv3search.layer_search.trained import Narrowed, netadapt_trained
 from mnv3search.layer_search.trained_journal import TrainedStep
 from mnv3search.layer_search.trained_proposals import Plan
 from mnv3search.layer_search.trained_workers import Workers, workers_for
-from mnv3search.manifest import check_free
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.images import KEY, check_same, identity
 from mnv3search.runs.progress import RunProgress, SilentProgress
@@ -57,7 +56,7 @@ def prune(
     from mnv3search.training.trained import load_trained
 
     if out is not None:
-        check_free(out)  # before the images are looked at, which can take minutes
+        PruningFolder.check_free(out)  # before the images are looked at, which can take minutes
     progress = progress or SilentProgress()
     seed = None if settings.weights is not None else load_trained(Path(settings.run))
     seed, data = _open(settings, seed, progress)  # before there is a folder, so that bad images leave none

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
 
 BEST = "best.safetensors"
-_BEGINNINGS = ("seed.safetensors", "device.json", "decisions.json", "measured.jsonl")
 
 
 class PruningFolder(ManifestFolder[PruningSettings]):
@@ -32,6 +31,7 @@ class PruningFolder(ManifestFolder[PruningSettings]):
     """
 
     KIND, FORMAT, SETTINGS = "pruning", "mnv3search.pruning", PruningSettings
+    BEGINNINGS = ("seed.safetensors", "device.json", "decisions.json", "measured.jsonl")
 
     @property
     def seed(self) -> Path:
@@ -79,4 +79,4 @@ class PruningFolder(ManifestFolder[PruningSettings]):
     def discard(self) -> None:
         """Remove a folder in which nothing was found, so that its name is free again."""
         if not (self.path / "proposals.jsonl").exists():
-            self._remove(_BEGINNINGS)
+            self._remove(self.BEGINNINGS)

@@ -74,6 +74,7 @@ class TrainingFolder(ManifestFolder[TrainingSettings]):
     """The folder of one training; see the module."""
 
     KIND, FORMAT, SETTINGS = "training", "mnv3search.training", TrainingSettings
+    BEGINNINGS = ("network.json",)
 
     @classmethod
     def create(

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from mnv3search.architecture import Architecture
 from mnv3search.errors import DataError, RunError, TrainingError, WeightsError
 from mnv3search.files import held
-from mnv3search.manifest import check_free
 from mnv3search.naming import parse_network
 from mnv3search.threads import allowed_cores
 from mnv3search.training.data.images import DataSplits
@@ -115,7 +114,7 @@ def _started(
     if process_count() > 1 and out is None:
         raise TrainingError("several processes train into one folder: give it a name with --out")
     if out is not None and is_main_process():
-        check_free(out)  # before the images are looked at, which can take minutes
+        TrainingFolder.check_free(out)  # before the images are looked at, which can take minutes
     architecture = parse_network(request.network)
     if request.resolution is not None:
         architecture = architecture.with_resolution(request.resolution)

@@ -103,7 +103,7 @@ def test_a_manifest_that_is_no_json(tmp_path: Path, text: str) -> None:
         TrainingFolder.open(tmp_path / "gone")
 
 
-@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_full_disk_while_it_is_made_leaves_what_can_be_begun_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
@@ -121,3 +121,46 @@ def test_a_full_disk_while_it_is_made_leaves_what_can_be_begun_anew(
         make(tmp_path / "a")
     monkeypatch.undo()
     assert make(tmp_path / "a").architecture() == TINY
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_folder_whose_process_was_killed_while_it_was_made_can_be_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    written: list[Path] = []
+
+    def write(path: Path, text: str) -> None:
+        if len(written) == count:
+            path.with_name(f".{path.stem}.part.json").write_text("{")
+            raise KeyboardInterrupt
+        written.append(path)
+        path.write_text(text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mnv3search.manifest.write_text", write)
+        patch.setattr("mnv3search.training.folder.write_text", write)
+        patch.setattr(TrainingFolder, "_remove", lambda *_: None)  # nobody tidies up after SIGKILL
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / "a")
+    assert list((tmp_path / "a").iterdir())
+    with pytest.raises(RunError, match="begin it anew, without --resume" if count else "no readable manifest"):
+        TrainingFolder.open(tmp_path / "a")
+    make(tmp_path / "a")
+    found = TrainingFolder.open(tmp_path / "a")
+    assert (found.architecture(), found.manifest["status"]) == (TINY, "running")
+    with pytest.raises(RunError, match="is not an empty folder"):
+        make(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["network.json", "notes.txt"])
+def test_a_persons_files_are_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("precious")
+    with pytest.raises(RunError, match="is not an empty folder"):
+        make(tmp_path / "mine")
+    made = make(tmp_path / "a")
+    made.note(status="beginning")
+    (tmp_path / "a" / "notes.txt").write_text("precious")
+    with pytest.raises(RunError, match="is not an empty folder"):
+        make(tmp_path / "a")
+    assert (tmp_path / "mine" / name).read_text() == (tmp_path / "a" / "notes.txt").read_text() == "precious"
