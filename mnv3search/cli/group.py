@@ -13,7 +13,7 @@ from contextlib import suppress
 import click
 
 from mnv3search.cli import COMMANDS, verbosity
-from mnv3search.cli.output import escape_what_cannot_be_shown
+from mnv3search.cli.output import escape_what_cannot_be_shown, shown
 from mnv3search.cli.stopping import Stopping
 from mnv3search.errors import InfeasibleError, Mnv3SearchError
 
@@ -144,5 +144,5 @@ def _error(text: str) -> int:
 
 def _notice(text: str) -> None:
     with suppress(OSError):  # a terminal that was closed reads nothing
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(shown(text) + "\n")
         sys.stderr.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 json_option: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."
 )
+
+
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # control and direction; not \n, \t
+
+
+def shown(text: str) -> str:
+    """``text`` with what a terminal would obey as escapes."""
+    return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def examples(*lines: str) -> str:
@@ -57,7 +66,7 @@ def _finite(value: object) -> object:
 
 def stdout_console() -> Console:
     """A console on stdout; wide where the output is no terminal, so that no cell is cut."""
-    from rich.console import Console
+    from mnv3search.cli.console import ShowingConsole
 
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    console = ShowingConsole()
+    return console if console.is_terminal else ShowingConsole(width=160)

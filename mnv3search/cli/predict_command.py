@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnv3search.cli.output import examples, json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, shown, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, 
         _show(done)
     failed = [*missing, *(one.error for one in done if one.error is not None)]
     for error in failed:
-        sys.stderr.write(f"error: {' '.join(error.split())}\n")
+        sys.stderr.write(f"error: {shown(' '.join(error.split()))}\n")
     if picture is not None and any(one.error is None for one in done):
         _draw(done, picture)
     if failed:
@@ -73,14 +73,14 @@ def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, 
 def _draw(done: list[Prediction], picture: Path) -> None:
     from mnv3search.report.prediction_picture import PredictedImage, draw_predictions
 
-    shown = [
+    pictures = [
         PredictedImage(str(one.file.name), one.pixels, tuple((guess.name, guess.probability) for guess in one.guesses))
         for one in done
         if one.pixels is not None
     ]
-    lacking = draw_predictions(shown, picture, more=sum(one.error is None for one in done) - len(shown))
+    lacking = draw_predictions(pictures, picture, more=sum(one.error is None for one in done) - len(pictures))
     if lacking:
-        some = f"{lacking[:10]}{'…' if len(lacking) > 10 else ''}"
+        some = f"{shown(lacking[:10])}{'…' if len(lacking) > 10 else ''}"
         sys.stderr.write(f"the picture's font lacks {some}: drawn as boxes; what is printed has the whole names\n")
 
 

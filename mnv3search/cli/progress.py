@@ -8,7 +8,6 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -21,6 +20,8 @@ from rich.progress import (
 )
 
 from mnv3search.cli import verbosity
+from mnv3search.cli.console import ShowingConsole
+from mnv3search.cli.output import shown
 from mnv3search.log import logger
 
 PLAIN_INTERVAL_S = 5.0
@@ -32,7 +33,7 @@ class ProgressLine:
 
     def __init__(self, *, quiet: bool = False) -> None:
         quiet = quiet or verbosity.quiet()
-        self._console = Console(stderr=True, quiet=quiet)
+        self._console = ShowingConsole(stderr=True, quiet=quiet)
         self._live = self._console.is_terminal and not quiet
         self._quiet = quiet
         self._progress = Progress(
@@ -67,7 +68,7 @@ class ProgressLine:
 
     def _say(self, text: str) -> None:
         self._last_word = time.monotonic()
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{shown(text)}\n")
         sys.stderr.flush()
 
     def stage(self, name: str, total: int | None = None) -> None:

@@ -33,6 +33,15 @@ def test_a_table_of_the_most_probable_classes(invoke: Invoke, run: Path) -> None
     assert "data/class_1/0000.png" in done.out
 
 
+def test_names_do_not_command_the_terminal(invoke: Invoke, run: Path) -> None:
+    Path("data/class_0/0000.png").rename("data/class_0/\x1b[31mred\x9b.png")
+    done = invoke("predict", "run", "data/class_0/\x1b[31mred\x9b.png", "\x1b[2Jgone.jpg", "--picture", "p.png")
+    assert done.code == 2
+    assert r"data/class_0/\x1b[31mred\x9b.png" in done.out
+    assert r"\x1b[2Jgone.jpg" in done.err
+    assert not {"\x1b", "\x9b"} & {*done.out, *done.err}
+
+
 def test_json_of_a_network_and_of_its_file_agree(invoke: Invoke, run: Path) -> None:
     export_network(fake_trained(), run / "best.onnx", ExportSettings(timed=False))
     for words in (("run",), ("run/best.safetensors",), ("run/best.onnx",)):

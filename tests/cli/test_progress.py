@@ -25,6 +25,12 @@ def test_plain_lines_end_where_nothing_more_is_told(
     ]  # fmt: skip
 
 
+def test_a_stage_does_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine() as line:
+        line.stage("looking at \x1b]0;mine\x07")
+    assert capsys.readouterr().err == "looking at \\x1b]0;mine\\x07\n"
+
+
 def test_a_long_stage_says_that_it_is_still_under_way(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
