@@ -199,8 +199,8 @@ def _timed(
     if not settings.timed:
         return None
     models = {"fp32": fp32} if settings.int8 is None else {"fp32": fp32, "int8": model}
-    progress.stage("timing it, whole, in onnxruntime")
-    return time_models(models, description, progress=lambda done: progress.advance(done, "calls of each"))
+    progress.stage("timing it, whole, in onnxruntime, calls")
+    return time_models(models, description, progress=progress.advance)
 
 
 def _in_order(images: LabelledImages, trained: TrainedNetwork) -> LabelledImages:

@@ -11,7 +11,7 @@ import numpy as np
 from mnv3search.candidate import Candidate
 from mnv3search.files import write_atomic
 from mnv3search.report.labels import LEADER_FROM, Box, Label, along, nearest_point, place_labels
-from mnv3search.report.picture import Picture, picture
+from mnv3search.report.picture import FEW, Picture, picture
 from mnv3search.report.summary import Judged, RunSummary
 from mnv3search.report.wording import LATENCY_WORDS, accuracy_unit, latency_text, top1_text, x_label, y_label
 
@@ -159,8 +159,8 @@ def _draw_search(axes: Axes, shown: Picture) -> None:
     dots = [*shown.candidates, *shown.front]
     if dots:
         axes.scatter(
-            [c.latency_ms for c in dots], [c.top1 for c in dots], s=9, color=DOTS, alpha=0.5, lw=0, zorder=2,
-            label=shown.candidates_label,
+            [c.latency_ms for c in dots], [c.top1 for c in dots], s=9 if len(dots) > FEW else 30, color=DOTS, alpha=0.5,
+            lw=0, zorder=2, label=shown.candidates_label,
         )  # fmt: skip
     if shown.front:
         axes.plot(

@@ -76,9 +76,11 @@ def render_html(summary: RunSummary) -> str:
 
 
 def _headline(summary: RunSummary) -> str:
-    """The sentences as terms; the one on the target is marked by whether it was met."""
+    """The sentences as terms; what is to be read first is marked, and the target by whether it was met."""
+    marks = {"Found" if summary.no_ranking is None else "No ranking": ' class="first"'}
     met = summary.verdict.met if summary.verdict and summary.no_ranking is None else None
-    marks = {"Target": f' class="{"pass" if met else "fail"}"'} if met is not None else {}
+    if met is not None:
+        marks["Target"] = f' class="{"pass" if met else "fail"}"'
     return "".join(
         f"<dt>{escape(s.label)}</dt><dd{marks.get(s.label, '')}>{escape(s.text)}</dd>" for s in headline(summary)
     )

@@ -13,6 +13,7 @@ from mnv3search.latency.confidence import z_of
 from mnv3search.report.summary import Judged, RunSummary
 
 MAX_SHOWN = 2_000
+FEW = 100  # networks that can be drawn large
 Interval = tuple[float, float]
 
 

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 from mnv3search.report.labels import LEADER_FROM, Box, Label, along, nearest_point, place_labels
-from mnv3search.report.picture import Picture, ticks
+from mnv3search.report.picture import FEW, Picture, ticks
 from mnv3search.report.summary import Judged
 
 WIDTH, HEIGHT = 960, 560
@@ -68,7 +68,7 @@ def scatter_svg(shown: Picture, marks: Sequence[Mark], x_label: str, y_label: st
         f'{escape(x_label)}">',
         f'<clipPath id="frame"><rect x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}"/></clipPath>',
         *_grid(axes, x_label, y_label),
-        *(_dot(i, mark) for i, mark in enumerate(marks) if mark.css == "dot"),
+        *(_dot(i, mark, 2 if len(marks) > FEW else 3.5) for i, mark in enumerate(marks) if mark.css == "dot"),
         f'<line class="target" x1="{target_x}" x2="{target_x}" y1="{TOP}" y2="{BOTTOM}"/>',
         _limit(axes, shown.limit_ms),
         _polyline("front", front),
@@ -112,8 +112,8 @@ def _limit(axes: Axes, limit_ms: float | None) -> str:
     return f'<line class="limit" x1="{x}" x2="{x}" y1="{TOP}" y2="{BOTTOM}"/>'
 
 
-def _dot(index: int, mark: Mark) -> str:
-    return f'<circle data-i="{index}" class="dot" cx="{mark.x}" cy="{mark.y}" r="2"/>'
+def _dot(index: int, mark: Mark, radius: float) -> str:
+    return f'<circle data-i="{index}" class="dot" cx="{mark.x}" cy="{mark.y}" r="{radius}"/>'
 
 
 def _mark(index: int, mark: Mark) -> str:

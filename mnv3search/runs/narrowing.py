@@ -82,7 +82,7 @@ class Narrowing:
             raise InfeasibleError(limit_ms, least_ms, seed.latency_ms, exact=False, narrowing=True)
         steps = self._steps.setdefault(index + 1, [])
         whole, called = max(seed.latency_ms - limit_ms, 1e-9), bench.memory.score_name or "top-1"
-        bench.progress.stage(f"NetAdapt of network {index + 1} of {len(self._seeds)}, % of the way to the target", 100)
+        bench.progress.stage(f"NetAdapt of network {index + 1} of {len(self._seeds)} to {limit_ms:.4g} ms, %", 100)
 
         def way() -> int:
             return min(100, round(100 * (seed.latency_ms - steps[-1].latency_ms) / whole)) if steps else 0

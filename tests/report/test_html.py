@@ -168,6 +168,17 @@ def test_a_measured_winner_is_marked_as_pass_or_fail(summary: RunSummary, met: b
     assert "measured.jsonl" not in render_html(summary)
 
 
+@pytest.mark.parametrize(("no_ranking", "label"), [(None, "Found"), ("chance", "No ranking")])
+def test_what_is_read_first_stands_out(summary: RunSummary, no_ranking: str | None, label: str) -> None:
+    assert f'<dt>{label}</dt><dd class="first">' in render_html(replace(summary, no_ranking=no_ranking))
+
+
+def test_few_networks_are_drawn_large(summary: RunSummary) -> None:
+    few = replace(summary, candidates=summary.candidates[:5])
+    assert 'class="dot" cx' in (html := render_html(few))
+    assert 'r="3.5"' in html
+
+
 def test_steps_manifest_and_headline_are_there_without_a_script(html: str, page: _Page, summary: RunSummary) -> None:
     narrowed = [row[1] for row in page.cells if len(row) == 8]
     assert [s.change for s in summary.steps] == narrowed[2:]
