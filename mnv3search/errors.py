@@ -46,7 +46,7 @@ class UnknownNameError(Mnv3SearchError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
         remedy = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}." if names else ""
         super().__init__(f"unknown {kind} {name!r}; {remedy} {hint}".strip("; "))
         self.kind = kind

@@ -48,6 +48,8 @@ def parse_network(text: str | Path) -> Architecture:
         WeightsError: a ``.safetensors`` file that is damaged, or no trained network.
     """
     text = str(text)
+    if not text:
+        raise UnknownNameError("network", text, (), FORMS)
     name = network_name(text)
     if name is not None and name.name in NETWORKS:
         return name.published()

@@ -8,13 +8,15 @@ import re
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trained_fakes import ARCHITECTURE, saved_fake
 
 import mnv3search.runs
-from mnv3search import parse_network
+from mnv3search import load_evaluator, load_recipe, parse_network
 from mnv3search.architecture_json import dump_architecture, from_mapping
 from mnv3search.errors import ArchitectureError, UnknownNameError, WeightsError
 from mnv3search.families import NETWORKS, published
@@ -167,3 +169,15 @@ def test_a_damaged_table_of_a_run(tmp_path: Path, content: str) -> None:
 def test_a_run_without_tables(tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError, match=r"no such network: cannot read .*pareto\.csv"):
         parse_network(f"{tmp_path}:front/1")
+
+
+def test_an_empty_text_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownNameError, match="unknown network ''"):
+        parse_network("")
+
+
+@pytest.mark.parametrize("load", [published, load_space, load_recipe, load_evaluator])
+def test_none_is_no_name(load: Callable[[Any], object]) -> None:
+    with pytest.raises(UnknownNameError, match="None"):
+        load(None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import EvaluatorError
+from mnv3search.scalars import real
 
 Report = tuple[int, float]
 """An epoch, from 1, and the top-1 in percent after it."""
@@ -105,7 +106,10 @@ def checked_evaluations(evaluator: Evaluator, architectures: Sequence[Architectu
     Raises:
         EvaluatorError: another number of answers than questions, or a top-1 that is not finite.
     """
-    return _checked(list(evaluator.evaluate(architectures)), type(evaluator).__name__, architectures)
+    answers, name = evaluator.evaluate(architectures), type(evaluator).__name__
+    if not isinstance(answers, Iterable):
+        raise EvaluatorError(f"{name} gave {answers!r}; give a list with an Evaluation for each architecture")
+    return _checked(list(answers), name, architectures)
 
 
 def evaluated_until(
@@ -126,6 +130,8 @@ def _checked(answers: list[Evaluation], name: str, architectures: Sequence[Archi
     for answer, architecture in zip(answers, architectures, strict=True):
         if not isinstance(answer, Evaluation):
             raise EvaluatorError(f"{name} gave {type(answer).__name__} {answer!r}; give an Evaluation(top1, top1_std)")
-        if not math.isfinite(answer.top1):
-            raise EvaluatorError(f"{name} gave top1 {answer.top1!r}, which is not finite, for {architecture}")
+        top1 = real(answer.top1)
+        if top1 is None or not math.isfinite(top1):
+            rule = "no number" if top1 is None else "not finite"
+            raise EvaluatorError(f"{name} gave top1 {answer.top1!r}, which is {rule}, for {architecture}")
     return answers

@@ -15,7 +15,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec, out_size
+from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec, check_architecture, out_size
 from mnv3search.cost.counts import unit_cost
 from mnv3search.cost.units import Unit
 
@@ -193,6 +193,7 @@ def features(architectures: Sequence[Architecture]) -> FloatArray:
     with _TABLE_LOCK:
         _TABLE.trim()
         for architecture in architectures:
+            check_architecture(architecture)
             starts.append(len(index))
             index += _TABLE.index(architecture)
         rows = _TABLE.gather(index)

@@ -85,7 +85,7 @@ def load_evaluator(
         EvaluatorError: an option that cannot be, images missing, or what an installed package registers cannot be made
             or is no evaluator.
     """
-    name, _, options = text.partition(":")
+    name, _, options = str(text).partition(":")
     if name in _BUILT_IN:
         return _BUILT_IN[name](_Given(options, data, None if folder is None else Path(folder), progress))
     found = entry_points(group=ENTRY_POINT_GROUP, name=text)

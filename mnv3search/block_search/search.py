@@ -268,7 +268,9 @@ def _checked_objective(
 ) -> Objective:
     check_evaluator(evaluator)
     if objectives not in (1, 2):
-        raise Mnv3SearchError(f"objectives is {objectives!r}; it must be 1 (the reward) or 2 (top-1 and latency)")
+        raise Mnv3SearchError(
+            f"objectives is {objectives!r}; it must be 1 (top-1 or the reward) or 2 (top-1 and latency)"
+        )
     exponent = real(reward_exponent)
     if exponent is None or not math.isfinite(exponent) or exponent > 0:
         raise Mnv3SearchError(f"reward_exponent is {reward_exponent!r}; it must be finite and at most 0, such as -0.07")

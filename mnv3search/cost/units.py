@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, Padding, StemSpec, out_size
+from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, Padding, StemSpec, check_architecture, out_size
 
 
 class Unit(NamedTuple):
@@ -26,7 +26,12 @@ class Unit(NamedTuple):
 
 
 def units(architecture: Architecture) -> tuple[Unit, ...]:
-    """The stem, every block and the head of ``architecture``, in order."""
+    """The stem, every block and the head of ``architecture``, in order.
+
+    Raises:
+        ArchitectureError: it is something else, such as a network's name.
+    """
+    check_architecture(architecture)
     padding, bias = architecture.padding, architecture.conv_bias
     stem = architecture.stem
     found = [Unit(stem, 3, architecture.resolution, padding, bias)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING
+
+from mnv3search.errors import Mnv3SearchError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +22,15 @@ def plot_pareto(result: SearchResult, ax: Axes | None = None) -> Axes:
 
     Returns:
         The axes, for titles, limits and further points.
+
+    Raises:
+        Mnv3SearchError: ``result`` is something else.
     """
+    from mnv3search.block_search import SearchResult
     from mnv3search.report.figures import BEST, DOTS, FRONT
+
+    if not isinstance(result, SearchResult):
+        raise Mnv3SearchError(f"result is {reprlib.repr(result)}, not a SearchResult; give what search gives")
 
     if ax is None:
         from matplotlib import pyplot as plt

@@ -44,7 +44,7 @@ def load_space(name_or_path: str | FilePath) -> SearchSpace:
         UnknownNameError: no such name; the message names the nearest.
         SpaceError: a file that cannot be read or breaks a rule: file, line, rule, value, what would be valid.
     """
-    if isinstance(name_or_path, FilePath) or name_or_path.endswith(SUFFIXES):
+    if isinstance(name_or_path, FilePath) or str(name_or_path).endswith(SUFFIXES):
         path = FilePath(name_or_path)
         return parse_space(read_text(path), path.stem, str(path))
     return parse_space(space_text(name_or_path), name_or_path, f"{name_or_path}.yaml")
@@ -52,7 +52,7 @@ def load_space(name_or_path: str | FilePath) -> SearchSpace:
 
 def space_text(name_or_path: str | FilePath) -> str:
     """The YAML text of a shipped space or of a file; raises as :func:`load_space`, but does not check the content."""
-    if isinstance(name_or_path, FilePath) or name_or_path.endswith(SUFFIXES):
+    if isinstance(name_or_path, FilePath) or str(name_or_path).endswith(SUFFIXES):
         return read_text(FilePath(name_or_path))
     if name_or_path not in space_names():
         raise UnknownNameError("space", name_or_path, space_names(), "A path to a space ends in .yaml.")

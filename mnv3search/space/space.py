@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Architecture, BlockSpec, check_architecture
 from mnv3search.cost.units import Unit
 from mnv3search.errors import SpaceError, UnknownNameError
+from mnv3search.scalars import whole
 from mnv3search.space.choices import Parameter, Skeleton, Value
 from mnv3search.space.counting import Automaton, LocalCounter, may_be_ambiguous
 from mnv3search.space.gather import CountBatch, Price, PricedSpace, count_rows
@@ -257,7 +258,14 @@ class SearchSpace:
         return rows
 
     def sample(self, n: int, seed: int) -> list[Architecture]:
-        """``n`` architectures, each equally likely, repetitions possible; the same for the same seed."""
+        """``n`` architectures, each equally likely, repetitions possible; the same for the same seed.
+
+        Raises:
+            SpaceError: ``n`` or ``seed`` is no integer of at least 0.
+        """
+        for name, value in (("n", n), ("seed", seed)):
+            if (found := whole(value)) is None or found < 0:
+                raise SpaceError(f"{name} is {value!r}; it must be an integer of at least 0")
         return self.architectures(self.sample_indices(n, np.random.default_rng(seed)))
 
     def enumerate(self) -> Iterator[Architecture]:

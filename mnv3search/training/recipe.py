@@ -158,7 +158,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         UnknownNameError: no such name; the message names the nearest.
         TrainingError: a file that cannot be read or breaks a rule: file, line, field, value, what would be valid.
     """
-    if isinstance(name_or_path, Path) or name_or_path.endswith(SUFFIXES):
+    if isinstance(name_or_path, Path) or str(name_or_path).endswith(SUFFIXES):
         path = Path(name_or_path)
         return parse_recipe(read_text(path, RECIPE), path.stem, str(path))
     if name_or_path not in recipe_names():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 from image_fakes import make_image_folder
@@ -19,8 +20,9 @@ from mnv3search.accuracy.proxy import Proxy, ProxyOptions
 from mnv3search.accuracy.zero_cost.evaluator import SCORES, ZeroCost
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost.counts import count
-from mnv3search.errors import EvaluatorError
+from mnv3search.errors import ArchitectureError, EvaluatorError
 from mnv3search.families import published
+from mnv3search.latency.devices import load_device
 from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
 
@@ -123,8 +125,15 @@ class _Broken:
 
 @pytest.mark.parametrize(
     ("answers", "says"),
-    [([], "0 evaluations for 1"), ([Evaluation(math.nan)], "not finite"), ([Evaluation(math.inf)], "not finite")],
-)
-def test_an_unusable_answer_is_refused_by_name(answers: list[Evaluation], says: str) -> None:
+    [([], "0 evaluations for 1"), ([Evaluation(math.nan)], "not finite"), ([Evaluation(math.inf)], "not finite"),
+     (None, "None; give a list"), (Evaluation(70.0), "give a list"), ([Evaluation("70")], "'70', which is no number")],
+)  # fmt: skip
+def test_an_unusable_answer_is_refused_by_name(answers: Any, says: str) -> None:
     with pytest.raises(EvaluatorError, match=f"_Broken gave .*{says}"):
         checked_evaluations(_Broken(answers), [published("mobilenet_v2")])
+
+
+@pytest.mark.parametrize("ask", [ImagenetPrior().evaluate, load_device("pixel1").latency_ms])
+def test_names_where_architectures_are_taken_are_refused_in_words(ask: Callable[[Any], object]) -> None:
+    with pytest.raises(ArchitectureError, match="not str 'mobilenet_v2'; give an Architecture, such as parse_network"):
+        ask(["mobilenet_v2"])

@@ -35,6 +35,11 @@ def test_candidates_are_a_frame(result: SearchResult) -> None:
     pd.testing.assert_frame_equal(front, result.pareto_front.to_frame())
 
 
+def test_what_is_no_result_is_not_drawn(result: SearchResult) -> None:
+    with pytest.raises(mnv3search.Mnv3SearchError, match="not a SearchResult; give what search gives"):
+        mnv3search.plot_pareto(result.best)  # type: ignore[arg-type]
+
+
 def test_a_result_shows_itself(result: SearchResult) -> None:
     html = result._repr_html_()
     assert html.count("<tr") == min(len(result.front), 20) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,6 +203,12 @@ def test_extremes_bound_every_sample(space: SearchSpace) -> None:
 def test_sampling_is_seeded(space: SearchSpace) -> None:
     assert space.sample(5, seed=9) == space.sample(5, seed=9)
     assert space.sample(5, seed=9) != space.sample(5, seed=10)
+
+
+@pytest.mark.parametrize(("n", "seed", "named"), [(-3, 0, "n is -3"), ("3", 0, "n is '3'"), (3, -1, "seed is -1")])
+def test_what_is_no_number_of_samples_is_refused(space: SearchSpace, n: Any, seed: int, named: str) -> None:
+    with pytest.raises(SpaceError, match=f"{named}; it must be an integer of at least 0"):
+        space.sample(n, seed)
 
 
 def test_no_samples_are_no_rows(space: SearchSpace) -> None:
