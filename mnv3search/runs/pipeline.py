@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, pareto_front
+from mnv3search.errors import RunError
 from mnv3search.files import write_atomic
 from mnv3search.latency.confidence import stated_errors_ms
 from mnv3search.latency.model import Device
@@ -143,9 +144,17 @@ def _too_slow(bench: Bench, aim: Aim, seed: Architecture, seed_ms: float) -> Can
     """Raise why NetAdapt did not bring ``seed`` to the target.
 
     Raises:
-        InfeasibleError: always.
+        RunError: its steps were too large.
+        InfeasibleError: else.
     """
     fastest, fastest_ms = _fastest(bench, seed, aim.limit_of(seed))
+    if fastest_ms <= aim.limit_of(seed):
+        step = bench.folder.settings.step_fraction
+        raise RunError(
+            f"the steps of NetAdapt ended above {aim.target_ms:g} ms, though it narrows this network to "
+            f"{fastest_ms:.2f} ms: no layer that was left could be cut by a whole --step of {step:g} of the latency; "
+            "begin again with a smaller one"
+        )
     error = stated_errors_ms(bench.judge.device, [fastest])
     raise aim.infeasible(fastest_ms, float(error[0]), seed_ms, exact=False, narrowing=True)
 

@@ -178,6 +178,13 @@ def test_search_alone_stays_within_the_target(invoke: Invoke, tmp_path: Path) ->
     assert not (tmp_path / "s" / "netadapt.csv").exists()
 
 
+def test_a_step_that_no_layer_can_be_cut_by_is_to_blame(invoke: Invoke) -> None:
+    done = invoke("netadapt", "mobilenet_v2", "--target-latency", "40ms", "--step", "0.9", "--out", "n")
+    assert done.code == 2
+    assert "no layer that was left could be cut by a whole --step of 0.9 of the latency" in done.err
+    assert "set a target above" not in done.err
+
+
 def test_netadapt_alone_narrows_a_published_network(invoke: Invoke, tmp_path: Path) -> None:
     found = json.loads(invoke("netadapt", "mobilenet_v3_large", "--target-latency", "0.9x", "--out", "n", "--json").out)
     assert found["best"]["origin"] == "netadapt"

@@ -126,7 +126,8 @@ class _Broken:
 @pytest.mark.parametrize(
     ("answers", "says"),
     [([], "0 evaluations for 1"), ([Evaluation(math.nan)], "not finite"), ([Evaluation(math.inf)], "not finite"),
-     (None, "None; give a list"), (Evaluation(70.0), "give a list"), ([Evaluation("70")], "'70', which is no number")],
+     (None, "None; give a list"), (Evaluation(70.0), "give a list"),
+     ([Evaluation("70")], "'70', which is no number")],  # type: ignore[arg-type]
 )  # fmt: skip
 def test_an_unusable_answer_is_refused_by_name(answers: Any, says: str) -> None:
     with pytest.raises(EvaluatorError, match=f"_Broken gave .*{says}"):
