@@ -16,7 +16,7 @@ import pytest
 from trained_fakes import ARCHITECTURE, saved_fake
 
 import mnv3search.runs
-from mnv3search import load_evaluator, load_recipe, parse_network
+from mnv3search import load_evaluator, load_recipe, load_trained, parse_network
 from mnv3search.architecture_json import dump_architecture, from_mapping
 from mnv3search.errors import ArchitectureError, UnknownNameError, WeightsError
 from mnv3search.families import NETWORKS, published
@@ -181,3 +181,9 @@ def test_an_empty_text_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_none_is_no_name(load: Callable[[Any], object]) -> None:
     with pytest.raises(UnknownNameError, match="None"):
         load(None)
+
+
+def test_a_run_that_trained_nothing_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "best.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(WeightsError, match="holds no weights: its networks were not trained; train the best of them"):
+        load_trained(tmp_path)

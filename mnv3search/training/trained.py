@@ -116,6 +116,11 @@ def trained_file(path: Path) -> Path:
     """
     if path.is_dir():
         if not (path / BEST).is_file():
+            if (path / "best.json").is_file():
+                raise WeightsError(
+                    f"{path} holds no weights: its networks were not trained; train the best of them: "
+                    f"mnv3search train {path} --data …"
+                )
             raise WeightsError(f"{path} holds no {BEST}: no epoch of its training was finished, or it is no training")
         return path / BEST
     if not path.exists():
