@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,7 @@ class Judge:
         self._trials = 0
         self.candidates: list[Candidate] = []
         self.refused = self.duplicates = self.stopped = 0
+        self.after_chunk: Callable[[], None] = lambda: None  # called after each network, or some hundred cheap ones
 
     @property
     def spent(self) -> int:
@@ -99,6 +100,7 @@ class Judge:
                 outcomes += self._chunk_outcomes(rows[start:stop], latencies[start:stop], system_attrs or {})
                 limit -= fresh
                 start, fresh = stop, 0
+                self.after_chunk()
             if full and limit <= 0:
                 break
         return outcomes

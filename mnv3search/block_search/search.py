@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -156,7 +157,7 @@ def search(
             objective), ``dominated``, ``none`` or ``auto`` (``median``, with two objectives ``dominated``).
         storage: the study's file; where it exists, the search continues and evaluates nothing again.
         start: architectures to evaluate first; those outside the space or over the target are left out.
-        progress: called after every batch.
+        progress: called after every network, or some hundred where they are cheap to evaluate.
         prepare_progress: called with (done, total, what) while ``latency`` measures units.
         time_limit_s: ask for no more after so many seconds.
         priced: ``space`` as ``latency`` prices it, where that is at hand.
@@ -235,6 +236,7 @@ class _Loop:
 
     def run(self) -> None:
         restored, asks, idle = self.judge.spent, 0, 0
+        self.judge.after_chunk = partial(self._report, restored)
         while (left := self.trials - self.judge.spent) > 0 and self.judge.distinct < self.space.size:
             if self.time_limit_s is not None and time.perf_counter() - self.began > self.time_limit_s:
                 break
@@ -245,7 +247,6 @@ class _Loop:
             outcomes = self.judge.judge(rows, left, self.sampler.system_attrs())
             self.sampler.tell(outcomes)
             idle = 0 if any(outcome.status in {"evaluated", "stopped"} for outcome in outcomes) else idle + 1
-            self._report(restored)
 
     def _report(self, restored: int) -> None:
         if self.progress is None:

@@ -191,7 +191,7 @@ def show(outcome: RunOutcome, *, as_json: bool) -> None:
     shown = {"No ranking", "Asked", "Found"}  # before the table, or in it
     said = [f"{s.label}: {s.text}" for s in headline(outcome.summary) if s.label not in shown]
     for note in [*said, *outcome.summary.notes]:
-        console.print(f"• {note}", markup=False, highlight=False)
+        console.print(f"• {note}", markup=False, highlight=False, soft_wrap=not console.is_terminal)
     evaluated = f"{outcome.evaluated:,} networks evaluated in {outcome.seconds:.0f} s"
     where = f"report: {outcome.folder.path / 'report.html'}"
     console.print(f"{evaluated}; {where}", markup=False, highlight=False, soft_wrap=True)

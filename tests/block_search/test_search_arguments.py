@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mnv3search import ImagenetPrior, load_device, load_space, search
+from mnv3search import Architecture, Evaluation, ImagenetPrior, load_device, load_space, search
 from mnv3search.errors import Mnv3SearchError, TargetError
 
 SPACE, PIXEL = load_space("mnv3_small"), load_device("pixel1")
@@ -53,3 +54,13 @@ def test_what_is_no_such_number_is_refused_in_words(name: str, value: object) ->
     given: dict[str, Any] = {name: value}
     with pytest.raises(Mnv3SearchError, match=f"{name} is {value!r}"):
         search(SPACE, PIXEL, ImagenetPrior(), 14.0, **given)
+
+
+def test_progress_is_told_after_every_costly_network() -> None:
+    class Costly:
+        def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+            return ImagenetPrior().evaluate(architectures)
+
+    done: list[int] = []
+    search(SPACE, PIXEL, Costly(), 14.0, 24, progress=lambda told: done.append(told.done))
+    assert sorted({*done}) == list(range(1, 25))
