@@ -216,5 +216,5 @@ def test_by_name(data: DataSplits) -> None:
         load_evaluator("proxy")
     with pytest.raises(UnknownNameError, match="epochs"):
         load_evaluator("proxy:epoch=2", data=data)
-    with pytest.raises(EvaluatorError, match="prior takes no options"):
+    with pytest.raises(UnknownNameError, match="recipe of the ImageNet prior 'x'"):
         load_evaluator("prior:x")
