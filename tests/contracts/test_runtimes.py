@@ -5,6 +5,7 @@ Such a package subclasses :class:`RuntimeContract` and overrides the fixture ``r
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import math
 import sys
@@ -122,6 +123,16 @@ class RuntimeContract:
         times = [session.time_once() for _ in range(3)]
         assert all(math.isfinite(seconds) and 0 < seconds < 10 for seconds in times)
         assert session.output().shape == shape
+
+    def test_signals_are_answered_on_the_stack_that_they_had(self, runtime: Runtime) -> None:
+        """A native library may leave the thread a signal stack that it frees: the next Ctrl-C would crash."""
+        sigaltstack = ctypes.CDLL(None).sigaltstack
+        before, after = ctypes.create_string_buffer(24), ctypes.create_string_buffer(24)
+        sigaltstack(None, before)
+        session = runtime.prepare(SAME_PADDED)
+        session.time_once()
+        sigaltstack(None, after)
+        assert after.raw == before.raw
 
     def test_a_session_keeps_its_input_and_output(self, runtime: Runtime) -> None:
         session = runtime.prepare(SAME_PADDED)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,6 +15,21 @@ from numpy.typing import NDArray
 from mnv3search.errors import MeasurementError, MissingDependencyError
 from mnv3search.latency.runtimes.base import CallSession, Precision, Session, Subject, clock_of, input_image
 from mnv3search.latency.runtimes.int8 import graph_in
+
+
+@contextlib.contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Give the thread its signal stack back: the CPU plugin leaves one that it unmaps, and a Ctrl-C then crashes."""
+    sigaltstack = getattr(ctypes.CDLL(None), "sigaltstack", None) if os.name == "posix" else None
+    if sigaltstack is None:
+        yield
+        return
+    kept = ctypes.create_string_buffer(64)  # a stack_t, which has 24 bytes
+    sigaltstack(None, kept)
+    try:
+        yield
+    finally:
+        sigaltstack(kept, None)
 
 
 class OpenVinoCpu:
@@ -52,7 +71,8 @@ class OpenVinoCpu:
         try:
             model = self._core.read_model(graph)
             model.reshape(list(image.shape))
-            request = self._core.compile_model(model, "CPU", self._settings()).create_infer_request()
+            with _signal_stack_kept():
+                request = self._core.compile_model(model, "CPU", self._settings()).create_infer_request()
         except RuntimeError as error:
             raise MeasurementError(f"openvino {self.version} refuses the graph of {what}: {error}") from None
         output = np.zeros(tuple(model.outputs[0].shape), dtype=np.float32)
