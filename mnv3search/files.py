@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from mnv3search.errors import RunError
 
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
+"""What file systems answer that know no such lock, or none of a folder: work goes on without."""
 _PART = re.compile(r"\..*\.part(\.[^.]*)?")  # what write_atomic writes first
 
 
@@ -169,4 +172,7 @@ def _locked(handle: int) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     return True

@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -99,7 +99,9 @@ def _running() -> int:
     for _ in range(LOOKS):
         running = _content(LOAD).split(" ")[3:4]  # of "0.51 0.42 0.30 3/512 9021" the 3, this thread included
         if not running:
-            return round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+            with suppress(AttributeError, OSError):
+                return round(os.getloadavg()[0])
+            return 0
         seen.append(int(running[0].partition("/")[0]) - 1)
         time.sleep(LOOK_S)
     return statistics.median_low(seen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from mnv3search.architecture import Architecture
@@ -127,6 +127,7 @@ def evaluated_until(
 def _checked(answers: list[Evaluation], name: str, architectures: Sequence[Architecture]) -> list[Evaluation]:
     if len(answers) != len(architectures):
         raise EvaluatorError(f"{name} gave {len(answers)} evaluations for {len(architectures)} architectures")
+    found = []
     for answer, architecture in zip(answers, architectures, strict=True):
         if not isinstance(answer, Evaluation):
             raise EvaluatorError(f"{name} gave {type(answer).__name__} {answer!r}; give an Evaluation(top1, top1_std)")
@@ -134,4 +135,11 @@ def _checked(answers: list[Evaluation], name: str, architectures: Sequence[Archi
         if top1 is None or not math.isfinite(top1):
             rule = "no number" if top1 is None else "not finite"
             raise EvaluatorError(f"{name} gave top1 {answer.top1!r}, which is {rule}, for {architecture}")
-    return answers
+        std = None if answer.top1_std is None else real(answer.top1_std)
+        if answer.top1_std is not None and (std is None or not 0 <= std < math.inf):
+            raise EvaluatorError(
+                f"{name} gave top1_std {answer.top1_std!r} for {architecture}; give one of at least 0, or None"
+            )
+        reports = tuple((int(epoch), float(reached)) for epoch, reached in answer.reports)
+        found.append(replace(answer, top1=top1, top1_std=std, reports=reports))  # of numpy's numbers, Python's
+    return found

@@ -17,6 +17,7 @@ Rows = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
 
 SAMPLES = 512
+LEAST_AMPLITUDE = 1e-12  # of answers that are all equal: they tell nothing apart
 _LENGTHS = (0.5, 1.0, 2.0, 4.0)
 _SHARES_OF_CHOICES = (0.1, 0.4, 0.8)
 _NOISES = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0])
@@ -62,7 +63,7 @@ class GaussianProcess:
                 eigenvalues, vectors = np.linalg.eigh(_kernel(seen, seen, share, length))
                 projected = vectors.T @ target
                 total = np.maximum(eigenvalues, 0.0)[:, None] + _NOISES
-                amplitude = (projected[:, None] ** 2 / total).mean(axis=0)
+                amplitude = np.maximum((projected[:, None] ** 2 / total).mean(axis=0), LEAST_AMPLITUDE)
                 evidence = -0.5 * (len(values) * np.log(amplitude) + np.log(total).sum(axis=0))
                 at = int(evidence.argmax())
                 if best is None or evidence[at] > best[0]:

@@ -29,7 +29,7 @@ class Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The words after the group's own options; none print the help."""
-        if not args:
+        if not args and not ctx.resilient_parsing:  # which a shell's completion asks for
             click.echo(ctx.get_help())
             ctx.exit()
         return super().parse_args(ctx, args)
@@ -43,7 +43,7 @@ class Group(click.Group):
             click.UsageError: there is none; the message names the nearest.
         """
         names = self.list_commands(ctx)
-        if args[0] not in names and not args[0].startswith("-"):
+        if args[0] not in names and not args[0].startswith("-") and not ctx.resilient_parsing:
             near = difflib.get_close_matches(args[0], names, n=2, cutoff=0.6)
             remedy = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
             raise click.UsageError(f"no such command {args[0]!r}; {remedy}", ctx)
@@ -60,7 +60,7 @@ class _LazyGroup(Group):
             click.UsageError: there is one.
         """
         for before, word in zip(["mnv3search", *args], args, strict=False):
-            if not word or (word.startswith("--") and word.endswith("=")):
+            if not ctx.resilient_parsing and (not word or (word.startswith("--") and word.endswith("="))):
                 where = f"after {before}" if not word else f"in {word}"
                 raise click.UsageError(f"an empty text {where} names nothing; give a value, or . for this folder", ctx)
         return super().parse_args(ctx, args)
@@ -106,8 +106,8 @@ def run_command(arguments: list[str], stopping: Stopping) -> int:
             figures = {"feasible": False, "fastest_ms": error.fastest_ms, "slowest_ms": error.slowest_ms}
             sys.stdout.write(json.dumps(figures) + "\n")
         return _error(str(error))
-    except (BrokenPipeError, SystemExit):  # click makes the one of the other
-        return _reader_gone()
+    except (BrokenPipeError, SystemExit) as gone:  # click makes the one of the other; a completion ends with code 0
+        return 0 if getattr(gone, "code", 1) == 0 else _reader_gone()
     except OSError as error:  # a full disk, a folder that went away, no permission
         where = f"{error.filename}: " if error.filename else ""
         return _error(f"{where}{error.strerror or error}; what was written before is intact: mend that, then resume")

@@ -27,6 +27,7 @@ from mnv3search.layer_search.trained_scoring import (
     score_network,
     score_proposal,
 )
+from mnv3search.threads import allowed_cores
 
 if TYPE_CHECKING:
     from mnv3search.training.data.images import LabelledImages
@@ -165,7 +166,7 @@ def workers_for(
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    count = (gpus or _cores()) if workers is None else workers
+    count = (gpus or min(allowed_cores(), MAX_WORKERS)) if workers is None else workers
     if not 1 <= count <= MAX_WORKERS:
         raise TrainingError(f"{count!r} workers; give 1 to {MAX_WORKERS}")
     here = Here(train, held, short, "cuda:0" if gpus else "cpu", on_images)
@@ -186,11 +187,6 @@ def workers_for(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, MAX_WORKERS)
 
 
 _HERE: dict[str, Any] = {}

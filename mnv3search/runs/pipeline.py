@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.judging import published_top1
 from mnv3search.runs.outcome import RunOutcome
 from mnv3search.runs.progress import RunProgress
+from mnv3search.runs.records import read_steps
 from mnv3search.runs.references import reference_networks
 from mnv3search.runs.subject import load_network_subject, load_space_subject
 from mnv3search.runs.winner import how_it_won
@@ -180,8 +181,9 @@ def _conclude(bench: Bench, found: _Found) -> RunOutcome:
     """Judge the winner and the others, write every file, and say what was found."""
     ended, judge = found.ended, bench.judge
     winner = _timed(bench, judge.judge("best", ended.best.architecture, ended.best.origin))
+    lasts = {finalist: steps[-1].architecture for finalist, steps in read_steps(bench.folder.steps).items() if steps}
     finalists = [
-        replace(_timed(bench, judge.judge(_name(c, i), c.architecture, c.origin)), address=_address(c))
+        replace(_timed(bench, judge.judge(_name(c, i), c.architecture, c.origin)), address=_address(c, lasts))
         for i, c in enumerate(ended.attempt.contenders, start=1)
         if c.architecture != ended.best.architecture and (c.origin == "netadapt" or ended.met is not None)
     ]
@@ -216,9 +218,12 @@ def _name(contender: Candidate, place: int) -> str:
     return f"direct candidate {place}"
 
 
-def _address(contender: Candidate) -> str:
-    """How a contender is named after its run's folder."""
-    return f":finalist/{contender.number + 1}" if contender.origin == "netadapt" else f":{contender.number}"
+def _address(contender: Candidate, lasts: Mapping[int, Architecture]) -> str | None:
+    """How commands name a contender after its run's folder; None where only an earlier step of its finalist is it."""
+    if contender.origin == "netadapt":
+        is_last = lasts.get(contender.number + 1) == contender.architecture
+        return f":finalist/{contender.number + 1}" if is_last else None
+    return f":{contender.number}" if contender.origin == "block_search" else None
 
 
 def _verdict(found: _Found, winner: Judged) -> TargetVerdict:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mnv3search import Architecture, Evaluation, ImagenetPrior, load_device, load_space, search
-from mnv3search.errors import Mnv3SearchError, TargetError
+from mnv3search.errors import EvaluatorError, Mnv3SearchError, TargetError
 
 SPACE, PIXEL = load_space("mnv3_small"), load_device("pixel1")
 
@@ -64,3 +65,22 @@ def test_progress_is_told_after_every_costly_network() -> None:
     done: list[int] = []
     search(SPACE, PIXEL, Costly(), 14.0, 24, progress=lambda told: done.append(told.done))
     assert sorted({*done}) == list(range(1, 25))
+
+
+@pytest.mark.parametrize("std", [float("nan"), -1.0, "1"])
+def test_a_deviation_that_cannot_be_is_refused_before_it_is_saved(tmp_path: Path, std: Any) -> None:
+    class Wrong:
+        def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+            return [Evaluation(70.0, std) for _ in architectures]
+
+    with pytest.raises(EvaluatorError, match="top1_std"):
+        search(SPACE, PIXEL, Wrong(), 14.0, 8, storage=tmp_path / "study.log")
+
+
+def test_answers_that_are_all_equal_and_numpys_are_searched_quietly() -> None:
+    class Equal:
+        def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+            return [Evaluation(np.float32(70.0), np.float32(1.0)) for _ in architectures]  # type: ignore[arg-type]
+
+    found = search(SPACE, PIXEL, Equal(), 14.0, 24)
+    assert {type(c.top1) for c in found.candidates} == {float}

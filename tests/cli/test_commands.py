@@ -83,6 +83,20 @@ def test_completion_scripts(invoke: Invoke, shell: str) -> None:
     assert "_MNV3SEARCH_COMPLETE" in outcome.out
 
 
+@pytest.mark.parametrize(
+    ("words", "at", "found"), [("mnv3search tra", "1", "plain,train"), ("mnv3search device ", "2", "plain,fit")]
+)
+def test_completion_of_a_command(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, words: str, at: str, found: str
+) -> None:
+    monkeypatch.setenv("_MNV3SEARCH_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", at)
+    outcome = invoke()
+    assert (outcome.code, outcome.err) == (0, "")
+    assert found in outcome.out.splitlines()
+
+
 def test_completion_of_a_space(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_MNV3SEARCH_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", "mnv3search run --space mnv3_l")
