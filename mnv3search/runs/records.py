@@ -90,7 +90,6 @@ def read_steps(path: Path, accuracies: tuple[float, float] = TOP1) -> dict[int, 
 
 def _read(path: Path, columns: Sequence[str], parse: Callable[[Record], Parsed]) -> Iterator[Parsed]:
     """Every row of a table, parsed; its size, columns and rows checked."""
-    csv.field_size_limit(10_000_000)
     try:
         text = utf8(read_bounded(path, MAX_TABLE_BYTES, os.O_NOFOLLOW))
     except OSError as error:
