@@ -18,7 +18,7 @@ from mnv3search.architecture import Architecture
 from mnv3search.architecture_json import to_mapping
 from mnv3search.cost.counts import count
 from mnv3search.latency.measured.table_device import TableDevice
-from mnv3search.report.figures import BEST, GROUP_COLOURS, QUIET, canvas, save, write_legend
+from mnv3search.report.plots import BEST, GROUP_COLOURS, QUIET, canvas, save, write_legend
 
 SESSIONS = 2
 TEST_IMAGES = 10_000

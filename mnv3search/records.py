@@ -1,4 +1,4 @@
-"""Records that a run, a training or a pruning wrote, read again as foreign data: each value by its rule, or one error.
+"""Values read again as foreign data: each by its rule, or one error; and numbers as callers have them.
 
 A log is only ever appended to, a line of JSON as soon as something is known; a kill may cut the last one short.
 """
@@ -9,11 +9,23 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mnv3search.errors import Mnv3SearchError, RunError
 from mnv3search.reading import open_regular, parse_json
+
+
+def real(value: object) -> float | None:
+    """``value`` as a float; None where it is no real number: a text, a bool, an array."""
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
+
+
+def whole(value: object) -> int | None:
+    """``value`` as an int; None where it is no integer: 8.0, a text, a bool."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+
 
 MAX_LOG_BYTES = 512_000_000
 TOP1 = (0.0, 100.0)  # percent

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import EvaluatorError
-from mnv3search.scalars import real
+from mnv3search.records import real
 
 Report = tuple[int, float]
 """An epoch, from 1, and the top-1 in percent after it."""

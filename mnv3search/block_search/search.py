@@ -30,7 +30,7 @@ from mnv3search.errors import Mnv3SearchError, TargetError
 from mnv3search.latency.estimated.roofline import RooflineDevice
 from mnv3search.latency.model import LatencyModel
 from mnv3search.latency.target import checked_target
-from mnv3search.scalars import real, whole
+from mnv3search.records import real, whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -33,7 +33,7 @@ def command(subjects: tuple[str, ...], device: str | None, evaluator: str | None
 
     Figures of different devices or evaluators cannot be compared, so every network is judged anew.
     """
-    from mnv3search.report.figures import draw_comparison
+    from mnv3search.report.plots import draw_comparison
     from mnv3search.runs.artifacts import judged_mapping
     from mnv3search.runs.comparison import compared
 

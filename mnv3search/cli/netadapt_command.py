@@ -224,7 +224,7 @@ _BESIDE = (
 def show(outcome: PruningOutcome, *, as_json: bool) -> None:
     """Before and after, the notes and where the files are; or one JSON object."""
     from mnv3search.cli.output import print_json, stdout_console
-    from mnv3search.report.wording import millions, with_error
+    from mnv3search.report.summary import millions, with_error
     from mnv3search.training.progress import duration_text
 
     if as_json:

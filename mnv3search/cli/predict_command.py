@@ -41,7 +41,7 @@ def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, 
     cannot be read, or matches no image, gets a line on stderr and exit code 2 at the end; the others are predicted.
     """
     from mnv3search.export.predictor import image_files, load_predictor, predict
-    from mnv3search.report.prediction_picture import MAX_DRAWN
+    from mnv3search.report.predictions import MAX_DRAWN
 
     if picture is not None and picture.suffix.lower() != ".png":
         raise click.UsageError(f"--picture {picture} must end in .png")
@@ -71,7 +71,7 @@ def command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, 
 
 
 def _draw(done: list[Prediction], picture: Path) -> None:
-    from mnv3search.report.prediction_picture import PredictedImage, draw_predictions
+    from mnv3search.report.predictions import PredictedImage, draw_predictions
 
     pictures = [
         PredictedImage(str(one.file.name), one.pixels, tuple((guess.name, guess.probability) for guess in one.guesses))

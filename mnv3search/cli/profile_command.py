@@ -114,7 +114,7 @@ def _write(profile: DeviceProfile, folder: Path, text: str) -> dict[str, object]
     from mnv3search.files import write_text
     from mnv3search.latency.measured.profiling import profile_mapping
     from mnv3search.latency.measured.tables_on_disk import write_note
-    from mnv3search.report.profile_picture import draw_profile
+    from mnv3search.report.plots import draw_profile
 
     folder.mkdir(parents=True, exist_ok=True)
     content = profile_mapping(profile) | {"folder": str(folder)}
@@ -130,9 +130,9 @@ def _write(profile: DeviceProfile, folder: Path, text: str) -> dict[str, object]
 def _show(profile: DeviceProfile, space: str, text: str, folder: Path) -> None:
     from rich.table import Table
 
-    from mnv3search.report.profile_picture import headline
+    from mnv3search.report.plots import runtime_text
 
-    title = f"{profile.space} on {profile.device}: {profile.machine}; {headline(profile)}"
+    title = f"{profile.space} on {profile.device}: {profile.machine}; {runtime_text(profile)}"
     table = Table(title=title, show_header=False, box=None, title_justify="left", padding=(0, 2))
     for label, value in _lines(profile, folder):
         table.add_row(label, value)

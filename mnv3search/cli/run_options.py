@@ -181,8 +181,8 @@ def show(outcome: RunOutcome, *, as_json: bool) -> None:
     if as_json:
         print_json(outcome_mapping(outcome))
         return
-    from mnv3search.report.console import final_table
-    from mnv3search.report.wording import headline
+    from mnv3search.report.summary import headline
+    from mnv3search.report.tables import final_table
 
     console = stdout_console()
     if outcome.summary.no_ranking is not None:

@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
 
     Where a printed count differs, the reason is said; where none is known, that is said too.
     """
-    from mnv3search.report.published_tables import published_tables
+    from mnv3search.report.tables import published_tables
 
     tables = published_tables()
     if as_json:

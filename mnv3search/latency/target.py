@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from mnv3search.errors import TargetError
-from mnv3search.scalars import real
+from mnv3search.records import real
 
 _MILLISECONDS = {"ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3, "μs": 1e-3}
 _PATTERN = re.compile(

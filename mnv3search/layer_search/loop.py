@@ -27,7 +27,7 @@ from mnv3search.latency.target import checked_target
 from mnv3search.layer_search.proposals import STEM, Site, narrow, narrowest, sites
 from mnv3search.layer_search.result import NetAdaptResult, Step, Steps
 from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule
-from mnv3search.scalars import real, whole
+from mnv3search.records import real, whole
 
 MAX_STEPS = 2_000
 WIDER = 3  # widths above the narrowest that are tried where that is too slow: stairs are of 16 or 32 channels

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mnv3search.cost.counts import count
 from mnv3search.files import write_text
-from mnv3search.report.figures import BEST, FRONT, INK, PATH, QUIET, canvas, save, write_legend
+from mnv3search.report.plots import BEST, FRONT, INK, PATH, QUIET, canvas, save, write_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,12 +1,15 @@
-"""What a report shows, as values: the run's networks, the references beside them, and how sure each figure is."""
+"""What a report shows, as values, and how its figures and sentences are written: each with its mark and its error."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate
+from mnv3search.latency.confidence import LEAST_CONFIDENCE, probability_within
 from mnv3search.latency.model import LatencyKind
 from mnv3search.layer_search import Step
 
@@ -103,3 +106,254 @@ class RunSummary:
     score: str | None = None
     trained: str | None = None
     no_ranking: str | None = None
+
+
+NO_FIGURE = "–"
+LATENCY_MARKS: dict[LatencyKind, str] = {"estimated": "est.", "table": "table", "measured": "meas."}
+LATENCY_WORDS: dict[LatencyKind, str] = {
+    "estimated": "estimated",
+    "table": "sum of measured blocks",
+    "measured": "measured whole",
+}
+ORIGIN_WORDS = {"block_search": "block search", "netadapt": "NetAdapt", "reference": "published"}
+
+
+class Sentence(NamedTuple):
+    """One statement of the headline: what it is about, and the statement."""
+
+    label: str
+    text: str
+
+
+def with_error(value: float | None, error: float | None, digits: int = 1, mark: str = "", unit: str = "") -> str:
+    """Such as ``75.6 ±0.5 % pred.``; a marked figure of unknown error reads ``75.6 ±? pred.``; None reads ``–``."""
+    if value is None or not math.isfinite(value):
+        return NO_FIGURE
+    if error is not None and math.isfinite(error):
+        while error > 0 and round(error, digits) == 0 and digits < 4:
+            digits += 1
+        text = f"{value:.{digits}f} ±{error:.{digits}f}"
+    else:
+        text = f"{value:.{digits}f} ±?" if mark else f"{value:.{digits}f}"
+    return " ".join(part for part in (text, unit, mark) if part)
+
+
+def top1_text(top1: float | None, top1_std: float | None, *, estimated: bool, unit: str = "") -> str:
+    """Top-1 in percent with one standard deviation; ``pred.`` where it is a prediction."""
+    return with_error(top1, top1_std, 1, "pred." if estimated else "", unit)
+
+
+def latency_text(latency_ms: float | None, error_ms: float | None, kind: LatencyKind, unit: str = "") -> str:
+    """Milliseconds with one standard deviation and the mark of their kind: ``50.0 ±1.9 est.``."""
+    digits = 1 if latency_ms is None or latency_ms >= 10 else 2 if latency_ms >= 1 else 3
+    return with_error(latency_ms, error_ms, digits, LATENCY_MARKS[kind], unit)
+
+
+def published_text(top1: float | None) -> str:
+    """A paper's top-1 in percent, as printed; ``–`` where there is none."""
+    return NO_FIGURE if top1 is None else f"{top1:.1f}"
+
+
+def millions(value: int, digits: int = 1) -> str:
+    """A count in millions, without its unit."""
+    return f"{value / 1e6:,.{digits}f}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """With its sign, a true minus."""
+    text = f"{abs(value):.{digits}f}"
+    return ("−" if value < 0 and float(text) else "+") + text
+
+
+def small_ms(value: float) -> str:
+    """Milliseconds, unsigned, with two figures that say something where they are few: ``0.53``, ``0.0035``."""
+    size = abs(value)
+    digits = 2 if size == 0 else min(6, max(2, 1 - math.floor(math.log10(size))))
+    return f"{size:.{digits}f}"
+
+
+def change_ms(value: float) -> str:
+    """The same of a change, with its sign."""
+    return ("−" if value < 0 else "+") + small_ms(value)
+
+
+def percent(share: float) -> str:
+    """A share that is no certainty: 0.9 reads ``90 %``, and nothing reads ``100 %``."""
+    return f"{math.floor(1000 * share + 1e-9) / 10:g} %"
+
+
+def accuracy_unit(summary: RunSummary) -> str:
+    """``%``, or nothing where the evaluator gives a score."""
+    return "" if summary.score else "%"
+
+
+def accuracy_heading(summary: RunSummary) -> str:
+    """What a narrow column of accuracies is headed by: ``top-1 %``, or the score's name."""
+    return summary.score or "top-1 %"
+
+
+def top1_name(summary: RunSummary) -> str:
+    """What the top-1 is: ``Predicted ImageNet top-1``, ``Top-1 by NAME`` or a score; heads a picture and a table."""
+    from mnv3search.accuracy.prior import PUBLISHED, RECIPES, recipe_of
+
+    if summary.score:
+        return f"Score by {summary.evaluator} ({summary.score})"
+    if not summary.top1_estimated:
+        return f"Top-1 by {summary.evaluator}"
+    recipe = PUBLISHED if summary.evaluator == "ImagenetPrior" else recipe_of(summary.evaluator)
+    return f"Predicted {RECIPES[recipe]}" if recipe else f"Top-1 predicted by {summary.evaluator}"
+
+
+def latency_name(summary: RunSummary) -> str:
+    """What the latency is, unit first: ``ms on pixel1, estimated``."""
+    return f"ms on {summary.device}, {LATENCY_WORDS[summary.device_kind]}"
+
+
+def x_label(summary: RunSummary) -> str:
+    """The latency axis with unit, kind and error."""
+    best = summary.best
+    error = ""
+    if best.latency_error_ms is not None and best.latency_ms > 0:
+        error = f" ±{100 * best.latency_error_ms / best.latency_ms:.1f} % at the best"
+    return f"Latency on {summary.device}, ms ({LATENCY_WORDS[summary.device_kind]}{error})"
+
+
+def y_label(summary: RunSummary) -> str:
+    """The accuracy axis with its unit."""
+    return top1_name(summary) if summary.score else f"{top1_name(summary)}, %"
+
+
+_MEANS = "; all by the same evaluator and latency model"
+
+
+def headline(summary: RunSummary) -> tuple[Sentence, ...]:
+    """What was asked and found, whether it meets the target, how it compares with the first reference, how surely."""
+    found = [] if summary.no_ranking is None else [Sentence("No ranking", summary.no_ranking)]
+    found += [Sentence("Asked", _asked(summary)), Sentence("Found", _found(summary))]
+    if summary.verdict is not None and summary.verdict.met is not None:
+        found.append(Sentence("Target", _timed(summary, summary.verdict)))
+    compared = baselines(summary)
+    if compared:
+        found.append(Sentence("Against", "; ".join(_against(summary, n) for n in compared) + _MEANS))
+    reference = max(compared, key=lambda n: -math.inf if n.top1 is None else n.top1, default=None)
+    sure = " ".join([*_accuracy_doubt(summary, reference), *_latency_doubt(summary)])
+    if sure:
+        found.append(Sentence("How sure", sure))
+    return tuple(found)
+
+
+def baselines(summary: RunSummary) -> list[Judged]:
+    """What the best is compared with: the most accurate published network within the target, and the reference."""
+    within = [n for n in summary.references if n.top1 is not None and _taken_ms(n) <= summary.target_latency_ms]
+    strongest = max(within, key=lambda n: (n.top1 or 0.0, -n.latency_ms), default=None)
+    reference = next(iter(summary.references), None)
+    return list(dict.fromkeys(n for n in (strongest, reference) if n is not None))
+
+
+def _taken_ms(network: Judged) -> float:
+    return network.latency_ms if network.measured_ms is None else network.measured_ms
+
+
+def _asked(summary: RunSummary) -> str:
+    budget = f"at most {summary.target_latency_ms:.6g} ms on {summary.device}"
+    if summary.verdict is not None and summary.verdict.confidence > LEAST_CONFIDENCE:
+        budget += f", with {percent(summary.verdict.confidence)} confidence"
+    if summary.space is None:
+        return f"a network narrowed until it takes {budget}, losing as little accuracy as possible"
+    most = "network of the highest score" if summary.score else "most accurate network"
+    return f"the {most} of the space {summary.space} that takes {budget}"
+
+
+def _timed(summary: RunSummary, verdict: TargetVerdict) -> str:
+    """Pass or fail of a winner that was timed whole, with the spread of its time."""
+    best, target = summary.best, f"{verdict.target_ms:.6g} ms"
+    took = f"timed whole the best takes {with_error(best.measured_ms, best.measured_error_ms, 2, unit='ms')}"
+    where = f"{abs(verdict.margin_percent):.1f} % {'below' if verdict.margin_percent >= 0 else 'above'} {target}"
+    if verdict.met:
+        return f"{'PASS' if summary.no_ranking is None else 'latency alone: within it'}: {took}, {where}"
+    if verdict.margin_percent >= 0:
+        where += f", but its spread does not leave {percent(verdict.confidence)} confidence"
+    return f"FAIL: {took}, {where}; it is the closest of {verdict.timed} timed"
+
+
+def _found(summary: RunSummary) -> str:
+    best = summary.best
+    top1 = top1_text(best.top1, best.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
+    latency = latency_text(best.latency_ms, best.latency_error_ms, summary.device_kind, "ms")
+    if best.measured_ms is not None:  # what was timed is the result; the model's figure stands in the table
+        latency = with_error(best.measured_ms, best.measured_error_ms, 2, unit="ms") + " timed whole"
+    what = "score" if summary.score else "top-1"
+    return (
+        f"{what} {top1} at {latency}, with {millions(best.madds)} M MAdds and {millions(best.parameters, 2)} M "
+        f"parameters; by {ORIGIN_WORDS.get(best.origin, best.origin)}"
+    )
+
+
+def _against(summary: RunSummary, reference: Judged) -> str:
+    best, parts = summary.best, []
+    if best.top1 is not None and reference.top1 is not None:
+        gain = best.top1 - reference.top1
+        points = "" if summary.score else " points"
+        where = f"{abs(gain):.1f}{points} {'above' if gain > 0 else 'below'}" if round(gain, 1) else "level with"
+        parts.append(f"{where} {reference.name}")
+    timed = best.measured_ms is not None and reference.measured_ms is not None
+    faster = _taken_ms(reference) - _taken_ms(best) if timed else reference.latency_ms - best.latency_ms
+    digits = 1 if best.latency_ms >= 10 else 2
+    parts.append(f"{abs(faster):.{digits}f} ms {'faster' if faster >= 0 else 'slower'}")
+    top1 = top1_text(reference.top1, reference.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
+    latency = latency_text(reference.latency_ms, reference.latency_error_ms, summary.device_kind, "ms")
+    if timed:
+        latency = with_error(reference.measured_ms, reference.measured_error_ms, 2, unit="ms") + " timed whole"
+    over = ", over the target" if _taken_ms(reference) > summary.target_latency_ms else ""
+    return f"{' and '.join(parts)} ({reference.name}: {top1} at {latency}{over})"
+
+
+def _accuracy_doubt(summary: RunSummary, reference: Judged | None) -> list[str]:
+    best = summary.best
+    if summary.no_ranking is not None:
+        return []
+    if summary.score:
+        return [f"A score ({summary.score}) is no accuracy: it orders networks, roughly; train the best to know."]
+    if reference is None or best.top1 is None or reference.top1 is None:
+        return []
+    if best.top1_std is None or reference.top1_std is None:
+        return ["The evaluator states no error, so the difference in accuracy has none either."]
+    gain, deviation = abs(best.top1 - reference.top1), math.hypot(best.top1_std, reference.top1_std)
+    times = gain / deviation if deviation > 0 else math.inf
+    if times < 1:
+        share, verdict = "less than", "the two cannot be told apart before both are trained"
+    elif times < 2:
+        share, verdict = f"{times:.1f} times", "likely, not certain, before both are trained"
+    else:
+        share, verdict = f"{times:.1f} times", "clear, as far as predictions go"
+    return [
+        f"The difference of {gain:.1f} points to {reference.name} is {share} its standard deviation ({deviation:.1f}, "
+        f"if the two errors are independent): {verdict}.",
+        *_selection_doubt(summary),
+    ]
+
+
+def _selection_doubt(summary: RunSummary) -> list[str]:
+    """The best of many predictions is biased upwards, and no single prediction's error contains that."""
+    picked_from = len(summary.candidates)
+    if not summary.top1_estimated or picked_from < 2:
+        return []
+    return [
+        f"The best was picked as the highest of {picked_from:,} predictions, so it is more likely over- than "
+        "underestimated."
+    ]
+
+
+def _latency_doubt(summary: RunSummary) -> list[str]:
+    best = summary.best
+    if summary.device_kind == "measured" or best.measured_ms is not None or best.latency_error_ms is None:
+        return []  # a sentence of its own holds the measured time against the target
+    slack = summary.target_latency_ms - best.latency_ms
+    if slack > 2 * best.latency_error_ms:
+        return []
+    above = 1 - probability_within(best.latency_ms, best.latency_error_ms, summary.target_latency_ms)
+    return [
+        f"The latency is {'an estimate' if summary.device_kind == 'estimated' else 'a sum of measured blocks'} with a "
+        f"standard deviation of {best.latency_error_ms:.2g} ms: on the device itself it lies above the target with a "
+        f"probability of {100 * above:.0f} %."
+    ]

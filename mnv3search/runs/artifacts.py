@@ -81,7 +81,7 @@ def outcome_mapping(outcome: RunOutcome) -> Mapping[str, object]:
 
 def write_report(folder: RunFolder, summary: RunSummary) -> None:
     """Every file for a reader: ``best.json``, the tables, the pictures, the page."""
-    from mnv3search.report.figures import draw_pareto
+    from mnv3search.report.plots import draw_pareto
     from mnv3search.report.html import render_html
 
     write_candidates(folder.path / "candidates.csv", summary.candidates)

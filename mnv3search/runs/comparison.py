@@ -15,8 +15,7 @@ from mnv3search.candidate import Candidate
 from mnv3search.errors import RunError
 from mnv3search.latency.model import LatencyKind
 from mnv3search.naming import parse_network
-from mnv3search.report.summary import Judged
-from mnv3search.report.wording import latency_text, published_text, top1_text
+from mnv3search.report.summary import Judged, latency_text, published_text, top1_text
 from mnv3search.runs.doubts import prior_score
 from mnv3search.runs.evaluations import RememberingEvaluator
 from mnv3search.runs.folder import RunFolder

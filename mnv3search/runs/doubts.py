@@ -11,8 +11,7 @@ from statistics import NormalDist
 from mnv3search.accuracy.prior import IMAGENET_CLASSES, PUBLISHED, RECIPES, ImagenetPrior, recipe_of
 from mnv3search.architecture import Architecture
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
-from mnv3search.report.summary import Judged, TargetVerdict
-from mnv3search.report.wording import percent
+from mnv3search.report.summary import Judged, TargetVerdict, percent
 from mnv3search.runs.settings import RunSettings
 
 

@@ -16,7 +16,7 @@ from mnv3search.latency.confidence import stated_errors_ms
 from mnv3search.latency.model import Device
 from mnv3search.latency.space_prices import prepare_for_space
 from mnv3search.layer_search.loop import fastest_narrowing
-from mnv3search.report.picture import shown_candidates
+from mnv3search.report.pareto import shown_candidates
 from mnv3search.report.summary import Judged, RunSummary, TargetVerdict
 from mnv3search.runs.aim import Aim
 from mnv3search.runs.artifacts import write_report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
-from mnv3search.report.wording import percent
+from mnv3search.report.summary import percent
 
 if TYPE_CHECKING:
     from mnv3search.runs.pruning_aim import PruningAim

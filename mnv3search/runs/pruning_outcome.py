@@ -13,7 +13,7 @@ from mnv3search.cost.counts import count
 from mnv3search.files import write_text
 from mnv3search.layer_search.trained import Narrowed
 from mnv3search.report.pruning import Point, PruningPicture, draw_pruning, write_pruning_steps
-from mnv3search.report.wording import percent
+from mnv3search.report.summary import percent
 from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.pruning_aim import Latency, PruningAim
 from mnv3search.runs.pruning_data import PruningData

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from mnv3search.space.choices import BlockChoices, BlockOption, Parameter, Skeleton, StageChoices
-from mnv3search.space.gather import CountBatch, PricedSpace
-from mnv3search.space.loading import load_space, parse_space, space_names, space_text
-from mnv3search.space.space import SearchSpace
-from mnv3search.space.validation import space_schema
+from mnv3search.space.loading import load_space, parse_space, space_names, space_schema, space_text
+from mnv3search.space.space import CountBatch, PricedSpace, SearchSpace
 
 __all__ = [
     "BlockChoices",

@@ -1,25 +1,109 @@
-"""A search space as a value: what it holds, and every way in and out of it."""
+"""A search space as a value: sampling, encoding, mutation and crossover, counts and sums over many rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture, BlockSpec, check_architecture
+from mnv3search.cost.counts import BYTES_PER_ELEMENT, unit_cost
 from mnv3search.cost.units import Unit
 from mnv3search.errors import SpaceError, UnknownNameError
-from mnv3search.scalars import whole
+from mnv3search.records import whole
 from mnv3search.space.choices import Parameter, Skeleton, Value
 from mnv3search.space.counting import Automaton, LocalCounter, may_be_ambiguous
-from mnv3search.space.gather import CountBatch, Price, PricedSpace, count_rows
 from mnv3search.space.matching import Matcher
-from mnv3search.space.tables import Rows, SpaceTables
-from mnv3search.space.variation import crossed, mutated
+from mnv3search.space.tables import Rows, SpaceTables, cheapest_row
+
+
+def _random_rows(tables: SpaceTables, count: int, rng: np.random.Generator) -> Rows:
+    drawn: Rows = (rng.random((count, len(tables.parameters))) * tables.sizes).astype(np.int16)
+    return drawn
+
+
+def mutated(tables: SpaceTables, rows: Rows, rng: np.random.Generator, rate: float) -> Rows:
+    """Each parameter changes to another of its choices with probability ``rate``; not yet canonical."""
+    if not 0 <= rate <= 1:
+        raise SpaceError(f"the mutation rate is {rate!r}; it must be a number from 0 to 1")
+    shift = 1 + (rng.random(rows.shape) * (tables.sizes - 1)).astype(np.int16)
+    changed = np.where(rng.random(rows.shape) < rate, (rows + shift) % tables.sizes, rows)
+    found: Rows = np.where(tables.used(rows), changed, _random_rows(tables, len(rows), rng)).astype(np.int16)
+    return found
+
+
+def crossed(tables: SpaceTables, a: Rows, b: Rows, rng: np.random.Generator) -> Rows:
+    """Each parameter from one parent or the other, from the one that uses it where only one does; not yet canonical."""
+    if a.shape != b.shape:
+        raise SpaceError(f"crossover needs as many rows on both sides, not {len(a)} and {len(b)}")
+    in_a, in_b = tables.used(a), tables.used(b)
+    from_a: NDArray[np.bool_] = np.where(in_a & in_b, rng.random(a.shape) < 0.5, in_a)
+    found: Rows = np.where(from_a, a, b).astype(np.int16)
+    return np.where(in_a | in_b, found, _random_rows(tables, len(a), rng)).astype(np.int16)
+
+
+Price = Callable[[Sequence[Unit]], NDArray[np.float64]]
+
+
+class CountBatch(NamedTuple):
+    """Counts of a population, each of shape (n,); conventions as in :func:`mnv3search.cost.counts.count`."""
+
+    madds: NDArray[np.int64]
+    parameters: NDArray[np.int64]
+    activations: NDArray[np.int64]
+    peak_memory_bytes: NDArray[np.int64]
+
+
+def count_rows(tables: SpaceTables, rows: Rows) -> CountBatch:
+    """The counts of each row."""
+    costs = np.array([*(unit_cost(unit) for unit in tables.units), (0, 0, 0, 0)], dtype=np.int64)
+    ids = tables.unit_ids(rows)
+    madds, parameters, activations = (costs[:, k][ids].sum(axis=1) for k in range(3))
+    return CountBatch(madds, parameters, activations, costs[:, 3][ids].max(axis=1) * BYTES_PER_ELEMENT)
+
+
+class PricedSpace:
+    """A space whose units have prices, for sums over many rows and for exact extremes.
+
+    Attributes:
+        space: the space.
+        prices: of each unit in the order of ``space.all_units()``; shape (units,).
+    """
+
+    def __init__(self, space: SearchSpace, price: Price) -> None:
+        self.space = space
+        tables = space.tables
+        prices = np.asarray(price(tables.units), dtype=np.float64)
+        if prices.shape != (len(tables.units),):
+            raise SpaceError(f"pricing gave an array of shape {prices.shape} for {len(tables.units)} units")
+        if not np.isfinite(prices).all():
+            worst = int(np.flatnonzero(~np.isfinite(prices))[0])
+            raise SpaceError(f"pricing gave {prices[worst]}, which is not finite, for {tables.units[worst]}")
+        self.prices = prices
+        self._padded = np.append(prices, 0.0)
+
+    def sums(self, indices: NDArray[np.integer]) -> NDArray[np.float64]:
+        """The sum of the unit prices of each row; shape (n,)."""
+        found: NDArray[np.float64] = self._padded[self.space.tables.unit_ids(indices)].sum(axis=1)
+        return found
+
+    def fastest(self) -> tuple[Rows, float]:
+        """The canonical row of the smallest sum, and that sum: exact, by dynamic programming."""
+        return self._extreme(self._padded)
+
+    def slowest(self) -> tuple[Rows, float]:
+        """The canonical row of the largest sum, and that sum: exact, by dynamic programming."""
+        return self._extreme(-self._padded)
+
+    def _extreme(self, prices: NDArray[np.float64]) -> tuple[Rows, float]:
+        row = self.space.canonical(cheapest_row(self.space.tables, prices).reshape(1, -1))
+        return row[0], float(self.sums(row)[0])
+
 
 MAX_ENUMERATED = 1_000_000
 ENUMERATED_AT_ONCE = 2048

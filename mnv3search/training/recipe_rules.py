@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv3search.errors import TrainingError
 from mnv3search.space.documents import Path, shown
-from mnv3search.space.validation import unknown_key
+from mnv3search.space.loading import unknown_key
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError

@@ -54,13 +54,11 @@ def test_json_of_a_network_and_of_its_file_agree(invoke: Invoke, run: Path) -> N
 
 
 def test_only_pixels_that_are_drawn_are_kept(invoke: Invoke, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mnv3search.report import prediction_picture
+    from mnv3search.report import predictions
 
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(prediction_picture, "MAX_DRAWN", 2)
-    monkeypatch.setattr(
-        prediction_picture, "draw_predictions", lambda images, png, more=0: seen.append((len(images), more))
-    )
+    monkeypatch.setattr(predictions, "MAX_DRAWN", 2)
+    monkeypatch.setattr(predictions, "draw_predictions", lambda images, png, more=0: seen.append((len(images), more)))
     assert invoke("predict", "run", "data", "--picture", "p.png").code == 0
     assert seen == [(2, len(CLASSES) - 2)]
 

@@ -11,7 +11,7 @@ import pytest
 
 from mnv3search.latency.confidence import z_of
 from mnv3search.report.html import render_html
-from mnv3search.report.picture import picture
+from mnv3search.report.pareto import picture
 from mnv3search.report.summary import RunSummary, TargetVerdict
 
 NASTY = '</script><script>alert("x")</script><!-- & {{data}} \u2028'

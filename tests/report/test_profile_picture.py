@@ -11,7 +11,7 @@ from mnv3search.errors import RunError
 from mnv3search.families import published
 from mnv3search.latency.fingerprint import Fingerprint
 from mnv3search.latency.measured.profiling import CheckedNetwork, DeviceProfile
-from mnv3search.report.profile_picture import draw_profile
+from mnv3search.report.plots import draw_profile
 
 LARGE, SMALL = published("mobilenet_v3_large"), published("mobilenet_v3_small")
 NETWORKS = (

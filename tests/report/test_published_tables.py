@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from mnv3search.report.published_tables import PublishedRow, PublishedTable, agreement, published_tables
+from mnv3search.report.tables import PublishedRow, PublishedTable, agreement, published_tables
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from fake_board import TIMED_ERROR, Board, Table
 from mnv3search.errors import InfeasibleError, MeasurementError, RunError
 from mnv3search.families import parse_network
 from mnv3search.latency.confidence import z_of
-from mnv3search.report.wording import headline
+from mnv3search.report.summary import headline
 from mnv3search.runs import RunFolder, RunOutcome, RunSettings, resume, run
 from mnv3search.runs.artifacts import outcome_mapping
 from mnv3search.runs.contest import REPAIRS
@@ -34,7 +34,7 @@ def slower_by_six_percent(_: object) -> float:
 
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnv3search.report.figures.draw_pareto", lambda *_: None)
+    monkeypatch.setattr("mnv3search.report.plots.draw_pareto", lambda *_: None)
 
 
 def upper(outcome: RunOutcome) -> float:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mnv3search.errors import DataError
-from mnv3search.report.prediction_picture import MAX_DRAWN, PredictedImage, draw_predictions
+from mnv3search.report.predictions import MAX_DRAWN, PredictedImage, draw_predictions
 
 
 def image(file: str = "a.png", share: float = 0.75, side: int = 8) -> PredictedImage:

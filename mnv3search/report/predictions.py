@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mnv3search.errors import DataError
 from mnv3search.files import write_atomic
-from mnv3search.report.figures import BEST, DPI, FRONT, INK, QUIET
+from mnv3search.report.plots import BEST, DPI, FRONT, INK, QUIET
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mnv3search.report.console import final_table, steps_table
 from mnv3search.report.summary import RunSummary
+from mnv3search.report.tables import final_table, steps_table
 
 
 def _printed(renderable: Any, width: int = 120) -> str:

@@ -1,4 +1,4 @@
-"""What the Pareto picture shows, as values: which networks, and how far the axes reach. No drawing here."""
+"""What the Pareto plot of a run shows, as values: which networks, and how far the axes reach. No drawing here."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mnv3search.errors import RunError
-from mnv3search.report.figures import comparison_labels, draw_comparison, draw_pareto
-from mnv3search.report.picture import MAX_SHOWN, picture, shown_candidates, ticks
+from mnv3search.report.pareto import MAX_SHOWN, picture, shown_candidates, ticks
+from mnv3search.report.plots import comparison_labels, draw_comparison, draw_pareto
 from mnv3search.report.summary import RunSummary
 
 
@@ -107,7 +107,7 @@ def test_comparison_draws_groups_and_names_what_it_leaves_out(summary: RunSummar
 
 def test_drawing_needs_no_display_and_no_pyplot(tmp_path: Path) -> None:
     code = (
-        "import sys; import mnv3search.report.figures as f; assert 'matplotlib' not in sys.modules;"
+        "import sys; import mnv3search.report.plots as f; assert 'matplotlib' not in sys.modules;"
         f"f.draw_comparison({{}}, __import__('pathlib').Path({str(tmp_path / 'a.png')!r}),"
         f" __import__('pathlib').Path({str(tmp_path / 'a.svg')!r}), x_label='x', y_label='y');"
         "assert 'matplotlib.pyplot' not in sys.modules"

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from mnv3search.report.summary import RunSummary, TargetVerdict
-from mnv3search.report.wording import (
+from mnv3search.report.summary import (
+    RunSummary,
+    TargetVerdict,
     change_ms,
     headline,
     latency_text,

@@ -1,7 +1,8 @@
-"""Pictures in PNG and SVG: a run's Pareto picture, and runs beside networks. Only here is matplotlib drawn with."""
+"""Plots in PNG and SVG by matplotlib: a run, runs compared with networks, a device's profile."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,16 +10,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mnv3search.candidate import Candidate
+from mnv3search.errors import Mnv3SearchError
 from mnv3search.files import write_atomic
+from mnv3search.latency.measured.profiling import NEAR, CheckedNetwork, DeviceProfile, percent
 from mnv3search.report.labels import LEADER_FROM, Box, Label, along, nearest_point, place_labels
-from mnv3search.report.picture import FEW, Picture, picture
-from mnv3search.report.summary import Judged, RunSummary
-from mnv3search.report.wording import LATENCY_WORDS, accuracy_unit, latency_text, top1_text, x_label, y_label
+from mnv3search.report.pareto import FEW, Picture, picture
+from mnv3search.report.summary import (
+    LATENCY_WORDS,
+    Judged,
+    RunSummary,
+    accuracy_unit,
+    latency_text,
+    top1_text,
+    x_label,
+    y_label,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
+
+    from mnv3search.block_search import SearchResult
 
 SIZE_INCHES = (9.0, 6.0)
 DPI = 150
@@ -294,3 +307,94 @@ def save(figure: Figure, png: Path, svg: Path) -> None:
     with mpl.rc_context({"svg.hashsalt": "mnv3search", "svg.fonttype": "none"}):
         write_atomic(png, lambda path: figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}))
         write_atomic(svg, lambda path: figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None}))
+
+
+def plot_pareto(result: SearchResult, ax: Axes | None = None) -> Axes:
+    """Draw every candidate of ``result``, the Pareto front and the best: top-1 over latency in ms.
+
+    Args:
+        result: what :func:`mnv3search.search` gave.
+        ax: where to draw; new axes of pyplot where not given.
+
+    Returns:
+        The axes, for titles, limits and further points.
+
+    Raises:
+        Mnv3SearchError: ``result`` is something else.
+    """
+    from mnv3search.block_search import SearchResult
+
+    if not isinstance(result, SearchResult):
+        raise Mnv3SearchError(f"result is {reprlib.repr(result)}, not a SearchResult; give what search gives")
+
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots()
+    candidates, front, best = result.candidates, result.pareto_front, result.best
+    ax.scatter([c.latency_ms for c in candidates], [c.top1 for c in candidates], s=8, color=DOTS, label="candidates")
+    ax.plot([c.latency_ms for c in front], [c.top1 for c in front], "o-", ms=4, color=FRONT, label="Pareto front")
+    ax.plot([best.latency_ms], [best.top1], "*", ms=14, color=BEST, label="best")
+    ax.set_xlabel("latency, ms")
+    ax.set_ylabel("top-1, %")
+    ax.legend(loc="lower right")
+    return ax
+
+
+BAND = "#eaeef2"
+
+
+def runtime_text(profile: DeviceProfile) -> str:
+    """In what the networks were timed: ``onnxruntime 1.22.0, fp32, 1 thread``."""
+    threads = "1 thread" if profile.threads == 1 else f"{profile.threads} threads"
+    return f"{profile.runtime} {profile.runtime_version}, {profile.precision}, {threads}"
+
+
+def draw_profile(profile: DeviceProfile, png: Path, svg: Path) -> None:
+    """Draw each network's prediction and measurement, with bars of one deviation, the diagonal and a band of ±5 %.
+
+    Networks of the calibration are hollow, unseen ones filled; the same profile gives the same bytes.
+
+    Raises:
+        RunError: a file cannot be written; what stood there before is untouched.
+    """
+    title = f"{profile.space} on {profile.device}: predicted against measured"
+    machine = f"{profile.machine}; {runtime_text(profile)}; batch 1"
+    figure, axes = canvas(f"measured, whole networks, ms\n{machine}", "predicted by the layers' table, ms", title)
+    low, high = _limits(profile.networks)
+    line = np.array([low, high])
+    axes.fill_between(line, line * (1 - NEAR), line * (1 + NEAR), color=BAND, lw=0, zorder=1, label="within ±5 %")
+    axes.plot(line, line, color=QUIET, lw=1, zorder=2, label="predicted = measured")
+    fitted = [network for network in profile.networks if network.calibrated_on]
+    _points(axes, fitted, FRONT, "white", f"{len(fitted)} of the networks that the table was calibrated on")
+    errors = profile.errors
+    if errors:
+        found = f"mean error {percent(float(np.mean(errors)))}, largest {percent(max(errors))}"
+        which = "1 random network" if len(errors) == 1 else f"{len(errors)} random networks"
+        _points(axes, profile.unseen, BEST, BEST, f"{which} that it has not seen: {found}")
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
+    axes.text(
+        0.02, 0.97, "bars: ±1 standard deviation", transform=axes.transAxes, fontsize=9, color=INK, va="top", ha="left"
+    )
+    write_legend(figure, axes)
+    save(figure, png, svg)
+
+
+def _points(axes: Axes, networks: Sequence[CheckedNetwork], colour: str, fill: str, label: str) -> None:
+    if not networks:
+        return
+    axes.errorbar(
+        [n.measured_ms for n in networks], [n.predicted_ms for n in networks],
+        xerr=[n.measured_error_ms for n in networks], yerr=[n.predicted_error_ms for n in networks],
+        fmt="o", ms=6, mfc=fill, mec=colour, color=colour, elinewidth=0.9, capsize=2.5, capthick=0.9, zorder=4,
+        label=label,
+    )  # fmt: skip
+
+
+def _limits(networks: Sequence[CheckedNetwork]) -> tuple[float, float]:
+    """Both axes alike: every bar, and a margin."""
+    low = min(min(n.measured_ms - n.measured_error_ms, n.predicted_ms - n.predicted_error_ms) for n in networks)
+    high = max(max(n.measured_ms + n.measured_error_ms, n.predicted_ms + n.predicted_error_ms) for n in networks)
+    margin = 0.08 * (high - low) or 0.05 * high
+    return max(0.0, low - margin), high + margin
