@@ -6,7 +6,8 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +68,14 @@ HEAVY = {
 # An nn.Module has to name its base when it is defined, so these import torch at the top and are themselves imported in
 # functions only.
 DEFINE_MODULES = ("network",)
+
+
+# Circles that are known and on their way out: the import to remove, module and target.
+KNOWN_CIRCLES = {
+    ("cli.output", "cli.console"),
+    ("cli.group", "cli"),
+    ("runs.pruning_notes", "runs.pruning_outcome"),
+}
 
 
 class Import(NamedTuple):
@@ -138,6 +147,49 @@ def heavy_at_import(module: str, source: str) -> list[str]:
         if package == "mnv3search" and is_in(rest, DEFINE_MODULES) and not is_in(module, DEFINE_MODULES):
             found.append(f"{module}:{line} imports {target}, and with it torch, at the top")
     return found
+
+
+def imported_modules(source: str) -> set[str]:
+    """The modules of the package that ``source`` imports anywhere: at the top, in functions, for types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            while rest and rest not in MODULES:
+                rest = rest.rpartition(".")[0]
+            if package == "mnv3search":
+                found.add(rest or "__init__")
+    return found
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """The modules of one circle of imports, the first again at the end; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_modules_import_one_another_in_no_circle() -> None:
+    graph = {m: imported_modules(path.read_text(encoding="utf-8")) - {m} for m, path in MODULES.items()}
+    for module, target in KNOWN_CIRCLES:
+        graph.get(module, set()).discard(target)
+    assert circle(graph) == []
+
+
+def test_circles_are_seen_wherever_the_import_stands() -> None:
+    lazy = imported_modules("def f():\n    from mnv3search.space.space import SearchSpace\n")
+    typing_only = imported_modules("if TYPE_CHECKING:\n    from mnv3search.space import tables\n")
+    assert (lazy, typing_only) == ({"space.space"}, {"space.tables"})
+    assert sorted(set(circle({"space.tables": lazy, "space.space": typing_only}))) == ["space.space", "space.tables"]
+    assert circle({"space.space": typing_only, "space.tables": set()}) == []
 
 
 def test_every_part_has_its_place_in_the_order() -> None:
