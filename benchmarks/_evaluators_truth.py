@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import from_mapping, to_mapping
-from mnv3search.cost.counts import count
+from mnv3search.architecture import Architecture, from_mapping, to_mapping
+from mnv3search.cost import count
 from mnv3search.files import append_lines
 from mnv3search.space import load_space
 from mnv3search.training.data.images import DataSplits

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluation, Evaluator
 from mnv3search.architecture import Architecture, BlockSpec
-from mnv3search.cost.units import Unit, units
 from mnv3search.latency.model import UnitLatencyModel
+from mnv3search.layers import Unit, units
 from mnv3search.space import SearchSpace
 
 Floats = NDArray[np.float64]

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import unit_cost
-from mnv3search.cost.layers import unit_layers
-from mnv3search.cost.units import Unit, units
+from mnv3search.cost import unit_cost
+from mnv3search.layers import Unit, unit_layers, units
 from mnv3search.space import SearchSpace, parse_space
 
 FILE = "nas_bench_macro.csv"

@@ -14,9 +14,8 @@ import numpy as np
 from benchmarks._netadapt_magnitude import pruned
 from benchmarks._netadapt_setup import BATCH, Budget, Records, multiplier
 from benchmarks._results import write_results
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import to_mapping
-from mnv3search.cost.counts import count
+from mnv3search.architecture import Architecture, to_mapping
+from mnv3search.cost import count
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.report.plots import BEST, GROUP_COLOURS, QUIET, canvas, save, write_legend
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import DataError
+from mnv3search.families.scaling import scale_width
 from mnv3search.files import append_lines
-from mnv3search.scaling import scale_width
 from mnv3search.space import load_space
 from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data

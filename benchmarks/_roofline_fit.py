@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import BlockSpec, Shortcut, SqueezeExciteSpec, make_divisible
-from mnv3search.cost.units import Unit, units
 from mnv3search.latency.estimated.campaigns import FITTED_DEVICES, latency_rows
 from mnv3search.latency.estimated.fit import LatencyRow
 from mnv3search.latency.estimated.roofline import COMPUTE_ERROR, MEMORY_ERROR, RooflineDevice
+from mnv3search.layers import Unit, units
 
 Array = NDArray[np.float64]
 TABLE = "i7-8700K_lut.yaml"

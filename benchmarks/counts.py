@@ -21,9 +21,9 @@ import numpy as np
 
 from benchmarks._results import write_results
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import count, unit_cost
+from mnv3search.cost import count, unit_cost
 from mnv3search.families import NETWORKS, parse_network
-from mnv3search.network.check import blank_network, traced_madds
+from mnv3search.network.build import blank_network, traced_madds
 from mnv3search.space import load_space, space_names
 
 SCALED = (

@@ -21,12 +21,12 @@ import numpy as np
 from benchmarks._latency_errors import HEADER, Numbers, compared, line
 from benchmarks._results import write_results
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import units
 from mnv3search.families import published
 from mnv3search.latency.measured.calibration import entering_elements
 from mnv3search.latency.measured.measure import MeasuringPlan, levelled, rounds
 from mnv3search.latency.runtimes import load_runtime
 from mnv3search.latency.runtimes.base import CallSession, Session, clock_of, graph_of
+from mnv3search.layers import units
 from mnv3search.space import load_space
 
 ACTIVATIONS = {"Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid"}

@@ -22,12 +22,12 @@ import numpy as np
 from benchmarks._latency_errors import Numbers, compared, report
 from benchmarks._results import write_results
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import count
-from mnv3search.cost.units import units
+from mnv3search.cost import count
 from mnv3search.families import parse_network
 from mnv3search.latency.keys import network_of_key, unit_key
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.space_prices import prepare_for_space
+from mnv3search.layers import units
 from mnv3search.space import load_space
 
 RUNTIMES = ("onnxruntime", "openvino", "torch")

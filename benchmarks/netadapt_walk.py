@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from benchmarks._results import ROOT, write_results
 from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture, BlockSpec
-from mnv3search.cost.units import Unit, units
 from mnv3search.families import published
 from mnv3search.latency.devices import load_device
 from mnv3search.layer_search import NetAdaptOptions, NetAdaptResult, loop, narrow, netadapt, sites
+from mnv3search.layers import Unit, units
 
 TIMED = ROOT / "results" / "2026-11-22-interpolation" / "numbers.json"
 CUTS = (0.02, 0.05, 0.1, 0.2)  # of a unit's time

@@ -17,7 +17,7 @@ from pathlib import Path
 from mnv3search.architecture import Activation, Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
 from mnv3search.families import parse_network
 from mnv3search.families.rows import inverted_residuals
-from mnv3search.scaling import scale_width
+from mnv3search.families.scaling import scale_width
 
 FIGURES_FILE = "published_networks.csv"
 RECIPES = ("in1k", "aa_in1k", "ra_in1k", "ra2_in1k", "rmsp_in1k", "lamb_in1k", "ft_in1k", "miil_green_in1k")

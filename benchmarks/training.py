@@ -29,9 +29,8 @@ from torch.nn import functional
 from benchmarks._results import ROOT, write_results
 from mnv3search.architecture import Architecture
 from mnv3search.families import published
-from mnv3search.network.build import build_network
-from mnv3search.network.layers import ConvNormActivation, Head, SqueezeExcite
-from mnv3search.network.training_mode import prepare_for_training
+from mnv3search.network.build import build_network, prepare_for_training
+from mnv3search.network.modules import ConvNormActivation, Head, SqueezeExcite
 from mnv3search.space import load_space
 from mnv3search.training.allocator import keep_freed_memory
 

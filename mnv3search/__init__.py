@@ -22,19 +22,33 @@ if TYPE_CHECKING:
     from mnv3search.accuracy.evaluator import Evaluator as Evaluator
     from mnv3search.accuracy.prior import ImagenetPrior as ImagenetPrior
     from mnv3search.accuracy.registry import load_evaluator as load_evaluator
-    from mnv3search.architecture import Architecture as Architecture
-    from mnv3search.architecture import BlockSpec as BlockSpec
-    from mnv3search.architecture import HeadSpec as HeadSpec
-    from mnv3search.architecture import SqueezeExciteSpec as SqueezeExciteSpec
-    from mnv3search.architecture import StemSpec as StemSpec
-    from mnv3search.architecture_json import dump_architecture as dump_architecture
-    from mnv3search.architecture_json import load_architecture as load_architecture
+    from mnv3search.architecture import (
+        Architecture as Architecture,
+    )
+    from mnv3search.architecture import (
+        BlockSpec as BlockSpec,
+    )
+    from mnv3search.architecture import (
+        HeadSpec as HeadSpec,
+    )
+    from mnv3search.architecture import (
+        SqueezeExciteSpec as SqueezeExciteSpec,
+    )
+    from mnv3search.architecture import (
+        StemSpec as StemSpec,
+    )
+    from mnv3search.architecture import (
+        dump_architecture as dump_architecture,
+    )
+    from mnv3search.architecture import (
+        load_architecture as load_architecture,
+    )
     from mnv3search.block_search import SearchResult as SearchResult
     from mnv3search.block_search import search as search
     from mnv3search.candidate import Candidate as Candidate
     from mnv3search.candidate import pareto_front as pareto_front
-    from mnv3search.cost.counts import Counts as Counts
-    from mnv3search.cost.counts import count as count
+    from mnv3search.cost import Counts as Counts
+    from mnv3search.cost import count as count
     from mnv3search.errors import InfeasibleError as InfeasibleError
     from mnv3search.errors import Mnv3SearchError as Mnv3SearchError
     from mnv3search.export import export_network as export_network
@@ -61,7 +75,7 @@ _HOMES = {
     "Architecture": "architecture",
     "BlockSpec": "architecture",
     "Candidate": "candidate",
-    "Counts": "cost.counts",
+    "Counts": "cost",
     "Evaluation": "accuracy.evaluator",
     "Evaluator": "accuracy.evaluator",
     "HeadSpec": "architecture",
@@ -78,11 +92,11 @@ _HOMES = {
     "StemSpec": "architecture",
     "TrainedNetwork": "training.trained",
     "build_network": "network.build",
-    "count": "cost.counts",
-    "dump_architecture": "architecture_json",
+    "count": "cost",
+    "dump_architecture": "architecture",
     "export_network": "export",
     "fit_device": "latency.fitted.whole_fit",
-    "load_architecture": "architecture_json",
+    "load_architecture": "architecture",
     "load_device": "latency.devices",
     "load_evaluator": "accuracy.registry",
     "load_recipe": "training.recipe",

@@ -7,11 +7,10 @@ import io
 import re
 from pathlib import Path
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import from_mapping, load_architecture
+from mnv3search.architecture import Architecture, from_mapping, load_architecture
 from mnv3search.errors import ArchitectureError, UnknownNameError, WeightsError
 from mnv3search.families import NETWORKS
-from mnv3search.families.names import network_name
+from mnv3search.families.registry import network_name
 from mnv3search.reading import parse_json, read_bounded, utf8
 from mnv3search.space import load_space, space_names
 from mnv3search.trained_header import SUFFIX, trained_header

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import unit_cost
-from mnv3search.cost.units import Unit, units
+from mnv3search.cost import unit_cost
 from mnv3search.latency.model import LatencyKind, Progress
+from mnv3search.layers import Unit, units
 
 TIMED_ERROR = 0.001
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Activation, Architecture, BlockSpec, SqueezeExciteSpec
-from mnv3search.cost.units import Unit, units
 from mnv3search.families import published
 from mnv3search.latency.measured.calibration import entering_elements
 from mnv3search.latency.measured.measure import MeasuringPlan
 from mnv3search.latency.measured.table_device import Statistic, TableDevice
 from mnv3search.latency.runtimes import Runtime, Session, Subject
 from mnv3search.latency.runtimes.base import Image, Precision, time_in_turn
+from mnv3search.layers import Unit, units
 
 QUICK = MeasuringPlan(rounds=40, min_seconds=0, warmup=1)
 REFERENCE = published("mobilenet_v3_small", resolution=32)

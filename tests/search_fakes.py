@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import unit_cost
-from mnv3search.cost.units import Unit, units
+from mnv3search.cost import unit_cost
+from mnv3search.layers import Unit, units
 from mnv3search.space import SearchSpace, parse_space
 
 _HEAD = """format: mnv3search.space/1

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import (
+from mnv3search.architecture import (
     MAX_FILE_BYTES,
+    Architecture,
     dump_architecture,
     from_mapping,
     load_architecture,

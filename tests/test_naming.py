@@ -17,11 +17,11 @@ from trained_fakes import ARCHITECTURE, saved_fake
 
 import mnv3search.runs
 from mnv3search import load_evaluator, load_recipe, load_trained, parse_network
-from mnv3search.architecture_json import dump_architecture, from_mapping
+from mnv3search.architecture import dump_architecture, from_mapping
 from mnv3search.errors import ArchitectureError, UnknownNameError, WeightsError
 from mnv3search.families import NETWORKS, published
+from mnv3search.families.scaling import scale_width
 from mnv3search.runs import RunSettings
-from mnv3search.scaling import scale_width
 from mnv3search.space import load_space, space_names
 
 

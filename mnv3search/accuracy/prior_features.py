@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec, check_architecture, out_size
-from mnv3search.cost.counts import unit_cost
-from mnv3search.cost.units import Unit
+from mnv3search.cost import unit_cost
+from mnv3search.layers import Unit
 
 FloatArray = NDArray[np.float64]
 

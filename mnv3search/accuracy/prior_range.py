@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 
 Range = tuple[float, float]
 _ROUNDING = 0.02  # a width rounded to 8 channels is no new ratio

@@ -21,8 +21,7 @@ import numpy as np
 
 from mnv3search.accuracy.evaluator import Evaluation, Report
 from mnv3search.accuracy.options import WholeNumber, parse_numbers
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import to_mapping
+from mnv3search.architecture import Architecture, to_mapping
 from mnv3search.errors import DivergedError, EvaluatorError, RunError
 from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.splits import stable_subset

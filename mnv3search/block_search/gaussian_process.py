@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.cost.counts import unit_cost
+from mnv3search.cost import unit_cost
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace

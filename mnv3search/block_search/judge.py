@@ -23,7 +23,7 @@ from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.block_search.stopping import StoppingRule
 from mnv3search.block_search.study import Outcome, Status, StudyLedger
 from mnv3search.candidate import Candidate
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace

@@ -106,7 +106,7 @@ class RowLatency:
         """
         if self._priced is not None:
             return np.asarray(self._priced.fastest()[0]), np.asarray(self._priced.slowest()[0])
-        from mnv3search.cost.counts import unit_cost
+        from mnv3search.cost import unit_cost
 
         by_madds = self._space.priced(lambda parts: np.array([float(unit_cost(unit).madds) for unit in parts]))
         ends = np.stack([by_madds.fastest()[0], by_madds.slowest()[0]])

@@ -16,7 +16,7 @@ from mnv3search.reading import parse_json, read_bounded, utf8
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mnv3search.cost.counts import Counts
+    from mnv3search.cost import Counts
     from mnv3search.graph.model_file import OnnxModel
 
 MAX_LIST_BYTES = 64_000_000
@@ -54,7 +54,7 @@ def command(networks: tuple[str, ...], listed: Path | None, layers: bool, check:
     file; or the folder of a run, a training or a pruning. Or it is an .onnx file: then its graph is counted, in which
     norms are folded into convolutions.
     """
-    from mnv3search.cost.counts import Counts
+    from mnv3search.cost import Counts
 
     names = networks if listed is None else (*networks, *_names(listed))
     if not names:
@@ -95,7 +95,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _counted(names: Sequence[str], *, check: bool = False) -> Iterator[tuple[str, Counts | OnnxModel]]:
-    from mnv3search.cost.counts import count
+    from mnv3search.cost import count
     from mnv3search.graph.model_file import is_model_file, read_model
     from mnv3search.naming import parse_network
 
@@ -144,7 +144,7 @@ def _layer_table(name: str, counts: Counts) -> Table:
 
 
 def _check(name: str, counts: Counts) -> None:
-    from mnv3search.network.check import fvcore_madds
+    from mnv3search.network.build import fvcore_madds
 
     other = fvcore_madds(counts.architecture)
     if other != counts.madds:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import from_mapping, to_mapping
+from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import ExportError, Mnv3SearchError
 from mnv3search.reading import parse_json
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mnv3search.families.names import parse_network
-from mnv3search.families.registry import NETWORKS, PublishedNetwork, published
+from mnv3search.families.registry import NETWORKS, PublishedNetwork, parse_network, published
 
 __all__ = ["NETWORKS", "PublishedNetwork", "parse_network", "published"]

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.layers import Layer, unit_layers
-from mnv3search.cost.units import Unit, unit_names, units
 from mnv3search.errors import MissingDependencyError
 from mnv3search.graph.weights import conv_padding, network_weights, unit_weights
+from mnv3search.layers import Layer, Unit, unit_layers, unit_names, units
 
 if TYPE_CHECKING:
     import onnx

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.layers import Layer, unit_layers
-from mnv3search.cost.units import Unit, unit_names, units
+from mnv3search.layers import Layer, Unit, unit_layers, unit_names, units
 
 Weights = dict[str, NDArray[np.float32]]
 _Map = NDArray[np.float32]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError
 from mnv3search.graph.model_file import is_model_file, read_model
 from mnv3search.latency.devices import load_device
@@ -22,6 +21,7 @@ from mnv3search.latency.model import (
     WholeMeasurer,
     checked_latencies,
 )
+from mnv3search.layers import units
 from mnv3search.naming import parse_network
 
 

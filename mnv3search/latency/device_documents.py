@@ -8,9 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import from_mapping, to_mapping
-from mnv3search.cost.units import units
+from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.files import write_text
 from mnv3search.latency.fitted.fitted import MIN_NETWORKS, FittedDevice
@@ -18,6 +16,7 @@ from mnv3search.latency.fitted.unit_prices import MAX_SUMS, PriceScales, UnitPri
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.layer_files.imported import ImportedDevice, WholeTime
 from mnv3search.latency.layer_files.unit_of_key import unit_of_key
+from mnv3search.layers import units
 from mnv3search.reading import open_regular
 
 FORMAT, VERSION = "mnv3search.device", 1

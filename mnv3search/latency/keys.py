@@ -7,9 +7,16 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
-from mnv3search.architecture_json import parse_architecture, to_mapping
-from mnv3search.cost.units import Unit
+from mnv3search.architecture import (
+    Architecture,
+    BlockSpec,
+    HeadSpec,
+    SqueezeExciteSpec,
+    StemSpec,
+    parse_architecture,
+    to_mapping,
+)
+from mnv3search.layers import Unit
 
 _PLAIN_SE = SqueezeExciteSpec(1)
 _PLAIN_HEAD = HeadSpec(None)

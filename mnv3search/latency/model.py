@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import Unit
 from mnv3search.errors import DeviceError
+from mnv3search.layers import Unit
 
 if TYPE_CHECKING:
     from mnv3search.graph.model_file import OnnxModel

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import unit_cost
-from mnv3search.cost.units import Unit
+from mnv3search.cost import unit_cost
 from mnv3search.latency.model import CalibratedOnNetworks, LatencyModel, Preparable, Progress
+from mnv3search.layers import Unit
 from mnv3search.space import SearchSpace
 
 CALIBRATION_NETWORKS = 32

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, checked_evaluations
 from mnv3search.architecture import Architecture, check_architecture
 from mnv3search.candidate import Candidate
-from mnv3search.cost.counts import count
-from mnv3search.cost.units import units
+from mnv3search.cost import count
 from mnv3search.errors import InfeasibleError, Mnv3SearchError
 from mnv3search.latency.model import (
     LatencyModel,
@@ -27,6 +26,7 @@ from mnv3search.latency.target import checked_target
 from mnv3search.layer_search.proposals import STEM, Site, narrow, narrowest, sites
 from mnv3search.layer_search.result import NetAdaptResult, Step, Steps
 from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule
+from mnv3search.layers import units
 from mnv3search.records import real, whole
 
 MAX_STEPS = 2_000

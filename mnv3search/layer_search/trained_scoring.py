@@ -19,7 +19,7 @@ from mnv3search.training.data.augmentation import Augmentation
 
 if TYPE_CHECKING:
     from mnv3search.network.build import MobileNetwork
-    from mnv3search.network.slicing_plan import SliceRule
+    from mnv3search.network.slicing import SliceRule
     from mnv3search.training.data.batches import Batches
     from mnv3search.training.data.images import LabelledImages
     from mnv3search.training.trained import TrainedNetwork

@@ -1,11 +1,19 @@
-"""From an architecture (a value) to a network (a module)."""
+"""From an architecture (a value) to a network (a module): initialised, undrawn, blank or prepared for training."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from mnv3search.architecture import Architecture, check_architecture
-from mnv3search.network.layers import Conventions, ConvNormActivation, Head, InvertedResidual
+from mnv3search.errors import MissingDependencyError
+from mnv3search.network.modules import Conventions, ConvNormActivation, Head, InvertedResidual, SqueezeExcite
 
 
 class MobileNetwork(nn.Module):
@@ -55,3 +63,89 @@ def build_network(architecture: Architecture) -> MobileNetwork:
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     return network
+
+
+_DRAWS: frozenset[Callable[..., Any]] = frozenset({init.kaiming_uniform_, init.uniform_})
+
+
+class _Undrawn(TorchFunctionMode):
+    """Within it, on this thread, torch's layers leave their weights and biases as the memory was; norms are set."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func in _DRAWS:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+def undrawn_network(architecture: Architecture) -> MobileNetwork:
+    """The network of ``architecture`` in training mode; weights and biases of convolutions and linear layers are unset.
+
+    Norms are 1 and 0. Nothing random is drawn, so torch's generator stays as it is.
+    """
+    with _Undrawn():
+        return MobileNetwork(architecture)
+
+
+def prepare_for_training(network: MobileNetwork) -> MobileNetwork:
+    """Puts ``network`` into channels-last and lets its layers compute faster gradients on a CPU; returns it.
+
+    In place: parameters stay the same objects, and a state dict has the same names. Outputs are unchanged, gradients
+    are torch's own up to the rounding of float32. On another device, and where nothing is differentiated, torch's own
+    layers run.
+    """
+    network.to(memory_format=torch.channels_last)
+    for module in network.modules():
+        if isinstance(module, (ConvNormActivation, Head, SqueezeExcite)):
+            module.fast_gradients = True
+        elif isinstance(module, (nn.Hardswish, nn.Hardsigmoid, nn.SiLU)):
+            # Their gradients need what they were given, so that torch copies it before it works in place.
+            module.inplace = False
+    return network
+
+
+def fvcore_madds(architecture: Architecture) -> int:
+    """Multiply-adds that fvcore counts in the convolutions and linear layers of the built network, at batch 1.
+
+    Raises:
+        MissingDependencyError: fvcore is not installed.
+    """
+    return traced_madds(blank_network(architecture))
+
+
+def blank_network(architecture: Architecture) -> MobileNetwork:
+    """The network with all its numbers 0, in evaluation mode: enough to be traced, and quickly made."""
+    import torch
+
+    with torch.device("meta"):
+        network = MobileNetwork(architecture).eval()
+    network.to_empty(device="cpu")
+    for tensor in network.state_dict().values():
+        tensor.zero_()
+    return network
+
+
+def traced_madds(network: MobileNetwork) -> int:
+    """As :func:`fvcore_madds`, of a network in evaluation mode that is built already.
+
+    fvcore also counts norms and pools, which our convention leaves out, and has no handlers for hard swish and hard
+    sigmoid; its figures for convolutions and linear layers alone are comparable to the integer.
+    """
+    import torch
+
+    side = network.architecture.resolution
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # fvcore imports and traces with what torch calls deprecated
+        try:
+            from fvcore.nn import FlopCountAnalysis
+        except ImportError:
+            raise MissingDependencyError("fvcore", "checking counts") from None
+        analysis = FlopCountAnalysis(network, torch.zeros(1, 3, side, side))
+        by_operator = analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).by_operator()
+    return int(by_operator["conv"] + by_operator["linear"])

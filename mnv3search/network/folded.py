@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec
-from mnv3search.cost.units import Unit
 from mnv3search.errors import WeightsError
 from mnv3search.graph import Weights, network_weights, unit_weights
+from mnv3search.layers import Unit
 from mnv3search.network.build import MobileNetwork
-from mnv3search.network.layers import Conventions, ConvNormActivation, Head, InvertedResidual
+from mnv3search.network.modules import Conventions, ConvNormActivation, Head, InvertedResidual
 
 FoldedWeights = Mapping[str, NDArray[Any]]
 UNIT_NORM_EPS = 1e-3

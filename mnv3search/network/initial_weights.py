@@ -14,13 +14,21 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import nn
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import from_mapping
+from mnv3search.architecture import Architecture, from_mapping
 from mnv3search.errors import ArchitectureError, WeightsError
 from mnv3search.network.build import MobileNetwork
-from mnv3search.network.layer_matching import Difference, Pair, differences
-from mnv3search.network.narrowing import narrowing_faults
-from mnv3search.network.weights import Library, StateDict, checked, copy_pairs, library_of, paired_layers
+from mnv3search.network.slicing import narrowing_faults
+from mnv3search.network.weights import (
+    Difference,
+    Library,
+    Pair,
+    StateDict,
+    checked,
+    copy_pairs,
+    differences,
+    library_of,
+    paired_layers,
+)
 from mnv3search.network.weights_file import load_weights_file, unwrapped
 from mnv3search.trained_header import FORMAT as TRAINED
 from mnv3search.trained_header import about

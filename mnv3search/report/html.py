@@ -14,7 +14,7 @@ import numpy as np
 
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.layer_search import Step
 from mnv3search.report.labels import LEADER_FROM, Box, Label, along, nearest_point, place_labels
 from mnv3search.report.pareto import FEW, Picture, picture, ticks

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.files import write_text
 from mnv3search.report.plots import BEST, FRONT, INK, PATH, QUIET, canvas, save, write_legend
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.families import parse_network
 from mnv3search.families.figures import PublishedFigure, published_figures
 from mnv3search.latency.model import LatencyKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mnv3search.architecture_json import to_mapping
+from mnv3search.architecture import to_mapping
 from mnv3search.files import write_text
 from mnv3search.report.summary import Judged, RunSummary
 from mnv3search.runs.folder import RunFolder

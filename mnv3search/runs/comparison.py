@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from mnv3search.accuracy.prior import RECIPES, recipe_of
 from mnv3search.accuracy.registry import load_evaluator
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import load_architecture
+from mnv3search.architecture import Architecture, load_architecture
 from mnv3search.candidate import Candidate
 from mnv3search.errors import RunError
 from mnv3search.latency.model import LatencyKind

@@ -22,8 +22,7 @@ from mnv3search.accuracy.evaluator import (
     score_name,
     trains,
 )
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import from_mapping, to_mapping
+from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import EvaluatorError
 from mnv3search.files import append_lines
 from mnv3search.records import SCORE, TOP1, Record, read_log

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from mnv3search.accuracy.evaluator import Evaluator, checked_evaluations
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import count
-from mnv3search.cost.units import units
+from mnv3search.cost import count
+from mnv3search.layers import units
 from mnv3search.families.figures import published_figures
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.model import (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mnv3search.candidate import Candidate
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.errors import InfeasibleError, RunError
 from mnv3search.layer_search import NetAdaptResult, Step, Steps, netadapt
 from mnv3search.runs.aim import Aim

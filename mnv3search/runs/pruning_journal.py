@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnv3search.architecture_json import from_mapping, to_mapping
+from mnv3search.architecture import from_mapping, to_mapping
 from mnv3search.files import append_lines
 from mnv3search.layer_search.loop import MAX_STEPS
 from mnv3search.layer_search.trained_journal import TrainedStep, finished_step
@@ -147,7 +147,7 @@ class FolderJournal:
             self._steps.append(self._kept(number, record))
 
     def _plan(self, record: Record) -> Plan:
-        from mnv3search.network.narrowing import narrowing_faults
+        from mnv3search.network.slicing import narrowing_faults
 
         required_ms = record.number("required_ms", *CUT_MS)
         planned = tuple(_planned(Record(p)) for p in record.list("proposals"))

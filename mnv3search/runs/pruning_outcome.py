@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnv3search.architecture_json import dump_architecture
-from mnv3search.cost.counts import count
+from mnv3search.architecture import dump_architecture
+from mnv3search.cost import count
 from mnv3search.files import write_text
 from mnv3search.layer_search.trained import Narrowed
 from mnv3search.report.pruning import Point, PruningPicture, draw_pruning, write_pruning_steps

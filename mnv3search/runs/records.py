@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import from_mapping, to_mapping
+from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.candidate import Candidate
 from mnv3search.errors import RunError
 from mnv3search.files import write_text

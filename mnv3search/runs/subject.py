@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import dump_architecture, load_architecture
+from mnv3search.architecture import Architecture, dump_architecture, load_architecture
 from mnv3search.errors import DeviceError
 from mnv3search.files import write_text
 from mnv3search.naming import parse_network

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import from_mapping, to_mapping
+from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import MeasurementError, RunError
 from mnv3search.files import append_lines
 from mnv3search.latency.measured.busy import disturbed_sentence

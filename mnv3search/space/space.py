@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture, BlockSpec, check_architecture
-from mnv3search.cost.counts import BYTES_PER_ELEMENT, unit_cost
-from mnv3search.cost.units import Unit
+from mnv3search.cost import BYTES_PER_ELEMENT, unit_cost
 from mnv3search.errors import SpaceError, UnknownNameError
+from mnv3search.layers import Unit
 from mnv3search.records import whole
 from mnv3search.space.choices import Parameter, Skeleton, Value
 from mnv3search.space.counting import Automaton, LocalCounter, may_be_ambiguous
@@ -51,7 +51,7 @@ Price = Callable[[Sequence[Unit]], NDArray[np.float64]]
 
 
 class CountBatch(NamedTuple):
-    """Counts of a population, each of shape (n,); conventions as in :func:`mnv3search.cost.counts.count`."""
+    """Counts of a population, each of shape (n,); conventions as in :func:`mnv3search.cost.count`."""
 
     madds: NDArray[np.int64]
     parameters: NDArray[np.int64]

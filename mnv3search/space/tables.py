@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import BlockSpec, out_size
-from mnv3search.cost.units import Unit
 from mnv3search.errors import SpaceError
+from mnv3search.layers import Unit
 from mnv3search.space.choices import Parameter, Skeleton, StageChoices
 
 Rows = NDArray[np.int16]

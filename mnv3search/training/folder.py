@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, get_args
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import dump_architecture, load_architecture
+from mnv3search.architecture import Architecture, dump_architecture, load_architecture
 from mnv3search.errors import RunError
 from mnv3search.files import write_text
 from mnv3search.manifest import ManifestFolder, Settings, free_folder

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnv3search.architecture_json import to_mapping
+from mnv3search.architecture import to_mapping
 from mnv3search.errors import DivergedError, TrainingError
 from mnv3search.training.data.images import DataSplits, LabelledImages
 from mnv3search.training.data.splits import fingerprint

@@ -9,7 +9,7 @@ from pathlib import Path
 from mnv3search.architecture import Architecture
 from mnv3search.errors import WeightsError
 from mnv3search.families import NETWORKS
-from mnv3search.families.names import network_name
+from mnv3search.families.registry import network_name
 from mnv3search.naming import parse_network
 from mnv3search.training.data.preprocessing import Preprocessing
 from mnv3search.training.trained import TrainedNetwork, is_trained, load_trained

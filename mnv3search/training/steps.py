@@ -195,7 +195,7 @@ def plain_copy(network: MobileNetwork) -> MobileNetwork:
 
 def prepared(network: MobileNetwork, *, frozen: bool = False) -> MobileNetwork:
     """``network`` laid out and rewired for fast training, in place; with ``frozen`` only its classifier learns."""
-    from mnv3search.network.training_mode import prepare_for_training
+    from mnv3search.network.build import prepare_for_training
 
     network.requires_grad_(not frozen)
     network.head.classifier.requires_grad_(True)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import from_mapping, to_mapping
+from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import Mnv3SearchError, WeightsError
 from mnv3search.files import write_atomic
 from mnv3search.naming import parse_network, run_of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mnv3search.accuracy.prior_features import FEATURE_NAMES, KIND_OF_FEATURE, features
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.families import parse_network
 from strategies import architectures
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.prior_networks import other_networks
 from benchmarks.row_data import AccuracyRow, anb_architecture, anb_rows, ofa_architecture, ofa_rows
 from mnv3search.accuracy.prior import ImagenetPrior
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 
 
 def test_a_once_for_all_row_by_hand() -> None:

@@ -17,12 +17,10 @@ from mnv3search.accuracy.zero_cost.scores import gradient_norm, naswot, synflow,
 from mnv3search.accuracy.zero_cost.untrained import noise, untrained_network
 from mnv3search.accuracy.zero_cost.walk import feature_maps
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.families import published
-from mnv3search.network.build import MobileNetwork, build_network
-from mnv3search.network.check import blank_network
-from mnv3search.network.undrawn import undrawn_network
+from mnv3search.network.build import MobileNetwork, blank_network, build_network, undrawn_network
 from mnv3search.training.data.images import LabelledImages
 
 # a 1×1 stem and one separable block without activation after its projection: small enough to be done by hand

@@ -10,9 +10,9 @@ from search_fakes import OpaqueLatency, UnitLatency, small_space
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.feasibility import latency_range
 from mnv3search.block_search.row_latency import RowLatency
-from mnv3search.cost.units import Unit
 from mnv3search.errors import DeviceError, InfeasibleError
 from mnv3search.latency.model import Progress
+from mnv3search.layers import Unit
 
 
 @pytest.mark.parametrize("name", ["blocks", "widths", "stage choices"])

@@ -21,7 +21,6 @@ from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.block_search.samplers import OptunaSampler
 from mnv3search.block_search.study import Outcome
 from mnv3search.block_search.variation import Variation
-from mnv3search.cost.units import Unit
 from mnv3search.errors import (
     DeviceError,
     EvaluatorError,
@@ -31,6 +30,7 @@ from mnv3search.errors import (
     TargetError,
     UnknownNameError,
 )
+from mnv3search.layers import Unit
 
 LARGE, BLOCKS = small_space("large"), small_space("blocks")
 TARGET_MS = 24.0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mnv3search.architecture_json import dump_architecture
+from mnv3search.architecture import dump_architecture
 from mnv3search.families import published
 
 Invoke = Callable[..., Any]

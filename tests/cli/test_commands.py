@@ -16,7 +16,7 @@ from trained_fakes import ARCHITECTURE, saved_fake
 import mnv3search
 from mnv3search.cli import COMMANDS
 from mnv3search.cli.group import cli
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.space import load_space
 
 Invoke = Callable[..., Any]

@@ -15,7 +15,7 @@ from randomised_weights import randomise
 from safetensors.torch import save_file
 from trained_fakes import CLASSES, saved_fake
 
-from mnv3search.architecture_json import dump_architecture
+from mnv3search.architecture import dump_architecture
 from mnv3search.export import load_exported
 from mnv3search.training.data.open_data import open_images
 from mnv3search.training.data.preprocessing import Preprocessing

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from latency_fakes import KnownRuntime
 
-from mnv3search.architecture_json import dump_architecture
+from mnv3search.architecture import dump_architecture
 from mnv3search.latency.device_spec import DeviceSpec
 from mnv3search.latency.measured import measured_devices
 from mnv3search.latency.measured.table_device import TableDevice

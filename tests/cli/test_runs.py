@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from mnv3search.architecture_json import from_mapping, load_architecture
-from mnv3search.cost.counts import count
+from mnv3search.architecture import from_mapping, load_architecture
+from mnv3search.cost import count
 from mnv3search.files import held
 from mnv3search.latency.devices import load_device
 

@@ -22,7 +22,7 @@ from image_fakes import make_image_folder, zip_folder
 from safetensors.torch import load_file, save_file
 from training_fakes import PREPROCESSING, TINY, tiny_network
 
-from mnv3search.architecture_json import dump_architecture
+from mnv3search.architecture import dump_architecture
 from mnv3search.files import held
 from mnv3search.training.trained import TrainedNetwork, load_trained, save_trained
 

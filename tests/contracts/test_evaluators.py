@@ -19,7 +19,7 @@ from mnv3search.accuracy.prior import ImagenetPrior
 from mnv3search.accuracy.proxy import Proxy, ProxyOptions
 from mnv3search.accuracy.zero_cost.evaluator import SCORES, ZeroCost
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.errors import ArchitectureError, EvaluatorError
 from mnv3search.families import published
 from mnv3search.latency.devices import load_device

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError, MeasurementError, MissingDependencyError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.latency.runtimes import (
@@ -35,6 +34,7 @@ from mnv3search.latency.runtimes.base import Precision, clock_of, input_shape, i
 from mnv3search.latency.runtimes.check import MAX_FP32_DIFFERENCE, MAX_INT8_ERROR, PROBES, SAME_PADDED, check_outputs
 from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime
 from mnv3search.latency.runtimes.torch_eager import exact_output
+from mnv3search.layers import Unit, units
 
 PACKAGES = {
     "onnxruntime": ("onnxruntime",),

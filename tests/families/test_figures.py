@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import pytest
 
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.errors import UnknownNameError
 from mnv3search.families import parse_network, published
 from mnv3search.families.figures import PublishedFigure, published_figures

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torchvision
 
-from mnv3search.architecture_json import dump_architecture, parse_architecture
-from mnv3search.cost.counts import count
+from mnv3search.architecture import dump_architecture, parse_architecture
+from mnv3search.cost import count
 from mnv3search.families import parse_network
 from mnv3search.graph import network_graph
 from mnv3search.network.build import build_network

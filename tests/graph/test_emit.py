@@ -10,10 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.layers import Layer, unit_layers
-from mnv3search.cost.units import Unit, unit_names, units
 from mnv3search.families import published
 from mnv3search.graph import INPUT_NAME, OPSET, OUTPUT_NAME, Weights, network_graph, network_weights, unit_graph
+from mnv3search.layers import Layer, Unit, unit_layers, unit_names, units
 from strategies import architectures
 
 onnx = pytest.importorskip("onnx")

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from trained_fakes import fake_trained
 
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.errors import ExportError
 from mnv3search.export import export_onnx
 from mnv3search.families import published

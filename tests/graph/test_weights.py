@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from mnv3search.architecture import BlockSpec, SqueezeExciteSpec, StemSpec
-from mnv3search.cost.layers import unit_layers
-from mnv3search.cost.units import Unit
 from mnv3search.families import published
 from mnv3search.graph import network_weights, unit_weights
 from mnv3search.graph.weights import conv_padding
+from mnv3search.layers import Unit, unit_layers
 
 
 def test_same_padding_puts_the_odd_pixel_at_the_end() -> None:
@@ -43,7 +42,7 @@ def test_shapes_and_biases_of_a_block() -> None:
 def test_every_learned_layer_of_a_network_has_weights() -> None:
     architecture = published("mobilenet_v3_small_xiaolai", resolution=32)
     weights = network_weights(architecture)
-    from mnv3search.cost.counts import count
+    from mnv3search.cost import count
 
     learned = [layer for layer in count(architecture).layers if layer.kernel_size]
     assert {f"{layer.name}.weight" for layer in learned} == {n for n in weights if n.endswith(".weight")}

@@ -10,11 +10,11 @@ import pytest
 from latency_fakes import alone_ms, parts_of, tiny, variants, whole_ms
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import Unit, units
 from mnv3search.errors import MeasurementError
 from mnv3search.families import published
 from mnv3search.latency.measured.calibration import Calibration, entering_elements, fit
 from mnv3search.latency.measured.measure import FloatArray
+from mnv3search.layers import Unit, units
 
 
 def alone_of(parts: Sequence[Unit]) -> FloatArray:

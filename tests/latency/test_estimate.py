@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
-from mnv3search.cost.counts import count
-from mnv3search.cost.units import units
+from mnv3search.cost import count
 from mnv3search.errors import DeviceError
 from mnv3search.families import published
+from mnv3search.families.scaling import scale_width
 from mnv3search.latency.devices import PROFILES, load_device
 from mnv3search.latency.estimated.estimate import EstimatedDevice
 from mnv3search.latency.estimated.features import FEATURE_NAMES, architecture_features
-from mnv3search.scaling import scale_width
+from mnv3search.layers import units
 
 SIZE = len(FEATURE_NAMES) + 1
 IDENTITY = tuple(tuple(float(i == j) for j in range(SIZE)) for i in range(SIZE))

@@ -11,7 +11,6 @@ import pytest
 from layer_folders import small_plan, small_units, true_ms, write_times
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.families import published
 from mnv3search.latency.device_documents import device_document, read_document, write_device
@@ -20,6 +19,7 @@ from mnv3search.latency.layer_files.files import LayerFile, LayerFolder, write_l
 from mnv3search.latency.layer_files.imported import UNCALIBRATED_ERROR, ImportedDevice
 from mnv3search.latency.layer_files.layer_times import Imported, import_layers
 from mnv3search.latency.measured.assembled import assembled_networks
+from mnv3search.layers import units
 
 PLAN = small_plan(8)
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from layer_folders import small_plan, small_units
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.layer_files.files import file_sha256, planned_layers, read_layers, write_layers
 from mnv3search.latency.layer_files.unit_of_key import unit_of_key
 from mnv3search.latency.runtimes.base import Subject, graph_of
+from mnv3search.layers import units
 from strategies import architectures
 
 MANIFEST = "manifest.json"

@@ -13,7 +13,6 @@ from contracts.test_runtimes import RuntimeContract
 from ssh_board import SSH_CONFIG, Board, ssh_board
 
 from mnv3search.architecture import Architecture, BlockSpec
-from mnv3search.cost.units import units
 from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.families import published
 from mnv3search.latency.fingerprint import this_machine
@@ -21,6 +20,7 @@ from mnv3search.latency.keys import network_key, unit_key
 from mnv3search.latency.measured.measure import MeasuringPlan
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
+from mnv3search.layers import units
 
 SUBJECT = published("mobilenet_v3_small", resolution=32)
 PLAN = MeasuringPlan(rounds=5, min_seconds=0, max_rounds=8, warmup=1)

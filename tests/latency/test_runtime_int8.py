@@ -11,13 +11,12 @@ import pytest
 from onnx import numpy_helper
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.layers import unit_layers
-from mnv3search.cost.units import units
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
 from mnv3search.latency.fingerprint import saturates_in_8_bits
 from mnv3search.latency.runtimes.base import Subject, graph_of
 from mnv3search.latency.runtimes.check import SAME_PADDED
 from mnv3search.latency.runtimes.int8 import graph_in, int8_graph_of
+from mnv3search.layers import unit_layers, units
 
 UNIT = units(SAME_PADDED)[3]
 

@@ -23,7 +23,6 @@ from latency_fakes import (
 )
 
 from mnv3search.architecture import Architecture, BlockSpec
-from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError, MeasurementError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.latency.keys import network_key, unit_key
@@ -36,6 +35,7 @@ from mnv3search.latency.measured.whole_times import MeasuredLatency, measured_la
 from mnv3search.latency.model import Device, Preparable, UnitLatencyModel, WholeMeasurer
 from mnv3search.latency.runtimes import CallSession, Session, Subject, load_runtime
 from mnv3search.latency.runtimes.base import Image
+from mnv3search.layers import Unit, units
 
 
 def test_known_times_are_recovered_through_drift(tmp_path: Path) -> None:

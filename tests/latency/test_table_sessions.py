@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from latency_fakes import QUICK, REFERENCE, KnownRuntime, known_device, parts_of, variants, whole_ms
 
-from mnv3search.cost.units import Unit
 from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.files import held
 from mnv3search.latency.measured.sitting import Steps
 from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, LEVEL_NETWORKS, TableDevice
 from mnv3search.latency.runtimes import Runtime, Session
 from mnv3search.latency.runtimes.base import time_in_turn
+from mnv3search.layers import Unit
 
 SOME = variants(12)
 

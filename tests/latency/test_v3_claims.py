@@ -22,7 +22,7 @@ from benchmarks._v3_latency_claims import (
 from benchmarks._v3_latency_page import judged, page, verdict
 from benchmarks.v3_claims import preparation_std, widened
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.families import published
 from mnv3search.latency.measured.ratios import Ratio
 

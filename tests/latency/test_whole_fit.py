@@ -12,9 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Architecture, BlockSpec
-from mnv3search.architecture_json import dump_architecture
-from mnv3search.cost.units import Unit, units
+from mnv3search.architecture import Architecture, BlockSpec, dump_architecture
 from mnv3search.errors import DeviceError, MeasurementError, Mnv3SearchError
 from mnv3search.families import published
 from mnv3search.latency.device_documents import device_document, read_document, write_device
@@ -23,6 +21,7 @@ from mnv3search.latency.estimated.estimate import EstimatedDevice
 from mnv3search.latency.fitted.fitted import FittedDevice
 from mnv3search.latency.fitted.network_times import read_network_times
 from mnv3search.latency.fitted.whole_fit import HeldOut, WholeFit, fit_device, fit_whole_networks
+from mnv3search.layers import Unit, units
 from mnv3search.space import load_space
 from strategies import architectures
 

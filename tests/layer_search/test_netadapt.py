@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
-from mnv3search.cost.counts import count
-from mnv3search.cost.units import Unit
+from mnv3search.cost import count
 from mnv3search.errors import (
     ArchitectureError,
     DeviceError,
@@ -24,6 +23,7 @@ from mnv3search.errors import (
 from mnv3search.families import published
 from mnv3search.layer_search import NetAdaptOptions, netadapt
 from mnv3search.layer_search.loop import widest_within
+from mnv3search.layers import Unit
 
 LARGE = published("mobilenet_v3_large")
 

@@ -13,7 +13,7 @@ from trained_fakes import SIDE, fake_trained
 from training_fakes import images, same_weights, weights_of
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.errors import InfeasibleError, TargetError, TrainingError
 from mnv3search.families import published
 from mnv3search.layer_search import NetAdaptOptions

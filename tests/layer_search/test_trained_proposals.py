@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.layer_search.trained_proposals import Plan, Planned, Score, choose, plan_step
 
 NETWORK = Architecture(StemSpec(16), (BlockSpec(3, 32, 16), BlockSpec(3, 64, 24, 2)), HeadSpec(None), resolution=16)

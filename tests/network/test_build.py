@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, Padding, SqueezeExciteSpec, StemSpec
-from mnv3search.cost.counts import count
-from mnv3search.cost.units import units
+from mnv3search.cost import count
 from mnv3search.families import NETWORKS, parse_network
+from mnv3search.layers import units
 from mnv3search.network.build import build_network
-from mnv3search.network.layers import Conventions, SqueezeExcite
+from mnv3search.network.modules import Conventions, SqueezeExcite
 from strategies import architectures
 
 TINY = Architecture(StemSpec(4), (BlockSpec(3, 8, 4), BlockSpec(3, 8, 4)), HeadSpec(8, 8), resolution=9, classes=3)

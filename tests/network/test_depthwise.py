@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mnv3search.network.depthwise import DepthwiseConv
+from mnv3search.network.fast_gradients import DepthwiseConv
 
 # kernel, stride, side: maps of odd sides, of one pixel, and smaller than the kernel are among them
 SHAPES = [(3, 1, 4), (3, 2, 4), (3, 2, 5), (5, 1, 1), (5, 1, 2), (5, 2, 2), (5, 2, 7), (7, 1, 4), (7, 2, 3)]

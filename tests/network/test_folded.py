@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import Unit, units
 from mnv3search.errors import WeightsError
 from mnv3search.families import published
 from mnv3search.graph import INPUT_NAME, network_graph, network_weights, unit_graph
+from mnv3search.layers import Unit, units
 from mnv3search.network.build import MobileNetwork, build_network
 from mnv3search.network.folded import folded_network, folded_unit, load_folded
 from strategies import architectures

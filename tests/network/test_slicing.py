@@ -17,8 +17,7 @@ from mnv3search.errors import UnknownNameError, WeightsError
 from mnv3search.families import NETWORKS, published
 from mnv3search.layer_search.proposals import narrow, sites
 from mnv3search.network.build import build_network
-from mnv3search.network.slicing import apply_slicing, slice_network
-from mnv3search.network.slicing_plan import SliceRule, SlicingPlan, plan_slicing
+from mnv3search.network.slicing import SliceRule, SlicingPlan, apply_slicing, plan_slicing, slice_network
 from strategies import architectures
 
 RULES: tuple[SliceRule, ...] = get_args(SliceRule)

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mnv3search.families import parse_network
-from mnv3search.network.build import MobileNetwork, build_network
-from mnv3search.network.training_mode import prepare_for_training
+from mnv3search.network.build import MobileNetwork, build_network, prepare_for_training
 
 # among them: SAME padding, 5×5 and 7×7 kernels on maps of 1, 2 and 4 pixels, squeeze-excite with and without biases
 NETWORKS = ["mobilenet_v3_small@0.35/32", "mobilenet_v3_large@0.35/48", "mnasnet_a1@0.35/64", "mobilenet_v2@0.35/32"]

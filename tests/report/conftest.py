@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture, BlockSpec
 from mnv3search.candidate import Candidate, pareto_front
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.families import published
 from mnv3search.layer_search import netadapt
 from mnv3search.report.summary import Judged, RunSummary

@@ -18,9 +18,15 @@ from numpy.typing import NDArray
 from trained_fakes import SIDE, fake_trained
 from training_fakes import same_weights, weights_of
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
-from mnv3search.architecture_json import load_architecture
-from mnv3search.cost.counts import count
+from mnv3search.architecture import (
+    Architecture,
+    BlockSpec,
+    HeadSpec,
+    SqueezeExciteSpec,
+    StemSpec,
+    load_architecture,
+)
+from mnv3search.cost import count
 from mnv3search.errors import DataError, InfeasibleError, RunError, TargetError
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.runs.progress import SilentProgress

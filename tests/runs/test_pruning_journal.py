@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from trained_fakes import fake_trained
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.errors import RunError
 from mnv3search.layer_search import NetAdaptOptions
 from mnv3search.layer_search.trained import Narrowed, netadapt_trained

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.families import published
 from mnv3search.space import SearchSpace, load_space, parse_space, space_names, space_schema
 

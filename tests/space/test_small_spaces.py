@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import Unit, units
 from mnv3search.errors import SpaceError
+from mnv3search.layers import Unit, units
 from mnv3search.space import SearchSpace, parse_space
 
 HEAD = "format: mnv3search.space/1\nresolution: 32\nstem: {out_channels: 16}\nhead: {feature_channels: null}\nstages:\n"

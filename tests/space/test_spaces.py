@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import count
-from mnv3search.cost.units import units
+from mnv3search.cost import count
 from mnv3search.errors import ArchitectureError, SpaceError, UnknownNameError
 from mnv3search.families import published
+from mnv3search.layers import units
 from mnv3search.space import SearchSpace, load_space, space_names
 
 NAMES = ("mnasnet", "mnasnet_anb", "mnv2", "mnv3_large", "mnv3_small", "mnv3_small_32", "ofa_mbv3")
@@ -189,7 +189,7 @@ def test_every_unit_of_a_sample_is_among_the_units_of_the_space(space: SearchSpa
 
 
 def test_extremes_bound_every_sample(space: SearchSpace) -> None:
-    from mnv3search.cost.counts import unit_cost
+    from mnv3search.cost import unit_cost
 
     priced = space.priced(lambda parts: np.array([unit_cost(part).madds for part in parts], dtype=np.float64))
     sums = priced.sums(space.sample_indices(2000, np.random.default_rng(6)))

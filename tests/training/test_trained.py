@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from training_fakes import PREPROCESSING, TINY, same_weights, tiny_network, weights_of
 
-from mnv3search.architecture_json import to_mapping
+from mnv3search.architecture import to_mapping
 from mnv3search.errors import WeightsError
 from mnv3search.training.data.preprocessing import Preprocessing
 from mnv3search.training.trained import TrainedNetwork, is_trained, load_trained, save_trained

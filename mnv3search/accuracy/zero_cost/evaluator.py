@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.accuracy.options import WholeNumber, parse_numbers
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.threads import on_one_blas_thread
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mnv3search.network.build import MobileNetwork
-    from mnv3search.network.layers import ConvNormActivation
+    from mnv3search.network.modules import ConvNormActivation
 
 MIXUP = 0.01
 
@@ -134,7 +134,7 @@ def gradient_norm(network: MobileNetwork, images: Tensor, labels: Tensor) -> flo
     from torch import nn
     from torch.nn import functional
 
-    from mnv3search.network.training_mode import prepare_for_training
+    from mnv3search.network.build import prepare_for_training
 
     prepare_for_training(network)
     loss = functional.cross_entropy(network(images), labels)

@@ -31,7 +31,7 @@ def untrained_network(architecture: Architecture, seed: int, initialisation: Ini
     import torch
     from torch import nn
 
-    from mnv3search.network.undrawn import undrawn_network
+    from mnv3search.network.build import undrawn_network
 
     network, place = undrawn_network(architecture), 0
     with torch.no_grad():

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mnv3search.network.build import MobileNetwork
-    from mnv3search.network.layers import ConvNormActivation, InvertedResidual
+    from mnv3search.network.modules import ConvNormActivation, InvertedResidual
 
     Layer = Callable[[ConvNormActivation, Tensor], Tensor]
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError
 from mnv3search.latency.estimated.features import FEATURE_NAMES, architecture_features, unit_features
 from mnv3search.latency.model import LatencyKind
+from mnv3search.layers import Unit, units
 
 Array = NDArray[np.float64]
 

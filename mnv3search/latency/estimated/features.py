@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.layers import Layer, unit_layers
-from mnv3search.cost.units import Unit, units
+from mnv3search.layers import Layer, Unit, unit_layers, units
 
 FEATURES: dict[str, str] = {
     "madds": "M MAdds of all convolutions and linear layers",

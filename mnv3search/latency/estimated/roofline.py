@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.layers import Layer, unit_layers
-from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError
 from mnv3search.latency.model import LatencyKind
+from mnv3search.layers import Layer, Unit, unit_layers, units
 
 Array = NDArray[np.float64]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import units
 from mnv3search.errors import MeasurementError, Mnv3SearchError
 from mnv3search.latency.fitted.fitted import MIN_NETWORKS
 from mnv3search.latency.fitted.time_rows import MAX_MS, TimeRow, averaged, check_magnitudes, read_times, time_columns
 from mnv3search.latency.fitted.unit_prices import MAX_SUMS
+from mnv3search.layers import units
 from mnv3search.naming import parse_network
 
 if TYPE_CHECKING:

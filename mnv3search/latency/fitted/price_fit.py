@@ -7,9 +7,9 @@ from dataclasses import astuple
 
 import numpy as np
 
-from mnv3search.cost.units import Unit
 from mnv3search.latency.fitted.timed_sums import Array, TimedSums
 from mnv3search.latency.fitted.unit_prices import PriceScales, UnitPrices
+from mnv3search.layers import Unit
 from mnv3search.threads import on_one_blas_thread
 
 SCALE_SUMS = 200  # by which the scales are chosen; a thousand would tell little more

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from mnv3search.cost.units import Unit
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.estimated.features import FEATURE_NAMES, unit_features
+from mnv3search.layers import Unit
 from mnv3search.reading import read_bounded, utf8
 
 MAX_BYTES = 5_000_000

@@ -9,9 +9,9 @@ from math import log2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.cost.units import Unit
 from mnv3search.latency.estimated.features import FEATURE_NAMES, unit_features
 from mnv3search.latency.keys import unit_key
+from mnv3search.layers import Unit
 
 Array = NDArray[np.float64]
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.cost.units import Unit
 from mnv3search.errors import DeviceError
 from mnv3search.latency.fitted.timed_sums import PARAMETERS, Array, TimedSums, counts_row, unit_kind
 from mnv3search.latency.keys import unit_key
+from mnv3search.layers import Unit
 from mnv3search.threads import on_one_blas_thread
 
 MAX_SUMS = 1000

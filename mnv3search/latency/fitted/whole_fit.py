@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import units
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.fitted.fitted import MIN_NETWORKS, FittedDevice
 from mnv3search.latency.fitted.network_times import network_times
 from mnv3search.latency.fitted.price_fit import fit_prices
 from mnv3search.latency.fitted.unit_prices import MAX_SUMS
 from mnv3search.latency.model import Progress
+from mnv3search.layers import units
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnv3search.architecture import Architecture, BlockSpec, StemSpec
-from mnv3search.architecture_json import from_mapping, to_mapping
-from mnv3search.cost.layers import unit_layers
-from mnv3search.cost.units import Unit, units
+from mnv3search.architecture import Architecture, BlockSpec, StemSpec, from_mapping, to_mapping
 from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.files import held, write_atomic, write_text
 from mnv3search.latency.keys import network_key, unit_key
@@ -22,6 +19,7 @@ from mnv3search.latency.measured.assembled import assembled_networks
 from mnv3search.latency.measured.calibration import MIN_NETWORKS
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import Subject, graph_of, input_shape
+from mnv3search.layers import Unit, unit_layers, units
 from mnv3search.reading import open_regular, read_json
 
 FORMAT, VERSION = "mnv3search.layers", 1

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError
 from mnv3search.latency.fitted.unit_prices import MAX_FIGURE, UnitPrices
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.measured.calibration import MIN_NETWORKS, Calibration, fit
 from mnv3search.latency.model import LatencyKind
+from mnv3search.layers import Unit, units
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import Unit, units
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.fitted.price_fit import fit_prices
 from mnv3search.latency.fitted.time_rows import TimeFile, TimeRow, averaged, check_magnitudes, read_times
@@ -19,6 +18,7 @@ from mnv3search.latency.keys import unit_key
 from mnv3search.latency.layer_files.files import LayerFile, LayerFolder, file_sha256, read_layers
 from mnv3search.latency.layer_files.imported import UNCALIBRATED_ERROR, ImportedDevice, WholeTime
 from mnv3search.latency.measured.calibration import MIN_NETWORKS
+from mnv3search.layers import Unit, units
 
 MIN_LAYERS = 5
 FOLDS = 5

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mnv3search.architecture import BlockSpec, HeadSpec, StemSpec
-from mnv3search.architecture_json import from_mapping
-from mnv3search.cost.units import Unit
+from mnv3search.architecture import BlockSpec, HeadSpec, StemSpec, from_mapping
 from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.latency.keys import unit_key
+from mnv3search.layers import Unit
 from mnv3search.reading import parse_json
 
 MAX_CHARACTERS = 4000

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
-from mnv3search.cost.layers import unit_layers
-from mnv3search.cost.units import Unit
+from mnv3search.layers import Unit, unit_layers
 
 MAX_REPEATS = 3  # blocks in a row that keep width and size: about what stages have
 MAX_STEPS = 64

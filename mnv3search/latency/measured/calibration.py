@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mnv3search.architecture import BlockSpec, StemSpec
-from mnv3search.cost.units import Unit
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.measured.measure import FloatArray
+from mnv3search.layers import Unit
 
 MIN_NETWORKS = 5
 FLAT = 10.0  # standard deviation of the scale, the boundary, the call and the fixed cost: nothing is assumed of them

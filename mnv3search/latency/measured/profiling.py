@@ -11,9 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import to_mapping
-from mnv3search.cost.units import Unit
+from mnv3search.architecture import Architecture, to_mapping
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.fingerprint import Fingerprint
 from mnv3search.latency.keys import network_of_key, unit_key
@@ -24,6 +22,7 @@ from mnv3search.latency.measured.tables_on_disk import TableNote
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import machine_of
 from mnv3search.latency.space_prices import networks_of_all_sizes, prepare_for_space
+from mnv3search.layers import Unit
 from mnv3search.space import SearchSpace
 
 FORMAT, VERSION = "mnv3search.profile", 1

@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import Unit
 from mnv3search.errors import MeasurementError
 from mnv3search.graph.model_file import OnnxModel
 from mnv3search.latency.measured.measure import MeasuringPlan, Round, Turns, WatchedTurns, rounds, slot_of
 from mnv3search.latency.measured.table import LatencyTable
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import LoadsGraphs, Runtime, Session, Subject
+from mnv3search.layers import Unit
 
 FIRST = 5  # parts of a measurement that tell how long all of it takes
 MAX_SESSIONS = 400  # in memory at once; a session holds a few megabytes

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import Unit, units
 from mnv3search.errors import DeviceError, MeasurementError, RunError
 from mnv3search.families import parse_network, published
 from mnv3search.files import held
@@ -29,6 +28,7 @@ from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
 from mnv3search.latency.runtimes.base import Session, is_whole_only, machine_of
 from mnv3search.latency.runtimes.check import check_outputs
+from mnv3search.layers import Unit, units
 
 Statistic = Literal["median", "minimum"]
 

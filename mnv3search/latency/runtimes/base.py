@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.units import Unit
 from mnv3search.graph import network_graph, unit_graph
 from mnv3search.latency.fingerprint import Fingerprint, this_machine
+from mnv3search.layers import Unit
 
 MAX_RESOLUTION = 1e-6  # seconds: a hundredth of the smallest block
 SHORTEST_CALL, LONGEST_CALL = 1e-7, 1e5  # seconds: beyond these no call was timed, whatever a runtime or board says

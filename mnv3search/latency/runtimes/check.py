@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
-from mnv3search.cost.units import units
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.runtimes.base import Runtime, Subject, is_whole_only
 from mnv3search.latency.runtimes.torch_eager import exact_output, threads_kept
+from mnv3search.layers import units
 
 MAX_FP32_DIFFERENCE = 1e-3
 MAX_INT8_ERROR = 0.2

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mnv3search.architecture_json import load_architecture
+from mnv3search.architecture import load_architecture
 from mnv3search.latency.runtimes.base import WEIGHT_SEED, input_image
 
 

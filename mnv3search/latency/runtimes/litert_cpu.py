@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mnv3search.architecture import Architecture
-from mnv3search.architecture_json import dump_architecture
+from mnv3search.architecture import Architecture, dump_architecture
 from mnv3search.errors import MeasurementError, MissingDependencyError
 from mnv3search.latency.runtimes.base import CallSession, Precision, Session, Subject, clock_of, input_image
 from mnv3search.latency.runtimes.conversion import converted

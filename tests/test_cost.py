@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
-from mnv3search.cost.counts import count, total_cost, unit_cost
-from mnv3search.cost.units import unit_names, units
+from mnv3search.cost import count, total_cost, unit_cost
 from mnv3search.families import parse_network
+from mnv3search.layers import unit_names, units
 from strategies import architectures
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from mnv3search.architecture import BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
-from mnv3search.cost.counts import UnitCost, unit_cost
-from mnv3search.cost.layers import unit_layers
-from mnv3search.cost.units import Unit
+from mnv3search.cost import UnitCost, unit_cost
+from mnv3search.layers import Unit, unit_layers
 
 Row = tuple[str, int, int, int, int]
 

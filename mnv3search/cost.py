@@ -1,4 +1,4 @@
-"""MAdds, parameters, activations and peak activation memory: analytic and exact (conventions in ``cost.layers``)."""
+"""MAdds, parameters, activations and peak activation memory: analytic, exact (conventions in :mod:`.layers`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mnv3search.architecture import Architecture, check_architecture
-from mnv3search.cost.layers import Layer, summed, unit_layers, unit_rows
-from mnv3search.cost.units import Unit, unit_names, units
+from mnv3search.layers import Layer, Unit, summed, unit_layers, unit_names, unit_rows, units
 
 BYTES_PER_ELEMENT = 4
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mnv3search.architecture import Architecture, make_divisible
 from mnv3search.errors import ArchitectureError
 from mnv3search.families import NETWORKS, parse_network, published
-from mnv3search.scaling import WidthRule, scale_width
+from mnv3search.families.scaling import WidthRule, scale_width
 from strategies import architectures
 
 RULES: tuple[WidthRule, ...] = ("paper", "torchvision", "out_channels")

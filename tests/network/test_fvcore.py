@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.families import NETWORKS, parse_network
-from mnv3search.network.check import fvcore_madds
+from mnv3search.network.build import fvcore_madds
 from mnv3search.space import load_space, space_names
 from strategies import architectures
 

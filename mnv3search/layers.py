@@ -1,4 +1,7 @@
-"""The layers of a unit, in the order in which they run, with what each costs.
+"""The layers of an architecture, in the order in which they run, with what each costs.
+
+A network is cut into units: the stem, each block, the head. A unit holds everything that its cost or its running time
+depends on, so equal units of different networks share one price. Each unit is a list of layers.
 
 Conventions:
     One fused multiply-add counts one (MAdds). MAdds and activations are those of convolutions and linear layers,
@@ -14,8 +17,56 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from mnv3search.architecture import BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec, out_size
-from mnv3search.cost.units import Unit
+from mnv3search.architecture import (
+    Architecture,
+    BlockSpec,
+    HeadSpec,
+    Padding,
+    SqueezeExciteSpec,
+    StemSpec,
+    check_architecture,
+    out_size,
+)
+
+
+class Unit(NamedTuple):
+    """A stem, block or head at its place: ``in_channels`` × ``in_size`` × ``in_size`` goes in.
+
+    ``classes`` is 0 but for the head.
+    """
+
+    spec: StemSpec | BlockSpec | HeadSpec
+    in_channels: int
+    in_size: int
+    padding: Padding = "symmetric"
+    conv_bias: bool = False
+    classes: int = 0
+
+
+def units(architecture: Architecture) -> tuple[Unit, ...]:
+    """The stem, every block and the head of ``architecture``, in order.
+
+    Raises:
+        ArchitectureError: it is something else, such as a network's name.
+    """
+    check_architecture(architecture)
+    padding, bias = architecture.padding, architecture.conv_bias
+    stem = architecture.stem
+    found = [Unit(stem, 3, architecture.resolution, padding, bias)]
+    channels, size = stem.out_channels, out_size(architecture.resolution, stem.stride)
+    for block in architecture.blocks:
+        found.append(Unit(block, channels, size, padding, bias))
+        channels = block.out_channels
+        if block.stride > 1:
+            size = out_size(size, block.stride)
+    found.append(Unit(architecture.head, channels, size, padding, bias, architecture.classes))
+    return tuple(found)
+
+
+def unit_names(architecture: Architecture) -> tuple[str, ...]:
+    """Names in the order of :func:`units`: ``stem``, ``blocks.0`` …, ``head``."""
+    return ("stem", *(f"blocks.{i}" for i in range(len(architecture.blocks))), "head")
+
 
 LayerKind = Literal[
     "stem", "expansion", "depthwise", "projection", "shortcut", "feature",

@@ -1,7 +1,7 @@
 """The modules that a network is made of; each is built from its spec and its input channels.
 
-Modules are registered in the order in which they run, and bear the names of ``cost.layers``. Under ``torch.no_grad()``
-activations, scalings and additions work in place, as the peak memory of ``cost`` assumes.
+Modules are registered in the order in which they run, and bear the names of :mod:`mnv3search.layers`. Under
+``torch.no_grad()`` activations, scalings and additions work in place, as the peak memory of ``cost`` assumes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, Padding, SqueezeExciteSpec
-from mnv3search.network.convolve import convolve
 from mnv3search.network.dropout import drop
+from mnv3search.network.fast_gradients import convolve
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {

@@ -11,10 +11,10 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from mnv3search.architecture import Architecture
-from mnv3search.cost.counts import count
+from mnv3search.cost import count
 from mnv3search.families import parse_network
 from mnv3search.network.build import build_network
-from mnv3search.network.layers import ACTIVATIONS
+from mnv3search.network.modules import ACTIVATIONS
 from strategies import architectures
 
 _IN_PLACE = (*{type(make()) for make in ACTIVATIONS.values()}, nn.Dropout, nn.BatchNorm1d, nn.BatchNorm2d)

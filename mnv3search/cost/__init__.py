@@ -1,1 +1,0 @@
-"""MAdds, parameters, activations and peak memory: analytic, exact, by layer."""
