@@ -17,7 +17,7 @@ from mnv3search.accuracy.evaluator import Evaluator
 from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.files import append_lines
-from mnv3search.training.data.images import DataSplits
+from mnv3search.training.data.splits import DataSplits
 
 SCORES = ("madds", "parameters", "naswot", "zen", "synflow", "gradient_norm")
 FEWEST = 8

@@ -16,7 +16,7 @@ from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.cost import count
 from mnv3search.files import append_lines
 from mnv3search.space import load_space
-from mnv3search.training.data.images import DataSplits
+from mnv3search.training.data.splits import DataSplits
 
 SPACE = "mnv3_small_32"
 SAMPLED = 400
@@ -81,7 +81,7 @@ def _test_top1(architecture: Architecture, data: DataSplits, epochs: int, folder
 
     from mnv3search.network.build import build_network
     from mnv3search.training.data.preprocessing import Preprocessing
-    from mnv3search.training.judge import judge
+    from mnv3search.training.evaluation import evaluate_network
     from mnv3search.training.loop import train_network
     from mnv3search.training.recipe import load_recipe
 
@@ -96,7 +96,7 @@ def _test_top1(architecture: Architecture, data: DataSplits, epochs: int, folder
         resume=resume,
     )  # fmt: skip
     # the last epoch's weights, not the best on the validation images: a choice would add chance
-    return judge(network, data.test, preprocessing).top1
+    return evaluate_network(network, data.test, preprocessing).top1
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from mnv3search.errors import DataError
 from mnv3search.families.scaling import scale_width
 from mnv3search.files import append_lines
 from mnv3search.space import load_space
-from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
 from mnv3search.training.data.preprocessing import Preprocessing
+from mnv3search.training.data.splits import DataSplits
 from mnv3search.training.recipe import Recipe, load_recipe
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)

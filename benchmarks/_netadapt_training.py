@@ -11,7 +11,7 @@ from mnv3search.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from mnv3search.network.build import MobileNetwork
-    from mnv3search.training.data.images import DataSplits
+    from mnv3search.training.data.splits import DataSplits
     from mnv3search.training.trained import TrainedNetwork
 
 
@@ -60,11 +60,11 @@ def train_and_judge(
 
 def judged(trained: TrainedNetwork, splits: DataSplits) -> dict[str, float]:
     """Top-1 of the validation and the test images, percent."""
-    from mnv3search.training.judge import judge
+    from mnv3search.training.evaluation import evaluate_network
 
     assert splits.test is not None
-    val = judge(trained.network, splits.val, trained.preprocessing).top1
-    return {"val_top1": val, "test_top1": judge(trained.network, splits.test, trained.preprocessing).top1}
+    val = evaluate_network(trained.network, splits.val, trained.preprocessing).top1
+    return {"val_top1": val, "test_top1": evaluate_network(trained.network, splits.test, trained.preprocessing).top1}
 
 
 def fresh(architecture: Any, seed: int) -> MobileNetwork:

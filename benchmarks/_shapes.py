@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.training.data.images import DataSplits, LabelledImages
+from mnv3search.training.data.images import LabelledImages
+from mnv3search.training.data.splits import DataSplits
 
 SIDE = 32
 SHAPES = ("disc", "square", "triangle", "cross", "bar")

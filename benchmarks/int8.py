@@ -28,8 +28,8 @@ from benchmarks._int8_page import page
 from benchmarks._results import write_results
 from mnv3search.errors import DataError, MissingDependencyError
 from mnv3search.export import ExportedModel, export_int8, export_onnx
+from mnv3search.export.exported import PixelChunk, model_input, pixel_chunks
 from mnv3search.export.parity import network_logits
-from mnv3search.export.pixels import Squares, model_input, squares_of
 from mnv3search.export.timing import time_models
 from mnv3search.files import write_text
 from mnv3search.latency.runtimes.base import LoadsGraphs
@@ -76,7 +76,7 @@ def variants(names: Sequence[str]) -> list[Variant]:
 def accuracy(trained: TrainedNetwork, records: Records, save: Callable[[], None]) -> None:
     """Every variant on all test images."""
     train, test = (open_images(f"{_data()}:{split}", trained.classes) for split in ("train", "test"))
-    images = list(squares_of(test, trained.preprocessing))
+    images = list(pixel_chunks(test, trained.preprocessing))
     labels = np.concatenate([one.labels for one in images])
     truth = np.concatenate([network_logits(trained, one) for one in images])
     fp32 = export_onnx(trained, batch="dynamic")
@@ -121,7 +121,7 @@ def imagenet(_: TrainedNetwork, records: Records, save: Callable[[], None]) -> N
     """MobileNetV2 with its ImageNet weights, on CIFAR's test images enlarged to 224×224: no labels, so agreement."""
     trained = _mobilenet_v2()
     train, test = (open_images(f"{_data()}:{split}") for split in ("train", "test"))
-    images = list(squares_of(stable_subset(test, SECOND_IMAGES), trained.preprocessing))
+    images = list(pixel_chunks(stable_subset(test, SECOND_IMAGES), trained.preprocessing))
     labels = np.full(SECOND_IMAGES, -1)
     truth = np.concatenate([network_logits(trained, one) for one in images])
     fp32 = export_onnx(trained, batch="dynamic")
@@ -160,7 +160,7 @@ def _mobilenet_v2() -> TrainedNetwork:
 
 def _quantised(trained: TrainedNetwork, train: LabelledImages, way: Quantisation, count: int, salt: str) -> bytes:
     chosen = stable_subset(train, count, salt)
-    return export_int8(trained, squares_of(chosen, trained.preprocessing), quantisation=way, batch="dynamic")
+    return export_int8(trained, pixel_chunks(chosen, trained.preprocessing), quantisation=way, batch="dynamic")
 
 
 def _judged(truth: NDArray[Any], labels: NDArray[Any], found: NDArray[Any]) -> dict[str, Any]:
@@ -179,11 +179,11 @@ def _judged(truth: NDArray[Any], labels: NDArray[Any], found: NDArray[Any]) -> d
     }
 
 
-def _logits(model: ExportedModel, images: Sequence[Squares]) -> NDArray[Any]:
+def _logits(model: ExportedModel, images: Sequence[PixelChunk]) -> NDArray[Any]:
     return np.concatenate([model.logits(one.pixels) for one in images])
 
 
-def _openvino_logits(model: bytes, images: Sequence[Squares], preprocessing: Preprocessing) -> NDArray[Any]:
+def _openvino_logits(model: bytes, images: Sequence[PixelChunk], preprocessing: Preprocessing) -> NDArray[Any]:
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}

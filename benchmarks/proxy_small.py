@@ -20,9 +20,8 @@ from benchmarks._shapes import shapes
 from mnv3search.accuracy.proxy import Proxy, ProxyOptions
 from mnv3search.architecture import Architecture
 from mnv3search.space import load_space
-from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
-from mnv3search.training.data.splits import stable_subset
+from mnv3search.training.data.splits import DataSplits, stable_subset
 
 SEEDS = (0, 1)
 NETWORKS = 3

@@ -28,7 +28,7 @@ from mnv3search.training.data.images import LabelledImages
 from mnv3search.training.data.open_data import open_data
 from mnv3search.training.data.preprocessing import Preprocessing
 from mnv3search.training.data.splits import stable_subset
-from mnv3search.training.judge import judge
+from mnv3search.training.evaluation import evaluate_network
 from mnv3search.training.loop import train_network
 from mnv3search.training.recipe import Recipe, load_recipe
 from mnv3search.training.state import LAST
@@ -120,7 +120,7 @@ def trained(arm: Arm, images: Images, weights: Path, work: Path, seed: int) -> d
         resume=(folder / LAST).exists(), freeze="features" if arm.frozen else "none",
         on_epoch=lambda record: print(arm.name, record.epoch, f"{record.val_top1:.2f}", flush=True),
     )  # fmt: skip
-    judged = judge(result.trained.network, images.test, preprocessing)
+    judged = evaluate_network(result.trained.network, images.test, preprocessing)
     return {
         "recipe": arm.recipe.to_mapping(),
         "history": [asdict(record) for record in result.history],

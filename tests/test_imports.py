@@ -67,7 +67,7 @@ HEAVY = {
 }  # fmt: skip
 # An nn.Module has to name its base when it is defined, so these import torch at the top and are themselves imported in
 # functions only.
-DEFINE_MODULES = ("network",)
+DEFINE_MODULES = ("network", "training.rmsprop")
 
 
 # Circles that are known and on their way out: the import to remove, module and target.

@@ -23,8 +23,7 @@ from mnv3search.accuracy.evaluator import Evaluation, Report
 from mnv3search.accuracy.options import WholeNumber, parse_numbers
 from mnv3search.architecture import Architecture, to_mapping
 from mnv3search.errors import DivergedError, EvaluatorError, RunError
-from mnv3search.training.data.images import DataSplits
-from mnv3search.training.data.splits import stable_subset
+from mnv3search.training.data.splits import DataSplits, stable_subset
 
 if TYPE_CHECKING:
     from mnv3search.training.loop import TrainingResult
@@ -148,8 +147,8 @@ class Proxy:
 
         from mnv3search.network.build import build_network
         from mnv3search.training.data.preprocessing import Preprocessing
-        from mnv3search.training.history import EpochRecord
         from mnv3search.training.loop import train_network
+        from mnv3search.training.state import EpochRecord
 
         reports: list[Report] = []
 

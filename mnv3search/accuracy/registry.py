@@ -17,7 +17,7 @@ from mnv3search.accuracy.evaluator import Evaluator
 from mnv3search.errors import EvaluatorError, Mnv3SearchError, UnknownNameError
 
 if TYPE_CHECKING:
-    from mnv3search.training.data.images import DataSplits
+    from mnv3search.training.data.splits import DataSplits
     from mnv3search.training.progress import TrainingProgress
 
 ENTRY_POINT_GROUP = "mnv3search.evaluators"

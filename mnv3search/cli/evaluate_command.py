@@ -13,7 +13,7 @@ from mnv3search.cli.threads_option import on_threads
 
 if TYPE_CHECKING:
     from mnv3search.export.predictor import Predictor
-    from mnv3search.training.judge import Judgement
+    from mnv3search.training.evaluation import Metrics
 
 SHOWN_CLASSES = 40
 SHOWN_CONFUSIONS = 5
@@ -46,7 +46,7 @@ def command(run: str, weights: str | None, data: str, batch_size: int, as_json: 
     their sorted folders, as ImageNet's are. Prints top-1, top-5 (of 6 classes and more), loss, the accuracy of every
     class and the most frequent confusions.
     """
-    from mnv3search.export.judging import judge_predictor, unseen
+    from mnv3search.export.predictor import evaluate_predictor, unseen
     from mnv3search.training.data.open_data import open_images
 
     model = _model(run, weights, data)
@@ -58,7 +58,9 @@ def command(run: str, weights: str | None, data: str, batch_size: int, as_json: 
         )  # fmt: skip
         images, note = unseen(model, images)
         progress.stage(f"judging {len(images)} images", len(images))
-        found = judge_predictor(model, images, batch_size=batch_size, progress=lambda done, _: progress.advance(done))
+        found = evaluate_predictor(
+            model, images, batch_size=batch_size, progress=lambda done, _: progress.advance(done)
+        )
     if as_json:
         print_json({**_mapping(found, model), "note": note})
     else:
@@ -73,13 +75,13 @@ def _model(run: str, weights: str | None, data: str) -> Predictor:
     if weights is None:
         return load_predictor(run)
     from mnv3search.training.data.open_data import open_images
-    from mnv3search.training.other_weights import check_weights, with_weights
+    from mnv3search.training.trained import check_weights, with_weights
 
     check_weights(run, weights)  # what does not fit is said before the images' folders are listed
     return NetworkPredictor(with_weights(run, weights, open_images(data).classes))
 
 
-def _mapping(found: Judgement, model: Predictor) -> dict[str, object]:
+def _mapping(found: Metrics, model: Predictor) -> dict[str, object]:
     return {
         "top1": found.top1, "top5": found.top5, "loss": found.loss, "images": found.images,
         "images_per_second": found.images / found.seconds,
@@ -92,11 +94,11 @@ def _mapping(found: Judgement, model: Predictor) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _show(found: Judgement, model: Predictor, data: str) -> None:
+def _show(found: Metrics, model: Predictor, data: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from mnv3search.training.judge import MIN_TOP5_CLASSES
+    from mnv3search.training.evaluation import MIN_TOP5_CLASSES
     from mnv3search.training.progress import rate_text
 
     console = stdout_console()
@@ -128,5 +130,5 @@ def _show(found: Judgement, model: Predictor, data: str) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def _mistake(found: Judgement, model: Predictor, place: int) -> str:
+def _mistake(found: Metrics, model: Predictor, place: int) -> str:
     return " ".join(f"{model.classes[said]} ({count})" for _, said, count in found.worst_confusions(1, place))

@@ -13,7 +13,7 @@ from mnv3search.cli.progress import ProgressLine
 if TYPE_CHECKING:
     from mnv3search.export import Export, ExportSettings
     from mnv3search.latency.measured.ratios import Ratio
-    from mnv3search.training.data.images import DataSplits
+    from mnv3search.training.data.splits import DataSplits
 
 
 @click.command(
@@ -68,8 +68,7 @@ def command(run: str, weights: str | None, data: str | None, out: Path | None, a
     that differs is not written.
     """
     from mnv3search.export import export_network
-    from mnv3search.training.other_weights import check_weights, with_weights
-    from mnv3search.training.trained import load_trained, trained_file
+    from mnv3search.training.trained import check_weights, load_trained, trained_file, with_weights
 
     settings = _settings(options)
     if weights is None:

@@ -92,8 +92,7 @@ def command(network: str | None, out: Path | None, resume: Path | None, as_json:
 
 def _resumed(path: Path, progress: TrainingProgress, workers: int | None, data: str | None) -> TrainingResult:
     """The training in ``path``, brought to its end; one that is there already is only told."""
-    from mnv3search.training.finished import finished_training
-    from mnv3search.training.session import resume_training
+    from mnv3search.training.session import finished_training, resume_training
 
     done = finished_training(path)
     if done is not None:
@@ -146,8 +145,8 @@ def show(folder: Path, result: TrainingResult, *, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from mnv3search.training.evaluation import MIN_TOP5_CLASSES
     from mnv3search.training.folder import TrainingFolder
-    from mnv3search.training.judge import MIN_TOP5_CLASSES
     from mnv3search.training.progress import rate_text
 
     opened = TrainingFolder.open(folder)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from mnv3search.export.description import Description
-from mnv3search.export.exported import ExportedModel, load_exported
+from mnv3search.export.exported import Description, ExportedModel, load_exported
 from mnv3search.export.exporting import Export, ExportSettings, export_network
-from mnv3search.export.int8 import export_int8
-from mnv3search.export.onnx_file import export_onnx
+from mnv3search.export.onnx_file import export_int8, export_onnx
 from mnv3search.export.parity import Parity
 
 __all__ = [

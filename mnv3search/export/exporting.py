@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv3search.errors import ExportError
-from mnv3search.export.description import Description
-from mnv3search.export.exported import ExportedModel
-from mnv3search.export.int8 import export_int8
-from mnv3search.export.onnx_file import Batch, export_onnx
+from mnv3search.export.exported import Batch, Description, ExportedModel, PixelChunk, noise_chunks, pixel_chunks
+from mnv3search.export.onnx_file import export_int8, export_onnx
 from mnv3search.export.parity import Parity, compare, hold
-from mnv3search.export.pixels import Squares, noise_squares, squares_of
 from mnv3search.export.timing import ModelLatencies, time_models
 from mnv3search.files import write_atomic, write_text
 from mnv3search.latency.runtimes.int8 import Quantisation
@@ -25,7 +22,8 @@ from mnv3search.training.progress import SilentProgress, TrainingProgress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mnv3search.training.data.images import DataSplits, LabelledImages
+    from mnv3search.training.data.images import LabelledImages
+    from mnv3search.training.data.splits import DataSplits
     from mnv3search.training.trained import TrainedNetwork
 
 CALIBRATION_IMAGES, CHECK_IMAGES = 128, 500  # a minute together at 224×224 on two cores
@@ -157,7 +155,7 @@ def _models(
     assert data is not None
     chosen = _subset(_in_order(data.train, trained), settings.calibration_images)
     progress.stage("reading training images to quantise on", len(chosen))
-    squares = list(_told(squares_of(chosen, trained.preprocessing), progress.advance))
+    squares = list(_told(pixel_chunks(chosen, trained.preprocessing), progress.advance))
     progress.stage("quantising: ranges found on training images", len(chosen))
     int8 = export_int8(
         trained, squares, quantisation=settings.int8, batch=settings.batch,
@@ -173,19 +171,19 @@ def _checked(
     preprocessing = trained.preprocessing
     if data is None:
         count, source = NOISE_IMAGES, NOISE
-        squares = noise_squares(count, preprocessing.resolution)
+        squares = noise_chunks(count, preprocessing.resolution)
     else:
         held = _in_order(data.val if data.test is None else data.test, trained)
         chosen = _subset(held, settings.check_images or len(held))
         count, source = len(chosen), f"{held.source.name}, {'val' if data.test is None else 'test'}"
-        squares = squares_of(chosen, preprocessing)
+        squares = pixel_chunks(chosen, preprocessing)
     progress.stage("comparing it with the network", count)
     parity = compare(trained, model, _told(squares, progress.advance), source, labelled=data is not None)
     hold(parity)
     return parity
 
 
-def _told(squares: Iterator[Squares], advance: Callable[[int], None]) -> Iterator[Squares]:
+def _told(squares: Iterator[PixelChunk], advance: Callable[[int], None]) -> Iterator[PixelChunk]:
     done = 0
     for chunk in squares:
         yield chunk

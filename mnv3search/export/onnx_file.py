@@ -1,4 +1,4 @@
-"""A trained network as an ONNX model: the project's own graph with its weights, and what a user of the file must know.
+"""A trained network as an ONNX model, in fp32 or in 8 bits: the project's own graph with its weights and metadata.
 
 The model's input is called ``input`` and is either ``(N, 3, R, R)`` float32, normalised, or with the preprocessing
 inside ``(N, R, R, 3)`` uint8, RGB; its output ``output`` is the logits, ``(N, classes)`` float32. N is 1, or any where
@@ -7,22 +7,24 @@ the batch is dynamic.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnv3search.errors import ExportError
-from mnv3search.export.description import Description, write_description
+from mnv3search.errors import ExportError, MeasurementError
+from mnv3search.export.exported import Batch, Description, PixelChunk, model_input, write_description
 from mnv3search.graph import INPUT_NAME, network_graph
+from mnv3search.latency.runtimes.int8 import Quantisation, quantised
 
 if TYPE_CHECKING:
     import onnx
+    from numpy.typing import NDArray
 
     from mnv3search.training.data.preprocessing import Preprocessing
     from mnv3search.training.trained import TrainedNetwork
 
-Batch = Literal["1", "dynamic"]
 NORMALISED = "normalised"  # the tensor that the network's first convolution takes where preprocessing is inside
 _DYNAMIC = "batch"
 
@@ -122,3 +124,63 @@ def _put_preprocessing(model: onnx.ModelProto, preprocessing: Preprocessing, bat
     images: int | str = _DYNAMIC if batch == "dynamic" else 1
     pixels = onnx.helper.make_tensor_value_info(INPUT_NAME, onnx.TensorProto.UINT8, [images, side, side, 3])
     graph.input[0].CopyFrom(pixels)
+
+
+DEFAULT = Quantisation()
+CALL_PIXELS = 32 * 32 * 32  # images of one calibration call hold so many, as all activations of a call stay in memory
+
+
+def export_int8(
+    trained: TrainedNetwork,
+    images: Iterable[PixelChunk],
+    *,
+    quantisation: Quantisation = DEFAULT,
+    batch: Batch = "1",
+    with_preprocessing: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> bytes:
+    """The serialised ONNX model of ``trained`` in 8 bits (QDQ), calibrated on ``images``.
+
+    Args:
+        trained: the network, its classes and its preprocessing.
+        images: squares of training images.
+        quantisation: how ranges are found and which operators work in 8 bits.
+        batch: ``1``, or ``dynamic`` for any number of images in a call.
+        with_preprocessing: take pixels and normalise them, in fp32, in the graph.
+        progress: told over how many images ranges were found.
+
+    Raises:
+        MissingDependencyError: onnx or onnxruntime is not installed.
+        WeightsError: weights that are not finite.
+        ExportError: no images, or the quantiser refuses the graph.
+    """
+    graph = bytes(with_batch(deployed_graph(trained), "dynamic").SerializeToString())
+    inputs = _Calls(images, trained.preprocessing, progress)
+    try:
+        made = quantised(graph, inputs, "the trained network", quantisation)
+    except MeasurementError as error:
+        raise ExportError(str(error)) from None
+    how = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(quantisation).items()}
+    description = replace(Description.of(trained), precision="int8", quantisation={**how, "images": inputs.images})
+    return finished(made, description, batch=batch, with_preprocessing=with_preprocessing)
+
+
+class _Calls(Sequence["NDArray[Any]"]):
+    """What the network takes in each calibration call, made when it is asked for: pixels are a quarter as large."""
+
+    def __init__(
+        self, images: Iterable[PixelChunk], preprocessing: Preprocessing, progress: Callable[[int], None]
+    ) -> None:
+        size = max(1, CALL_PIXELS // preprocessing.resolution**2)
+        self._preprocessing, self._progress = preprocessing, progress
+        self._pixels = [
+            chunk.pixels[first : first + size] for chunk in images for first in range(0, len(chunk.pixels), size)
+        ]
+        self.images = sum(map(len, self._pixels))
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, index: Any) -> Any:
+        self._progress(sum(map(len, self._pixels[: index + 1])))
+        return model_input(self._pixels[index], self._preprocessing, "float32")

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import ExportError
-from mnv3search.export.exported import ExportedModel
-from mnv3search.export.pixels import Squares
+from mnv3search.export.exported import ExportedModel, PixelChunk
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
@@ -67,7 +66,7 @@ class Parity:
 
 
 def compare(
-    trained: TrainedNetwork, model: ExportedModel, images: Iterable[Squares], source: str, *, labelled: bool = True
+    trained: TrainedNetwork, model: ExportedModel, images: Iterable[PixelChunk], source: str, *, labelled: bool = True
 ) -> Parity:
     """Run both on ``images``.
 
@@ -108,7 +107,7 @@ def _parity(
     return Parity(precision, source, *figures, *top1, error)
 
 
-def network_logits(trained: TrainedNetwork, squares: Squares) -> NDArray[np.float32]:
+def network_logits(trained: TrainedNetwork, squares: PixelChunk) -> NDArray[np.float32]:
     """The network's own logits, (n, classes)."""
     import torch
 

@@ -1,7 +1,8 @@
-"""What a trained network, or its exported model, says of images that have no labels."""
+"""What a trained network or its exported model predicts for images, and its metrics on labelled ones."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DataError
-from mnv3search.export.exported import load_exported
+from mnv3search.export.exported import PixelChunk, Pixels, load_exported, pixel_chunks
 from mnv3search.export.exporting import SUFFIX
 from mnv3search.export.parity import network_logits
-from mnv3search.export.pixels import Pixels, Squares
 
 if TYPE_CHECKING:
+    from mnv3search.training.data.images import LabelledImages
     from mnv3search.training.data.preprocessing import Preprocessing
+    from mnv3search.training.evaluation import Metrics
     from mnv3search.training.trained import TrainedNetwork
 
 PATTERN = frozenset("*?[")
@@ -61,7 +63,7 @@ class NetworkPredictor:
 
     def logits(self, pixels: Pixels) -> NDArray[np.float32]:
         """(n, R, R, 3) uint8 RGB, resized and cropped, to (n, classes)."""
-        return network_logits(self.trained, Squares(pixels, np.full(len(pixels), -1, dtype=np.int64)))
+        return network_logits(self.trained, PixelChunk(pixels, np.full(len(pixels), -1, dtype=np.int64)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ def predict(predictor: Predictor, files: Sequence[Path], top: int = 5) -> Iterat
         files: image files.
         top: classes for each, at most as many as there are.
     """
-    from mnv3search.training.data.sources import FolderSource
+    from mnv3search.training.data.images import FolderSource
 
     for file in files:
         try:
@@ -183,3 +185,72 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     raised = np.exp(logits.astype(np.float64) - logits.max())
     shares: NDArray[np.float64] = raised / raised.sum()
     return shares
+
+
+def evaluate_predictor(
+    predictor: Predictor, images: LabelledImages, *, batch_size: int = 256,
+    progress: Callable[[int, int], None] | None = None,
+) -> Metrics:  # fmt: skip
+    """Judge what :func:`~mnv3search.export.predictor.load_predictor` gave on every one of ``images``.
+
+    A network works where the machine is fastest; an exported model works in onnxruntime, in calls of as many images as
+    it takes.
+
+    Args:
+        predictor: of a trained network, or an exported model.
+        images: with labels in the order of its classes.
+        batch_size: images at a time; an exported model is given fewer large ones, which onnxruntime keeps in memory.
+        progress: told how many images of how many are judged.
+
+    Raises:
+        DataError: no images, other classes, or an image that cannot be read.
+        DivergedError: a logit that is not finite.
+    """
+    from mnv3search.training.devices import evaluation_device
+    from mnv3search.training.evaluation import evaluate_network
+
+    if not isinstance(predictor, NetworkPredictor):
+        return _judge_model(predictor, images, batch_size, progress)
+    network = predictor.trained.network.to(evaluation_device())
+    return evaluate_network(network, images, predictor.preprocessing, batch_size=batch_size, progress=progress)
+
+
+def unseen(predictor: Predictor, images: LabelledImages) -> tuple[LabelledImages, str | None]:
+    """``images`` without those that the network was trained on, as far as it knows them, and what to say of that.
+
+    It knows them by their classes and names: all of them, or those that a training does not hold out of a whole folder.
+    """
+    from mnv3search.training.data.open_data import VAL_SHARE
+    from mnv3search.training.data.splits import NETADAPT, fingerprint, held_out
+
+    facts = predictor.trained.facts if isinstance(predictor, NetworkPredictor) else {}
+    known, left_out = facts.get("train_images"), facts.get("held_out")
+    if known is None or not len(images):
+        return images, None
+    if fingerprint(images) == known:
+        return images, "the network was trained on these very images: what it scores here says nothing of others"
+    try:
+        learnt, held = held_out(images, VAL_SHARE)
+        if isinstance(left_out, float):
+            learnt = held_out(learnt, left_out, NETADAPT)[0]
+    except DataError:
+        return images, None
+    if fingerprint(learnt) != known:
+        return images, None
+    return held, f"{len(learnt):,} of the {len(images):,} images were trained on: judged on the {len(held):,} held out"
+
+
+def _judge_model(
+    model: Predictor, images: LabelledImages, batch_size: int, progress: Callable[[int, int], None] | None
+) -> Metrics:
+    import torch
+
+    from mnv3search.training.evaluation import MetricSums, check_evaluable
+
+    check_evaluable(images, len(model.classes))
+    began, tally = time.perf_counter(), MetricSums(len(model.classes))
+    for squares in pixel_chunks(images, model.preprocessing, batch_size):
+        tally.add(torch.from_numpy(model.logits(squares.pixels)), torch.from_numpy(squares.labels))
+        if progress is not None:
+            progress(tally.images, len(images))
+    return tally.judgement(time.perf_counter() - began)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from mnv3search.export.pixels import model_input, noise_squares
+from mnv3search.export.exported import model_input, noise_chunks
 from mnv3search.latency.measured.busy import disturbed_sentence
 from mnv3search.latency.measured.measure import MeasuringPlan, WatchedTurns, rounds
 from mnv3search.latency.measured.ratios import Ratio, paired_ratio
@@ -14,7 +14,7 @@ from mnv3search.latency.measured.whole_times import measured_latencies
 from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime
 
 if TYPE_CHECKING:
-    from mnv3search.export.description import Description
+    from mnv3search.export.exported import Description
     from mnv3search.latency.runtimes.base import LoadsGraphs
 
 PLAN = MeasuringPlan(
@@ -86,7 +86,7 @@ def time_models(
     """
     runtime = OnnxRuntime() if runtime is None else runtime
     preprocessing = description.preprocessing
-    pixels = next(noise_squares(1, preprocessing.resolution)).pixels
+    pixels = next(noise_chunks(1, preprocessing.resolution)).pixels
     image = model_input(pixels, preprocessing, description.input)
     sessions = [runtime.load(content, image, name) for name, content in models.items()]
     reference = runtime.load(next(iter(models.values())), image, "the reference")

@@ -76,7 +76,7 @@ def score_network(
     Raises:
         DataError: images of other classes, or one that cannot be read.
     """
-    from mnv3search.training.judge import judge
+    from mnv3search.training.evaluation import evaluate_network
 
     judged = 0
 
@@ -87,7 +87,7 @@ def score_network(
         judged = done
 
     with one_thread():
-        found = judge(
+        found = evaluate_network(
             trained.network.to(device), held, trained.preprocessing, batch_size=JUDGED[device != "cpu"], progress=told
         )
         trained.network.to("cpu")
@@ -119,7 +119,7 @@ def score_proposal(
         DataError: an image that cannot be read.
     """
     from mnv3search.network.slicing import slice_network
-    from mnv3search.training.calibration import calibrate_norms, calibration_batches
+    from mnv3search.training.evaluation import calibrate_norms, calibration_batches
     from mnv3search.training.fine_tune import fine_tune
     from mnv3search.training.steps import plain_copy
 
@@ -170,7 +170,7 @@ def fresh_network(architecture: Architecture, seed: int) -> MobileNetwork:
     import torch
 
     from mnv3search.network.build import build_network
-    from mnv3search.training.randomness import own_randomness
+    from mnv3search.training.devices import own_randomness
 
     with own_randomness():
         torch.manual_seed(seed)

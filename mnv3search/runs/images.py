@@ -12,7 +12,8 @@ from mnv3search.training.data.open_data import open_data
 if TYPE_CHECKING:
     from mnv3search.runs.folder import RunFolder
     from mnv3search.runs.progress import RunProgress
-    from mnv3search.training.data.images import DataSplits, LabelledImages
+    from mnv3search.training.data.images import LabelledImages
+    from mnv3search.training.data.splits import DataSplits
 
 KEY = "data"
 

@@ -132,7 +132,7 @@ def _open(
     settings: PruningSettings, seed: TrainedNetwork | None, progress: RunProgress
 ) -> tuple[TrainedNetwork, PruningData]:
     """The network and its images; without ``seed`` the network is given its weights from elsewhere."""
-    from mnv3search.training.other_weights import check_weights, with_weights
+    from mnv3search.training.trained import check_weights, with_weights
 
     weights = settings.weights or ""
     # first: what is not there, or does not fit, is said before the images are looked at

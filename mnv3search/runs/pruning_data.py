@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv3search.errors import DataError
-from mnv3search.training.data.images import DataSplits, LabelledImages
-from mnv3search.training.data.splits import NETADAPT, held_out, stable_subset
+from mnv3search.training.data.images import LabelledImages
+from mnv3search.training.data.splits import DataSplits, NETADAPT, held_out, stable_subset
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork

@@ -29,7 +29,7 @@ def end_training(
     settings = folder.settings
     if settings.finish == "none":
         return narrowed
-    from mnv3search.training.judge import judge
+    from mnv3search.training.evaluation import evaluate_network
     from mnv3search.training.loop import train_network
     from mnv3search.training.steps import plain_copy
 
@@ -47,7 +47,7 @@ def end_training(
     if not scratch:
         val = data.splits.val
         progress.stage("judging the network before its long fine-tune, images", len(val))
-        before = judge(
+        before = evaluate_network(
             narrowed.network, val, narrowed.preprocessing, batch_size=64, progress=lambda n, _: progress.advance(n)
         ).top1
         if before > max(record.val_top1 for record in result.history):

@@ -22,7 +22,7 @@ from mnv3search.runs.pruning_notes import heading, lower, notes
 
 if TYPE_CHECKING:
     from mnv3search.training.data.images import LabelledImages
-    from mnv3search.training.judge import Judgement
+    from mnv3search.training.evaluation import Metrics
     from mnv3search.training.trained import TrainedNetwork
 
 
@@ -181,11 +181,11 @@ def conclude(
 def _figures(
     name: str, trained: TrainedNetwork, data: PruningData, latency: Latency, progress: RunProgress
 ) -> Figures:
-    from mnv3search.training.judge import judge
+    from mnv3search.training.evaluation import evaluate_network
 
-    def judged(images: LabelledImages) -> Judgement:
+    def judged(images: LabelledImages) -> Metrics:
         progress.stage(f"judging {_short(name)}, images", len(images))
-        return judge(
+        return evaluate_network(
             trained.network, images, trained.preprocessing, batch_size=64, progress=lambda n, _: progress.advance(n)
         )
 

@@ -19,7 +19,7 @@ class ProposalProgress:
     """Counts images, those learned from and those that judge, of all processes; and those that are still expected."""
 
     def __init__(self, settings: PruningSettings, data: PruningData, progress: RunProgress) -> None:
-        from mnv3search.training.calibration import IMAGES
+        from mnv3search.training.evaluation import IMAGES
 
         short = settings.short_term()
         self._settings, self._options, self._progress = settings, settings.netadapt_options(), progress

@@ -1,8 +1,11 @@
-"""Where a training runs: one process or several, and in which precision; Hugging Face accelerate knows."""
+"""Where and how repeatably a training runs: processes, precision (Hugging Face accelerate) and a seed for each step."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.errors import MissingDependencyError, TrainingError
@@ -58,7 +61,7 @@ def accelerator(precision: Precision = "fp32") -> Any:
     return made
 
 
-def judging_device() -> str:
+def evaluation_device() -> str:
     """Where a network is judged: ``cuda`` where there is one, else ``cpu``."""
     import torch
 
@@ -103,3 +106,21 @@ def wait_for_everyone() -> None:
     """Wait until all processes have come here."""
     if process_count() > 1:
         accelerator().wait_for_everyone()
+
+
+MAX_SEED = 2**32 - 1
+
+
+def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
+    """A seed of its own for every step of every process, below 2⁶³."""
+    digest = hashlib.blake2b(f"{seed} {epoch} {step} {rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """Seeds that are set within leave the program's generators as they were."""
+    import torch
+
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        yield

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from mnv3search.errors import DivergedError, TrainingError
+from mnv3search.training.devices import own_randomness, step_seed
 from mnv3search.training.distillation import batch_loss
 from mnv3search.training.optimisers import decay_groups
-from mnv3search.training.randomness import own_randomness, step_seed
 from mnv3search.training.steps import prepared
 
 if TYPE_CHECKING:

@@ -1,26 +1,30 @@
-"""The training loop: a recipe's epochs over images, each judged, the best kept, and every step of it repeatable."""
+"""The training loop: a recipe's epochs over images, each evaluated, the best kept, every step repeatable.
+
+Ctrl-C is answered between steps, so that what is saved is whole.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from mnv3search.architecture import to_mapping
 from mnv3search.errors import DivergedError, TrainingError
-from mnv3search.training.data.images import DataSplits, LabelledImages
-from mnv3search.training.data.splits import fingerprint
-from mnv3search.training.devices import process_count
-from mnv3search.training.history import EpochRecord, write_history
-from mnv3search.training.interruption import Interruption
+from mnv3search.training.data.images import LabelledImages
+from mnv3search.training.data.splits import DataSplits, fingerprint
+from mnv3search.training.devices import MAX_SEED, own_randomness, process_count
 from mnv3search.training.progress import SilentProgress, TrainingProgress, duration_text, speed_text
-from mnv3search.training.randomness import MAX_SEED, own_randomness
 from mnv3search.training.state import (
     LAST,
     Counters,
+    EpochRecord,
     all_tensors,
     digest,
     load_state,
@@ -28,6 +32,7 @@ from mnv3search.training.state import (
     restore_optimiser,
     save_state,
     tensors_of,
+    write_history,
 )
 from mnv3search.training.steps import Steps, plain_copy, recipe_settings
 from mnv3search.training.trained import BEST, TrainedNetwork, load_trained, save_trained
@@ -39,6 +44,34 @@ if TYPE_CHECKING:
     from mnv3search.network.build import MobileNetwork
     from mnv3search.training.data.preprocessing import Preprocessing
     from mnv3search.training.recipe import Recipe
+
+
+class Interruption:
+    """Within it a first SIGINT only sets ``asked``; a second one raises ``KeyboardInterrupt`` at once.
+
+    Outside the main thread, where Python lets no handler be set, an interrupt raises as ever.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: object = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]  # what signal.signal gave
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
 
 HISTORY = "history.csv"
 SAVE_EVERY_S = 300.0

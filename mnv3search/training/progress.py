@@ -1,8 +1,12 @@
-"""How a training tells what it is doing; the command line draws it, a program may ignore it."""
+"""How a training reports what it is doing: to the command line, to a program, to TensorBoard."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
+
+from mnv3search.errors import MissingDependencyError
+from mnv3search.training.state import EpochRecord
 
 
 class TrainingProgress(Protocol):
@@ -52,3 +56,28 @@ def duration_text(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
+class TensorBoardLog:
+    """Writes each epoch's figures below ``folder``; resumed trainings go on in the same curves."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin a file of events.
+
+        Raises:
+            MissingDependencyError: TensorBoard is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise MissingDependencyError("tensorboard", "--tensorboard", extra="tensorboard") from None
+        self._writer: Any = SummaryWriter(str(folder))
+
+    def record(self, epoch: EpochRecord) -> None:
+        """Add one epoch."""
+        for name, value in epoch.to_mapping().items():
+            if name != "epoch":
+                group, _, rest = name.partition("_")
+                tag = f"{group}/{rest}" if group in {"train", "val"} else name
+                self._writer.add_scalar(tag, value, epoch.epoch)
+        self._writer.flush()

@@ -1,4 +1,4 @@
-"""A training as the command line asks for it: from names and paths to a folder with a trained network."""
+"""A training from names and paths to a folder with a trained network: started, resumed, or finished already."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from mnv3search.errors import DataError, RunError, TrainingError, WeightsError
 from mnv3search.files import held
 from mnv3search.naming import parse_network
 from mnv3search.threads import allowed_cores
-from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import absolute_data, open_data
 from mnv3search.training.data.preprocessing import Preprocessing
+from mnv3search.training.data.splits import DataSplits
 from mnv3search.training.devices import is_main_process, process_count, wait_for_everyone
 from mnv3search.training.folder import TrainingFolder, TrainingSettings
 from mnv3search.training.loop import OnEpoch, TrainingResult, train_network
-from mnv3search.training.other_weights import check_weights, read_weights
 from mnv3search.training.progress import TrainingProgress
 from mnv3search.training.recipe import Recipe, load_recipe, recipe_names
-from mnv3search.training.state import LAST
-from mnv3search.training.trained import BEST, TrainedNetwork, load_trained
+from mnv3search.training.state import LAST, load_counters
+from mnv3search.training.trained import BEST, TrainedNetwork, check_weights, load_trained, read_weights
 from mnv3search.training.workload import Freeze
 
 if TYPE_CHECKING:
@@ -248,7 +247,7 @@ def initial_network(
     import torch
 
     from mnv3search.network.build import build_network
-    from mnv3search.training.randomness import own_randomness
+    from mnv3search.training.devices import own_randomness
 
     with own_randomness():
         torch.manual_seed(seed)
@@ -315,10 +314,29 @@ def _preprocessing(
 def _log(session: _Session) -> OnEpoch | None:
     if not session.settings.tensorboard or session.folder is None:
         return None
-    from mnv3search.training.tensorboard_log import TensorBoardLog
+    from mnv3search.training.progress import TensorBoardLog
 
     return TensorBoardLog(session.path / "tensorboard").record
 
 
 def _threads(workers: int | None) -> int:
     return min(allowed_cores(), 16) if workers is None else workers
+
+
+def finished_training(path: Path) -> TrainingResult | None:
+    """What the training in the folder ``path`` came to, or None where something of it is left to do.
+
+    Its ``seconds`` are those of all sessions.
+
+    Raises:
+        RunError: it is no training's folder, or its state is damaged.
+        WeightsError: its best network is damaged.
+    """
+    folder = TrainingFolder.open(path)
+    if folder.manifest.get("status") != "finished" or not all((path / name).exists() for name in (LAST, BEST)):
+        return None
+    counters = load_counters(path / LAST)
+    if not counters.history or counters.epoch < folder.settings.loaded_recipe().epochs:
+        return None
+    images = sum(round(record.images_per_second * record.seconds) for record in counters.history)
+    return TrainingResult(load_trained(path / BEST), tuple(counters.history), float(folder.manifest["seconds"]), images)

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from mnv3search.errors import DivergedError
 from mnv3search.training.allocator import keep_freed_memory
-from mnv3search.training.calibration import calibrate_norms, calibration_batches
-from mnv3search.training.devices import accelerator
+from mnv3search.training.devices import accelerator, step_seed
 from mnv3search.training.distillation import Teacher, batch_loss
-from mnv3search.training.ema import MovingAverage
-from mnv3search.training.judge import Judgement, Tally, evaluating
-from mnv3search.training.optimisers import make_optimiser
-from mnv3search.training.randomness import step_seed
-from mnv3search.training.schedules import learning_rate
+from mnv3search.training.evaluation import Metrics, MetricSums, calibrate_norms, calibration_batches, evaluating
+from mnv3search.training.optimisers import MovingAverage, make_optimiser
+from mnv3search.training.recipe import learning_rate
 from mnv3search.training.state import Counters
 from mnv3search.training.workload import Freeze, Share, make_workload
 
@@ -149,7 +146,7 @@ class Steps:
             counters.seen += images
         self._pending.clear()
 
-    def judge(self) -> Judgement:
+    def judge(self) -> Metrics:
         """Judge the averaged weights, or the weights where there is no average; they are then in ``judged``.
 
         Their norms are calibrated, in every process alike; frozen ones keep their statistics.
@@ -158,7 +155,7 @@ class Steps:
         self.judged.load_state_dict(state)
         if self._calibration is not None:
             calibrate_norms(self.judged, self._calibration)
-        tally = Tally(self._classes)
+        tally = MetricSums(self._classes)
         began = time.perf_counter()
         part = self._work.judged_part(self.judged)
         with evaluating(self.judged):

@@ -12,7 +12,7 @@ import numpy as np
 from mnv3search.errors import DataError
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.data.batches import Batch, Batches
-from mnv3search.training.judge import evaluating
+from mnv3search.training.evaluation import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -18,9 +18,9 @@ from mnv3search.accuracy.proxy import COST_STEPS, Proxy, ProxyOptions, spread
 from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.errors import DataError, EvaluatorError, RunError, TrainingError, UnknownNameError
-from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
-from mnv3search.training.judge import judge
+from mnv3search.training.data.splits import DataSplits
+from mnv3search.training.evaluation import evaluate_network
 from mnv3search.training.recipe import load_recipe
 from mnv3search.training.trained import load_trained, save_trained
 
@@ -43,7 +43,7 @@ def test_every_epoch_is_reported_and_the_best_is_the_answer_and_what_is_kept(dat
     assert [epoch for epoch, _ in answer.reports] == [1, 2, 3]
     assert answer.top1 == max(top1 for _, top1 in answer.reports)
     trained = load_trained(next(tmp_path.glob("*.safetensors")))
-    assert judge(trained.network, data.val, trained.preprocessing).top1 == answer.top1
+    assert evaluate_network(trained.network, data.val, trained.preprocessing).top1 == answer.top1
     assert answer.top1 * len(data.val) / 100 == pytest.approx(round(answer.top1 * len(data.val) / 100), abs=1e-9)
 
 
@@ -57,7 +57,7 @@ def test_few_images_of_an_easy_set_are_learnt_and_no_network_says_one_class(
     chance = 100 / 3
     assert answer.top1 > chance + 4 * math.sqrt(chance * (100 - chance) / len(easy.val))
     trained = load_trained(next((tmp_path / "kept").glob("*.safetensors")))
-    said = judge(trained.network, easy.val, trained.preprocessing).confusion.sum(axis=0)
+    said = evaluate_network(trained.network, easy.val, trained.preprocessing).confusion.sum(axis=0)
     assert (said > 0).all()
 
 

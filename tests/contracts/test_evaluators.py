@@ -23,8 +23,8 @@ from mnv3search.cost import count
 from mnv3search.errors import ArchitectureError, EvaluatorError
 from mnv3search.families import published
 from mnv3search.latency.devices import load_device
-from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
+from mnv3search.training.data.splits import DataSplits
 
 
 class MaddsEvaluator:

@@ -13,7 +13,7 @@ from trained_fakes import ARCHITECTURE, SIDE, fake_trained
 
 from mnv3search.errors import ExportError
 from mnv3search.export import ExportedModel, export_onnx, load_exported
-from mnv3search.export.description import PREFIX
+from mnv3search.export.exported import PREFIX
 from mnv3search.graph import network_graph
 
 CONTENT = export_onnx(fake_trained())

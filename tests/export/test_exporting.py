@@ -16,11 +16,11 @@ from trained_fakes import CLASSES, SIDE, fake_trained
 from mnv3search.errors import DataError, ExportError, RunError
 from mnv3search.export import ExportedModel, ExportSettings, export_int8, export_network, export_onnx, load_exported
 from mnv3search.export import exporting as module
+from mnv3search.export.exported import PixelChunk, noise_chunks, pixel_chunks
 from mnv3search.export.parity import Parity, compare, hold
-from mnv3search.export.pixels import Squares, noise_squares, squares_of
 from mnv3search.latency.runtimes.int8 import Quantisation
-from mnv3search.training.data.images import DataSplits
 from mnv3search.training.data.open_data import open_data
+from mnv3search.training.data.splits import DataSplits
 
 QUIET = ExportSettings(timed=False)
 INT8 = ExportSettings(int8=Quantisation(), timed=False, calibration_images=6)
@@ -107,7 +107,7 @@ def test_labels_are_brought_into_the_networks_order(tmp_path: Path) -> None:
     turned = ("class_2", "class_0", "class_1")  # folders are read in the order of their names
     data = splits(tmp_path / "data", turned)
     parity = export_network(trained, tmp_path / "a.onnx", QUIET, data=data).parity
-    images = next(squares_of(data.val, trained.preprocessing))
+    images = next(pixel_chunks(data.val, trained.preprocessing))
     says = ExportedModel(export_onnx(trained)).logits(images.pixels).argmax(axis=1)
     assert parity.model_top1 == pytest.approx(100.0 * np.mean(says == images.labels))
     with pytest.raises(DataError, match=r"'stranger'"):
@@ -162,7 +162,7 @@ def test_names_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> Non
 
 def test_differences_by_hand() -> None:
     trained = fake_trained()
-    images = next(noise_squares(4, SIDE))
+    images = next(noise_chunks(4, SIDE))
     labels = np.array([0, 1, 2, 0])
 
     class Shifted:
@@ -175,7 +175,7 @@ def test_differences_by_hand() -> None:
 
     truth = ExportedModel(export_onnx(trained)).logits(images.pixels)
     rms = np.sqrt(np.mean(truth**2))
-    parity = compare(trained, Shifted(), [Squares(images.pixels, labels)], "by hand")  # type: ignore[arg-type]
+    parity = compare(trained, Shifted(), [PixelChunk(images.pixels, labels)], "by hand")  # type: ignore[arg-type]
     assert parity.max_difference == pytest.approx(np.abs(np.array([9.0, 0, 0]) - truth[0]).max() / rms, rel=1e-4)
     says = truth.argmax(axis=1)
     assert parity.network_top1 == pytest.approx(25.0 * np.sum(says == labels))

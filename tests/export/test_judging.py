@@ -11,10 +11,8 @@ from trained_fakes import CLASSES, fake_trained
 
 from mnv3search.errors import DataError
 from mnv3search.export import ExportedModel, export_int8, export_onnx
-from mnv3search.export.judging import judge_predictor
-from mnv3search.export.onnx_file import Batch
-from mnv3search.export.pixels import noise_squares, squares_of
-from mnv3search.export.predictor import NetworkPredictor
+from mnv3search.export.exported import Batch, noise_chunks, pixel_chunks
+from mnv3search.export.predictor import NetworkPredictor, evaluate_predictor
 from mnv3search.training.data.images import LabelledImages
 from mnv3search.training.data.open_data import open_images
 
@@ -28,10 +26,10 @@ def images(tmp_path: Path) -> LabelledImages:
 @pytest.mark.parametrize("with_preprocessing", [False, True])
 def test_a_file_scores_what_its_network_scores(images: LabelledImages, batch: Batch, with_preprocessing: bool) -> None:
     trained = fake_trained()
-    truth = judge_predictor(NetworkPredictor(trained), images)
+    truth = evaluate_predictor(NetworkPredictor(trained), images)
     model = ExportedModel(export_onnx(trained, batch=batch, with_preprocessing=with_preprocessing))
     told: list[tuple[int, int]] = []
-    found = judge_predictor(model, images, batch_size=5, progress=lambda done, total: told.append((done, total)))
+    found = evaluate_predictor(model, images, batch_size=5, progress=lambda done, total: told.append((done, total)))
     assert (found.images, found.top1, found.top5) == (12, truth.top1, truth.top5)
     np.testing.assert_array_equal(found.confusion, truth.confusion)
     assert found.loss == pytest.approx(truth.loss, rel=1e-4)
@@ -40,19 +38,19 @@ def test_a_file_scores_what_its_network_scores(images: LabelledImages, batch: Ba
 
 def test_int8_is_judged_by_its_own_logits(images: LabelledImages) -> None:
     trained = fake_trained()
-    model = ExportedModel(export_int8(trained, noise_squares(6, trained.preprocessing.resolution)))
-    found = judge_predictor(model, images)
-    said = np.concatenate([model.logits(part.pixels) for part in squares_of(images, trained.preprocessing)])
+    model = ExportedModel(export_int8(trained, noise_chunks(6, trained.preprocessing.resolution)))
+    found = evaluate_predictor(model, images)
+    said = np.concatenate([model.logits(part.pixels) for part in pixel_chunks(images, trained.preprocessing)])
     assert found.top1 == pytest.approx(100 * np.mean(said.argmax(axis=1) == images.labels))
     shares = np.log(np.exp(said.astype(float)).sum(axis=1)) - said[np.arange(12), images.labels]
     assert found.loss == pytest.approx(shares.mean(), rel=1e-5)
-    assert found.loss != judge_predictor(NetworkPredictor(trained), images).loss
+    assert found.loss != evaluate_predictor(NetworkPredictor(trained), images).loss
 
 
 def test_other_classes_and_no_images_are_refused(tmp_path: Path, images: LabelledImages) -> None:
     model = ExportedModel(export_onnx(fake_trained()))
     with pytest.raises(DataError, match="no images to judge on"):
-        judge_predictor(model, images.subset([]))
+        evaluate_predictor(model, images.subset([]))
     more = open_images(str(make_image_folder(tmp_path / "more", 4, per_class=1, side=20, split=())))
     with pytest.raises(DataError, match="has 4 classes, but the network has 3 logits"):
-        judge_predictor(model, more)
+        evaluate_predictor(model, more)

@@ -13,16 +13,14 @@ from trained_fakes import ARCHITECTURE, CLASSES, SIDE, fake_trained
 
 from mnv3search.errors import ExportError
 from mnv3search.export import ExportedModel, export_int8, export_onnx
-from mnv3search.export.description import PREFIX
-from mnv3search.export.onnx_file import Batch
+from mnv3search.export.exported import PREFIX, Batch, PixelChunk, noise_chunks
 from mnv3search.export.parity import network_logits
-from mnv3search.export.pixels import Squares, noise_squares
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
 from mnv3search.latency.runtimes.int8 import Quantisation
 
 
-def squares(count: int = 5, side: int = SIDE) -> Squares:
-    return next(noise_squares(count, side))
+def squares(count: int = 5, side: int = SIDE) -> PixelChunk:
+    return next(noise_chunks(count, side))
 
 
 def relative(found: np.ndarray, truth: np.ndarray) -> float:

@@ -10,7 +10,7 @@ import pytest
 from trained_fakes import SIDE, fake_trained
 
 from mnv3search.export import ExportedModel, export_onnx
-from mnv3search.export.description import Description
+from mnv3search.export.exported import Description
 from mnv3search.export.timing import time_models
 from mnv3search.latency.measured.measure import MeasuringPlan
 from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime

@@ -12,7 +12,7 @@ from trained_fakes import fake_trained
 
 from mnv3search.errors import DeviceError, ExportError, MeasurementError, UnknownNameError
 from mnv3search.export import ExportedModel, export_onnx
-from mnv3search.export.onnx_file import Batch
+from mnv3search.export.exported import Batch
 from mnv3search.families import published
 from mnv3search.graph import network_graph
 from mnv3search.graph.model_file import read_model

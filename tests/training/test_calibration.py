@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from training_fakes import PREPROCESSING, RECIPE, images, same_weights, splits, tiny_network, weights_of
 
-from mnv3search.training.calibration import calibrate_norms, calibration_batches
+from mnv3search.training.evaluation import calibrate_norms, calibration_batches
 from mnv3search.training.loop import train_network
 
 

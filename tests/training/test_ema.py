@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_fakes import tiny_network
 
-from mnv3search.training.ema import MovingAverage
+from mnv3search.training.optimisers import MovingAverage
 
 
 def test_by_hand_with_tensorflows_rising_decay() -> None:

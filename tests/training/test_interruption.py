@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from mnv3search.training.interruption import Interruption
+from mnv3search.training.loop import Interruption
 
 
 def test_the_first_is_noted_the_second_raises() -> None:

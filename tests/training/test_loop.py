@@ -22,11 +22,11 @@ from mnv3search.errors import DataError, DivergedError, RunError, TrainingError
 from mnv3search.network.weights_file import read_safetensors
 from mnv3search.training import loop
 from mnv3search.training.data.augmentation import Augmentation
-from mnv3search.training.history import EpochRecord
-from mnv3search.training.judge import Judgement, judge
+from mnv3search.training.evaluation import Metrics, evaluate_network
 from mnv3search.training.loop import TrainingResult, train_network
 from mnv3search.training.progress import SilentProgress
 from mnv3search.training.recipe import Recipe
+from mnv3search.training.state import EpochRecord
 from mnv3search.training.steps import Steps
 from mnv3search.training.trained import load_trained, save_trained
 
@@ -59,7 +59,7 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert best.val_top1 > 80
     assert result.trained.facts["epoch"] == best.epoch
     assert result.images == 8 * 48
-    judged = judge(result.trained.network, splits()[1], PREPROCESSING)
+    judged = evaluate_network(result.trained.network, splits()[1], PREPROCESSING)
     assert judged.top1 == best.val_top1
     assert judged.loss == pytest.approx(best.val_loss, rel=1e-6)
     kept = load_trained(tmp_path)
@@ -75,7 +75,7 @@ def test_of_epochs_with_the_same_top_1_that_of_the_lower_loss_is_kept(
 ) -> None:
     judged, found = Steps.judge, [(50.0, 1.0), (50.0, 0.8), (50.0, 0.9), (40.0, 0.1)]
 
-    def scored(steps: Steps) -> Judgement:
+    def scored(steps: Steps) -> Metrics:
         top1, loss = found[steps.counters.epoch]
         return replace(judged(steps), top1=top1, loss=loss)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from training_fakes import RECIPE, tiny_network
 
-from mnv3search.network.rmsprop import TensorFlowRMSprop
 from mnv3search.training.optimisers import decay_groups, make_optimiser
+from mnv3search.training.rmsprop import TensorFlowRMSprop
 
 
 def test_rmsprop_by_hand() -> None:

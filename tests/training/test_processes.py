@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 from training_fakes import PREPROCESSING, same_weights, splits, weights_of
 
-from mnv3search.training.judge import judge
+from mnv3search.training.evaluation import evaluate_network
 from mnv3search.training.trained import load_trained
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -38,7 +38,7 @@ def test_two_processes_end_with_one_network_that_is_judged_on_all_images(tmp_pat
     figures = [json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in (0, 1)]
     assert [f["top1"] for f in figures[0]] == [f["top1"] for f in figures[1]]
     assert figures[0][0]["train_loss"] != figures[1][0]["train_loss"]  # each has its own share of every batch
-    alone = judge(kept.network, splits()[1], PREPROCESSING)
+    alone = evaluate_network(kept.network, splits()[1], PREPROCESSING)
     best = max(figures[0], key=lambda record: (record["top1"], -record["loss"]))
     assert alone.images == 24
     assert alone.top1 == pytest.approx(best["top1"])

@@ -15,9 +15,7 @@ from training_fakes import RECIPE
 
 from mnv3search.errors import TrainingError, UnknownNameError
 from mnv3search.training.data.augmentation import Augmentation
-from mnv3search.training.recipe import Recipe, load_recipe, parse_recipe, recipe_names
-from mnv3search.training.recipe_rules import recipe_schema
-from mnv3search.training.schedules import learning_rate
+from mnv3search.training.recipe import Recipe, learning_rate, load_recipe, parse_recipe, recipe_names, recipe_schema
 
 TEXT = """format: mnv3search.recipe/1
 epochs: 3

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from training_fakes import RECIPE
 
-from mnv3search.training.recipe import load_recipe
-from mnv3search.training.schedules import learning_rate
+from mnv3search.training.recipe import learning_rate, load_recipe
 
 
 def rate(epochs_passed: float, **changes: Any) -> float:

@@ -1,12 +1,24 @@
-"""What is done at random to training images, as named values of a recipe."""
+"""Augmentation: a recipe's named values, the random parameters of a batch, and the transforms that they control.
+
+All random parameters of a batch are drawn from a generator that is given, for all processes alike and before any image
+is read, so that a batch can be repeated.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mnv3search.errors import TrainingError
+from mnv3search.training.data.preprocessing import as_tensor
+
+if TYPE_CHECKING:
+    import torch
 
 CROPS = ("none", "pad", "random_resized")
 STRONGEST = 30.0  # RandAugment's scale ends here, as in torchvision
@@ -96,3 +108,307 @@ _RANGES = (
     ("mixup", 0, 10),
     ("cutmix", 0, 10),
 )
+
+
+ASPECT = 4 / 3
+TRIES = 10
+
+
+def pad_and_crop(images: NDArray[np.uint8], pad: int, corners: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """A window of the images' own size out of each image padded with black.
+
+    Args:
+        images: (N, H, W, 3).
+        pad: pixels on each side.
+        corners: (N, 2): top and left of each window in the padded image, 0 to ``2 * pad``.
+    """
+    count, height, width, channels = images.shape
+    if count == 0:  # a process that has no part in the last batch
+        return images
+    padded = np.zeros((count, height + 2 * pad, (width + 2 * pad) * channels), np.uint8)
+    padded[:, pad : pad + height, pad * channels : (pad + width) * channels] = images.reshape(count, height, -1)
+    # Rows of pixels as rows of bytes: windows are then copied a row at a time.
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width * channels), axis=(1, 2))
+    cut: NDArray[np.uint8] = windows[np.arange(count), corners[:, 0], corners[:, 1] * channels]
+    return cut.reshape(images.shape)
+
+
+def random_parts(generator: np.random.Generator, count: int, least_area: float) -> NDArray[np.float64]:
+    """What :func:`part_of` needs of each image, whatever its size: (count, TRIES, 4) of area, aspect and place."""
+    drawn = generator.random((count, TRIES, 4))
+    drawn[..., 0] = least_area + (1 - least_area) * drawn[..., 0]
+    drawn[..., 1] = np.exp((2 * drawn[..., 1] - 1) * np.log(ASPECT))
+    return drawn
+
+
+def part_of(drawn: NDArray[np.float64], height: int, width: int) -> tuple[int, int, int, int]:
+    """The part (top, left, height, width) of an image of this size: the first of the draws that fits into it.
+
+    Args:
+        drawn: (TRIES, 4) of :func:`random_parts`.
+        height: of the image, pixels.
+        width: of the image, pixels.
+    """
+    for area, aspect, down, across in drawn:
+        wide = round(float(np.sqrt(height * width * area * aspect)))
+        high = round(float(np.sqrt(height * width * area / aspect)))
+        if 0 < wide <= width and 0 < high <= height:
+            return int(down * (height - high + 1)), int(across * (width - wide + 1)), high, wide
+    high, wide = min(height, round(width * ASPECT)), min(width, round(height * ASPECT))
+    return (height - high) // 2, (width - wide) // 2, high, wide
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How a batch is mixed with itself: image i with image ``partners[i]``, which counts ``1 - kept``.
+
+    Attributes:
+        partners: (N,) a permutation.
+        kept: share of the image itself, 0 to 1.
+        box: (top, left, bottom, right) that the partner fills, for CutMix; None for MixUp.
+    """
+
+    partners: NDArray[np.int64]
+    kept: float
+    box: tuple[int, int, int, int] | None
+
+
+def draw_mix(generator: np.random.Generator, count: int, side: int, mixup: float, cutmix: float) -> Mix:
+    """MixUp or CutMix for one batch; one of the two at random where both have an alpha above 0."""
+    both = mixup > 0 and cutmix > 0
+    cut = bool(generator.random() < 0.5) if both else cutmix > 0
+    kept = float(generator.beta(cutmix, cutmix) if cut else generator.beta(mixup, mixup))
+    partners = generator.permutation(count)
+    if not cut:
+        return Mix(partners, kept, None)
+    half = np.sqrt(1 - kept) * side / 2
+    row, column = generator.integers(side, size=2)
+    top, bottom = (int(np.clip(round(row + way * half), 0, side)) for way in (-1, 1))
+    left, right = (int(np.clip(round(column + way * half), 0, side)) for way in (-1, 1))
+    return Mix(partners, 1 - (bottom - top) * (right - left) / side**2, (top, left, bottom, right))
+
+
+def mix_images(images: torch.Tensor, mix: Mix) -> torch.Tensor:
+    """(N, 3, R, R) mixed; where a box is cut, ``images`` itself is changed."""
+    import torch
+
+    partners = images[torch.from_numpy(mix.partners)]
+    if mix.box is None:
+        return partners.lerp_(images, mix.kept)
+    top, left, bottom, right = mix.box
+    images[:, :, top:bottom, left:right] = partners[:, :, top:bottom, left:right]
+    return images
+
+
+def mix_labels(labels: torch.Tensor, classes: int, mix: Mix) -> torch.Tensor:
+    """(N,) int64 to (N, classes) float32: shares of the two classes."""
+    import torch
+
+    whole = torch.nn.functional.one_hot(labels, classes).to(torch.float32)
+    return mix.kept * whole + (1 - mix.kept) * whole[torch.from_numpy(mix.partners)]
+
+
+def draw_boxes(generator: np.random.Generator, count: int, side: int, cutout: int) -> NDArray[np.int64]:
+    """(count, 4) of top, left, bottom, right: squares of ``cutout`` around any pixel, cut at the border."""
+    centres = generator.integers(side, size=(count, 2))
+    first = centres - cutout // 2
+    boxes: NDArray[np.int64] = np.clip(np.concatenate([first, first + cutout], axis=1), 0, side)
+    return boxes
+
+
+def draw_erasures(generator: np.random.Generator, count: int, side: int, share: float) -> NDArray[np.int64]:
+    """(count, 4) of top, left, bottom, right: empty boxes but for about ``share`` of the images."""
+    drawn = generator.random((count, 5))
+    area = (0.02 + 0.31 * drawn[:, 0]) * side * side
+    aspect = np.exp((2 * drawn[:, 1] - 1) * np.log(10 / 3))
+    high = np.clip(np.rint(np.sqrt(area / aspect)), 1, side).astype(np.int64)
+    wide = np.clip(np.rint(np.sqrt(area * aspect)), 1, side).astype(np.int64)
+    top = (drawn[:, 2] * (side - high + 1)).astype(np.int64)
+    left = (drawn[:, 3] * (side - wide + 1)).astype(np.int64)
+    boxes = np.stack([top, left, top + high, left + wide], axis=1)
+    boxes[drawn[:, 4] >= share] = 0
+    return boxes
+
+
+def blank(images: torch.Tensor, boxes: NDArray[np.int64]) -> torch.Tensor:
+    """Set a box of each image to 0, which is the mean colour once normalised; in place.
+
+    Args:
+        images: (N, 3, R, R) normalised.
+        boxes: (N, 4) of top, left, bottom, right.
+    """
+    for image, (top, left, bottom, right) in zip(images, boxes.tolist(), strict=True):
+        image[:, top:bottom, left:right] = 0
+    return images
+
+
+# RandAugment's fourteen operations, in torchvision's order and strengths.
+OPERATIONS = (
+    "identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "color", "contrast",
+    "sharpness", "posterize", "solarize", "autocontrast", "equalize",
+)  # fmt: skip
+SIGNED = frozenset(OPERATIONS[1:10])
+JITTER = ("brightness", "contrast", "color")
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What is done to each image, one after the other.
+
+    Attributes:
+        chosen: (N, rounds) indices into ``OPERATIONS``.
+        signs: (N, rounds) -1 or 1.
+        magnitude: RandAugment's, 0 to 30.
+        jitter: (N, 3) factors of brightness, contrast and saturation, or None.
+    """
+
+    chosen: NDArray[np.int64]
+    signs: NDArray[np.int64]
+    magnitude: float
+    jitter: NDArray[np.float64] | None
+
+    def share(self, part: slice) -> Operations:
+        """Those of some images."""
+        jitter = None if self.jitter is None else self.jitter[part]
+        return Operations(self.chosen[part], self.signs[part], self.magnitude, jitter)
+
+
+def draw_operations(generator: np.random.Generator, count: int, augmentation: Augmentation) -> Operations | None:
+    """Draw for ``count`` images; None where the recipe asks for neither RandAugment nor jitter."""
+    strength, jitter = augmentation.randaugment, augmentation.jitter
+    if strength is None and not jitter:
+        return None
+    rounds = 0 if strength is None else augmentation.randaugment_count
+    return Operations(
+        chosen=generator.integers(len(OPERATIONS), size=(count, rounds)),
+        signs=2 * generator.integers(2, size=(count, rounds)) - 1,
+        magnitude=strength or 0.0,
+        jitter=generator.uniform(1 - jitter, 1 + jitter, size=(count, 3)) if jitter else None,
+    )
+
+
+def apply_operations(images: NDArray[np.uint8], operations: Operations) -> NDArray[np.uint8]:
+    """Do the operations: (N, R, R, 3) uint8 to the same.
+
+    Images to which the same happens go through torchvision together.
+    """
+    import torch
+
+    pixels = as_tensor(images).permute(0, 3, 1, 2)
+    if operations.jitter is not None:
+        pixels = _jittered(pixels, torch.from_numpy(operations.jitter))
+    for chosen, signs in zip(operations.chosen.T, operations.signs.T, strict=True):
+        pixels = pixels.clone(memory_format=torch.channels_last)
+        kinds = np.where([OPERATIONS[kind] in SIGNED for kind in chosen], chosen * signs, chosen)
+        for kind in np.unique(kinds):
+            if (name := OPERATIONS[abs(int(kind))]) != "identity":
+                members = torch.from_numpy(np.flatnonzero(kinds == kind))
+                pixels[members] = _apply(pixels[members], name, operations.magnitude, -1 if kind < 0 else 1)
+    out: NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).numpy()
+    return out
+
+
+def _apply(pixels: torch.Tensor, name: str, magnitude: float, sign: int) -> torch.Tensor:
+    """One operation on (N, 3, R, R) uint8."""
+    from torchvision.transforms.v2 import functional as transforms
+
+    part, side = magnitude / STRONGEST, pixels.shape[-1]
+    simple = {
+        "brightness": transforms.adjust_brightness,
+        "color": transforms.adjust_saturation,
+        "contrast": transforms.adjust_contrast,
+        "sharpness": transforms.adjust_sharpness,
+    }
+    if name in simple:
+        out = simple[name](pixels, 1.0 + sign * 0.9 * part)
+    elif name in {"autocontrast", "equalize"}:
+        out = getattr(transforms, name)(pixels)
+    elif name == "posterize":
+        out = transforms.posterize(pixels, bits=8 - round(4 * part))
+    elif name == "solarize":
+        out = transforms.solarize(pixels, threshold=255 * (1 - part))
+    elif name == "rotate":
+        out = transforms.rotate(pixels, angle=sign * 30.0 * part)
+    else:
+        out = _moved(pixels, name, sign * part, side)
+    changed_pixels: torch.Tensor = out
+    return changed_pixels
+
+
+def _moved(pixels: torch.Tensor, name: str, part: float, side: int) -> torch.Tensor:
+    """Shear (up to 0.3) or translate (up to 150/331 of the side), as RandAugment does."""
+    import math
+
+    from torchvision.transforms.v2 import functional as transforms
+
+    shear, shift, centre = [0.0, 0.0], [0, 0], None
+    axis = 0 if name.endswith("x") else 1
+    if name.startswith("shear"):
+        shear[axis] = math.degrees(math.atan(0.3 * part))
+        centre = [0.0, 0.0]
+    else:
+        shift[axis] = int(150.0 / 331.0 * side * part)
+    out: torch.Tensor = transforms.affine(pixels, angle=0.0, translate=shift, scale=1.0, shear=shear, center=centre)
+    return out
+
+
+def _jittered(pixels: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Each image's brightness, contrast and saturation by its own factors, as torchvision computes them."""
+    import torch
+
+    weights = torch.tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)
+    factors = factors.to(torch.float32)
+    brightness, contrast, saturation = (factors[:, axis].view(-1, 1, 1, 1) for axis in range(3))
+    out = (pixels * brightness).clamp_(0, 255)
+    grey = (out * weights).sum(dim=1, keepdim=True)
+    out = torch.lerp(grey.mean(dim=(2, 3), keepdim=True), out, contrast).clamp_(0, 255)
+    grey = (out * weights).sum(dim=1, keepdim=True)
+    return torch.lerp(grey, out, saturation).clamp_(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class RandomParameters:
+    """Of each image of a batch, what happens to it.
+
+    Attributes:
+        flips: (N,) bool, mirrored or not.
+        corners: (N, 2) of the windows in padded images, or None.
+        parts: (N, tries, 4), see :func:`~mnv3search.training.data.augmentation.part_of`, or None.
+        operations: of RandAugment and colour jitter.
+        boxes: (N, 4) each, set to the mean colour.
+    """
+
+    flips: NDArray[np.bool_]
+    corners: NDArray[np.int64] | None
+    parts: NDArray[np.float64] | None
+    operations: Operations | None
+    boxes: tuple[NDArray[np.int64], ...]
+
+    def share(self, part: slice) -> RandomParameters:
+        """Those of some images of the batch."""
+        return RandomParameters(
+            self.flips[part],
+            None if self.corners is None else self.corners[part],
+            None if self.parts is None else self.parts[part],
+            None if self.operations is None else self.operations.share(part),
+            tuple(boxes[part] for boxes in self.boxes),
+        )
+
+
+def draw_parameters(
+    generator: np.random.Generator, flips: NDArray[np.bool_], augmentation: Augmentation, side: int
+) -> RandomParameters:
+    """Draw for ``len(flips)`` images that become squares of ``side`` pixels."""
+    count = len(flips)
+    corners = parts = None
+    if augmentation.crop == "pad" and augmentation.pad:
+        corners = generator.integers(2 * augmentation.pad + 1, size=(count, 2))
+    if augmentation.crop == "random_resized":
+        parts = random_parts(generator, count, augmentation.least_area)
+    operations = draw_operations(generator, count, augmentation)
+    boxes = []
+    if augmentation.cutout:
+        boxes.append(draw_boxes(generator, count, side, augmentation.cutout))
+    if augmentation.erase:
+        boxes.append(draw_erasures(generator, count, side, augmentation.erase))
+    return RandomParameters(flips, corners, parts, operations, tuple(boxes))

@@ -1,16 +1,21 @@
-"""Labelled images as a value: names, labels and classes, decoded one by one when they are asked for."""
+"""Labelled images, and where they are read from: a folder, a zip archive, an array in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import threading
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from mnv3search.training.data.scan_report import ScanReport
+from mnv3search.errors import DataError
+from mnv3search.reading import open_regular
+from mnv3search.training.data.decoding import MAX_FILE_BYTES, decode
 
 
 class ImageSource(Protocol):
@@ -56,19 +61,186 @@ class LabelledImages:
         return replace(self, files=tuple(self.files[int(i)] for i in chosen), labels=self.labels[chosen])
 
 
-@dataclass(frozen=True, slots=True)
-class DataSplits:
-    """The splits of one data set; all have the same classes.
+MAX_ENTRIES = 4_000_000
+END_BYTES = 64 * 1024  # of a file's beginning and end; headers are shorter but for large colour profiles
+MAX_RATIO = 200  # deflate cannot pass 1032; images that are compressed already stay near 1
 
-    Attributes:
-        train, val: to learn from, and to choose by.
-        test: to judge by at the end, or None where the data have none.
-        report: what the scan found, or None where there was none.
-        held_out: share of the training images that is in none of these, for NetAdapt to score its proposals on.
-    """
 
-    train: LabelledImages
-    val: LabelledImages
-    test: LabelledImages | None
-    report: ScanReport | None = None
-    held_out: float = 0.0
+class EncodedSource(ImageSource, Protocol):
+    """A source that also gives an image as it is stored; large JPEGs can then be decoded at a part of their size."""
+
+    def encoded(self, file: str) -> bytes:
+        """The stored bytes."""
+        ...
+
+    def place(self, file: str) -> str:
+        """The image's whole name, for messages."""
+        ...
+
+
+def encoded(source: ImageSource) -> TypeGuard[EncodedSource]:
+    """Whether ``source`` is an :class:`EncodedSource`."""
+    return hasattr(source, "encoded") and hasattr(source, "place")
+
+
+class FolderSource:
+    """Images in files under one folder; names are paths relative to it with ``/``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.name = str(root)
+
+    def encoded(self, file: str) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            DataError: no such file, not readable, or larger than an image can be.
+        """
+        path = self.root / file
+        try:
+            with open_regular(path) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                if size > MAX_FILE_BYTES:
+                    raise DataError(_too_long(str(path), size))
+                return stream.read(MAX_FILE_BYTES)
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+
+    def read(self, file: str) -> NDArray[np.uint8]:
+        """The decoded image, (height, width, 3) RGB.
+
+        Raises:
+            DataError: the file is missing, empty, cut short, too large or no image.
+        """
+        return decode(self.encoded(file), self.place(file))
+
+    def place(self, file: str) -> str:
+        """The file's whole path."""
+        return str(self.root / file)
+
+    def ends(self, file: str) -> tuple[bytes, bytes]:
+        """The first and the last ``END_BYTES`` of the file, to judge it without reading all of it.
+
+        Raises:
+            DataError: no such file, or not readable.
+        """
+        try:
+            with open_regular(self.root / file) as stream:
+                head = stream.read(END_BYTES)
+                stream.seek(max(0, stream.seek(0, os.SEEK_END) - END_BYTES))
+                return head, stream.read(END_BYTES)
+        except OSError as error:
+            raise DataError(f"cannot read {self.place(file)}: {error.strerror or error}") from None
+
+
+class ZipSource:
+    """Images in a zip archive, read in place: nothing is extracted. Safe to use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the archive's directory.
+
+        Raises:
+            DataError: no such file, no zip archive, a damaged one, or one with more than ``MAX_ENTRIES`` entries.
+        """
+        self.path = path
+        self.name = str(path)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._archive = _open_zip(path)
+
+    def __reduce__(self) -> tuple[type[ZipSource], tuple[Path]]:
+        return ZipSource, (self.path,)
+
+    def entries(self) -> list[str]:
+        """Names of all entries in the archive's order; those of folders end with ``/``."""
+        return self._archive.namelist()
+
+    def encoded(self, file: str) -> bytes:
+        """The entry's bytes, at most ``MAX_FILE_BYTES`` of them.
+
+        Raises:
+            DataError: no such entry, an encrypted one, one that would unpack to far more than it should, or damage.
+        """
+        where = self.place(file)
+        with self._lock:
+            if os.getpid() != self._process:  # a forked process must not share the position in the file
+                self._archive, self._process = _open_zip(self.path), os.getpid()
+            try:
+                entry = self._archive.getinfo(file)
+            except KeyError:
+                raise DataError(f"{self.name} has no entry {file!r}") from None
+            _check_entry(entry, where)
+            try:
+                with self._archive.open(entry) as stream:
+                    return stream.read(entry.file_size)
+            except Exception as error:  # damaged data can make a decompressor raise anything
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise DataError(f"{where} cannot be read: {reason}; make the archive anew") from None
+
+    def read(self, file: str) -> NDArray[np.uint8]:
+        """The decoded image, (height, width, 3) RGB.
+
+        Raises:
+            DataError: the entry is missing, encrypted, empty, cut short, too large or no image.
+        """
+        return decode(self.encoded(file), self.place(file))
+
+    def place(self, file: str) -> str:
+        """The archive's path and the entry's."""
+        return f"{self.name}:{file}"
+
+
+class ArraySource:
+    """Images that are in memory already: an array (N, H, W, 3) of uint8, named by their numbers."""
+
+    def __init__(self, name: str, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Take the arrays of the splits by name; file ``split/000012`` is image 12 of ``split``."""
+        self.name = name
+        self.arrays = dict(arrays)
+
+    def files(self, split: str) -> tuple[str, ...]:
+        """Names of the images of one split, in order."""
+        return tuple(f"{split}/{number:06d}" for number in range(len(self.arrays[split])))
+
+    def read(self, file: str) -> NDArray[np.uint8]:
+        """The image, (height, width, 3) RGB.
+
+        Raises:
+            DataError: no such image.
+        """
+        split, _, number = file.partition("/")
+        try:
+            image: NDArray[np.uint8] = self.arrays[split][int(number)]
+        except (KeyError, ValueError, IndexError):
+            raise DataError(f"{self.name} has no image {file!r}") from None
+        return image
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        open_regular(path).close()
+        archive = zipfile.ZipFile(path)
+    except Exception as error:  # a damaged directory can make the reader raise anything
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DataError(
+            f"cannot read the zip archive {path}: {reason}; give an image folder or a whole zip archive of one"
+        ) from None
+    if len(archive.infolist()) > MAX_ENTRIES:
+        raise DataError(f"{path} has {len(archive.infolist()):,} entries, more than the {MAX_ENTRIES:,} that are read")
+    return archive
+
+
+def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:
+    if entry.flag_bits & 0x1:
+        raise DataError(f"{where} is encrypted; make the archive without a password")
+    if entry.file_size > MAX_FILE_BYTES:
+        raise DataError(_too_long(where, entry.file_size))
+    if entry.file_size > 1024 * 1024 and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
+        raise DataError(
+            f"{where} would unpack from {entry.compress_size:,} to {entry.file_size:,} bytes, as a zip bomb does; "
+            "remove it from the archive"
+        )
+
+
+def _too_long(where: str, size: int) -> str:
+    return f"{where} has {size:,} bytes, more than the {MAX_FILE_BYTES:,} that an image may have; scale it down"

@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from mnv3search.errors import DataError
-from mnv3search.training.data.images import DataSplits, ImageSource, LabelledImages
+from mnv3search.training.data.images import MAX_ENTRIES, FolderSource, ImageSource, LabelledImages, ZipSource
 from mnv3search.training.data.layout import SPLIT_NAMES, WHOLE, composed, read_layout
-from mnv3search.training.data.scan import check_splits, scan_images
-from mnv3search.training.data.scan_report import ScanReport
-from mnv3search.training.data.sources import MAX_ENTRIES, FolderSource, ZipSource
-from mnv3search.training.data.splits import NETADAPT, held_out
+from mnv3search.training.data.scan import ScanReport, check_splits, scan_images
+from mnv3search.training.data.splits import NETADAPT, DataSplits, held_out
 from mnv3search.training.data.torchvision_data import PREFIX, torchvision_splits
 
 Progress = Callable[[int, int], None]

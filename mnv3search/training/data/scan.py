@@ -1,20 +1,219 @@
-"""What is wrong with the images of a data set, found before anything is trained on them."""
+"""What is wrong with the images of a data set, found before anything is trained on them, and reported."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnv3search.errors import DataError
-from mnv3search.training.data.images import ImageSource, LabelledImages
-from mnv3search.training.data.looking import Look, look_at
+from mnv3search.training.data.decoding import EncodedImage
+from mnv3search.training.data.images import FolderSource, ImageSource, LabelledImages, encoded
 from mnv3search.training.data.memory import SMALL, Collector
-from mnv3search.training.data.scan_report import ScanReport
+
+END_OF_JPEG = b"\xff\xd9"
+PADDING = 4096  # bytes after the end of a picture in which its end is still looked for
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCheck:
+    """What was seen of one image.
+
+    Attributes:
+        fault: why it cannot be used, or empty.
+        height, width: pixels; 0 where unknown.
+        mode: how its pixels are stored, by Pillow's name.
+        turned: EXIF asks for a turn.
+        digest: of its bytes, or empty where they were not all read.
+        pixels: (H, W, 3) of a small image, else None.
+    """
+
+    fault: str = ""
+    height: int = 0
+    width: int = 0
+    mode: str = "RGB"
+    turned: bool = False
+    digest: bytes = b""
+    pixels: NDArray[np.uint8] | None = None
+
+
+def check_image(source: ImageSource, file: str, thorough: bool) -> ImageCheck:
+    """Look at one image.
+
+    Args:
+        source: where it is.
+        file: its name there.
+        thorough: decode it whatever its size; else large images are judged by their header and their end, and decoded
+            only where these leave a doubt.
+    """
+    try:
+        if not encoded(source):
+            pixels = source.read(file)
+            return ImageCheck(
+                "", pixels.shape[0], pixels.shape[1], digest=_digest(pixels.tobytes()), pixels=_small(pixels)
+            )
+        if not thorough and isinstance(source, FolderSource) and (brief := _by_its_ends(source, file)) is not None:
+            return brief
+        data = source.encoded(file)
+        image = EncodedImage(data, source.place(file))
+        if not thorough and max(image.height, image.width) > SMALL and _is_whole(image.format, data):
+            return ImageCheck("", image.height, image.width, image.mode, image.turned)
+        # Damage shows at any size, and large JPEGs decode faster at an eighth of it.
+        pixels = image.pixels(8 if min(image.height, image.width) > 8 * SMALL else 1)
+        return ImageCheck("", image.height, image.width, image.mode, image.turned, _digest(data), _small(pixels))
+    except DataError as error:
+        return ImageCheck(str(error))
+
+
+def _by_its_ends(source: FolderSource, file: str) -> ImageCheck | None:
+    """What the two ends of a large file say; None where they leave a doubt."""
+    head, tail = source.ends(file)
+    try:
+        image = EncodedImage(head, source.place(file))
+    except DataError:
+        return None
+    if max(image.height, image.width) <= SMALL or not _is_whole(image.format, tail):
+        return None
+    return ImageCheck("", image.height, image.width, image.mode, image.turned)
+
+
+def _is_whole(form: str, tail: bytes) -> bool:
+    """Whether the data end as this format's do; False for formats without a mark."""
+    if form in {"JPEG", "MPO"}:
+        return END_OF_JPEG in tail[-PADDING:]
+    return form == "PNG" and b"IEND" in tail[-PADDING:]
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    return pixels if max(pixels.shape[:2]) <= SMALL else None
+
+
+SHOWN, MOST_FAULTS = 5, 1000
+MOST_IN_AN_ERROR = 3  # images that an error names; more of them are listed, one a line
+MODES = {
+    "L": "grey", "1": "black and white", "P": "palette", "PA": "palette with alpha", "LA": "grey with alpha",
+    "RGBA": "alpha", "CMYK": "CMYK", "I;16": "16 bits", "I": "32 bits", "YCbCr": "YCbCr", "LAB": "Lab",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ScanReport:
+    """What a scan found.
+
+    Attributes:
+        images: how many were looked at.
+        unreadable: of each image that cannot be used what is wrong: empty, cut short, damaged, too large, no image.
+        empty_classes: (split, class) without an image.
+        single_image_classes: (split, class) with one.
+        converted: of each way of storing pixels other than RGB (Pillow's names) the number of images.
+        turned: images that EXIF asks to turn; they are.
+        copies: groups of files with the same bytes.
+        copies_between_splits: how many of these groups are in more than one split.
+        copies_between_classes: how many of them are in more than one class.
+        ignored: files that were left out: hidden, not images by their names, or outside the folders of the classes.
+        shortest_side, longest_side: of all images, pixels; 0 where none could be read.
+    """
+
+    images: int
+    unreadable: Mapping[str, str]
+    empty_classes: tuple[tuple[str, str], ...] = ()
+    single_image_classes: tuple[tuple[str, str], ...] = ()
+    converted: Mapping[str, int] | None = None
+    turned: tuple[str, ...] = ()
+    copies: tuple[tuple[str, ...], ...] = ()
+    copies_between_splits: int = 0
+    copies_between_classes: int = 0
+    ignored: tuple[str, ...] = ()
+    shortest_side: int = 0
+    longest_side: int = 0
+
+    @property
+    def bad(self) -> bool:
+        """Whether something has to be mended before the images can be used."""
+        return bool(self.unreadable or self.empty_classes)
+
+    def raise_if_bad(self) -> None:
+        """Stop where something has to be mended.
+
+        Raises:
+            DataError: names the images that cannot be used, only the first of them where there are many, or the
+                classes without images.
+        """
+        if self.unreadable:
+            reasons = list(self.unreadable.values())
+            named = reasons if len(reasons) <= MOST_IN_AN_ERROR else [reasons[0], f"and {len(reasons) - 1:,} more"]
+            count = "1 image" if len(reasons) == 1 else f"{len(reasons):,} images"
+            raise DataError(f"{count} of {self.images:,} cannot be used: {'; '.join(named)}")
+        if self.empty_classes:
+            raise DataError(f"no images of {_pairs(self.empty_classes)}; add some, or remove the class from all splits")
+
+    def faults(self) -> list[str]:
+        """What is wrong with each image that cannot be used, one a line: the first 1,000; none if the error tells."""
+        reasons = list(self.unreadable.values())
+        if len(reasons) <= MOST_IN_AN_ERROR:
+            return []
+        rest = len(reasons) - MOST_FAULTS
+        return [*reasons[:MOST_FAULTS], *([f"and {rest:,} more"] if rest > 0 else [])]
+
+    def lines(self) -> list[str]:
+        """The report, one finding a line; the first says what was looked at."""
+        sides = f", sides of {self.shortest_side} to {self.longest_side} pixels" if self.longest_side else ""
+        found = [f"{self.images:,} images{sides}"]
+        if self.unreadable:
+            found.append(f"cannot be used: {_some(list(self.unreadable.values()))}")
+        if self.empty_classes:
+            found.append(f"classes without images: {_pairs(self.empty_classes)}")
+        if self.single_image_classes:
+            found.append(f"classes with one image: {_pairs(self.single_image_classes)}")
+        if self.converted:
+            kinds = ", ".join(f"{count:,} {MODES.get(mode, mode)}" for mode, count in sorted(self.converted.items()))
+            found.append(f"converted to RGB: {kinds}")
+        if self.turned:
+            found.append(f"turned as EXIF says: {len(self.turned):,}")
+        if self.copies:
+            between = [
+                f"{count} of them {what}"
+                for count, what in (
+                    (self.copies_between_splits, "in more than one split, so accuracy will look better than it is"),
+                    (self.copies_between_classes, "in more than one class"),
+                )
+                if count
+            ]
+            equal = [" = ".join(_shortened(group)) for group in self.copies]
+            found.append("; ".join([f"the same image more than once: {len(equal):,} ({_some(equal)})", *between]))
+        if self.ignored:
+            found.append(f"left out, as no images of a class: {_some(self.ignored)}")
+        return found
+
+    def to_mapping(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {**asdict(self), "unreadable": dict(self.unreadable), "converted": dict(self.converted or {})}
+
+
+def _first_of(items: Sequence[str]) -> str:
+    more = f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else ""
+    return f"{', '.join(items[:SHOWN])}{more}"
+
+
+def _shortened(group: Sequence[str]) -> list[str]:
+    """The names of a group of equal files, few enough to read."""
+    return [*group[:SHOWN], *([f"{len(group) - SHOWN:,} more"] if len(group) > SHOWN else [])]
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
+    return _first_of([f"{label!r} in {split}" if split else repr(label) for split, label in pairs])
+
 
 THOROUGH = 20_000  # large images up to which all are decoded: a minute or two on one core
 CHUNK = 512
@@ -89,16 +288,16 @@ def empty_classes(images: LabelledImages) -> list[str]:
     return [label for label, count in zip(images.classes, counts, strict=True) if count == 0]
 
 
-def _looks(source: ImageSource, files: Sequence[str], thorough: bool) -> Generator[Look, None, None]:
+def _looks(source: ImageSource, files: Sequence[str], thorough: bool) -> Generator[ImageCheck, None, None]:
     """A look at each file in turn; large images by several threads, which decode at the same time."""
-    first = look_at(source, files[0], thorough) if files else Look()
+    first = check_image(source, files[0], thorough) if files else ImageCheck()
     if max(first.height, first.width) <= SMALL:  # so short that threads would only wait for each other
         for file in files:
-            yield look_at(source, file, thorough)
+            yield check_image(source, file, thorough)
         return
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1), "scan") as pool:
         for start in range(0, len(files), CHUNK):
-            yield from pool.map(lambda file: look_at(source, file, thorough), files[start : start + CHUNK])
+            yield from pool.map(lambda file: check_image(source, file, thorough), files[start : start + CHUNK])
 
 
 class _Notes:
@@ -113,7 +312,7 @@ class _Notes:
         self._first: dict[bytes, tuple[str, str, str]] = {}
         self._copies: dict[bytes, list[tuple[str, str, str]]] = {}
 
-    def take(self, split: str, file: str, label: str, look: Look) -> None:
+    def take(self, split: str, file: str, label: str, look: ImageCheck) -> None:
         self.images += 1
         if look.fault:
             self._unreadable[file] = look.fault

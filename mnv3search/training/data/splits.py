@@ -1,15 +1,39 @@
-"""Which images are held out: by a hash of their names, so that it stays as it is when files are added."""
+"""The splits of a data set, and which images are held out, by a hash of their names."""
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DataError
 from mnv3search.training.data.images import LabelledImages
+
+if TYPE_CHECKING:
+    from mnv3search.training.data.scan import ScanReport
+
+
+@dataclass(frozen=True, slots=True)
+class DataSplits:
+    """The splits of one data set; all have the same classes.
+
+    Attributes:
+        train, val: to learn from, and to choose by.
+        test: to judge by at the end, or None where the data have none.
+        report: what the scan found, or None where there was none.
+        held_out: share of the training images that is in none of these, for NetAdapt to score its proposals on.
+    """
+
+    train: LabelledImages
+    val: LabelledImages
+    test: LabelledImages | None
+    report: ScanReport | None = None
+    held_out: float = 0.0
+
 
 NETADAPT = "NetAdapt"  # the salt of the images that a training leaves out for NetAdapt to score its proposals on
 MOST_READ = 16  # images whose pixels a fingerprint holds

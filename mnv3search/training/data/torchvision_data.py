@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DataError, UnknownNameError
-from mnv3search.training.data.images import ImageSource, LabelledImages
+from mnv3search.training.data.images import ArraySource, FolderSource, ImageSource, LabelledImages
 from mnv3search.training.data.layout import WHOLE
-from mnv3search.training.data.sources import ArraySource, FolderSource
 
 PREFIX = "torchvision:"
 DOWNLOAD = ",download"

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from mnv3search.errors import DataError
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.data.batches import Batch, Batches
-from mnv3search.training.data.images import LabelledImages
+from mnv3search.training.data.images import ArraySource, LabelledImages
 from mnv3search.training.data.open_data import open_images
 from mnv3search.training.data.preprocessing import Preprocessing
-from mnv3search.training.data.sources import ArraySource
 
 SIDE = 8
 RAW = Preprocessing(SIDE, mean=(0, 0, 0), std=(1, 1, 1))

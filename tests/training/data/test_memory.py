@@ -15,11 +15,10 @@ from PIL import Image
 from mnv3search.training.data import memory
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.data.batches import Batch, Batches
-from mnv3search.training.data.images import LabelledImages
+from mnv3search.training.data.images import FolderSource, LabelledImages
 from mnv3search.training.data.memory import InMemory, in_memory
 from mnv3search.training.data.open_data import open_data, open_images
 from mnv3search.training.data.preprocessing import Preprocessing
-from mnv3search.training.data.sources import FolderSource
 
 UNEQUAL = ((16, 16), (16, 20), (64, 9), (7, 30), (16, 16), (20, 16))
 PREPROCESSING = Preprocessing(12)

@@ -11,11 +11,10 @@ from image_fakes import make_image_folder, zip_folder
 from PIL import Image
 
 from mnv3search.errors import DataError
-from mnv3search.training.data.images import LabelledImages
+from mnv3search.training.data.images import ArraySource, FolderSource, LabelledImages
 from mnv3search.training.data.memory import in_memory
 from mnv3search.training.data.open_data import open_data, open_images
 from mnv3search.training.data.scan import check_splits, scan_images
-from mnv3search.training.data.sources import ArraySource, FolderSource
 from mnv3search.training.data.splits import held_out, stable_subset
 
 

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv3search.errors import DataError
-from mnv3search.training.data.images import LabelledImages
-from mnv3search.training.data.sources import ArraySource
+from mnv3search.training.data.images import ArraySource, LabelledImages
 from mnv3search.training.data.splits import held_out, stable_subset
 
 SOURCE = ArraySource("none", {})

@@ -10,9 +10,22 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as transforms
 
 from mnv3search.errors import TrainingError
-from mnv3search.training.data import changes
-from mnv3search.training.data.augmentation import Augmentation
-from mnv3search.training.data.policy import OPERATIONS, Operations, changed, draw_operations
+from mnv3search.training.data.augmentation import (
+    OPERATIONS,
+    Augmentation,
+    Operations,
+    apply_operations,
+    blank,
+    draw_boxes,
+    draw_erasures,
+    draw_mix,
+    draw_operations,
+    mix_images,
+    mix_labels,
+    pad_and_crop,
+    part_of,
+    random_parts,
+)
 
 
 def noise(count: int, height: int = 12, width: int = 12, seed: int = 0) -> np.ndarray:
@@ -23,7 +36,7 @@ def noise(count: int, height: int = 12, width: int = 12, seed: int = 0) -> np.nd
 def test_window_is_cut_out_of_the_image_padded_with_black(pad: int, data: st.DataObject) -> None:
     images = noise(3, 7, 9)
     corners = np.array([[data.draw(st.integers(0, 2 * pad)) for _ in range(2)] for _ in range(3)])
-    cut = changes.pad_and_crop(images, pad, corners)
+    cut = pad_and_crop(images, pad, corners)
     for image, out, (top, left) in zip(images, cut, corners, strict=True):
         padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
         np.testing.assert_array_equal(out, padded[top : top + 7, left : left + 9])
@@ -33,16 +46,16 @@ def test_window_is_cut_out_of_the_image_padded_with_black(pad: int, data: st.Dat
     seed=st.integers(0, 99), height=st.integers(1, 400), width=st.integers(1, 400), least=st.floats(0.05, 1)
 )  # fmt: skip
 def test_random_part_lies_in_the_image(seed: int, height: int, width: int, least: float) -> None:
-    drawn = changes.random_parts(np.random.default_rng(seed), 1, least)[0]
-    top, left, high, wide = changes.part_of(drawn, height, width)
+    drawn = random_parts(np.random.default_rng(seed), 1, least)[0]
+    top, left, high, wide = part_of(drawn, height, width)
     assert 0 <= top <= top + high <= height
     assert 0 <= left <= left + wide <= width
     assert min(high, wide) > 0
 
 
 def test_random_parts_have_the_areas_and_aspects_asked_for() -> None:
-    drawn = changes.random_parts(np.random.default_rng(0), 2000, 0.25)
-    parts = np.array([changes.part_of(one, 1000, 1000) for one in drawn], dtype=float)
+    drawn = random_parts(np.random.default_rng(0), 2000, 0.25)
+    parts = np.array([part_of(one, 1000, 1000) for one in drawn], dtype=float)
     areas, aspects = parts[:, 2] * parts[:, 3] / 1e6, parts[:, 3] / parts[:, 2]
     assert 0.249 < areas.min() < 0.27
     # Up to 0.75 every aspect fits into the image, so nothing is drawn again there: evenly spread.
@@ -55,34 +68,34 @@ def test_random_parts_have_the_areas_and_aspects_asked_for() -> None:
 def test_labels_have_the_shares_that_the_images_have(seed: int, mixup: float, cutmix: float) -> None:
     if mixup == cutmix == 0:
         return
-    mix = changes.draw_mix(np.random.default_rng(seed), 6, 8, mixup, cutmix)
+    mix = draw_mix(np.random.default_rng(seed), 6, 8, mixup, cutmix)
     assert sorted(mix.partners) == list(range(6))
     assert 0 <= mix.kept <= 1
     # Image i is filled with 1 at channel i: its mean over the place is then the share of image i.
     images = torch.eye(6)[:, :, None, None].expand(6, 6, 8, 8).clone()
-    shares = changes.mix_images(images, mix).mean(dim=(2, 3))
-    labels = changes.mix_labels(torch.arange(6), 6, mix)
+    shares = mix_images(images, mix).mean(dim=(2, 3))
+    labels = mix_labels(torch.arange(6), 6, mix)
     torch.testing.assert_close(shares, labels)
     torch.testing.assert_close(labels.sum(dim=1), torch.ones(6))
 
 
 def test_both_kinds_of_mixing_happen_where_both_are_asked_for() -> None:
-    boxes = [changes.draw_mix(np.random.default_rng(seed), 2, 8, 0.2, 1.0).box for seed in range(60)]
+    boxes = [draw_mix(np.random.default_rng(seed), 2, 8, 0.2, 1.0).box for seed in range(60)]
     assert 15 < sum(box is None for box in boxes) < 45
 
 
 def test_cutout_blanks_a_square_of_each_image() -> None:
-    boxes = changes.draw_boxes(np.random.default_rng(0), 200, 16, 6)
-    blank = changes.blank(torch.ones(200, 3, 16, 16), boxes) == 0
-    areas = blank[:, 0].sum(dim=(1, 2))
-    assert torch.equal(blank[:, 0], blank[:, 2])
+    boxes = draw_boxes(np.random.default_rng(0), 200, 16, 6)
+    mask = blank(torch.ones(200, 3, 16, 16), boxes) == 0
+    areas = mask[:, 0].sum(dim=(1, 2))
+    assert torch.equal(mask[:, 0], mask[:, 2])
     assert int(areas.max()) == 36
     assert int(areas.min()) >= 9  # centred on a corner a quarter of it is left
 
 
 def test_share_of_images_is_erased() -> None:
-    boxes = changes.draw_erasures(np.random.default_rng(0), 2000, 32, 0.25)
-    areas = (changes.blank(torch.ones(2000, 3, 32, 32), boxes) == 0)[:, 0].sum(dim=(1, 2)) / 1024
+    boxes = draw_erasures(np.random.default_rng(0), 2000, 32, 0.25)
+    areas = (blank(torch.ones(2000, 3, 32, 32), boxes) == 0)[:, 0].sum(dim=(1, 2)) / 1024
     assert abs(float((areas > 0).float().mean()) - 0.25) < 0.04
     assert float(areas.max()) < 0.36
 
@@ -109,7 +122,7 @@ def test_operation_is_torchvisions(name: str, sign: int) -> None:
         torch.from_numpy(images).permute(0, 3, 1, 2), torchvisions_name, sign * strength if signed else strength,
         interpolation=InterpolationMode.NEAREST, fill={},
     )  # fmt: skip
-    got = changed(images, only(name, sign, magnitude, 2))
+    got = apply_operations(images, only(name, sign, magnitude, 2))
     difference = got.astype(int) - expected.permute(0, 2, 3, 1).numpy().astype(int)
     assert np.abs(difference).max() <= 1  # torchvision has its factors in float32
     assert np.count_nonzero(difference) < difference.size / 100
@@ -119,17 +132,17 @@ def test_each_image_gets_its_own_operations() -> None:
     images = noise(12)
     operations = draw_operations(np.random.default_rng(3), 12, Augmentation(randaugment=9, jitter=0.3))
     assert operations is not None
-    together = changed(images, operations)
+    together = apply_operations(images, operations)
     for number in range(12):
         part = slice(number, number + 1)
-        np.testing.assert_array_equal(changed(images[part], operations.share(part))[0], together[number])
+        np.testing.assert_array_equal(apply_operations(images[part], operations.share(part))[0], together[number])
     assert sum(np.array_equal(a, b) for a, b in zip(images, together, strict=True)) < 3
 
 
 def test_jitter_is_torchvisions() -> None:
     images = noise(1)
     factors = np.array([[0.7, 1.3, 0.6]])
-    got = changed(images, Operations(np.empty((1, 0), int), np.empty((1, 0), int), 0, factors))
+    got = apply_operations(images, Operations(np.empty((1, 0), int), np.empty((1, 0), int), 0, factors))
     expected = torch.from_numpy(images).permute(0, 3, 1, 2)
     for change, factor in zip(
         (transforms.adjust_brightness, transforms.adjust_contrast, transforms.adjust_saturation),

@@ -10,11 +10,11 @@ import torch
 from training_fakes import PREPROCESSING, images, same_weights, tiny_network, weights_of
 
 from mnv3search.errors import DataError, DivergedError
-from mnv3search.training.judge import Tally, judge
+from mnv3search.training.evaluation import MetricSums, evaluate_network
 
 
 def test_figures_by_hand() -> None:
-    tally = Tally(6)
+    tally = MetricSums(6)
     logits = torch.zeros(4, 6)
     for row, said in enumerate((0, 1, 1, 5)):
         logits[row, said] = 10.0
@@ -36,7 +36,7 @@ def test_a_network_is_judged_on_every_image_and_left_in_its_mode() -> None:
     network = tiny_network().train()
     network.head.dropout.eval()
     before = weights_of(network)
-    found = judge(network, images(7), PREPROCESSING, batch_size=4)
+    found = evaluate_network(network, images(7), PREPROCESSING, batch_size=4)
     assert found.images == 21
     assert found.confusion.sum(axis=1).tolist() == [7, 7, 7]
     assert found.top5 == 100.0  # of three classes
@@ -48,31 +48,31 @@ def test_a_network_is_judged_on_every_image_and_left_in_its_mode() -> None:
 
 def test_batches_do_not_matter() -> None:
     network, labelled = tiny_network(), images(7)
-    one, other = (judge(network, labelled, PREPROCESSING, batch_size=size) for size in (5, 21))
+    one, other = (evaluate_network(network, labelled, PREPROCESSING, batch_size=size) for size in (5, 21))
     np.testing.assert_array_equal(one.confusion, other.confusion)
     assert one.loss == pytest.approx(other.loss, rel=1e-6)
 
 
 def test_more_classes_than_logits() -> None:
     with pytest.raises(DataError, match="4 classes, but the network has 3 logits"):
-        judge(tiny_network(), images(2, classes=4), PREPROCESSING)
+        evaluate_network(tiny_network(), images(2, classes=4), PREPROCESSING)
 
 
 def test_no_images() -> None:
     with pytest.raises(DataError, match="no images"):
-        judge(tiny_network(), images(2).subset([]), PREPROCESSING)
+        evaluate_network(tiny_network(), images(2).subset([]), PREPROCESSING)
 
 
 def test_weights_that_are_nan() -> None:
     network = tiny_network()
     torch.nn.init.constant_(network.head.classifier.bias, math.nan)
     with pytest.raises(DivergedError, match="loss is nan"):
-        judge(network, images(2), PREPROCESSING)
+        evaluate_network(network, images(2), PREPROCESSING)
 
 
 def test_what_is_kept_grows_with_the_images_and_not_with_the_pairs_of_classes() -> None:
     """A matrix of ImageNet-21k's classes has 3.5 GB."""
-    tally = Tally(200_000)
+    tally = MetricSums(200_000)
     logits = torch.zeros(2, 200_000)
     logits[0, 199_999] = logits[1, 7] = 1.0
     tally.add(logits, torch.tensor([199_999, 3]))

@@ -1,4 +1,4 @@
-"""How good a network is on labelled images: accuracy, loss and what it takes for what."""
+"""A network on labelled images: accuracy, loss, confusions, and the norms' statistics measured beforehand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DataError, DivergedError
+from mnv3search.training.data.batches import Batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
     from mnv3search.training.data.images import LabelledImages
     from mnv3search.training.data.preprocessing import Preprocessing
 
-
 MIN_TOP5_CLASSES = 6  # below, a label is always among the first five
 _DAMAGED = "its weights are damaged or too large; take an earlier checkpoint"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judgement:
+class Metrics:
     """What a network scored.
 
     Attributes:
@@ -83,14 +83,14 @@ class Judgement:
         return np.bincount(answers[:, 0], answers[:, 2], self.classes).astype(np.int64)
 
 
-def judge(
+def evaluate_network(
     network: nn.Module,
     images: LabelledImages,
     preprocessing: Preprocessing,
     *,
     batch_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
-) -> Judgement:
+) -> Metrics:
     """Judge ``network``, where its weights are, on every one of ``images``; its training mode stays as it was.
 
     Args:
@@ -107,10 +107,10 @@ def judge(
     from mnv3search.training.data.batches import Batches
 
     architecture = getattr(network, "architecture", None)
-    check_judged(images, len(images.classes) if architecture is None else architecture.classes)
+    check_evaluable(images, len(images.classes) if architecture is None else architecture.classes)
     began = time.perf_counter()
     batches = Batches(images, preprocessing, batch_size)
-    tally = Tally(len(images.classes))
+    tally = MetricSums(len(images.classes))
     with evaluating(network):
         for batch in batches.epoch(0):
             tally.judge(network, batch)
@@ -119,7 +119,7 @@ def judge(
     return tally.judgement(time.perf_counter() - began)
 
 
-def check_judged(images: LabelledImages, logits: int) -> None:
+def check_evaluable(images: LabelledImages, logits: int) -> None:
     """Raises :class:`DataError` where there are no images or other classes than the network has ``logits``."""
     if logits != len(images.classes):
         raise DataError(
@@ -145,7 +145,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-class Tally:
+class MetricSums:
     """Sums over judged batches, which can be added up over processes.
 
     Attributes:
@@ -186,7 +186,7 @@ class Tally:
         self.images, self.right, self.among_five = int(images), int(right), int(among_five)
         self._answers.clear()
 
-    def judgement(self, seconds: float) -> Judgement:
+    def judgement(self, seconds: float) -> Metrics:
         """The figures of all that was added.
 
         Raises:
@@ -199,9 +199,44 @@ class Tally:
         top1, top5 = 100.0 * self.right / images, 100.0 * self.among_five / images
         counted = sorted(self._answers.items())
         answers = np.array([(*divmod(code, self.classes), n) for code, n in counted], np.int64).reshape(-1, 3)
-        return Judgement(top1, top5, loss, self.images, answers, self.classes, seconds)
+        return Metrics(top1, top5, loss, self.images, answers, self.classes, seconds)
 
 
 def _tensors(network: object) -> Iterable[Tensor]:
     parameters = getattr(network, "parameters", None)
     return parameters() if callable(parameters) else ()
+
+
+IMAGES = 2_000  # that statistics are measured on, at most
+AT_ONCE = 256
+
+
+def calibration_batches(train: LabelledImages, preprocessing: Preprocessing, workers: int = 0) -> Batches:
+    """Up to 2,000 training images of all classes as they are judged, mixed, in batches of one size."""
+    count = min(len(train), IMAGES)
+    chosen = train.subset(np.linspace(0, len(train) - 1, count).round().astype(np.int64))
+    size = count // -(-count // AT_ONCE)
+    return Batches(chosen, preprocessing, size, shuffle=True, drop_last=True, workers=workers)
+
+
+def calibrate_norms(network: nn.Module, batches: Batches, on_images: Callable[[int], None] | None = None) -> None:
+    """Give every norm of ``network``, in place, the mean statistics of ``batches``; its mode stays as it was.
+
+    ``on_images`` is called with the number of images of each batch.
+    """
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    device = next(network.parameters()).device
+    with evaluating(network), torch.no_grad():
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.train().momentum = None  # the mean of all batches alike
+        for batch in batches.epoch(0):
+            network(batch.images.to(device))
+            if on_images is not None:
+                on_images(len(batch.labels))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -15,9 +15,9 @@ import pytest
 from image_fakes import make_image_folder, zip_folder
 
 from mnv3search.errors import DataError
-from mnv3search.training.data import sources
+from mnv3search.training.data import images
+from mnv3search.training.data.images import FolderSource, ZipSource
 from mnv3search.training.data.open_data import open_data
-from mnv3search.training.data.sources import FolderSource, ZipSource
 
 
 def test_archive_has_the_images_of_its_folder_and_extracts_nothing(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_entry_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
 
 
 def test_entry_that_is_longer_than_an_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(images, "MAX_FILE_BYTES", 100)
     folder = make_image_folder(tmp_path / "a", per_class=1, split=())
     archive = zip_folder(folder, tmp_path / "a.zip")
     for source in (ZipSource(archive), FolderSource(folder)):
@@ -87,7 +87,7 @@ def test_entry_that_is_longer_than_an_image_is_refused(tmp_path: Path, monkeypat
 
 def test_archive_with_too_many_entries_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = zip_folder(make_image_folder(tmp_path / "a"), tmp_path / "a.zip")
-    monkeypatch.setattr(sources, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(images, "MAX_ENTRIES", 10)
     with pytest.raises(DataError, match="more than the 10 that are read"):
         ZipSource(archive)
 
