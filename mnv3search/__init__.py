@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from mnv3search.layer_search import netadapt as netadapt
     from mnv3search.naming import parse_network as parse_network
     from mnv3search.network.build import build_network as build_network
-    from mnv3search.report.plots import plot_pareto as plot_pareto
+    from mnv3search.report.pareto import plot_pareto as plot_pareto
     from mnv3search.space import SearchSpace as SearchSpace
     from mnv3search.space import load_space as load_space
     from mnv3search.training.data.open_data import open_data as open_data
@@ -106,7 +106,7 @@ _HOMES = {
     "open_data": "training.data.open_data",
     "pareto_front": "candidate",
     "parse_network": "naming",
-    "plot_pareto": "report.plots",
+    "plot_pareto": "report.pareto",
     "published": "families",
     "search": "block_search",
     "train_network": "training.loop",

@@ -19,7 +19,7 @@ SETTINGS = RunSettings("search", "mnv3_small", "14ms", "pixel1", "prior", trials
 
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnv3search.report.plots.draw_pareto", lambda *_: None)
+    monkeypatch.setattr("mnv3search.report.pareto.ParetoFigure.save", lambda *_: None)
 
 
 def test_a_run_logs_its_stages_and_every_session(tmp_path: Path) -> None:

@@ -1,16 +1,44 @@
-"""What the Pareto plot of a run shows, as values: which networks, and how far the axes reach. No drawing here."""
+"""The Pareto plot of a run: which networks it shows and how far its axes reach, and the figure itself."""
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mnv3search.candidate import Candidate
+from mnv3search.errors import Mnv3SearchError
+from mnv3search.files import write_text
 from mnv3search.latency.confidence import z_of
-from mnv3search.report.summary import Judged, RunSummary
+from mnv3search.report.plots import (
+    BEST,
+    DOTS,
+    FRONT,
+    INK,
+    PATH,
+    QUIET,
+    REFERENCE_BARS,
+    PointLabel,
+    canvas,
+    draw_target,
+    error_bars,
+    label_points,
+    point_label,
+    save_png,
+    short_name,
+    svg_text,
+)  # fmt: skip
+from mnv3search.report.summary import Judged, RunSummary, accuracy_unit, latency_text, top1_text, x_label, y_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from mnv3search.block_search import SearchResult
 
 MAX_SHOWN = 2_000
 FEW = 100  # networks that can be drawn large
@@ -18,8 +46,8 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A run's Pareto picture.
+class ParetoPlot:
+    """What a run's Pareto plot shows.
 
     Attributes:
         candidates: what is drawn as dots beside the front; every one, or an even selection in order of evaluation.
@@ -29,7 +57,7 @@ class Picture:
         limit_ms: what a network as sure as the best may be predicted at, for the confidence that was asked for; None
             where that is the target itself, or the best was timed.
         x, y: the axes' ranges, in ms and percent.
-        evaluated: how many networks the block search judged.
+        evaluated: how many networks the block search evaluated.
         outside: how many of the drawn dots lie beyond the axes.
     """
 
@@ -55,13 +83,13 @@ class Picture:
     def candidates_label(self) -> str:
         """The dots' line in the legend, saying what is left out."""
         shown = len(self.candidates) + len(self.front)
-        words = f"{self.evaluated:,} networks judged"
+        words = f"{self.evaluated:,} networks evaluated"
         left_out = [f"{shown:,} drawn"] if shown < self.evaluated else []
         left_out += [f"{self.outside:,} beyond the axes"] if self.outside else []
         return f"{words} ({', '.join(left_out)})" if left_out else words
 
 
-def picture(summary: RunSummary, limit: int = MAX_SHOWN) -> Picture:
+def pareto_plot(summary: RunSummary, limit: int = MAX_SHOWN) -> ParetoPlot:
     """Choose what is drawn of ``summary``: at most ``limit`` networks of the block search, the front first."""
     # without a block search there is no front: the best alone is no line
     front, rest = shown_candidates(summary.candidates, summary.front if summary.candidates else (), limit)
@@ -74,7 +102,7 @@ def picture(summary: RunSummary, limit: int = MAX_SHOWN) -> Picture:
     named = [*references, *finalists, *([best] if best else [])]
     x, y = _ranges(named, trajectory, [*front, *rest], summary.target_latency_ms)
     outside = sum(not (x[0] <= c.latency_ms <= x[1] and y[0] <= c.top1 <= y[1]) for c in [*rest, *front])
-    return Picture(
+    return ParetoPlot(
         rest, front, trajectory, best, finalists, references, summary.target_latency_ms, _limit_ms(summary), x, y,
         max(len(summary.candidates), len(front)), outside,
     )  # fmt: skip
@@ -133,11 +161,115 @@ def _padded(interval: Interval) -> Interval:
     return low - pad, high + pad
 
 
-def ticks(interval: Interval, about: int = 7) -> list[float]:
-    """Round numbers within ``interval``, about ``about`` of them."""
-    low, high = interval
-    rough = (high - low) / about
-    magnitude = 10.0 ** math.floor(math.log10(rough))
-    step = next(magnitude * m for m in (1, 2, 2.5, 5, 10) if magnitude * m >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(step * k, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+class ParetoFigure:
+    """The plot: the evaluated networks, their front, NetAdapt's path, the best, the target and the references.
+
+    Both axes are the run's own figures, so predicted stands beside predicted; the same summary gives the same bytes.
+    """
+
+    def __init__(self, summary: RunSummary) -> None:
+        self.summary, self.shown = summary, pareto_plot(summary)
+        shown = self.shown
+        self.figure, self.axes = canvas(x_label(summary), y_label(summary), summary.title)
+        self.axes.set_xlim(*shown.x)
+        self.axes.set_ylim(*shown.y)
+        _draw_search(self.axes, shown)
+        labels = _draw_references(self.axes, shown) + _draw_best(self.axes, summary, shown)
+        draw_target(self.axes, shown.target_latency_ms)
+        if shown.limit_ms is not None:
+            self.axes.axvline(shown.limit_ms, color=QUIET, lw=0.8, ls=(0, (1, 3)), zorder=2.4, label=shown.limit_label)
+        lines = [[(c.latency_ms, c.top1) for c in shown.front], list(shown.trajectory)]
+        label_points(self.figure, self.axes, labels, lines, [(c.latency_ms, c.top1) for c in shown.candidates])
+
+    @cached_property
+    def svg(self) -> str:
+        """The plot as an SVG document."""
+        return svg_text(self.figure)
+
+    def save(self, png: Path, svg: Path) -> None:
+        """Write both files.
+
+        Raises:
+            RunError: a file cannot be written; what stood there before is untouched.
+        """
+        save_png(self.figure, png)
+        write_text(svg, self.svg)
+
+
+def _draw_search(axes: Axes, shown: ParetoPlot) -> None:
+    dots = [*shown.candidates, *shown.front]
+    if dots:
+        axes.scatter(
+            [c.latency_ms for c in dots], [c.top1 for c in dots], s=9 if len(dots) > FEW else 30, color=DOTS, alpha=0.5,
+            lw=0, zorder=2, label=shown.candidates_label,
+        )  # fmt: skip
+    if shown.front:
+        axes.plot(
+            [c.latency_ms for c in shown.front], [c.top1 for c in shown.front], color=FRONT, lw=2, marker="o", ms=3.2,
+            zorder=3, label="Pareto front",
+        )  # fmt: skip
+    if len(shown.trajectory) > 1:
+        x, y = zip(*shown.trajectory, strict=True)
+        axes.plot(x, y, color=PATH, lw=1.2, marker=".", ms=4, zorder=3.5, label="NetAdapt, step by step")
+
+
+def _draw_references(axes: Axes, shown: ParetoPlot) -> list[PointLabel]:
+    error_bars(axes, shown.references, REFERENCE_BARS)
+    x, y = [j.latency_ms for j in shown.references], [j.top1 or 0.0 for j in shown.references]
+    if shown.references:
+        axes.scatter(
+            x, y, marker="D", s=42, color=QUIET, ec="white", lw=0.8, zorder=4,
+            label="published networks, by the same evaluator",
+        )  # fmt: skip
+    if shown.finalists:
+        axes.scatter(
+            [j.latency_ms for j in shown.finalists], [j.top1 or 0.0 for j in shown.finalists], marker="*", s=70,
+            color="white", ec=BEST, lw=1, zorder=4, label="the other finalists",
+        )  # fmt: skip
+    return [point_label(j, short_name(j.name), INK) for j in shown.references]
+
+
+def _draw_best(axes: Axes, summary: RunSummary, shown: ParetoPlot) -> list[PointLabel]:
+    best = shown.best
+    if best is None or best.top1 is None:
+        return []
+    error_bars(axes, [best], BEST, width=1.4)
+    axes.scatter(
+        [best.latency_ms], [best.top1], marker="*", s=230, color=BEST, ec="white", lw=1, zorder=6,
+        label="the best (bars: ±1 standard deviation)",
+    )  # fmt: skip
+    top1 = top1_text(best.top1, best.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
+    latency = latency_text(best.latency_ms, best.latency_error_ms, summary.device_kind, "ms")
+    return [point_label(best, f"best: {top1}\n{latency}", BEST, bold=True)]
+
+
+def plot_pareto(result: SearchResult, ax: Axes | None = None) -> Axes:
+    """Draw every candidate of ``result``, the Pareto front and the best: top-1 over latency in ms.
+
+    Args:
+        result: what :func:`mnv3search.search` gave.
+        ax: where to draw; new axes of pyplot where not given.
+
+    Returns:
+        The axes, for titles, limits and further points.
+
+    Raises:
+        Mnv3SearchError: ``result`` is something else.
+    """
+    from mnv3search.block_search import SearchResult
+
+    if not isinstance(result, SearchResult):
+        raise Mnv3SearchError(f"result is {reprlib.repr(result)}, not a SearchResult; give what search gives")
+
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots()
+    candidates, front, best = result.candidates, result.pareto_front, result.best
+    ax.scatter([c.latency_ms for c in candidates], [c.top1 for c in candidates], s=8, color=DOTS, label="candidates")
+    ax.plot([c.latency_ms for c in front], [c.top1 for c in front], "o-", ms=4, color=FRONT, label="Pareto front")
+    ax.plot([best.latency_ms], [best.top1], "*", ms=14, color=BEST, label="best")
+    ax.set_xlabel("latency, ms")
+    ax.set_ylabel("top-1, %")
+    ax.legend(loc="lower right")
+    return ax

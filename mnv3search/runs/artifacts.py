@@ -81,8 +81,8 @@ def outcome_mapping(outcome: RunOutcome) -> Mapping[str, object]:
 
 def write_report(folder: RunFolder, summary: RunSummary) -> None:
     """Every file for a reader: ``best.json``, the tables, the pictures, the page."""
-    from mnv3search.report.plots import draw_pareto
     from mnv3search.report.html import render_html
+    from mnv3search.report.pareto import ParetoFigure
 
     write_candidates(folder.path / "candidates.csv", summary.candidates)
     write_candidates(folder.path / "pareto.csv", summary.front)
@@ -92,5 +92,6 @@ def write_report(folder: RunFolder, summary: RunSummary) -> None:
     if summary.trained:
         context["trained"] = summary.trained
     folder.write_json("best.json", {**judged_mapping(summary.best), **context, "target": target_mapping(summary)})
-    draw_pareto(summary, folder.path / "pareto.png", folder.path / "pareto.svg")
-    write_text(folder.path / "report.html", render_html(summary))
+    drawn = ParetoFigure(summary)
+    drawn.save(folder.path / "pareto.png", folder.path / "pareto.svg")
+    write_text(folder.path / "report.html", render_html(summary, drawn))

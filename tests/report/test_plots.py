@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mnv3search.errors import RunError
-from mnv3search.report.pareto import MAX_SHOWN, picture, shown_candidates, ticks
-from mnv3search.report.plots import comparison_labels, draw_comparison, draw_pareto
+from mnv3search.report.pareto import MAX_SHOWN, ParetoFigure, pareto_plot, shown_candidates
+from mnv3search.report.plots import draw_comparison
 from mnv3search.report.summary import RunSummary
 
 
@@ -21,7 +21,7 @@ def _svg_text(path: Path) -> str:
 @pytest.fixture(scope="module")
 def drawn(summary: RunSummary, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn")
-    draw_pareto(summary, folder / "pareto.png", folder / "pareto.svg")
+    ParetoFigure(summary).save(folder / "pareto.png", folder / "pareto.svg")
     return folder
 
 
@@ -46,15 +46,27 @@ def test_the_svg_says_what_is_drawn(drawn: Path, summary: RunSummary) -> None:
         assert words in text
 
 
+def test_labels_stand_at_their_marks_in_both_files(drawn: Path, summary: RunSummary) -> None:
+    plot = ParetoFigure(summary)
+    texts = {"".join(e.itertext()): e for e in ET.fromstring((drawn / "pareto.svg").read_text()).iter()}
+    height = plot.figure.get_figheight() * 72
+    for judged in summary.references:
+        x, y = plot.axes.transData.transform((judged.latency_ms, judged.top1 or 0)) / plot.figure.dpi * 72
+        text = texts[judged.name]
+        assert abs(float(text.attrib["x"]) - x) + abs(float(text.attrib["y"]) - (height - y)) < 170, (
+            "its width and some"
+        )
+
+
 def test_the_same_summary_gives_the_same_bytes(drawn: Path, summary: RunSummary, tmp_path: Path) -> None:
-    draw_pareto(summary, tmp_path / "a.png", tmp_path / "a.svg")
+    ParetoFigure(summary).save(tmp_path / "a.png", tmp_path / "a.svg")
     assert (tmp_path / "a.svg").read_bytes() == (drawn / "pareto.svg").read_bytes()
     assert (tmp_path / "a.png").read_bytes() == (drawn / "pareto.png").read_bytes()
 
 
 def test_published_top1_never_moves_a_mark(drawn: Path, summary: RunSummary, tmp_path: Path) -> None:
     absurd = replace(summary, references=[replace(j, published_top1=5.0) for j in summary.references])
-    draw_pareto(absurd, tmp_path / "a.png", tmp_path / "a.svg")
+    ParetoFigure(absurd).save(tmp_path / "a.png", tmp_path / "a.svg")
     assert (tmp_path / "a.svg").read_bytes() == (drawn / "pareto.svg").read_bytes()
 
 
@@ -63,29 +75,29 @@ def test_a_bare_run_is_drawn(summary: RunSummary, tmp_path: Path) -> None:
     bare = replace(
         summary, title="$x_{", best=best, references=[], finalists=[], candidates=[], front=[], seed=None, steps=[]
     )
-    draw_pareto(bare, tmp_path / "a.png", tmp_path / "a.svg")
+    ParetoFigure(bare).save(tmp_path / "a.png", tmp_path / "a.svg")
     assert "±?" in _svg_text(tmp_path / "a.svg")
 
 
 def test_a_run_without_top1_is_drawn(summary: RunSummary, tmp_path: Path) -> None:
     bare = replace(summary, best=replace(summary.best, top1=None), references=[], finalists=[])
-    draw_pareto(bare, tmp_path / "a.png", tmp_path / "a.svg")
+    ParetoFigure(bare).save(tmp_path / "a.png", tmp_path / "a.svg")
     assert (tmp_path / "a.png").stat().st_size > 0
 
 
 def test_what_cannot_be_written_is_one_error_and_leaves_nothing(summary: RunSummary, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot write"):
-        draw_pareto(summary, tmp_path / "missing" / "a.png", tmp_path / "a.svg")
+        ParetoFigure(summary).save(tmp_path / "missing" / "a.png", tmp_path / "a.svg")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_comparison_draws_groups_and_names_what_it_leaves_out(summary: RunSummary, tmp_path: Path) -> None:
-    x, y = comparison_labels(summary)
+    x, y = "Latency on pixel1, ms (estimated)", "Predicted ImageNet top-1, %"
     unknown = replace(summary.references[0], name="no figures", top1=None)
     groups = {"runs/today": [summary.best, *summary.finalists], "published": [*summary.references, unknown]}
     missing = draw_comparison(
         groups, tmp_path / "c.png", tmp_path / "c.svg", x_label=x, y_label=y, title="one run",
-        fronts={"runs/today": summary.front}, target_latency_ms=50.0,
+        fronts={"runs/today": summary.front},
     )  # fmt: skip
     assert missing == ["no figures"]
     text = _svg_text(tmp_path / "c.svg")
@@ -99,7 +111,6 @@ def test_comparison_draws_groups_and_names_what_it_leaves_out(summary: RunSummar
             "published",
             "finalist 2",
             "mnasnet_a1",
-            "target 50 ms",
         )
     )
     assert "no figures" not in text
@@ -128,13 +139,8 @@ def test_thinning_keeps_the_front_and_the_limit(summary: RunSummary) -> None:
 
 def test_the_picture_says_what_it_leaves_out(summary: RunSummary) -> None:
     assert MAX_SHOWN <= 2_000
-    shown = picture(summary, limit=100)
-    assert shown.candidates_label.startswith("400 networks judged (100 drawn")
+    shown = pareto_plot(summary, limit=100)
+    assert shown.candidates_label.startswith("400 networks evaluated (100 drawn")
     for judged in (summary.best, *summary.references):
         assert shown.x[0] < judged.latency_ms < shown.x[1]
         assert shown.y[0] < (judged.top1 or 0) < shown.y[1]
-
-
-def test_ticks_are_round_and_inside() -> None:
-    assert ticks((36.2, 77.0), 9) == [40, 45, 50, 55, 60, 65, 70, 75]
-    assert ticks((0.0, 1.0), 5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]

@@ -35,7 +35,7 @@ def board() -> Board:
 
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnv3search.report.plots.draw_pareto", lambda *_: None)
+    monkeypatch.setattr("mnv3search.report.pareto.ParetoFigure.save", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mnv3search.report.plots.draw_pareto", lambda *_: None)
+        patch.setattr("mnv3search.report.pareto.ParetoFigure.save", lambda *_: None)
         run(SETTINGS, folder, device=board())
     assert all((folder / name).exists() for name in FILES)
     return folder

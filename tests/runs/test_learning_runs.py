@@ -45,7 +45,7 @@ head: {feature_channels: null}
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSettings:
     """A run over a space of 10 classes with images of 3."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mnv3search.report.plots.draw_pareto", lambda *_: None)
+    monkeypatch.setattr("mnv3search.report.pareto.ParetoFigure.save", lambda *_: None)
     (tmp_path / "tiny.yaml").write_text(SPACE)
     make_image_folder(tmp_path / "images", 3, per_class=8, side=16)
     return RunSettings(
@@ -293,7 +293,7 @@ def test_the_winner_stands_in_the_folder_as_it_was_trained(asked: RunSettings) -
 
 
 def test_progress_calls_a_score_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnv3search.report.plots.draw_pareto", lambda *_: None)
+    monkeypatch.setattr("mnv3search.report.pareto.ParetoFigure.save", lambda *_: None)
     told: list[str] = []
 
     class Told(SilentProgress):

@@ -34,7 +34,7 @@ def slower_by_six_percent(_: object) -> float:
 
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnv3search.report.plots.draw_pareto", lambda *_: None)
+    monkeypatch.setattr("mnv3search.report.pareto.ParetoFigure.save", lambda *_: None)
 
 
 def upper(outcome: RunOutcome) -> float:
