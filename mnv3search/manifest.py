@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shlex
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -309,3 +311,33 @@ def _fits(value: object, kind: str) -> bool:
         return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
     wanted = _KINDS.get(kind.removesuffix(" | None"), str)
     return isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)
+
+
+_PACKAGES = ("mnv3search", "numpy", "optuna", "torch", "torchvision", "accelerate", "onnxruntime", "matplotlib")
+
+
+def cpu_model() -> str:
+    """The processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def describe_environment() -> dict[str, object]:
+    """Package versions, Python, system and processor; no host or user name."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": cpu_model(),
+        "cores": os.cpu_count(),
+    }

@@ -72,9 +72,7 @@ DEFINE_MODULES = ("network", "training.rmsprop")
 
 # Circles that are known and on their way out: the import to remove, module and target.
 KNOWN_CIRCLES = {
-    ("cli.output", "cli.console"),
     ("cli.group", "cli"),
-    ("runs.pruning_notes", "runs.pruning_outcome"),
 }
 
 

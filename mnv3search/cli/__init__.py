@@ -1,4 +1,4 @@
-"""The command line: one file a command; each parses and composes, none holds logic.
+"""The command line: one file a command or a few that belong together; each parses and composes, none holds logic.
 
 This file imports next to nothing, so that a Ctrl-C is answered in order from the first moment on.
 """
@@ -9,10 +9,19 @@ import sys
 
 from mnv3search.cli.stopping import Stopping
 
-COMMANDS = (
-    "run", "search", "netadapt", "count", "latency", "profile", "tables", "compare", "spaces", "devices", "device",
-    "train", "evaluate", "predict", "export", "completion",
-)  # fmt: skip
+COMMANDS = {
+    "run": ("run", "search"),
+    "netadapt": ("netadapt",),
+    "count": ("count", "spaces", "tables"),
+    "latency": ("latency",),
+    "device": ("profile", "devices", "device"),
+    "compare": ("compare",),
+    "train": ("train",),
+    "evaluate": ("evaluate", "predict"),
+    "export": ("export",),
+    "completion": ("completion",),
+}
+"""The commands by the file that holds them: ``cli/run_command.py`` holds ``run_command`` and ``search_command``."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -25,7 +25,9 @@ from mnv3search.cli.progress import ProgressLine
     help="Where to draw, without its ending: .png and .svg are written.",
 )  # fmt: skip
 @json_option
-def command(subjects: tuple[str, ...], device: str | None, evaluator: str | None, out: Path, as_json: bool) -> None:
+def compare_command(
+    subjects: tuple[str, ...], device: str | None, evaluator: str | None, out: Path, as_json: bool
+) -> None:
     """Runs and networks on one plot, judged alike.
 
     A network is a published one's name, a search space's for its reference, a .json or .safetensors file, or the folder

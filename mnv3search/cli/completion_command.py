@@ -17,7 +17,7 @@ from mnv3search.cli.output import examples
     ),
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def command(shell: str) -> None:
+def completion_command(shell: str) -> None:
     """Print the script that completes commands, options and names of spaces in SHELL.
 
     Put the first example into ~/.bashrc.

@@ -1,4 +1,4 @@
-"""``mnv3search count``."""
+"""``mnv3search count``, ``spaces`` and ``tables``: exact counts, the search spaces, and the papers' tables."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LAYER = (
 @click.option("--layers", is_flag=True, help="Show every layer.")
 @click.option("--check", is_flag=True, help="Count again with fvcore (needs torch, slower) and compare.")
 @json_option
-def command(networks: tuple[str, ...], listed: Path | None, layers: bool, check: bool, as_json: bool) -> None:
+def count_command(networks: tuple[str, ...], listed: Path | None, layers: bool, check: bool, as_json: bool) -> None:
     """MAdds, parameters, activations, peak memory.
 
     Exact, by layer, without torch.
@@ -105,7 +105,7 @@ def _counted(names: Sequence[str], *, check: bool = False) -> Iterator[tuple[str
             continue
         counts = count(parse_network(name))
         if check:
-            _check(name, counts)
+            _check_counts(name, counts)
         yield name, counts
 
 
@@ -143,10 +143,86 @@ def _layer_table(name: str, counts: Counts) -> Table:
     return table
 
 
-def _check(name: str, counts: Counts) -> None:
+def _check_counts(name: str, counts: Counts) -> None:
     from mnv3search.network.build import fvcore_madds
 
     other = fvcore_madds(counts.architecture)
     if other != counts.madds:
         raise click.ClickException(f"{name}: {counts.madds:,} MAdds here, {other:,} by fvcore; please report this")
     click.echo(f"{name}: fvcore counts the same {other:,} MAdds", err=True)
+
+
+@click.command(
+    "spaces",
+    epilog=examples(
+        "mnv3search spaces",
+        "mnv3search spaces mnv3_large",
+        "mnv3search spaces my.yaml --json",
+    ),
+)
+@click.argument("names", nargs=-1, metavar="[SPACE]...")
+@json_option
+def spaces_command(names: tuple[str, ...], as_json: bool) -> None:
+    """The search spaces: what they hold, and their defaults.
+
+    With a SPACE (a name or a YAML file), its choices one by one; a file is validated.
+    """
+    from mnv3search.space import load_space, space_names
+
+    spaces = [load_space(name) for name in names or space_names()]
+    if as_json:
+        print_json(
+            {
+                "spaces": [
+                    {
+                        "name": space.name,
+                        "description": space.description,
+                        "size": str(space.size),
+                        "reference": space.reference_name,
+                        "device": space.device,
+                        "evaluator": space.evaluator,
+                        "parameters": {p.name: list(p.choices) for p in space.parameters},
+                    }
+                    for space in spaces
+                ]
+            }
+        )
+        return
+    from rich.table import Table
+
+    console = stdout_console()
+    table = Table("space", "networks", "reference", "device", "evaluator", "what it is", title="Search spaces")
+    for space in spaces:
+        evaluator = space.evaluator or "none: give --evaluator"
+        table.add_row(space.name, f"{space.size:.3g}", space.reference_label, space.device, evaluator,
+                      space.description)  # fmt: skip
+    console.print(table)
+    for space in spaces if names else ():
+        choices = Table("choice", "values", title=f"Choices of {space.name}")
+        for parameter in space.parameters:
+            choices.add_row(parameter.name, ", ".join(map(str, parameter.choices)))
+        console.print(choices)
+
+
+@click.command(
+    "tables",
+    epilog=examples(
+        "mnv3search tables",
+        "mnv3search tables --json",
+    ),
+)
+@json_option
+def tables_command(as_json: bool) -> None:
+    """The papers' tables, our counts beside them.
+
+    Where a printed count differs, the reason is said; where none is known, that is said too.
+    """
+    from mnv3search.report.tables import published_tables
+
+    tables = published_tables()
+    if as_json:
+        print_json({"tables": [table.to_mapping() for table in tables]})
+        return
+    console = stdout_console()
+    for table in tables:
+        console.print(table.to_rich())

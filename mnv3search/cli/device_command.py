@@ -1,23 +1,117 @@
-"""``mnv3search device``: devices from times that were taken elsewhere."""
+"""``mnv3search devices``, ``device`` and ``profile``: devices, also from times taken elsewhere, and latency tables."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mnv3search.cli.group import Group
-from mnv3search.cli.output import examples, json_option, print_json
+from mnv3search.cli.options import composed, measured_options
+from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mnv3search.latency.devices import DeviceDescription
+    from mnv3search.latency.measured.profiling import DeviceProfile
+    from mnv3search.latency.measured.table_device import TableDevice
+    from mnv3search.latency.measured.tables_on_disk import TableOnDisk
     from mnv3search.latency.model import Progress
+    from mnv3search.space import SearchSpace
+
+
+@click.command(
+    "devices",
+    epilog=examples(
+        "mnv3search devices",
+        "mnv3search devices --json",
+    ),
+)
+@json_option
+def devices_command(as_json: bool) -> None:
+    """The devices, what their figures are and how good, and the latency tables measured so far."""
+    from mnv3search.latency.devices import describe_devices
+    from mnv3search.latency.measured.tables_on_disk import tables_on_disk
+
+    devices, tables = describe_devices(), tables_on_disk()
+    if as_json:
+        print_json({"devices": [_device_mapping(d) for d in devices], "tables": [_table_mapping(t) for t in tables]})
+        return
+    _show_devices(devices)
+    _show_tables(tables)
+
+
+def _device_mapping(device: DeviceDescription) -> dict[str, object]:
+    return {"name": device.name, "kind": device.kind, "summary": device.summary, "held_out": device.held_out or None}
+
+
+def _table_mapping(table: TableOnDisk) -> dict[str, object]:
+    content: dict[str, object] = {
+        "path": str(table.path), "bytes": table.size, "measured_at": table.measured_at.isoformat(timespec="seconds"),
+        "damage": table.damage or None, "stale": table.stale or None,
+    }  # fmt: skip
+    if table.key is not None:
+        key, note = table.key, table.note
+        content |= {
+            "device": table.device, "machine": str(key.device), "runtime": key.runtime,
+            "runtime_version": key.runtime_version, "threads": key.threads, "precision": key.precision,
+            "checked": None if note is None else {
+                "at": note.checked_at, "space": note.space, "layers": note.layers, "networks": note.networks,
+                "mean_error": note.mean_error, "max_error": note.max_error,
+            },
+        }  # fmt: skip
+    return content
+
+
+def _show_devices(devices: tuple[DeviceDescription, ...]) -> None:
+    from rich.table import Table
+
+    table = Table("device", "figures are", "what it is", "error on held-out networks", title="Devices")
+    for device in devices:
+        table.add_row(device.name, device.kind, device.summary, device.held_out)
+    stdout_console().print(table)
+
+
+def _show_tables(tables: tuple[TableOnDisk, ...]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mnv3search.latency.measured.tables_on_disk import cache_place
+
+    console = stdout_console()
+    if not tables:
+        console.print(f"No latency table is measured yet: mnv3search profile --space mnv3_large ({cache_place()})")
+        return
+    shown = Table("device", "of", "measured", "error on unseen networks", "state", title="Measured latency tables")
+    for table in tables:
+        when = f"{table.measured_at.astimezone():%Y-%m-%d %H:%M}"
+        if table.key is None:
+            shown.add_row(escape(table.path.name), "", when, "", escape(table.damage))
+            continue
+        key = table.key
+        of = f"{key.device}; {key.runtime} {key.runtime_version}"
+        state = f"stale: {table.stale}" if table.stale else "as this machine is now"
+        shown.add_row(escape(table.device), escape(of), when, _error(table), escape(state))
+    console.print(shown)
+    console.print(f"The tables lie in {cache_place()}.", markup=False, highlight=False, soft_wrap=True)
+
+
+def _error(table: TableOnDisk) -> str:
+    from mnv3search.latency.measured.profiling import percent
+
+    if table.note is not None:
+        note = table.note
+        errors = f"mean {percent(note.mean_error)}, most {percent(note.max_error)}"
+        return f"{errors} ({note.networks} networks of {note.space})"
+    return "not tried: mnv3search profile"
+
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -35,7 +129,7 @@ _out_option = click.option(
         "mnv3search device export-layers --space mnv3_large --out layers/",
     ),
 )
-def command() -> None:
+def device_command() -> None:
     """Make a device of times taken elsewhere.
 
     For a phone or board that cannot run Python: time whole networks there (fit), or the layers of a space as ONNX files
@@ -43,7 +137,7 @@ def command() -> None:
     """
 
 
-@command.command(
+@device_command.command(
     "fit",
     epilog=examples(
         "mnv3search device fit --from times.csv --name my_phone",
@@ -66,7 +160,7 @@ def fit(times: Path, name: str, out: Path | None, as_json: bool) -> None:
     from mnv3search.latency.fitted.network_times import read_network_times, suspect_notices
     from mnv3search.latency.fitted.whole_fit import fit_whole_networks
 
-    path = _path(name, out)
+    path = _device_path(name, out)
     check_writable(path)
     timed = read_network_times(times)
     with _told(as_json, "fitting, with networks held out") as progress:
@@ -90,7 +184,7 @@ def fit(times: Path, name: str, out: Path | None, as_json: bool) -> None:
     _next(path)
 
 
-@command.command(
+@device_command.command(
     "export-layers",
     epilog=examples(
         "mnv3search device export-layers --space mnv3_large --out layers/",
@@ -132,7 +226,7 @@ def export_layers(space: str, out: Path, networks: int, as_json: bool) -> None:
     click.echo(f"Next: time them as {out / 'README.txt'} says, then mnv3search device import --layers {out} …")
 
 
-@command.command(
+@device_command.command(
     "import",
     epilog=examples(
         "mnv3search device import --layers layers/ --times times.csv --name my_phone",
@@ -156,7 +250,7 @@ def import_(layers: Path, times: Path, name: str, out: Path | None, partial: boo
     from mnv3search.latency.device_documents import check_writable, write_device
     from mnv3search.latency.layer_files.layer_times import import_layers
 
-    path = _path(name, out)
+    path = _device_path(name, out)
     check_writable(path)
     found = import_layers(layers, times, name, partial=partial)
     write_device(path, found.device)
@@ -173,7 +267,7 @@ def import_(layers: Path, times: Path, name: str, out: Path | None, partial: boo
     _next(path)
 
 
-def _path(name: str, out: Path | None) -> Path:
+def _device_path(name: str, out: Path | None) -> Path:
     if not NAME.fullmatch(name):
         raise click.BadParameter(f"{name!r} must be 1 to 100 letters, digits, _, - or dots", param_hint="--name")
     return Path(f"{name}.json") if out is None else out
@@ -193,3 +287,155 @@ def _note(notices: Sequence[str]) -> None:
 
 def _next(path: Path) -> None:
     click.echo(f"Next: mnv3search run --space mnv3_large --target-latency 50ms --device {path}")
+
+
+PICTURE = "predicted-against-measured"
+
+
+@click.command(
+    "profile",
+    epilog=examples(
+        "mnv3search profile --space mnv3_large",
+        "mnv3search profile --space mnv3_small --runtime torch --threads 2",
+        "mnv3search profile --space mnv3_large --device ssh://pi@board --precision int8",
+    ),
+)
+@click.option("--space", required=True, help="See mnv3search spaces; a name or a YAML file.")
+@click.option("--device", default="host", show_default=True, help="host or ssh://USER@BOARD (mnv3search devices).")
+@measured_options
+@click.option(
+    "--seconds", type=float, default=1_800.0, show_default=True, help="Stop after so long; call it again to go on."
+)
+@click.option("--rounds", type=int, help="Least calls of every layer.  [default: as many as a search makes]")
+@click.option(
+    "--check", type=int, default=6, show_default=True, help="Unseen networks to time whole; 0 leaves that out."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the report.  [default: runs/profile-SPACE-DEVICE]"
+)
+@json_option
+def profile_command(
+    space: str,
+    device: str,
+    runtime: str | None,
+    threads: int | None,
+    precision: str | None,
+    allow_stale: bool,
+    seconds: float,
+    rounds: int | None,
+    check: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure every layer of a space on a device, and try the table on whole networks.
+
+    The times are kept: Ctrl-C loses nothing, the same command goes on, and searches on this device start at once.
+    Random networks of the space, on which the table was not calibrated, are then timed whole and compared with what
+    it predicts.
+    """
+    from mnv3search.errors import DeviceError
+    from mnv3search.latency.device_spec import DeviceSpec
+    from mnv3search.latency.measured.measured_devices import measured_device
+    from mnv3search.latency.measured.profiling import measuring_plan
+    from mnv3search.space import load_space
+
+    text = composed(device, runtime, threads, precision, allow_stale=allow_stale)
+    if not DeviceSpec.names(text):
+        raise DeviceError(f"device {text!r:.80} cannot be measured; give --device host or ssh://USER@BOARD")
+    loaded, plan = load_space(space), measuring_plan(rounds, seconds)
+    spec = DeviceSpec.parse(text)
+    measured = measured_device(spec, plan=plan)
+    profile = _measured(measured, loaded, check, quiet=as_json)
+    folder = out or Path("runs") / f"profile-{_slug(loaded.name)}-{_slug(measured.name)}"
+    content = _write_profile(profile, folder, str(replace(spec, stale=False)))
+    if as_json:
+        print_json(content)
+    else:
+        _show_profile(profile, space, str(spec), folder)
+
+
+def _measured(device: TableDevice, space: SearchSpace, check: int, *, quiet: bool) -> DeviceProfile:
+    from mnv3search.latency.measured.busy import busy_sentence
+    from mnv3search.latency.measured.profiling import profile_device
+
+    try:
+        with ProgressLine(quiet=quiet) as line:
+
+            def told(stage: str) -> Progress:
+                line.stage(stage)
+                return lambda done, total, what: line.advance(done, what, total)
+
+            if sentence := busy_sentence(device):
+                line.note(sentence)
+            return profile_device(device, space, check, told)
+    except KeyboardInterrupt as stopped:
+        stopped.add_note(f"what was measured is kept in {device.path}: the same command goes on")
+        raise
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:80]
+
+
+def _write_profile(profile: DeviceProfile, folder: Path, text: str) -> dict[str, object]:
+    """The folder's files and the note beside the table of the device ``text``; gives what ``profile.json`` holds."""
+    import json
+
+    from mnv3search.files import write_text
+    from mnv3search.latency.measured.profiling import profile_mapping
+    from mnv3search.latency.measured.tables_on_disk import write_note
+    from mnv3search.report.plots import draw_profile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    content = profile_mapping(profile) | {"folder": str(folder)}
+    write_text(folder / "profile.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    if profile.networks:
+        draw_profile(profile, folder / f"{PICTURE}.png", folder / f"{PICTURE}.svg")
+    note = profile.note()
+    if note is not None:
+        write_note(profile.table, replace(note, device=text))
+    return content
+
+
+def _show_profile(profile: DeviceProfile, space: str, text: str, folder: Path) -> None:
+    from rich.table import Table
+
+    from mnv3search.report.plots import runtime_text
+
+    title = f"{profile.space} on {profile.device}: {profile.machine}; {runtime_text(profile)}"
+    table = Table(title=title, show_header=False, box=None, title_justify="left", padding=(0, 2))
+    for label, value in _profile_lines(profile, folder):
+        table.add_row(label, value)
+    console = stdout_console()
+    console.print(table, markup=False, highlight=False)
+    for warning in profile.warnings():
+        console.print(f"• {warning}", markup=False, highlight=False, soft_wrap=True)
+    following = f"mnv3search run --space {space} --device {text} --target-latency 0.8x"
+    console.print(f"next: {following}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _profile_lines(profile: DeviceProfile, folder: Path) -> list[tuple[str, str]]:
+    from mnv3search.latency.measured.profiling import NEAR, percent
+
+    layers = f"{profile.layers:,}"
+    if profile.measured_now:
+        layers += f", {profile.measured_now:,} of them measured now, in {profile.seconds:.0f} s"
+    else:
+        layers += ", all in the table already: nothing was measured again"
+    lines = [
+        ("layers", f"{layers}; at least {profile.rounds} calls each"),
+        ("noise", f"one call is {percent(profile.noise)} off (median over the layers)"),
+        ("drift", f"the machine's pace wandered by {percent(profile.drift)} in the table's last sitting"),
+        (
+            "calibration",
+            f"± {percent(profile.calibration_error)} on {profile.calibration_networks} networks, each left out once",
+        ),
+    ]
+    if errors := profile.errors:
+        near, mean = sum(error <= NEAR for error in errors), sum(errors) / len(errors)
+        figures = f"mean {percent(mean)}, most {percent(max(errors))}; {near} of {len(errors)} within ±5 %"
+        lines.append(("error", f"{figures}: random networks timed whole, none of them calibrated on"))
+        lines.append(("stated", f"± {percent(profile.stated)}: the deviation that the table gives for these networks"))
+    lines.append(("table", str(profile.table)))
+    lines.append(("report", f"{folder}: profile.json" + (f", {PICTURE}.png and .svg" if profile.networks else "")))
+    return lines

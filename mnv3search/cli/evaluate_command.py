@@ -1,18 +1,21 @@
-"""``mnv3search evaluate``."""
+"""``mnv3search evaluate`` and ``predict``: a trained network on labelled images, and on single ones."""
 
 from __future__ import annotations
 
 import math
+import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mnv3search.cli.output import examples, json_option, print_json, stdout_console
+from mnv3search.cli.options import on_threads
+from mnv3search.cli.output import examples, json_option, print_json, shown, stdout_console
 from mnv3search.cli.progress import ProgressLine
-from mnv3search.cli.threads_option import on_threads
 
 if TYPE_CHECKING:
-    from mnv3search.export.predictor import Predictor
+    from mnv3search.export.predictor import Prediction, Predictor
     from mnv3search.training.evaluation import Metrics
 
 SHOWN_CLASSES = 40
@@ -38,7 +41,7 @@ MAX_IN_MATRIX = 1000  # classes up to which the JSON has every pair of them
 )
 @json_option
 @on_threads()
-def command(run: str, weights: str | None, data: str, batch_size: int, as_json: bool) -> None:
+def evaluate_command(run: str, weights: str | None, data: str, batch_size: int, as_json: bool) -> None:
     """Judge a trained network on labelled images.
 
     RUN is the folder of a training or of a pruning, a trained network's .safetensors file, or an exported .onnx, which
@@ -62,9 +65,9 @@ def command(run: str, weights: str | None, data: str, batch_size: int, as_json: 
             model, images, batch_size=batch_size, progress=lambda done, _: progress.advance(done)
         )
     if as_json:
-        print_json({**_mapping(found, model), "note": note})
+        print_json({**_judgement_mapping(found, model), "note": note})
     else:
-        _show(found, model, data)
+        _show_judgement(found, model, data)
         if note is not None:
             stdout_console().print(f"• {note}", markup=False, highlight=False)
 
@@ -81,7 +84,7 @@ def _model(run: str, weights: str | None, data: str) -> Predictor:
     return NetworkPredictor(with_weights(run, weights, open_images(data).classes))
 
 
-def _mapping(found: Metrics, model: Predictor) -> dict[str, object]:
+def _judgement_mapping(found: Metrics, model: Predictor) -> dict[str, object]:
     return {
         "top1": found.top1, "top5": found.top5, "loss": found.loss, "images": found.images,
         "images_per_second": found.images / found.seconds,
@@ -94,7 +97,7 @@ def _mapping(found: Metrics, model: Predictor) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _show(found: Metrics, model: Predictor, data: str) -> None:
+def _show_judgement(found: Metrics, model: Predictor, data: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -132,3 +135,95 @@ def _show(found: Metrics, model: Predictor, data: str) -> None:
 
 def _mistake(found: Metrics, model: Predictor, place: int) -> str:
     return " ".join(f"{model.classes[said]} ({count})" for _, said, count in found.worst_confusions(1, place))
+
+
+EXIT_SOME_FAILED = 2
+
+
+@click.command(
+    "predict",
+    epilog=examples(
+        "mnv3search predict runs/2026-01-31-train-best rose.jpg daisy.jpg --picture guesses.png",
+        "mnv3search predict best_int8.onnx photos/ --top 3 --json",
+    ),
+)
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(1, 100), default=5, show_default=True, help="Classes for each image.")
+@click.option(
+    "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG",
+    help="Draw the images with their classes (the first 24).",
+)  # fmt: skip
+@json_option
+def predict_command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, as_json: bool) -> None:
+    """Say what is on images.
+
+    RUN is the folder of a training or of a pruning, a trained network's .safetensors file, or an exported .onnx, which
+    then runs in onnxruntime with the class names that it carries. Each IMAGE is a file, a folder or a pattern. What
+    cannot be read, or matches no image, gets a line on stderr and exit code 2 at the end; the others are predicted.
+    """
+    from mnv3search.export.predictor import image_files, load_predictor, predict
+    from mnv3search.report.predictions import MAX_DRAWN
+
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise click.UsageError(f"--picture {picture} must end in .png")
+    predictor = load_predictor(run)
+    missing: list[str] = []
+    files = image_files(images, missing.append)
+    done: list[Prediction] = []
+    drawn = 0 if picture is None else MAX_DRAWN
+    with ProgressLine(quiet=as_json) as progress:
+        progress.stage("predicting", len(files))
+        for prediction in predict(predictor, files, top):
+            keep = prediction.pixels is not None and drawn > 0  # the pixels of all would fill the memory
+            drawn -= keep
+            done.append(prediction if keep else replace(prediction, pixels=None))
+            progress.advance(len(done))
+    if as_json:
+        print_json({"predictions": [_prediction_mapping(one) for one in done]})
+    else:
+        _show_predictions(done)
+    failed = [*missing, *(one.error for one in done if one.error is not None)]
+    for error in failed:
+        sys.stderr.write(f"error: {shown(' '.join(error.split()))}\n")
+    if picture is not None and any(one.error is None for one in done):
+        _draw(done, picture)
+    if failed:
+        raise click.exceptions.Exit(EXIT_SOME_FAILED)
+
+
+def _draw(done: list[Prediction], picture: Path) -> None:
+    from mnv3search.report.predictions import PredictedImage, draw_predictions
+
+    pictures = [
+        PredictedImage(str(one.file.name), one.pixels, tuple((guess.name, guess.probability) for guess in one.guesses))
+        for one in done
+        if one.pixels is not None
+    ]
+    lacking = draw_predictions(pictures, picture, more=sum(one.error is None for one in done) - len(pictures))
+    if lacking:
+        some = f"{shown(lacking[:10])}{'…' if len(lacking) > 10 else ''}"
+        sys.stderr.write(f"the picture's font lacks {some}: drawn as boxes; what is printed has the whole names\n")
+
+
+def _prediction_mapping(one: Prediction) -> dict[str, object]:
+    found: dict[str, object] = {"file": str(one.file)}
+    if one.error is not None:
+        return {**found, "error": one.error}
+    return {**found, "classes": [{"name": guess.name, "probability": guess.probability} for guess in one.guesses]}
+
+
+def _show_predictions(done: list[Prediction]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("image", "class")
+    table.add_column("probability", justify="right")
+    for one in done:
+        for place, guess in enumerate(one.guesses):
+            name = escape(str(one.file)) if place == 0 else ""
+            table.add_row(
+                name, escape(guess.name), f"{100 * guess.probability:.1f} %", end_section=one.guesses[-1] is guess
+            )
+    if table.row_count:
+        stdout_console().print(table)

@@ -58,7 +58,9 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--timing/--no-timing", default=True, show_default=True, help="Time the file, whole, in onnxruntime.")
 @json_option
-def command(run: str, weights: str | None, data: str | None, out: Path | None, as_json: bool, **options: Any) -> None:
+def export_command(
+    run: str, weights: str | None, data: str | None, out: Path | None, as_json: bool, **options: Any
+) -> None:
     """Write a trained network as a file for a device.
 
     RUN is the folder of a training or of a pruning, or a trained network's .safetensors file. A NETWORK has --weights

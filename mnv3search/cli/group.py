@@ -66,13 +66,14 @@ class _LazyGroup(Group):
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [command for commands in COMMANDS.values() for command in commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        file = next((file for file, commands in COMMANDS.items() if cmd_name in commands), None)
+        if file is None:
             return None
-        module = importlib.import_module(f"mnv3search.cli.{cmd_name}_command")
-        command: click.Command = module.command
+        module = importlib.import_module(f"mnv3search.cli.{file}_command")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         return verbosity.add_options(command)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnv3search.cli.device_options import composed, measured_options
+from mnv3search.cli.options import composed, measured_options
 from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--whole", is_flag=True, help="On a measured device: time whole networks in turn, set against the first.")
 @click.option("--against", metavar="NETWORK", help="With --whole: set them against this one.")
 @json_option
-def command(
+def latency_command(
     networks: tuple[str, ...],
     device: str,
     runtime: str | None,

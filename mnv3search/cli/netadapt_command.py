@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnv3search.cli import run_options as opt
-from mnv3search.cli.device_options import composed_from, measured_options
+from mnv3search.cli import options as opt
 from mnv3search.cli.group import EXIT_BAD_INPUT
+from mnv3search.cli.options import composed_from, measured_options, on_threads
 from mnv3search.cli.output import examples
-from mnv3search.cli.threads_option import on_threads
 
 if TYPE_CHECKING:
     from mnv3search.runs import RunSettings
     from mnv3search.runs.pruning_outcome import PruningOutcome
-    from mnv3search.runs.pruning_settings import PruningSettings
+    from mnv3search.runs.settings import PruningSettings
 
 TRAINED_STEP = 0.025  # of a step that is paid for in training: NetAdapt's own; 0.01 where an evaluator answers at once
 TRAINED = (
@@ -76,7 +75,7 @@ HELD_OUT = 0.1
 @opt.folder_options
 @click.pass_context
 @on_threads("--train-threads")
-def command(
+def netadapt_command(
     context: click.Context, /, network: str | None, out: Path | None, resume: Path | None, as_json: bool, **options: Any
 ) -> None:
     """NetAdapt: narrow a network layer by layer to a latency, timed whole where the device can be.
@@ -90,7 +89,7 @@ def command(
     Exits with 2 where no narrowing can meet the target, which is said before anything is judged or trained; and where
     the steps of a RUN end above it: what they came to is then kept, and its notes say why.
     """
-    from mnv3search.runs.pruning_folder import PruningFolder
+    from mnv3search.runs.folder import PruningFolder
 
     if resume is not None and PruningFolder.is_one(resume):
         _resume(context, network, out, resume, options, as_json=as_json)
@@ -167,7 +166,7 @@ def _prune(
 
 def _pruning_settings(context: click.Context, run: str, options: dict[str, Any]) -> PruningSettings:
     from mnv3search.latency.devices import load_device
-    from mnv3search.runs.pruning_settings import PruningSettings
+    from mnv3search.runs.settings import PruningSettings
 
     options = {name: value for name, value in options.items() if name not in EVALUATED}
     if not _given(context, ("step_fraction",)):

@@ -1,4 +1,4 @@
-"""What goes to stdout: one JSON object, or tables for people."""
+"""Standard output: one JSON object, or tables for people in which control characters are shown as escapes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from rich.console import Console
+from rich.text import Text
 
 json_option: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."
@@ -66,7 +65,13 @@ def _finite(value: object) -> object:
 
 def stdout_console() -> Console:
     """A console on stdout; wide where the output is no terminal, so that no cell is cut."""
-    from mnv3search.cli.console import ShowingConsole
-
     console = ShowingConsole()
     return console if console.is_terminal else ShowingConsole(width=160)
+
+
+class ShowingConsole(Console):
+    """Prints every string, those in tables included, as ``shown``."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The string as rich's text."""
+        return super().render_str(shown(text), **options)

@@ -20,8 +20,7 @@ from rich.progress import (
 )
 
 from mnv3search.cli import verbosity
-from mnv3search.cli.console import ShowingConsole
-from mnv3search.cli.output import shown
+from mnv3search.cli.output import ShowingConsole, shown
 from mnv3search.log import logger
 
 PLAIN_INTERVAL_S = 5.0

@@ -1,4 +1,4 @@
-"""``mnv3search run``."""
+"""``mnv3search run`` and ``search``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mnv3search.cli import run_options as opt
-from mnv3search.cli.device_options import composed_from
+from mnv3search.cli import options as opt
+from mnv3search.cli.options import composed_from, on_threads
 from mnv3search.cli.output import examples
-from mnv3search.cli.threads_option import on_threads
 
 if TYPE_CHECKING:
     from mnv3search.runs import RunSettings
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 @opt.netadapt_options
 @opt.folder_options
 @on_threads("--train-threads")
-def command(out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
+def run_command(out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
     """The main job: block search, then NetAdapt.
 
     The block search aims a little above the target, NetAdapt narrows the best few down to it, and the best of these
@@ -83,3 +82,19 @@ def fill_defaults(kind: Literal["run", "search"], text: str, options: dict[str, 
         options["trials"] = opt.TRIALS_TRAINED if trains(evaluator) else cheap
     if kind == "run" and options["finalists"] is None:
         options["finalists"] = 0 if trains(evaluator) else opt.FINALISTS
+
+
+@click.command(
+    "search",
+    epilog=examples(
+        "mnv3search search --space mnv3_large --target-latency 45ms --objectives 2",
+        "mnv3search search --space mnv3_small_32 --evaluator zero_cost:naswot --target-latency 0.8x --device host",
+        "mnv3search search --space my.yaml --target-latency 0.7x --sampler tpe --trials 500",
+    ),
+)
+@opt.space_options
+@opt.folder_options
+@on_threads("--train-threads")
+def search_command(out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
+    """Block search alone, at the target; the best are timed whole where the device can be."""
+    opt.carry_out(lambda: space_settings("search", options), out, resume, kind="search", as_json=as_json)

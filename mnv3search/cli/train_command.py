@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mnv3search.cli.options import only_resumed, threads_option
 from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
-from mnv3search.cli.run_options import only_resumed
-from mnv3search.cli.threads_option import threads_option
 from mnv3search.threads import default_threads, training_threads
 
 if TYPE_CHECKING:
@@ -66,14 +65,14 @@ MAY_CHANGE = {"resume", "data", "workers", "train_threads", "as_json"}  # what a
 )  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard's events into the folder.")
 @json_option
-def command(network: str | None, out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
+def train_command(network: str | None, out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
     """Train a network on your images.
 
     NETWORK is a published network's name, such as mobilenet_v2@0.75, a search space's for its reference, such as
     mnv3_small_32@0.75, a .json file or a run's folder. Its number of classes is that of the images. The best epoch's
     weights are kept with the architecture, the names of the classes and the preprocessing in one file.
     """
-    from mnv3search.runs.environment import describe_environment
+    from mnv3search.manifest import describe_environment
     from mnv3search.training.devices import is_main_process
 
     if resume is not None:

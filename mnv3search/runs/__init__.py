@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mnv3search.runs.folder import RunFolder
-from mnv3search.runs.outcome import RunOutcome
+from mnv3search.runs.artifacts import RunOutcome
 from mnv3search.runs.pipeline import netadapt_run, search_run, whole_run
 from mnv3search.runs.session import resume, run
 from mnv3search.runs.settings import RunSettings

@@ -1,18 +1,157 @@
-"""The files that a finished run leaves, and the JSON by which scripts know it."""
+"""What a run leaves: its tables (candidates, front, NetAdapt's steps), its report, and its outcome as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from mnv3search.architecture import to_mapping
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from mnv3search.architecture import Architecture, from_mapping, to_mapping
+from mnv3search.candidate import Candidate
+from mnv3search.errors import RunError
 from mnv3search.files import write_text
+from mnv3search.layer_search import Step
+from mnv3search.reading import parse_json, read_bounded, utf8
+from mnv3search.records import LATENCY_MS, Record, TOP1, UNREADABLE
 from mnv3search.report.summary import Judged, RunSummary
 from mnv3search.runs.folder import RunFolder
-from mnv3search.runs.records import write_candidates
+from mnv3search.runs.settings import MAX_FINALISTS
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-if TYPE_CHECKING:
-    from mnv3search.runs.outcome import RunOutcome
+Parsed = TypeVar("Parsed")
+MAX_TABLE_BYTES = 512_000_000
+_CANDIDATE_COLUMNS = (
+    "number", "top1", "top1_std", "latency_ms", "madds", "parameters", "origin", "blocks", "architecture",
+)  # fmt: skip
+_STEP_COLUMNS = (
+    "finalist", "number", "kind", "change", "top1", "top1_std", "latency_ms", "delta_top1", "delta_latency_ms",
+    "proposals", "required_ms", "architecture",
+)  # fmt: skip
+
+
+def write_candidates(path: Path, candidates: Iterable[Candidate]) -> None:
+    """One row a candidate, in order; ``blocks`` is the architecture's short line, ``architecture`` all of it as JSON."""
+    rows = (
+        (
+            c.number, repr(c.top1), _optional(c.top1_std), repr(c.latency_ms), c.madds, c.parameters, c.origin,
+            str(c.architecture), _compact(c.architecture),
+        )
+        for c in candidates
+    )  # fmt: skip
+    write_text(path, _csv(_CANDIDATE_COLUMNS, rows))
+
+
+def read_front(path: Path) -> list[Architecture]:
+    """The architectures of a run's ``pareto.csv``.
+
+    Raises:
+        RunError: a missing or damaged file; the message names the line.
+    """
+    return list(_read(path, _CANDIDATE_COLUMNS, lambda row: from_mapping(parse_json(row.text("architecture")))))
+
+
+def write_steps(path: Path, steps: Mapping[int, Sequence[Step]]) -> None:
+    """One row a step; ``finalist`` counts from 1; ``architecture`` is JSON, so that a run can go on from it."""
+    rows = (
+        (
+            finalist, s.number, s.kind, s.change, repr(s.top1), _optional(s.top1_std), repr(s.latency_ms),
+            repr(s.delta_top1), repr(s.delta_latency_ms), s.proposals, repr(s.required_ms),
+            _compact(s.architecture),
+        )
+        for finalist, found in steps.items()
+        for s in found
+    )  # fmt: skip
+    write_text(path, _csv(_STEP_COLUMNS, rows))
+
+
+def read_steps(path: Path, accuracies: tuple[float, float] = TOP1) -> dict[int, list[Step]]:
+    """The steps of an earlier call, by finalist; empty where the file does not exist.
+
+    Args:
+        path: of ``netadapt.csv``.
+        accuracies: the range of the evaluator's answers.
+
+    Raises:
+        RunError: a damaged file; the message names the line.
+    """
+    found: dict[int, list[Step]] = {}
+
+    def take(row: Record) -> None:
+        steps = found.setdefault(row.integer("finalist", 1, MAX_FINALISTS), [])
+        steps.append(_step(row, len(steps) + 1, accuracies))
+
+    if path.is_symlink() or path.exists():
+        for _ in _read(path, _STEP_COLUMNS, take):
+            pass
+    return found
+
+
+def _read(path: Path, columns: Sequence[str], parse: Callable[[Record], Parsed]) -> Iterator[Parsed]:
+    """Every row of a table, parsed; its size, columns and rows checked."""
+    try:
+        text = utf8(read_bounded(path, MAX_TABLE_BYTES, os.O_NOFOLLOW))
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise RunError(f"cannot read {path}: {error}") from None
+    rows = csv.reader(io.StringIO(text))
+    try:
+        if next(rows, None) != list(columns):
+            raise RunError(f"{path}:1: the columns must be {', '.join(columns)}")
+        for row in rows:
+            yield parse(Record(dict(zip(columns, row, strict=True)), texts=True))
+    except RunError:
+        raise
+    except (csv.Error, *UNREADABLE) as error:
+        raise RunError(f"{path}:{rows.line_num}: a damaged row: {error}; restore the file, or remove it") from None
+
+
+def _step(row: Record, number: int, accuracies: tuple[float, float]) -> Step:
+    low, high = accuracies
+    return Step(
+        row.integer("number", number, number), row.text("kind"), row.text("change"),
+        from_mapping(parse_json(row.text("architecture"))), row.number("top1", low, high),
+        row.optional("top1_std", 0, high), row.number("latency_ms", *LATENCY_MS),
+        row.number("delta_top1", low - high, high - low), row.number("delta_latency_ms", -LATENCY_MS[1], LATENCY_MS[1]),
+        row.integer("proposals", 0, 10**9), row.number("required_ms", 0, LATENCY_MS[1]),
+    )  # fmt: skip
+
+
+def _compact(architecture: Architecture) -> str:
+    return json.dumps(to_mapping(architecture), separators=(",", ":"))
+
+
+def _optional(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What a run found.
+
+    Attributes:
+        summary: everything that the report shows.
+        reference: the space's reference network (NetAdapt: the seed) by the same evaluator and latency model.
+        evaluated: distinct architectures given to the evaluator.
+        seconds: of all sessions of the run.
+    """
+
+    summary: RunSummary
+    reference: Judged
+    evaluated: int
+    seconds: float
+    folder: RunFolder
 
 
 def judged_mapping(network: Judged) -> dict[str, object]:

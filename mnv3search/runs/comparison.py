@@ -15,13 +15,12 @@ from mnv3search.errors import RunError
 from mnv3search.latency.model import LatencyKind
 from mnv3search.naming import parse_network
 from mnv3search.report.summary import Judged, latency_text, published_text, top1_text
-from mnv3search.runs.doubts import prior_score
-from mnv3search.runs.evaluations import RememberingEvaluator
+from mnv3search.runs.caveats import prior_score
+from mnv3search.runs.evaluations import Judge, RememberingEvaluator, published_top1
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.images import run_images
-from mnv3search.runs.judging import Judge, published_top1
 from mnv3search.runs.progress import RunProgress
-from mnv3search.runs.records import read_front
+from mnv3search.runs.artifacts import read_front
 
 if TYPE_CHECKING:
     from rich.table import Table

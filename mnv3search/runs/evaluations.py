@@ -1,15 +1,14 @@
-"""Evaluations of a run: none is asked for twice, and none that was finished is lost.
+"""The figures of networks in a run: accuracy by its evaluator, latency by its device, exact counts.
 
-Those of the block search stand in its study; all others (NetAdapt's proposals, the references) are appended to
-``evaluations.jsonl``, one JSON object a line, as soon as they are there.
+No network is evaluated twice, and no finished evaluation is lost. Those of the block search stand in its study; all
+others (NetAdapt's proposals, the references) are appended to ``evaluations.jsonl``, one JSON object a line.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-
+from dataclasses import dataclass, field
 from mnv3search.accuracy.evaluator import (
     Evaluation,
     Evaluator,
@@ -23,10 +22,18 @@ from mnv3search.accuracy.evaluator import (
     trains,
 )
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
+from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError
+from mnv3search.families import published
+from mnv3search.families.figures import published_figures
 from mnv3search.files import append_lines
-from mnv3search.records import SCORE, TOP1, Record, read_log
-
+from mnv3search.latency.devices import load_device
+from mnv3search.latency.model import Device, LatencyKind, LatencyModel, Preparable, checked_latencies
+from mnv3search.layers import units
+from mnv3search.records import Record, SCORE, TOP1, read_log
+from mnv3search.report.summary import Judged
+from mnv3search.runs.progress import RunProgress, SilentProgress
+from pathlib import Path
 
 class RememberingEvaluator:
     """An evaluator that is never asked twice for one architecture; it knows how many distinct ones were asked."""
@@ -151,3 +158,89 @@ def _report(pair: object, within: tuple[float, float]) -> tuple[int, float]:
     epoch, reached = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
     report = Record({"epoch": epoch, "top1": reached})
     return report.integer("epoch", 0, 10**9), report.number("top1", *within)
+
+
+PAPER_VERSION = "v5"
+
+
+@dataclass(slots=True)
+class Judge:
+    """Gives networks their figures; ``evaluator`` may be None where only latency is asked."""
+
+    device: LatencyModel
+    device_name: str
+    kind: LatencyKind
+    evaluator: Evaluator | None = None
+    progress: RunProgress = field(default_factory=SilentProgress)
+
+    @staticmethod
+    def of(device_name: str, evaluator: Evaluator | None, progress: RunProgress) -> Judge:
+        """A judge by a device's name or path."""
+        return Judge.by(load_device(device_name), evaluator, progress)
+
+    @staticmethod
+    def by(device: Device, evaluator: Evaluator | None, progress: RunProgress) -> Judge:
+        """A judge by a device."""
+        return Judge(device, device.name, device.kind, evaluator, progress)
+
+    def told(self, done: int, total: int, what: str) -> None:
+        """What a device reports while it measures."""
+        self.progress.advance(done, what, total)
+
+    def latencies(self, architectures: Sequence[Architecture]) -> list[tuple[float, float | None]]:
+        """(milliseconds, one standard deviation or None where the model states none) of each network."""
+        if isinstance(self.device, Preparable):
+            parts = dict.fromkeys(part for a in architectures for part in units(a))
+            self.device.prepare(list(parts), self.told)
+        values = checked_latencies(self.device, architectures)
+        error_of = getattr(self.device, "latency_error_ms", None)
+        errors = [None] * len(values) if error_of is None else [float(e) for e in error_of(architectures)]
+        return [(float(ms), error) for ms, error in zip(values, errors, strict=True)]
+
+    def errors_ms(self, architectures: Sequence[Architecture]) -> dict[Architecture, float]:
+        """One standard deviation of each network's latency, where the model states any."""
+        found = zip(architectures, self.latencies(architectures), strict=True) if architectures else ()
+        return {architecture: error for architecture, (_, error) in found if error is not None}
+
+    def judge(self, name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> Judged:
+        """Every figure of one network."""
+        latency_ms, error_ms = self.latencies([architecture])[0]
+        answer = checked_evaluations(self.evaluator, [architecture])[0] if self.evaluator else None
+        counts = count(architecture)
+        return Judged(
+            name, architecture, answer.top1 if answer else None, answer.top1_std if answer else None, latency_ms,
+            error_ms, counts.madds, counts.parameters, origin, published_top1,
+        )  # fmt: skip
+
+
+def published_top1(network: str) -> float | None:
+    """The top-1 that the V3 paper (ICCV version) prints for a network, or else the first source that prints one."""
+    rows = [row for row in published_figures() if row.network == network and row.top1 and "int8" not in row.version]
+    rows.sort(key=lambda row: row.version != PAPER_VERSION)
+    return rows[0].top1 if rows else None
+
+
+_BESIDE = (
+    ("mobilenet_v3_large", 1.0), ("mobilenet_v3_large", 0.75), ("mobilenet_v3_small", 1.0),
+    ("mobilenet_v3_small", 0.75), ("mobilenet_v2", 1.0), ("mobilenet_v2", 0.75), ("mobilenet_v2", 0.35),
+    ("mnasnet_a1", 1.0), ("mnasnet_small", 1.0),
+)  # fmt: skip
+NEAR = 2.0
+
+
+def reference_networks(judge: Judge, reference: Judged, target_ms: float) -> list[Judged]:
+    """Published networks within a factor of two of the target, by the run's evaluator and latency model.
+
+    Only for ImageNet's input and classes: elsewhere the published networks are others, and the space's own reference
+    stands alone. The reference itself is left out.
+    """
+    if (reference.architecture.resolution, reference.architecture.classes) != (224, 1000):
+        return []
+    named = {name if width == 1.0 else f"{name}@{width:g}": published(name, width) for name, width in _BESIDE}
+    named = {label: network for label, network in named.items() if network != reference.architecture}
+    latencies = [ms for ms, _ in judge.latencies(list(named.values()))]  # an evaluator may train: it is asked last
+    return [
+        judge.judge(label, network, "reference", published_top1(label))
+        for (label, network), ms in zip(named.items(), latencies, strict=True)
+        if target_ms / NEAR <= ms <= target_ms * NEAR
+    ]

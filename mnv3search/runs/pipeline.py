@@ -1,4 +1,4 @@
-"""The stages of a run: block search above the target, NetAdapt down to it, the contest, the report."""
+"""The stages of a run: block search above the target, NetAdapt down to it, the final selection, the report."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
-
-from mnv3search.architecture import Architecture
+from mnv3search.accuracy.evaluator import Evaluation
+from mnv3search.architecture import Architecture, dump_architecture, load_architecture
+from mnv3search.block_search import reward, search
+from mnv3search.block_search.feasibility import Feasibility, assess
+from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.candidate import Candidate, pareto_front
-from mnv3search.errors import RunError
-from mnv3search.files import write_atomic
+from mnv3search.errors import DeviceError, RunError
+from mnv3search.files import write_atomic, write_text
 from mnv3search.latency.confidence import stated_errors_ms
 from mnv3search.latency.model import Device
 from mnv3search.latency.space_prices import prepare_for_space
 from mnv3search.layer_search.loop import fastest_narrowing
+from mnv3search.naming import parse_network
+from mnv3search.reading import read_bounded, utf8
 from mnv3search.report.pareto import shown_candidates
 from mnv3search.report.summary import Judged, RunSummary, TargetVerdict
-from mnv3search.runs.aim import Aim
-from mnv3search.runs.artifacts import write_report
-from mnv3search.runs.bench import Bench
-from mnv3search.runs.blocks import BlockStage, block_stage, bounded
-from mnv3search.runs.contest import Contenders, Contest, contest
-from mnv3search.runs.doubts import (
+from mnv3search.runs.artifacts import RunOutcome, read_steps, write_report
+from mnv3search.runs.context import Bench
+from mnv3search.runs.caveats import (
     aim_note,
     doubts,
     kept_note,
@@ -32,18 +33,136 @@ from mnv3search.runs.doubts import (
     repair_note,
     short_training_notes,
 )
+from mnv3search.runs.evaluations import published_top1, reference_networks
+from mnv3search.runs.final_selection import Contenders, Contest, contest, how_it_won
 from mnv3search.runs.folder import RunFolder
-from mnv3search.runs.judging import published_top1
-from mnv3search.runs.outcome import RunOutcome
+from mnv3search.runs.images import class_count
 from mnv3search.runs.progress import RunProgress
-from mnv3search.runs.records import read_steps
-from mnv3search.runs.references import reference_networks
-from mnv3search.runs.subject import load_network_subject, load_space_subject
-from mnv3search.runs.winner import how_it_won
+from mnv3search.runs.target import Aim
 from mnv3search.training.progress import duration_text
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mnv3search.block_search import SearchProgress
     from mnv3search.space import SearchSpace
+
+
+
+def load_space_subject(folder: RunFolder) -> SearchSpace:
+    """The run's space, from the copy in its folder; its networks take the classes of the run's images."""
+    from mnv3search.space import load_space, parse_space, space_text
+
+    copy = folder.path / "space.yaml"
+    if not copy.exists():
+        load_space(folder.settings.subject)
+        write_text(copy, space_text(folder.settings.subject))
+    space = parse_space(space_text(copy), Path(folder.settings.subject).stem, str(copy))
+    classes = class_count(folder)
+    return space if classes is None else with_classes(space, classes)
+
+
+def with_classes(space: SearchSpace, classes: int) -> SearchSpace:
+    """``space`` with networks of so many classes, its reference too."""
+    if classes == space.skeleton.classes:
+        return space
+    return replace(
+        space, skeleton=replace(space.skeleton, classes=classes), reference=space.reference.with_classes(classes),
+        reference_name=None,
+        reference_label=f"{space.reference_label.split(' (', maxsplit=1)[0]} (for {classes} classes)",
+    )  # fmt: skip
+
+
+def load_network_subject(folder: RunFolder) -> Architecture:
+    """The run's seed network, from the copy in its folder, with the classes of the run's images."""
+    copy = folder.path / "seed.json"
+    if not copy.exists():
+        write_text(copy, dump_architecture(parse_network(folder.settings.subject)))
+    network, classes = load_architecture(copy), class_count(folder)
+    return network if classes is None else network.with_classes(classes)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockStage:
+    """What the block search gave.
+
+    Attributes:
+        candidates: every evaluated network.
+        ranked: the same, best first.
+        finalists: the best within (1 + slack) times the limit of each, best first, for NetAdapt; empty for block search
+            alone.
+        feasibility: the space's range; its fastest network is within the target.
+    """
+
+    candidates: Sequence[Candidate]
+    ranked: Sequence[Candidate]
+    finalists: Sequence[Candidate]
+    feasibility: Feasibility
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A space priced: its latencies by row, and its range."""
+
+    rows: RowLatency
+    feasibility: Feasibility
+
+
+def bounded(bench: Bench, space: SearchSpace, aim: Aim) -> Bounds:
+    """The range of ``space``, in which the aim can be met; nothing is evaluated.
+
+    Raises:
+        InfeasibleError: no network of the space meets the target with the confidence that was asked for.
+    """
+    bench.progress.stage("bounding the space's latency")
+    rows = RowLatency(space, bench.judge.device, bench.judge.told)
+    feasibility = assess(space, rows, bench.folder.settings.seed)
+    aim.require(feasibility)
+    return Bounds(rows, feasibility)
+
+
+def block_stage(bench: Bench, space: SearchSpace, aim: Aim, bounds: Bounds) -> BlockStage:
+    """Search ``space`` at (1 + slack) times what the aim allows (block search alone: at what it allows)."""
+    settings, judge, progress = bench.folder.settings, bench.judge, bench.progress
+    rows, feasibility = bounds.rows, bounds.feasibility
+    adapts = settings.kind == "run" and settings.finalists > 0
+    slack = settings.slack if adapts else 0.0
+    bench.decisions.check("block_search_limit_ms", *aim.limits_range_ms(slack))
+    limit_ms = bench.decisions.fix(
+        "block_search_limit_ms",
+        lambda: (1 + slack) * aim.search_limit_ms(space, rows, settings.seed, feasibility.fastest_ms),
+    )
+    progress.stage(f"block search within {limit_ms:.4g} ms", settings.trials)
+    result = search(
+        space, judge.device, bench.memory, limit_ms, settings.trials, settings.seed, sampler=settings.sampler,
+        objectives=settings.objectives, reward_exponent=settings.reward_exponent, hard=not settings.soft,
+        pruner=settings.pruner, storage=bench.folder.study, priced=rows,
+        start=[space.reference], progress=lambda p: progress.advance(p.done, _standing(p), p.trials),
+    )  # fmt: skip
+    bench.memory.remember({c.architecture: Evaluation(c.top1, c.top1_std) for c in result.candidates})
+    exponent = settings.reward_exponent if settings.soft else 0.0
+    ranked = sorted(
+        result.candidates, key=lambda c: (-reward(c.top1, c.latency_ms, limit_ms, exponent), c.latency_ms, c.number)
+    )
+    finalists = aim.best_within(ranked, settings.finalists, slack) if adapts else []
+    if adapts and len(finalists) < settings.finalists:  # NetAdapt then has a little farther to go
+        finalists += [c for c in ranked[: settings.finalists] if c not in finalists][
+            : settings.finalists - len(finalists)
+        ]
+    bench.folder.note(objective=result.objective)
+    notes = [f"the block search maximised {result.objective}"]
+    if aim.never_binds(feasibility):
+        notes.append(f"the target never binds: the slowest network of the space takes {feasibility.slowest_ms:.2f} ms")
+    if result.stopped:
+        notes.append(f"{result.stopped} of {result.evaluated} networks were given up while they were trained")
+    return BlockStage(result.candidates, ranked, finalists, feasibility, notes)
+
+
+def _standing(progress: SearchProgress) -> str:
+    if progress.best_top1 is None:
+        return "none within the limit yet"
+    return f"best {progress.best_top1:.2f} at {progress.best_latency_ms:.2f} ms"
 
 
 def whole_run(folder: RunFolder, progress: RunProgress, device: Device | None = None) -> RunOutcome:

@@ -4,31 +4,162 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from mnv3search.errors import DataError, InfeasibleError, WeightsError
 from mnv3search.files import held
 from mnv3search.latency.model import Device
 from mnv3search.layer_search.trained import Narrowed, netadapt_trained
 from mnv3search.layer_search.trained_journal import TrainedStep
-from mnv3search.layer_search.trained_proposals import Plan
+from mnv3search.layer_search.trained_proposals import Plan, Score
+from mnv3search.layer_search.trained_scoring import fresh_network
 from mnv3search.layer_search.trained_workers import Workers, workers_for
 from mnv3search.report.pruning import write_pruning_steps
-from mnv3search.runs.images import KEY, check_same, identity
+from mnv3search.runs.folder import IMAGES_KEY, PruningFolder
+from mnv3search.runs.images import (
+    PruningData,
+    check_beside,
+    check_classes,
+    check_same,
+    identity,
+    load_beside,
+    pruning_data,
+)
 from mnv3search.runs.progress import RunProgress, SilentProgress
-from mnv3search.runs.pruning_aim import MOST_REPAIRS, Latency, PruningAim
-from mnv3search.runs.pruning_data import PruningData, check_beside, check_classes, load_beside, pruning_data
-from mnv3search.runs.pruning_end import end_training
-from mnv3search.runs.pruning_folder import PruningFolder
 from mnv3search.runs.pruning_journal import FolderJournal
-from mnv3search.runs.pruning_progress import ProposalProgress
 from mnv3search.runs.pruning_outcome import PruningOutcome, Walked, conclude
-from mnv3search.runs.pruning_settings import PruningSettings
+from mnv3search.runs.settings import PruningSettings
+from mnv3search.runs.target import Latency, MOST_REPAIRS, PruningAim
 from mnv3search.training.data.open_data import absolute_data, open_data
+from mnv3search.training.progress import duration_text, rate_text
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
+
+class ProposalProgress:
+    """Counts images, those learned from and those that judge, of all processes; and those that are still expected."""
+
+    def __init__(self, settings: PruningSettings, data: PruningData, progress: RunProgress) -> None:
+        from mnv3search.training.evaluation import IMAGES
+
+        short = settings.short_term()
+        self._settings, self._options, self._progress = settings, settings.netadapt_options(), progress
+        self._steps, self._batch = short.steps, min(short.batch_size, len(data.learn))
+        self._judged, self._calibrated = len(data.held), min(len(data.learn), IMAGES) if short.steps else 0
+        self._seen, self._total, self._detail = 0, 0, ""
+        self._said = False
+
+    def images(self, count: int) -> None:
+        """So many more were learned from or judged."""
+        self._seen += count
+        self._tell()
+
+    def pricing(self, done: int, total: int, what: str) -> None:
+        """What a device reports that measures layers."""
+        self._progress.advance(self._seen, f"{what}: {done} of {total}", self._total or None)
+
+    def begin(self, *, judged: bool) -> None:
+        """The steps begin, or go on to a lower limit; the network itself is ``judged``, or is to be."""
+        self._said = False
+        if judged:
+            self._stage("planning NetAdapt's next step", None)
+        else:
+            self._stage("judging the network, images", self._judged)
+
+    def planned(
+        self, number: int, plan: Plan, known: int, seed_ms: float, missing_ms: float,
+        workers: Workers, before: TrainedNetwork, seed: Score,
+    ) -> None:  # fmt: skip
+        """Step ``number`` is about to score all but ``known`` of its plan; at first, say what all steps cost."""
+        steps = max(1, self._options.most_steps(seed_ms, number - 1, missing_ms))
+        proposals = len(plan.proposals) * steps - known
+        each = self._steps * self._batch + self._calibrated + self._judged
+        if not self._said:
+            self._said = True
+            self._say_cost(plan, steps, proposals, workers, before, seed)
+            self._stage("NetAdapt, images", proposals * each)
+        self._total = self._seen + proposals * each
+        self._detail = f"step {number} of {steps + number - 1} at most: {known} of {len(plan.proposals)} proposals"
+        self._tell()
+
+    def proposal(self, number: int, scored: int, count: int, best: Score) -> None:
+        """One more is scored."""
+        last = self._detail.partition(":")[0]
+        self._detail = f"{last}: {scored} of {count} proposals, best top-1 {best.top1:.2f} ±{best.top1_std:.2f}"
+        self._tell()
+
+    def _say_cost(
+        self, plan: Plan, steps: int, proposals: int, workers: Workers, before: TrainedNetwork, seed: Score
+    ) -> None:
+        self._progress.stage("timing a few steps of a proposal's fine-tune")
+        learned, judging = self._steps * self._batch, seed.images / max(seed.seconds, 1e-9)
+        training = workers.speed(before) if self._steps else judging
+        judging = max(judging, training)  # few images, judged as the first of a process, tell too little
+        seconds = learned / training + (self._calibrated + self._judged) / judging
+        rates = f"{rate_text(training)} and {rate_text(judging)} images/s"
+        ways = "one after the other" if workers.count == 1 else f"{workers.count} at a time"
+        self._progress.note(
+            f"NetAdapt takes up to {steps} steps of about {len(plan.proposals)} proposals, each trained on {learned:,} "
+            f"images ({self._steps} steps of {self._batch}) and judged on {self._judged:,}: at {rates}, {ways}, about "
+            f"{duration_text(proposals * seconds / workers.count)}; fewer --steps, a smaller --held-out or a larger --step "
+            "take less"
+        )
+        if len(plan.proposals) == 1:
+            fraction = self._settings.step_fraction
+            self._progress.note(
+                f"only one layer can be cut by the {plan.required_ms:.3g} ms that a step of {fraction:g} asks for, so "
+                f"there is nothing to choose from: a smaller --step, such as {fraction / 4:.2g}, gives more proposals"
+            )
+
+    def _stage(self, name: str, total: int | None) -> None:
+        self._seen, self._total, self._detail = 0, total or 0, ""
+        self._progress.stage(name, total)
+
+    def _tell(self) -> None:
+        self._progress.advance(self._seen, self._detail, max(self._total, self._seen))
+
+
+def end_training(
+    folder: PruningFolder, narrowed: TrainedNetwork, data: PruningData, progress: RunProgress
+) -> TrainedNetwork:
+    """``narrowed`` after the training that the settings ask for, resumed where one was begun.
+
+    All training images are learned from, the held-out ones too; the best epoch is chosen by the validation images. A
+    long fine-tune that made the network worse by these is not taken.
+
+    Raises:
+        TrainingError, DataError: the training failed; it can be resumed.
+        KeyboardInterrupt: Ctrl-C, with its state saved.
+    """
+    settings = folder.settings
+    if settings.finish == "none":
+        return narrowed
+    from mnv3search.training.evaluation import evaluate_network
+    from mnv3search.training.loop import train_network
+    from mnv3search.training.steps import plain_copy
+
+    recipe = settings.finishing_recipe(narrowed.architecture.resolution, len(data.splits.train))
+    folder.finishing.mkdir(exist_ok=True)
+    scratch = settings.finish == "scratch"
+    what = "training from scratch" if scratch else "long fine-tune"
+    progress.stage(f"{what} by {recipe.name} in batches of {recipe.batch_size}")
+    network = fresh_network(narrowed.architecture, settings.seed) if scratch else plain_copy(narrowed.network)
+    result = train_network(
+        network, data.splits, recipe, preprocessing=narrowed.preprocessing, seed=settings.seed, folder=folder.finishing,
+        resume=(folder.finishing / "last.safetensors").is_file(), progress=progress,
+    )  # fmt: skip
+    trained = replace(result.trained, facts={**result.trained.facts, "finish_images": result.images})
+    if not scratch:
+        val = data.splits.val
+        progress.stage("judging the network before its long fine-tune, images", len(val))
+        before = evaluate_network(
+            narrowed.network, val, narrowed.preprocessing, batch_size=64, progress=lambda n, _: progress.advance(n)
+        ).top1
+        if before > max(record.val_top1 for record in result.history):
+            progress.note(f"the long fine-tune did not improve on {before:.2f} % of the validation images: left away")
+            return narrowed
+    return trained
+
 
 MOST_TIMED = 24  # networks of one session: the last steps, among which the first that is fast enough is
 
@@ -155,7 +286,7 @@ def _open_again(folder: PruningFolder, seed: TrainedNetwork, progress: RunProgre
         DataError: they are not where they were.
         RunError: they are others.
     """
-    where, known = folder.settings.data, folder.manifest.get(KEY)
+    where, known = folder.settings.data, folder.manifest.get(IMAGES_KEY)
     try:
         _, data = _open(folder.settings, seed, progress)
     except DataError as error:

@@ -9,12 +9,11 @@ from types import MappingProxyType
 from mnv3search.errors import InfeasibleError
 from mnv3search.files import held
 from mnv3search.latency.model import Device
-from mnv3search.runs.folder import RunFolder
-from mnv3search.runs.outcome import RunOutcome
+from mnv3search.runs.folder import RunFolder, copy_device
+from mnv3search.runs.artifacts import RunOutcome
 from mnv3search.runs.pipeline import netadapt_run, search_run, whole_run
 from mnv3search.runs.progress import RunProgress, SilentProgress
 from mnv3search.runs.settings import RunKind, RunSettings
-from mnv3search.runs.subject import copy_device
 
 STAGES: Mapping[RunKind, Callable[[RunFolder, RunProgress, Device | None], RunOutcome]] = MappingProxyType(
     {"run": whole_run, "search": search_run, "netadapt": netadapt_run}

@@ -17,7 +17,7 @@ from mnv3search.files import append_lines
 from mnv3search.latency.measured.busy import disturbed_sentence
 from mnv3search.latency.model import WholeMeasurer
 from mnv3search.records import ERROR_MS, LATENCY_MS, Record, read_log
-from mnv3search.runs.judging import Judge
+from mnv3search.runs.evaluations import Judge
 
 
 FARTHEST_TIMED = 30.0  # from what it is predicted at, as a factor, that a network is timed

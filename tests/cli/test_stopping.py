@@ -72,7 +72,7 @@ def test_a_request_that_comes_twice_as_from_timeout_is_one(tmp_path: Path) -> No
     assert json.loads((tmp_path / "s" / "manifest.json").read_text())["status"] == "interrupted"
 
 
-@pytest.mark.parametrize("module", ["click", "json", "mnv3search.errors", "mnv3search.cli.search_command", "numpy"])
+@pytest.mark.parametrize("module", ["click", "json", "mnv3search.errors", "mnv3search.cli.run_command", "numpy"])
 def test_an_interrupt_while_modules_are_imported_is_one_line(tmp_path: Path, module: str) -> None:
     done = signalled(tmp_path, module, signal.SIGINT)
     assert (done.returncode, done.stderr.split()) == (130, ["interrupted"])

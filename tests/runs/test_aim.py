@@ -16,7 +16,7 @@ from mnv3search.candidate import Candidate
 from mnv3search.errors import InfeasibleError
 from mnv3search.families import published
 from mnv3search.latency.confidence import z_of
-from mnv3search.runs.aim import MOST_ASKED, Aim
+from mnv3search.runs.target import MOST_ASKED, Aim
 from mnv3search.space import load_space
 
 LARGE, SMALL = published("mobilenet_v3_large"), published("mobilenet_v3_small")

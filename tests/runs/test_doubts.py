@@ -9,7 +9,7 @@ import pytest
 from mnv3search.architecture import Architecture, StemSpec
 from mnv3search.families import published
 from mnv3search.report.summary import Judged, TargetVerdict
-from mnv3search.runs.doubts import aim_note, doubts, no_ranking, prior_score, repair_note
+from mnv3search.runs.caveats import aim_note, doubts, no_ranking, prior_score, repair_note
 
 
 def judged(architecture: Architecture) -> Judged:

@@ -31,10 +31,10 @@ from mnv3search.errors import DataError, InfeasibleError, RunError, TargetError
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.runs.progress import SilentProgress
 from mnv3search.runs.pruning import prune, resume_pruning
-from mnv3search.runs.pruning_data import pruning_data
-from mnv3search.runs.pruning_folder import PruningFolder
+from mnv3search.runs.images import pruning_data
+from mnv3search.runs.folder import PruningFolder
 from mnv3search.runs.pruning_journal import FolderJournal
-from mnv3search.runs.pruning_settings import PruningSettings
+from mnv3search.runs.settings import PruningSettings
 from mnv3search.training.data.open_data import open_data
 from mnv3search.training.recipe import load_recipe
 from mnv3search.training.trained import load_trained, save_trained

@@ -10,7 +10,7 @@ from mnv3search.candidate import Candidate
 from mnv3search.errors import RunError
 from mnv3search.families import published
 from mnv3search.layer_search import Step
-from mnv3search.runs.records import read_front, read_steps, write_candidates, write_steps
+from mnv3search.runs.artifacts import read_front, read_steps, write_candidates, write_steps
 
 LARGE, SMALL = published("mobilenet_v3_large"), published("mobilenet_v3_small")
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture
 from mnv3search.families import published
-from mnv3search.runs.judging import Judge
+from mnv3search.runs.evaluations import Judge, reference_networks
 from mnv3search.runs.progress import SilentProgress
-from mnv3search.runs.references import reference_networks
 
 
 class Training:

@@ -16,7 +16,7 @@ from mnv3search.latency.confidence import z_of
 from mnv3search.report.summary import headline
 from mnv3search.runs import RunFolder, RunOutcome, RunSettings, resume, run
 from mnv3search.runs.artifacts import outcome_mapping
-from mnv3search.runs.contest import REPAIRS
+from mnv3search.runs.final_selection import REPAIRS
 
 TARGET = 5.0
 SETTINGS = RunSettings("run", "mnv3_small", f"{TARGET}ms", "pixel1", "prior", trials=120, finalists=2)

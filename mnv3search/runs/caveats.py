@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
-from statistics import NormalDist
-
-from mnv3search.accuracy.prior import IMAGENET_CLASSES, PUBLISHED, RECIPES, ImagenetPrior, recipe_of
+from mnv3search.accuracy.prior import IMAGENET_CLASSES, ImagenetPrior, PUBLISHED, RECIPES, recipe_of
 from mnv3search.architecture import Architecture
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
 from mnv3search.report.summary import Judged, TargetVerdict, percent
 from mnv3search.runs.settings import RunSettings
-
-
+from pathlib import Path
+from statistics import NormalDist
 
 def doubts(evaluator: str, best: Judged) -> Sequence[str]:
     """Sentences on a prior: what it predicts where that is not the usual, and a winner unlike what it was fitted to."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, Origin
@@ -12,15 +11,12 @@ from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.busy import busy_sentence
 from mnv3search.latency.model import Device
 from mnv3search.latency.target import parse_target
-from mnv3search.runs.aim import Aim
-from mnv3search.runs.decisions import TARGET, Decisions
-from mnv3search.runs.evaluations import LoggingEvaluator, RememberingEvaluator, remembering
+from mnv3search.runs.evaluations import Judge, LoggingEvaluator, RememberingEvaluator, remembering
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.images import run_images
-from mnv3search.runs.judging import Judge
 from mnv3search.runs.progress import DetailProgress, RunProgress
+from mnv3search.runs.target import Aim, Decisions, TARGET
 from mnv3search.runs.timings import Timings
-
 
 FARTHEST_TIMED = 10.0  # from its predicted time, as a factor, that the reference of a relative target was timed
 

@@ -1,22 +1,100 @@
-"""Options that run, search and netadapt share, and how a finished run is shown."""
+"""Options that several commands share: of a run, of a measured device, of the threads of training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from mnv3search.cli.device_options import measured_options
 from mnv3search.cli.output import json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
+from mnv3search.threads import default_threads, training_threads
 
 if TYPE_CHECKING:
     from mnv3search.runs import RunOutcome, RunSettings
 
 Decorator = Callable[[Any], Any]
+
+_RUNTIME: Decorator = click.option("--runtime", help="Of a measured device: onnxruntime, torch … (mnv3search devices).")
+_THREADS: Decorator = click.option("--threads", type=int, help="Of one call on a measured device.  [default: 1]")
+_PRECISION: Decorator = click.option("--precision", help="fp32 or int8, on a measured device.  [default: fp32]")
+_STALE: Decorator = click.option(
+    "--allow-stale", is_flag=True, help="After a runtime's upgrade, take the table of its former version, marked so."
+)
+
+
+def measured_options(function: Any) -> Any:
+    """Add ``--runtime``, ``--threads``, ``--precision`` and ``--allow-stale``; :func:`composed` takes their values."""
+    return _RUNTIME(_THREADS(_PRECISION(_STALE(function))))
+
+
+def composed(
+    device: str, runtime: str | None, threads: int | None, precision: str | None, *, allow_stale: bool = False
+) -> str:
+    """The device's text with the options in it: ``host`` and 2 threads give ``host:onnxruntime,threads=2``.
+
+    Raises:
+        UnknownNameError: no such runtime or precision.
+        DeviceError: an option for a device that is not measured, or one that contradicts its text.
+    """
+    options = {"--runtime": runtime, "--threads": threads, "--precision": precision, "--allow-stale": allow_stale}
+    given = [name for name, value in options.items() if value is not None and value is not False]
+    if not given:
+        return device
+    from mnv3search.errors import DeviceError
+    from mnv3search.latency.device_spec import DeviceSpec
+
+    if not DeviceSpec.names(device):
+        raise DeviceError(f"{given[0]} is for measured devices; device {device!r:.80} is not one: add --device host")
+    return str(DeviceSpec.parse(device).with_options(runtime, threads, precision, stale=allow_stale))
+
+
+def composed_from(device: str, options: dict[str, Any]) -> str:
+    """The same with the values of :func:`measured_options` among a command's ``options``, from which they are taken.
+
+    Raises:
+        UnknownNameError, DeviceError: as :func:`composed`.
+    """
+    values = {name: options.pop(name) for name in ("runtime", "threads", "precision", "allow_stale")}
+    return composed(device, **values)
+
+
+CommandDecorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def threads_option(flag: str = "--threads") -> Callable[[Any], Any]:
+    """The option; ``--train-threads`` where ``--threads`` are those of a measured device."""
+    return click.option(
+        flag, "train_threads", type=click.IntRange(1, 1024),
+        help="That networks are trained and judged on.  [default: OMP_NUM_THREADS, else the cores that are free]",
+    )  # fmt: skip
+
+
+def on_threads(flag: str = "--threads") -> CommandDecorator:
+    """The option, and the command run on so many threads; one that only predicts, or that times torch, is left alone.
+
+    How torch's threads wait for one another would be part of what is timed.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def within(*arguments: Any, train_threads: int | None, **options: Any) -> None:
+            learns = options.get("data") is not None or options.get("resume") is not None
+            if train_threads is None and (not learns or "torch" in f"{options.get('device')} {options.get('runtime')}"):
+                function(*arguments, **options)
+                return
+            with training_threads(train_threads or default_threads()):
+                function(*arguments, **options)
+
+        decorated: Callable[..., None] = threads_option(flag)(within)
+        return decorated
+
+    return decorate
+
 
 TRIALS, TRIALS_SCORED, TRIALS_TRAINED = 5_000, 1_000, 24
 FINALISTS = 3
