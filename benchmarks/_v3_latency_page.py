@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from benchmarks._v3_latency_claims import NAIVE, Claim
-from mnv3search.latency.measured.ratios import Ratio
+from mnv3search.latency.measured.whole_networks import Ratio
 
 Verdict = Literal["alike", "weaker", "stronger", "not seen", "opposite", "slower", "faster", "not published"]
 

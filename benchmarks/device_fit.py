@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._pixel_fit import PARAMETERS, FitOptions, LatencyRow, design
+from benchmarks._pixel_fit import fit as fit_features
 from benchmarks._results import write_results
 from benchmarks.row_data import DATA_VARIABLE, data_folder, ofa_architecture
 from mnv3search.architecture import Architecture, HeadSpec, StemSpec, make_divisible, out_size
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.estimated.fit import PARAMETERS, FitOptions, LatencyRow, design
-from mnv3search.latency.estimated.fit import fit as fit_features
-from mnv3search.latency.fitted.whole_fit import fit_whole_networks
+from mnv3search.latency.fitted.device import fit_whole_networks
 from mnv3search.latency.model import UnitLatencyModel
 from mnv3search.layers import Unit, units
 

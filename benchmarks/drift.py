@@ -14,8 +14,7 @@ import numpy as np
 from benchmarks._latency_errors import Numbers, compared
 from benchmarks._results import write_results
 from mnv3search.families import published
-from mnv3search.latency.measured.drift import drift_of
-from mnv3search.latency.measured.measure import MeasuringPlan, rounds, slot_of
+from mnv3search.latency.measured.measuring import MeasuringPlan, drift_of, rounds, slot_of
 from mnv3search.latency.runtimes import load_runtime
 from mnv3search.space import load_space
 

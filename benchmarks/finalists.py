@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from benchmarks._results import write_results
 from mnv3search.architecture import Architecture
+from mnv3search.latency.measured.calibration import prepare_for_space
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.model import LatencyKind
-from mnv3search.latency.space_prices import prepare_for_space
 from mnv3search.layers import Unit
 from mnv3search.runs import RunSettings, run
 from mnv3search.space import load_space

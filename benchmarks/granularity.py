@@ -23,7 +23,7 @@ from benchmarks._results import write_results
 from mnv3search.architecture import Architecture
 from mnv3search.families import published
 from mnv3search.latency.measured.calibration import entering_elements
-from mnv3search.latency.measured.measure import MeasuringPlan, levelled, rounds
+from mnv3search.latency.measured.measuring import MeasuringPlan, levelled, rounds
 from mnv3search.latency.runtimes import load_runtime
 from mnv3search.latency.runtimes.base import CallSession, Session, clock_of, graph_of
 from mnv3search.layers import units

@@ -25,8 +25,8 @@ from mnv3search.architecture import Architecture
 from mnv3search.cost import count
 from mnv3search.families import parse_network
 from mnv3search.latency.keys import network_of_key, unit_key
+from mnv3search.latency.measured.calibration import prepare_for_space
 from mnv3search.latency.measured.table_device import TableDevice
-from mnv3search.latency.space_prices import prepare_for_space
 from mnv3search.layers import units
 from mnv3search.space import load_space
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import _roofline_fit
-from benchmarks._results import ROOT, write_results
-from mnv3search.families import published
-from mnv3search.latency.devices import FORMAT, VERSION
-from mnv3search.latency.estimated.campaigns import (
+from benchmarks._pixel_fit import (
     FITTED_DEVICES,
+    PARAMETERS,
+    Fit,
     HeldOut,
     calibrate,
+    design,
     difference_rows,
     error_table,
     family_out,
@@ -35,8 +35,10 @@ from mnv3search.latency.estimated.campaigns import (
     network_out,
     one_out,
 )
-from mnv3search.latency.estimated.features import FEATURES
-from mnv3search.latency.estimated.fit import PARAMETERS, Fit, design
+from benchmarks._results import ROOT, write_results
+from mnv3search.families import published
+from mnv3search.latency.devices import FORMAT, VERSION
+from mnv3search.latency.estimated import FEATURES
 
 PROFILES = ROOT / "mnv3search" / "latency" / "profiles"
 GOALS = {("v5", "mobilenet_v3"): 3.2, ("v1", "mobilenet_v3"): 3.7, ("zoo", "mobilenet_v2"): 4.5}
@@ -210,7 +212,7 @@ def _readme(pages: Sequence[str]) -> str:
         [
             "# The Pixel profiles against published latencies",
             "",
-            "Bounded, robust least squares in relative error; see `mnv3search/latency/estimated/fit.py`. " + ERROR_NOTE,
+            "Bounded, robust least squares in relative error; see `benchmarks/_pixel_fit.py`. " + ERROR_NOTE,
             "",
             "The features, the weighting of outliers and the reading of the preprint's rows were chosen among about 30 "
             "variants by their leave-one-out errors on these same rows of Pixel 1, so those errors are optimistic: the "

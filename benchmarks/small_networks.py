@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from benchmarks._results import write_results
 from mnv3search.architecture import Architecture
 from mnv3search.cost import count
+from mnv3search.latency.measured.calibration import networks_of_all_sizes, prepare_for_space
 from mnv3search.latency.measured.table_device import TableDevice
-from mnv3search.latency.space_prices import networks_of_all_sizes, prepare_for_space
 from mnv3search.space import SearchSpace, load_space
 
 SPACES = ("mnv3_small_32", str(Path(__file__).with_name("tiny_space.yaml")))

@@ -20,9 +20,9 @@ from benchmarks._results import ROOT, write_results
 from benchmarks._v3_latency_claims import Claim, architecture_of, claims, networks_of
 from benchmarks._v3_latency_page import disagreements, judged, page, verdict
 from mnv3search.cost import count
-from mnv3search.latency.measured.measure import INTERVAL_95, MeasuringPlan
-from mnv3search.latency.measured.ratios import Ratio, paired_ratio
+from mnv3search.latency.measured.measuring import INTERVAL_95, MeasuringPlan
 from mnv3search.latency.measured.table_device import TableDevice
+from mnv3search.latency.measured.whole_networks import Ratio, paired_ratio
 
 Times = NDArray[np.float64]
 

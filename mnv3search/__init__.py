@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from mnv3search.export import export_network as export_network
     from mnv3search.families import published as published
     from mnv3search.latency.devices import load_device as load_device
-    from mnv3search.latency.estimated.roofline import RooflineDevice as RooflineDevice
-    from mnv3search.latency.fitted.whole_fit import fit_device as fit_device
+    from mnv3search.latency.estimated import RooflineDevice as RooflineDevice
+    from mnv3search.latency.fitted.device import fit_device as fit_device
     from mnv3search.latency.model import LatencyModel as LatencyModel
     from mnv3search.layer_search import NetAdaptOptions as NetAdaptOptions
     from mnv3search.layer_search import NetAdaptResult as NetAdaptResult
@@ -85,7 +85,7 @@ _HOMES = {
     "Mnv3SearchError": "errors",
     "NetAdaptOptions": "layer_search",
     "NetAdaptResult": "layer_search",
-    "RooflineDevice": "latency.estimated.roofline",
+    "RooflineDevice": "latency.estimated",
     "SearchResult": "block_search",
     "SearchSpace": "space",
     "SqueezeExciteSpec": "architecture",
@@ -95,7 +95,7 @@ _HOMES = {
     "count": "cost",
     "dump_architecture": "architecture",
     "export_network": "export",
-    "fit_device": "latency.fitted.whole_fit",
+    "fit_device": "latency.fitted.device",
     "load_architecture": "architecture",
     "load_device": "latency.devices",
     "load_evaluator": "accuracy.registry",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Activation, Architecture, BlockSpec, SqueezeExciteSpec
 from mnv3search.families import published
 from mnv3search.latency.measured.calibration import entering_elements
-from mnv3search.latency.measured.measure import MeasuringPlan
+from mnv3search.latency.measured.measuring import MeasuringPlan
 from mnv3search.latency.measured.table_device import Statistic, TableDevice
 from mnv3search.latency.runtimes import Runtime, Session, Subject
 from mnv3search.latency.runtimes.base import Image, Precision, time_in_turn

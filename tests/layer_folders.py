@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.estimated.estimate import EstimatedDevice
-from mnv3search.latency.layer_files.files import LayerFile, LayerFolder, planned_layers
+from mnv3search.latency.estimated import EstimatedDevice
+from mnv3search.latency.layer_files.exported import LayerFile, LayerFolder, planned_layers
 from mnv3search.layers import Unit, units
 
 

@@ -45,7 +45,7 @@ HOMES = {
     "torch": (
         "network",
         "latency.runtimes.torch",
-        "latency.runtimes.litert_conversion",
+        "latency.runtimes.litert",
         "training",
         "export",
         "accuracy.zero_cost",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import SpaceError
+from mnv3search.latency.measured.calibration import prepare_for_space
 from mnv3search.latency.model import (
     LatencyModel,
     UnitLatencyModel,
@@ -18,7 +19,6 @@ from mnv3search.latency.model import (
     checked_latencies,
     checked_milliseconds,
 )
-from mnv3search.latency.space_prices import prepare_for_space
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace

@@ -27,9 +27,8 @@ from mnv3search.block_search.stopping import stopping_rule
 from mnv3search.block_search.study import StudyLedger
 from mnv3search.candidate import Candidate, Candidates, pareto_front
 from mnv3search.errors import Mnv3SearchError, TargetError
-from mnv3search.latency.estimated.roofline import RooflineDevice
-from mnv3search.latency.model import LatencyModel
-from mnv3search.latency.target import checked_target
+from mnv3search.latency.estimated import RooflineDevice
+from mnv3search.latency.model import LatencyModel, checked_target
 from mnv3search.records import real, whole
 
 if TYPE_CHECKING:

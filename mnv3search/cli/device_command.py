@@ -157,8 +157,8 @@ def fit(times: Path, name: str, out: Path | None, as_json: bool) -> None:
     5 networks will do, 25 to 200 are better; it says how far it is off on networks that it did not see.
     """
     from mnv3search.latency.device_documents import check_writable, write_device
-    from mnv3search.latency.fitted.network_times import read_network_times, suspect_notices
-    from mnv3search.latency.fitted.whole_fit import fit_whole_networks
+    from mnv3search.latency.fitted.device import fit_whole_networks
+    from mnv3search.latency.fitted.times import read_network_times, suspect_notices
 
     path = _device_path(name, out)
     check_writable(path)
@@ -203,7 +203,7 @@ def export_layers(space: str, out: Path, networks: int, as_json: bool) -> None:
 
     An interrupted export goes on by the same command. README.txt in the folder says what to time and how to tell it.
     """
-    from mnv3search.latency.layer_files.files import planned_layers, write_layers
+    from mnv3search.latency.layer_files.exported import planned_layers, write_layers
     from mnv3search.space import load_space
 
     plan = planned_layers(space, load_space(space).all_units(), networks)
@@ -248,7 +248,7 @@ def import_(layers: Path, times: Path, name: str, out: Path | None, partial: boo
     Whole networks among them calibrate the sums; without these a wide error is stated.
     """
     from mnv3search.latency.device_documents import check_writable, write_device
-    from mnv3search.latency.layer_files.layer_times import import_layers
+    from mnv3search.latency.layer_files.imported import import_layers
 
     path = _device_path(name, out)
     check_writable(path)
@@ -335,8 +335,8 @@ def profile_command(
     """
     from mnv3search.errors import DeviceError
     from mnv3search.latency.device_spec import DeviceSpec
-    from mnv3search.latency.measured.measured_devices import measured_device
     from mnv3search.latency.measured.profiling import measuring_plan
+    from mnv3search.latency.measured.table_device import measured_device
     from mnv3search.space import load_space
 
     text = composed(device, runtime, threads, precision, allow_stale=allow_stale)
@@ -355,8 +355,8 @@ def profile_command(
 
 
 def _measured(device: TableDevice, space: SearchSpace, check: int, *, quiet: bool) -> DeviceProfile:
-    from mnv3search.latency.measured.busy import busy_sentence
     from mnv3search.latency.measured.profiling import profile_device
+    from mnv3search.latency.measured.whole_networks import busy_sentence
 
     try:
         with ProgressLine(quiet=quiet) as line:

@@ -12,7 +12,7 @@ from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from mnv3search.export import Export, ExportSettings
-    from mnv3search.latency.measured.ratios import Ratio
+    from mnv3search.latency.measured.whole_networks import Ratio
     from mnv3search.training.data.splits import DataSplits
 
 

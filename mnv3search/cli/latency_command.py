@@ -13,7 +13,7 @@ from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from mnv3search.latency.answers import Latencies
-    from mnv3search.latency.measured.ratios import Ratio
+    from mnv3search.latency.measured.whole_networks import Ratio
 
 
 @click.command(

@@ -103,7 +103,7 @@ def netadapt_command(
 def _settings(network: str | None, options: dict[str, Any]) -> RunSettings:
     from mnv3search.accuracy.registry import load_evaluator
     from mnv3search.latency.devices import load_device
-    from mnv3search.latency.target import parse_target
+    from mnv3search.latency.model import parse_target
     from mnv3search.naming import parse_network
     from mnv3search.runs import RunSettings
 

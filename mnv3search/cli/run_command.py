@@ -48,7 +48,7 @@ def space_settings(kind: Literal["run", "search"], options: dict[str, Any]) -> R
     """Settings from a command's options, the space's defaults filled in."""
     from mnv3search.errors import EvaluatorError
     from mnv3search.latency.devices import load_device
-    from mnv3search.latency.target import parse_target
+    from mnv3search.latency.model import parse_target
     from mnv3search.runs import RunSettings
     from mnv3search.space import load_space
 

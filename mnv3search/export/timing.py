@@ -7,10 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from mnv3search.export.exported import model_input, noise_chunks
-from mnv3search.latency.measured.busy import disturbed_sentence
-from mnv3search.latency.measured.measure import MeasuringPlan, WatchedTurns, rounds
-from mnv3search.latency.measured.ratios import Ratio, paired_ratio
-from mnv3search.latency.measured.whole_times import measured_latencies
+from mnv3search.latency.measured.measuring import MeasuringPlan, WatchedTurns, rounds
+from mnv3search.latency.measured.whole_networks import Ratio, disturbed_sentence, measured_latencies, paired_ratio
 from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime
 
 if TYPE_CHECKING:

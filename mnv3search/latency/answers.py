@@ -10,8 +10,7 @@ from mnv3search.architecture import Architecture
 from mnv3search.errors import DeviceError
 from mnv3search.graph.model_file import is_model_file, read_model
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.measured.busy import busy_sentence, disturbed_sentence
-from mnv3search.latency.measured.ratios import Ratio, paired_ratio
+from mnv3search.latency.measured.whole_networks import Ratio, busy_sentence, disturbed_sentence, paired_ratio
 from mnv3search.latency.model import (
     Device,
     LatencyKind,

@@ -11,11 +11,10 @@ from typing import Any, cast
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.files import write_text
-from mnv3search.latency.fitted.fitted import MIN_NETWORKS, FittedDevice
-from mnv3search.latency.fitted.unit_prices import MAX_SUMS, PriceScales, UnitPrices
-from mnv3search.latency.keys import unit_key
+from mnv3search.latency.fitted.device import FittedDevice
+from mnv3search.latency.fitted.unit_prices import MAX_SUMS, MIN_NETWORKS, PriceScales, UnitPrices
+from mnv3search.latency.keys import unit_key, unit_of_key
 from mnv3search.latency.layer_files.imported import ImportedDevice, WholeTime
-from mnv3search.latency.layer_files.unit_of_key import unit_of_key
 from mnv3search.layers import units
 from mnv3search.reading import open_regular
 

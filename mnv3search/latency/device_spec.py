@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from mnv3search.errors import DeviceError, UnknownNameError
-from mnv3search.latency.runtimes import MAX_THREADS, RUNTIMES, runtime_names
-from mnv3search.latency.runtimes.base import Precision
+from mnv3search.latency.runtimes.base import MAX_THREADS, Precision
+from mnv3search.latency.runtimes.registry import RUNTIMES, runtime_names
 
 HOST, SSH, STALE = "host", "ssh://", "stale"
 DEFAULT_RUNTIME = "onnxruntime"
@@ -159,7 +159,7 @@ def _check_elsewhere(spec: DeviceSpec) -> None:
         if spec.python is not None:
             raise DeviceError(f"python={spec.python} is for another machine; host uses this Python: leave it away")
         return
-    from mnv3search.latency.remote.address import check_python, parse_address  # SSH is loaded only where it is used
+    from mnv3search.latency.remote.channel import check_python, parse_address  # SSH is loaded only where it is used
 
     parse_address(spec.place)
     if spec.python is not None:

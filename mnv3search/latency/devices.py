@@ -11,12 +11,9 @@ from typing import Any, NoReturn, cast
 
 from mnv3search.errors import DeviceError, UnknownNameError
 from mnv3search.latency.device_spec import DeviceSpec
-from mnv3search.latency.estimated.estimate import EstimatedDevice
-from mnv3search.latency.estimated.features import FEATURE_NAMES
-from mnv3search.latency.estimated.roofline import RooflineDevice
-from mnv3search.latency.measured.tables_on_disk import installed_version, plug_in
+from mnv3search.latency.estimated import FEATURE_NAMES, EstimatedDevice, RooflineDevice
 from mnv3search.latency.model import Device, LatencyKind
-from mnv3search.latency.runtimes import runtime_names
+from mnv3search.latency.runtimes.registry import installed_version, plug_in, runtime_names
 from mnv3search.reading import parse_json, read_bounded
 
 FORMAT, VERSION = "mnv3search.device", 1
@@ -121,7 +118,7 @@ def load_device(text: str | Path) -> Device:
 
 def _measured(spec: DeviceSpec) -> Device:
     """Measuring is loaded only where it is used."""
-    made: Any = importlib.import_module("mnv3search.latency.measured.measured_devices")
+    made: Any = importlib.import_module("mnv3search.latency.measured.table_device")
     return cast("Device", made.measured_device(spec))
 
 

@@ -1,10 +1,18 @@
-"""Canonical texts of units and networks: equal exactly where the running time must be equal."""
+"""What a time belongs to: a unit or network by its canonical text, and a machine by its fingerprint.
+
+Texts are equal exactly where the running time must be equal. Units read back from a file's texts are checked: what a
+file says of a layer is not trusted.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import math
+import os
+import platform
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from mnv3search.architecture import (
@@ -13,10 +21,13 @@ from mnv3search.architecture import (
     HeadSpec,
     SqueezeExciteSpec,
     StemSpec,
+    from_mapping,
     parse_architecture,
     to_mapping,
 )
+from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.layers import Unit
+from mnv3search.reading import parse_json
 
 _PLAIN_SE = SqueezeExciteSpec(1)
 _PLAIN_HEAD = HeadSpec(None)
@@ -70,3 +81,91 @@ def _timed(spec: StemSpec | BlockSpec | HeadSpec) -> StemSpec | BlockSpec | Head
 
 def _canonical(content: dict[str, Any]) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+MAX_CHARACTERS = 4000
+_BARE_HEAD = {"feature_channels": None}
+
+
+def unit_of_key(key: str) -> Unit:
+    """The unit of a :func:`~mnv3search.latency.keys.unit_key`.
+
+    Raises:
+        DeviceError: the text is of no unit.
+    """
+    try:
+        if len(key) > MAX_CHARACTERS:
+            raise ValueError(f"it has more than {MAX_CHARACTERS} characters")
+        unit = _unit(parse_json(key))
+        if unit_key(unit) != key:
+            raise ValueError("it is not in its canonical form")
+    except (ArchitectureError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DeviceError(f"{key[:60]!r} is the text of no layer ({error}); take the texts of a manifest") from None
+    return unit
+
+
+def _unit(content: dict[str, Any]) -> Unit:
+    """The unit at its place in the smallest network that holds it, by whose rules it is checked."""
+    kind, into, spec = content["kind"], content["in_channels"], content["spec"]
+    plain = {"kernel_size": 1, "expanded_channels": 1, "out_channels": 1}
+    network: dict[str, Any] = {
+        "stem": spec if kind == "stem" else {"out_channels": into, "stride": 1},
+        "blocks": [spec] if kind == "block" else [plain | ({"out_channels": into} if kind == "head" else {})],
+        "head": spec if kind == "head" else _BARE_HEAD,
+        "resolution": content["in_size"], "padding": content["padding"], "conv_bias": content["conv_bias"],
+    }  # fmt: skip
+    if kind == "head":
+        network["classes"] = content["classes"]
+    built = from_mapping(network)
+    specs: dict[str, StemSpec | BlockSpec | HeadSpec] = {
+        "stem": built.stem, "block": built.blocks[0], "head": built.head,
+    }  # fmt: skip
+    return Unit(specs[kind], into, content["in_size"], content["padding"], content["conv_bias"], content["classes"])
+
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """CPU model as the system names it, logical cores, and instruction set (``x86_64``, ``aarch64`` …)."""
+
+    cpu: str
+    cores: int
+    arch: str
+
+    def __str__(self) -> str:
+        """One short phrase: ``AMD EPYC 7763, 8 cores, x86_64``."""
+        return f"{self.cpu}, {self.cores} cores, {self.arch}"
+
+
+def this_machine(cpuinfo: Path = CPUINFO) -> Fingerprint:
+    """The fingerprint of the machine that this process runs on."""
+    return Fingerprint(_cpu_model(cpuinfo), os.cpu_count() or 1, platform.machine())
+
+
+def saturates_in_8_bits(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether 8-bit kernels may saturate at 16 bits here: on x86 without VNNI; no elsewhere, or where it is unknown."""
+    try:
+        return platform.machine().lower() in {"x86_64", "amd64"} and b"vnni" not in cpuinfo.read_bytes()
+    except OSError:
+        return False
+
+
+def load_average() -> float | None:
+    """How many programs wanted a core of this machine within the last minute; None where the system does not say."""
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+    return load if math.isfinite(load) else None
+
+
+def _cpu_model(cpuinfo: Path) -> str:
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux: the platform's own answer has to do
+        lines = []
+    fields = [line.partition(":") for line in lines]
+    named = [value.strip() for name, _, value in fields if name.strip() in {"model name", "Hardware", "Model"}]
+    return next((model for model in named if model), "") or platform.processor() or platform.machine()

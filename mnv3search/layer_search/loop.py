@@ -21,8 +21,8 @@ from mnv3search.latency.model import (
     UnitLatencyModel,
     check_latency_model,
     checked_latencies,
+    checked_target,
 )
-from mnv3search.latency.target import checked_target
 from mnv3search.layer_search.proposals import STEM, Site, narrow, narrowest, sites
 from mnv3search.layer_search.result import NetAdaptResult, Step, Steps
 from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
-from mnv3search.latency.model import LatencyModel, Progress
-from mnv3search.latency.target import checked_target
+from mnv3search.latency.model import LatencyModel, Progress, checked_target
 from mnv3search.layer_search.loop import MAX_STEPS, NetAdaptOptions, check_reachable, latencies_ms
 from mnv3search.layer_search.trained_journal import Journal, TrainedStep, TrainedSteps, finished_step
 from mnv3search.layer_search.trained_proposals import Choice, Plan, Score, choose, plan_step

@@ -8,9 +8,8 @@ from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, Origin
 from mnv3search.errors import RunError
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.measured.busy import busy_sentence
-from mnv3search.latency.model import Device
-from mnv3search.latency.target import parse_target
+from mnv3search.latency.measured.whole_networks import busy_sentence
+from mnv3search.latency.model import Device, parse_target
 from mnv3search.runs.evaluations import Judge, LoggingEvaluator, RememberingEvaluator, remembering
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.images import run_images

@@ -16,7 +16,7 @@ from mnv3search.errors import DeviceError, RunError
 from mnv3search.files import write_atomic, write_text
 from mnv3search.latency.confidence import stated_errors_ms
 from mnv3search.latency.model import Device
-from mnv3search.latency.space_prices import prepare_for_space
+from mnv3search.latency.measured.calibration import prepare_for_space
 from mnv3search.layer_search.loop import fastest_narrowing
 from mnv3search.naming import parse_network
 from mnv3search.reading import read_bounded, utf8

@@ -8,7 +8,7 @@ from mnv3search.block_search.samplers import SAMPLERS
 from mnv3search.block_search.stopping import PRUNERS
 from mnv3search.errors import RunError, UnknownNameError
 from mnv3search.latency.confidence import LEAST_CONFIDENCE, z_of
-from mnv3search.latency.target import parse_target
+from mnv3search.latency.model import parse_target
 from mnv3search.layer_search import NetAdaptOptions
 from mnv3search.layer_search.selection import SelectionRule
 from mnv3search.layer_search.trained_scoring import ShortTerm

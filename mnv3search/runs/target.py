@@ -16,10 +16,9 @@ from mnv3search.errors import InfeasibleError, RunError
 from mnv3search.files import write_text
 from mnv3search.latency.confidence import LEAST_CONFIDENCE, limits_ms, probability_within, stated_errors_ms, z_of
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.measured.busy import busy_sentence
+from mnv3search.latency.measured.whole_networks import busy_sentence
 from mnv3search.latency.measured.calibration import MIN_NETWORKS
-from mnv3search.latency.model import CalibratedOnNetworks, Device, LatencyModel, WholeMeasurer
-from mnv3search.latency.target import parse_target
+from mnv3search.latency.model import CalibratedOnNetworks, Device, LatencyModel, WholeMeasurer, parse_target
 from mnv3search.layer_search.loop import latencies_ms
 from mnv3search.layer_search.trained_calibration import CALIBRATION_NETWORKS, random_narrowings
 from mnv3search.reading import read_json

@@ -14,7 +14,7 @@ from pathlib import Path
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import MeasurementError, RunError
 from mnv3search.files import append_lines
-from mnv3search.latency.measured.busy import disturbed_sentence
+from mnv3search.latency.measured.whole_networks import disturbed_sentence
 from mnv3search.latency.model import WholeMeasurer
 from mnv3search.records import ERROR_MS, LATENCY_MS, Record, read_log
 from mnv3search.runs.evaluations import Judge

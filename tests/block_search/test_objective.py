@@ -6,7 +6,7 @@ import pytest
 
 from mnv3search.block_search.objective import REWARD_EXPONENT_SMALL, Objective, reward
 from mnv3search.errors import TargetError
-from mnv3search.latency.target import checked_target
+from mnv3search.latency.model import checked_target
 
 
 def test_reward_is_the_papers() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from layer_folders import small_plan, write_times
 
-from mnv3search.latency.layer_files.files import write_layers
+from mnv3search.latency.layer_files.exported import write_layers
 
 Invoke = Callable[..., Any]
 
@@ -106,7 +106,7 @@ def test_an_interrupted_export_says_how_to_go_on(
         raise KeyboardInterrupt
 
     (tmp_path / "tiny.yaml").write_text(SPACE, encoding="utf-8")
-    monkeypatch.setattr("mnv3search.latency.layer_files.files.graph_of", interrupted)
+    monkeypatch.setattr("mnv3search.latency.layer_files.exported.graph_of", interrupted)
     outcome = invoke("device", "export-layers", "--space", "tiny.yaml", "--out", "layers")
     assert outcome.code == 130
     assert "the same command goes on from there" in outcome.err

@@ -13,7 +13,7 @@ from latency_fakes import KnownRuntime
 
 from mnv3search.architecture import dump_architecture
 from mnv3search.latency.device_spec import DeviceSpec
-from mnv3search.latency.measured import measured_devices
+from mnv3search.latency.measured import table_device
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.runtimes import Runtime
 from mnv3search.space import load_space
@@ -43,9 +43,9 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
     monkeypatch.setenv("MNV3SEARCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(measured_devices, "runtime_of", made.runtime)
+    monkeypatch.setattr(table_device, "runtime_of", made.runtime)
     monkeypatch.setattr("mnv3search.latency.measured.table_device.WHOLE_PAUSE", 0.0)
-    monkeypatch.setattr(measured_devices, "TableDevice", functools.partial(TableDevice, check=lambda _: 0.0))
+    monkeypatch.setattr(table_device, "TableDevice", functools.partial(TableDevice, check=lambda _: 0.0))
     return made
 
 

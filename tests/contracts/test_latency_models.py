@@ -11,8 +11,8 @@ import pytest
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.families import published
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.fitted.price_fit import fit_prices
-from mnv3search.latency.fitted.whole_fit import fit_whole_networks
+from mnv3search.latency.fitted.device import fit_whole_networks
+from mnv3search.latency.fitted.unit_prices import fit_prices
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.layer_files.imported import ImportedDevice, WholeTime
 from mnv3search.latency.model import Device, LatencyModel, UnitLatencyModel

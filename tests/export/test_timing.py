@@ -12,7 +12,7 @@ from trained_fakes import SIDE, fake_trained
 from mnv3search.export import ExportedModel, export_onnx
 from mnv3search.export.exported import Description
 from mnv3search.export.timing import time_models
-from mnv3search.latency.measured.measure import MeasuringPlan
+from mnv3search.latency.measured.measuring import MeasuringPlan
 from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime
 
 PLAN = MeasuringPlan(rounds=16, min_seconds=0.0, max_rounds=16, warmup=1, lead_calls=1)

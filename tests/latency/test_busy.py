@@ -9,9 +9,9 @@ import pytest
 from latency_fakes import KnownRuntime, known_device
 
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.measured.busy import busy_sentence, disturbed_sentence
-from mnv3search.latency.measured.measured_devices import FormerVersion
+from mnv3search.latency.keys import Fingerprint
+from mnv3search.latency.measured.table_device import FormerVersion
+from mnv3search.latency.measured.whole_networks import busy_sentence, disturbed_sentence
 
 
 class Board(KnownRuntime):

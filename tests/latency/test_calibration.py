@@ -13,7 +13,7 @@ from mnv3search.architecture import Architecture
 from mnv3search.errors import MeasurementError
 from mnv3search.families import published
 from mnv3search.latency.measured.calibration import Calibration, entering_elements, fit
-from mnv3search.latency.measured.measure import FloatArray
+from mnv3search.latency.measured.measuring import FloatArray
 from mnv3search.layers import Unit, units
 
 

@@ -12,8 +12,7 @@ import pytest
 from mnv3search.errors import DeviceError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.latency.devices import MAX_BYTES, PROFILES, describe_devices, device_names, load_device
-from mnv3search.latency.estimated.estimate import EstimatedDevice
-from mnv3search.latency.estimated.roofline import RooflineDevice
+from mnv3search.latency.estimated import EstimatedDevice, RooflineDevice
 
 LARGE = published("mobilenet_v3_large")
 PIXEL1 = (files("mnv3search.latency") / "profiles" / "pixel1.json").read_text(encoding="utf-8")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from mnv3search.latency.measured.drift import Drift, drift_of
-from mnv3search.latency.measured.measure import FloatArray
+from mnv3search.latency.measured.measuring import Drift, FloatArray, drift_of
 
 PACE = np.array([1.0, 1.3, 0.8, 1.1, 0.9])  # a round each; 1 is its median
 USUAL = np.array([0.2, 3.0, 1.0, 0.5, 7.0, 2.0])

@@ -14,8 +14,7 @@ from mnv3search.errors import DeviceError
 from mnv3search.families import published
 from mnv3search.families.scaling import scale_width
 from mnv3search.latency.devices import PROFILES, load_device
-from mnv3search.latency.estimated.estimate import EstimatedDevice
-from mnv3search.latency.estimated.features import FEATURE_NAMES, architecture_features
+from mnv3search.latency.estimated import FEATURE_NAMES, EstimatedDevice, architecture_features
 from mnv3search.layers import units
 
 SIZE = len(FEATURE_NAMES) + 1

@@ -7,30 +7,28 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from mnv3search.families import parse_network, published
-from mnv3search.latency.estimated import campaigns
-from mnv3search.latency.estimated.campaigns import (
+from benchmarks import _pixel_fit as campaigns
+from benchmarks._pixel_fit import (
     FITTED_DEVICES,
+    PARAMETERS,
+    DifferenceRow,
+    FitOptions,
     HeldOut,
+    LatencyRow,
     calibrate,
+    coefficient_floors,
+    design,
     difference_rows,
     error_table,
     family_out,
+    fit,
     fit_device,
     held_out,
     latency_rows,
     network_out,
     one_out,
 )
-from mnv3search.latency.estimated.fit import (
-    PARAMETERS,
-    DifferenceRow,
-    FitOptions,
-    LatencyRow,
-    coefficient_floors,
-    design,
-    fit,
-)
+from mnv3search.families import parse_network, published
 
 GOALS = {("v5", "mobilenet_v3"): 3.2, ("v1", "mobilenet_v3"): 3.7, ("zoo", "mobilenet_v2"): 4.5}
 WIDE = FitOptions(dict.fromkeys(PARAMETERS, 0.0), dict.fromkeys(PARAMETERS, 100.0))

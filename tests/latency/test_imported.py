@@ -15,10 +15,9 @@ from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.families import published
 from mnv3search.latency.device_documents import device_document, read_document, write_device
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.layer_files.files import LayerFile, LayerFolder, write_layers
-from mnv3search.latency.layer_files.imported import UNCALIBRATED_ERROR, ImportedDevice
-from mnv3search.latency.layer_files.layer_times import Imported, import_layers
-from mnv3search.latency.measured.assembled import assembled_networks
+from mnv3search.latency.layer_files.exported import LayerFile, LayerFolder, write_layers
+from mnv3search.latency.layer_files.imported import UNCALIBRATED_ERROR, Imported, ImportedDevice, import_layers
+from mnv3search.latency.measured.calibration import assembled_networks
 from mnv3search.layers import units
 
 PLAN = small_plan(8)

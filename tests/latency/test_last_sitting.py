@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.measured.measure import Round
+from mnv3search.latency.keys import Fingerprint
+from mnv3search.latency.measured.measuring import Round
 from mnv3search.latency.measured.table import LatencyTable, TableKey
 
 KEY = TableKey(Fingerprint("a CPU", 4, "x86_64"), "known", "1", 1, "fp32", "a reference")

@@ -13,9 +13,8 @@ from layer_folders import small_plan, small_units
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import DeviceError
-from mnv3search.latency.keys import unit_key
-from mnv3search.latency.layer_files.files import file_sha256, planned_layers, read_layers, write_layers
-from mnv3search.latency.layer_files.unit_of_key import unit_of_key
+from mnv3search.latency.keys import unit_key, unit_of_key
+from mnv3search.latency.layer_files.exported import file_sha256, planned_layers, read_layers, write_layers
 from mnv3search.latency.runtimes.base import Subject, graph_of
 from mnv3search.layers import units
 from strategies import architectures
@@ -91,7 +90,7 @@ def test_an_interrupted_export_is_kept_and_goes_on(tmp_path: Path, monkeypatch: 
         written.append(subject)
         return graph_of(subject)
 
-    monkeypatch.setattr("mnv3search.latency.layer_files.files.graph_of", emit)
+    monkeypatch.setattr("mnv3search.latency.layer_files.exported.graph_of", emit)
     assert write_layers(plan, folder) == 5
     assert len(written) == len(plan.files) - 5
     assert len(read_layers(folder).files) == len(plan.files)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mnv3search.errors import MeasurementError
 from mnv3search.families import published
-from mnv3search.latency.measured.measure import (
+from mnv3search.latency.measured.measuring import (
     LOOK,
     MAX_DISAGREEMENT,
     WAITED_SPREAD,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mnv3search.errors import DeviceError
-from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.measured.measure import Round
+from mnv3search.latency.keys import Fingerprint
+from mnv3search.latency.measured.measuring import Round
 from mnv3search.latency.measured.table import LatencyTable, TableKey
 
 KEY = TableKey(Fingerprint("A CPU", 4, "x86_64"), "onnxruntime", "1.0", 1, "fp32", "reference")

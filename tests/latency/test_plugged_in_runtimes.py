@@ -9,7 +9,7 @@ import pytest
 from mnv3search.errors import UnknownNameError
 from mnv3search.latency.device_spec import DeviceSpec
 from mnv3search.latency.devices import describe_devices, device_names, load_device
-from mnv3search.latency.fingerprint import this_machine
+from mnv3search.latency.keys import this_machine
 from mnv3search.latency.measured.table import LatencyTable, TableKey, table_path
 from mnv3search.latency.measured.tables_on_disk import tables_on_disk
 

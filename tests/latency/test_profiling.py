@@ -11,8 +11,7 @@ from latency_fakes import KnownRuntime, known_device
 
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.keys import network_of_key
-from mnv3search.latency.measured.measure import MeasuringPlan
-from mnv3search.latency.measured.measured_devices import FormerVersion
+from mnv3search.latency.measured.measuring import MeasuringPlan
 from mnv3search.latency.measured.profiling import (
     DeviceProfile,
     measuring_plan,
@@ -20,6 +19,7 @@ from mnv3search.latency.measured.profiling import (
     profile_mapping,
     unseen_networks,
 )
+from mnv3search.latency.measured.table_device import FormerVersion
 from mnv3search.latency.model import Progress
 from mnv3search.space import load_space
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.measured.ratios import Ratio, paired_ratio
+from mnv3search.latency.measured.whole_networks import Ratio, paired_ratio
 
 Array = NDArray[np.float64]
 

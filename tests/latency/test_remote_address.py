@@ -8,9 +8,7 @@ import pytest
 
 from mnv3search.errors import DeviceError
 from mnv3search.latency.remote import Address, parse_address
-from mnv3search.latency.remote.address import check_python
-from mnv3search.latency.remote.channel import BOOTSTRAP
-from mnv3search.latency.remote.failures import last_line, printable
+from mnv3search.latency.remote.channel import BOOTSTRAP, check_python, last_line, printable
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mnv3search.families import published
-from mnv3search.latency.fingerprint import this_machine
+from mnv3search.latency.keys import this_machine
 from mnv3search.latency.remote import agent
 from mnv3search.latency.remote.agent import MARKER, Agent, pack, unpack
 from mnv3search.latency.runtimes import load_runtime

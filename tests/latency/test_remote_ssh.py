@@ -15,9 +15,8 @@ from ssh_board import SSH_CONFIG, Board, ssh_board
 from mnv3search.architecture import Architecture, BlockSpec
 from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.families import published
-from mnv3search.latency.fingerprint import this_machine
-from mnv3search.latency.keys import network_key, unit_key
-from mnv3search.latency.measured.measure import MeasuringPlan
+from mnv3search.latency.keys import network_key, this_machine, unit_key
+from mnv3search.latency.measured.measuring import MeasuringPlan
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
 from mnv3search.layers import units

@@ -9,7 +9,7 @@ from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost import count
 from mnv3search.errors import DeviceError
 from mnv3search.families import published
-from mnv3search.latency.estimated.roofline import COMPUTE_ERROR, MEMORY_ERROR, RooflineDevice
+from mnv3search.latency.estimated import COMPUTE_ERROR, MEMORY_ERROR, RooflineDevice
 from mnv3search.layers import Unit, units
 
 V2 = published("mobilenet_v2")

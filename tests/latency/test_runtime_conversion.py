@@ -42,7 +42,7 @@ def test_a_converter_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPat
 def test_what_native_code_prints_does_not_reach_stdout() -> None:
     program = (
         "import ctypes\n"
-        "from mnv3search.latency.runtimes.native_output import native_output_dropped\n"
+        "from mnv3search.latency.runtimes.conversion import native_output_dropped\n"
         "print('before')\n"
         "with native_output_dropped():\n"
         "    ctypes.CDLL(None).printf(b'native\\n')\n"

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from mnv3search.architecture import Architecture
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
-from mnv3search.latency.fingerprint import saturates_in_8_bits
+from mnv3search.latency.keys import saturates_in_8_bits
 from mnv3search.latency.runtimes.base import Subject, graph_of
 from mnv3search.latency.runtimes.check import SAME_PADDED
 from mnv3search.latency.runtimes.int8 import graph_in, int8_graph_of

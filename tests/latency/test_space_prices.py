@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnv3search.cost import count, unit_cost
-from mnv3search.latency.space_prices import networks_of_all_sizes
+from mnv3search.latency.measured.calibration import networks_of_all_sizes
 from mnv3search.space import load_space
 
 

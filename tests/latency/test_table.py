@@ -16,9 +16,8 @@ from hypothesis import given, settings
 from mnv3search.architecture import BlockSpec, HeadSpec
 from mnv3search.errors import DeviceError
 from mnv3search.families import published
-from mnv3search.latency.fingerprint import Fingerprint, this_machine
-from mnv3search.latency.keys import network_key, network_of_key, unit_key
-from mnv3search.latency.measured.measure import MAX_DISAGREEMENT, Round
+from mnv3search.latency.keys import Fingerprint, network_key, network_of_key, this_machine, unit_key
+from mnv3search.latency.measured.measuring import MAX_DISAGREEMENT, Round
 from mnv3search.latency.measured.table import LatencyTable, TableKey, default_cache_dir, table_path
 from mnv3search.layers import units
 from strategies import architectures

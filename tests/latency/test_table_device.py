@@ -26,12 +26,10 @@ from mnv3search.architecture import Architecture, BlockSpec
 from mnv3search.errors import DeviceError, MeasurementError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.latency.keys import network_key, unit_key
-from mnv3search.latency.measured.assembled import assembled_networks
-from mnv3search.latency.measured.busy import disturbed_sentence
-from mnv3search.latency.measured.calibration import MIN_NETWORKS
-from mnv3search.latency.measured.measure import LOOK, WAITED_SPREAD, Round
+from mnv3search.latency.measured.calibration import MIN_NETWORKS, assembled_networks
+from mnv3search.latency.measured.measuring import LOOK, WAITED_SPREAD, Round
 from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, LEVEL_NETWORKS, TableDevice
-from mnv3search.latency.measured.whole_times import MeasuredLatency, measured_latencies
+from mnv3search.latency.measured.whole_networks import MeasuredLatency, disturbed_sentence, measured_latencies
 from mnv3search.latency.model import Device, Preparable, UnitLatencyModel, WholeMeasurer
 from mnv3search.latency.runtimes import CallSession, Session, Subject, load_runtime
 from mnv3search.latency.runtimes.base import Image

@@ -11,7 +11,7 @@ from latency_fakes import QUICK, REFERENCE, KnownRuntime, known_device, parts_of
 
 from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.files import held
-from mnv3search.latency.measured.sitting import Steps
+from mnv3search.latency.measured.sessions import Steps
 from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, LEVEL_NETWORKS, TableDevice
 from mnv3search.latency.runtimes import Runtime, Session
 from mnv3search.latency.runtimes.base import time_in_turn

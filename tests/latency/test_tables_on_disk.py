@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnv3search.latency.fingerprint import Fingerprint, this_machine
-from mnv3search.latency.measured.measure import Round
+from mnv3search.latency.keys import Fingerprint, this_machine
+from mnv3search.latency.measured.measuring import Round
 from mnv3search.latency.measured.table import LatencyTable, TableKey, table_path
 from mnv3search.latency.measured.tables_on_disk import (
     HEAD_BYTES,
     NOTES,
     OLD_DAYS,
     TableNote,
-    installed_version,
     read_note,
     stale_table_for,
     tables_on_disk,
     write_note,
 )
+from mnv3search.latency.runtimes.registry import installed_version
 
 INSTALLED = installed_version("onnxruntime") or ""
 KEY = TableKey(this_machine(), "onnxruntime", INSTALLED, 1, "fp32", "a reference")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv3search.errors import TargetError
-from mnv3search.latency.target import parse_target
+from mnv3search.latency.model import parse_target
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from benchmarks.v3_claims import preparation_std, widened
 from mnv3search.architecture import Architecture
 from mnv3search.cost import count
 from mnv3search.families import published
-from mnv3search.latency.measured.ratios import Ratio
+from mnv3search.latency.measured.whole_networks import Ratio
 
 
 def _more_madds(architecture: Architecture) -> int:

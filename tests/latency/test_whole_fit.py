@@ -17,10 +17,9 @@ from mnv3search.errors import DeviceError, MeasurementError, Mnv3SearchError
 from mnv3search.families import published
 from mnv3search.latency.device_documents import device_document, read_document, write_device
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.estimated.estimate import EstimatedDevice
-from mnv3search.latency.fitted.fitted import FittedDevice
-from mnv3search.latency.fitted.network_times import read_network_times
-from mnv3search.latency.fitted.whole_fit import HeldOut, WholeFit, fit_device, fit_whole_networks
+from mnv3search.latency.estimated import EstimatedDevice
+from mnv3search.latency.fitted.device import FittedDevice, HeldOut, WholeFit, fit_device, fit_whole_networks
+from mnv3search.latency.fitted.times import read_network_times
 from mnv3search.layers import Unit, units
 from mnv3search.space import load_space
 from strategies import architectures

@@ -9,7 +9,7 @@ import pytest
 
 from mnv3search.errors import RunError
 from mnv3search.families import published
-from mnv3search.latency.fingerprint import Fingerprint
+from mnv3search.latency.keys import Fingerprint
 from mnv3search.latency.measured.profiling import CheckedNetwork, DeviceProfile
 from mnv3search.report.plots import draw_profile
 

@@ -2,9 +2,10 @@
 
     time = fixed + Σ price(unit),   price(unit) ≈ rates(kind) · counts(unit),   rates(kind) ≈ rates ≈ a usual device's
 
-Each ``≈`` is a normal distribution whose width is one of :class:`PriceScales`. What the times say of a unit that was
-timed decides its own price; one that was not is priced by the rates of its kind. Rates are at least 0 and prices at
-least a floor *in* the solution, so the other prices make up for what a bound holds up, and no sum is lifted.
+Each ``≈`` is a normal distribution whose width is one of :class:`PriceScales`, chosen by the marginal likelihood of the
+times (:func:`fit_prices`). What the times say of a unit that was timed decides its own price; one that was not is
+priced by the rates of its kind. Rates are at least 0 and prices at least a floor *in* the solution, so the other prices
+make up for what a bound holds up, and no sum is lifted.
 """
 
 from __future__ import annotations
@@ -12,22 +13,104 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from functools import lru_cache
+from math import log2
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DeviceError
-from mnv3search.latency.fitted.timed_sums import PARAMETERS, Array, TimedSums, counts_row, unit_kind
+from mnv3search.latency.estimated import FEATURE_NAMES, unit_features
 from mnv3search.latency.keys import unit_key
 from mnv3search.layers import Unit
 from mnv3search.threads import on_one_blas_thread
 
-MAX_SUMS = 1000
+Array = NDArray[np.float64]
+
+PARAMETERS = ("fixed", *FEATURE_NAMES)
+_USUAL = {  # proportions, as on phones' CPUs; a fit moves them freely
+    "fixed": 0.0, "madds": 0.16, "stem_madds": 0.0, "depthwise_madds": 0.0, "wide_depthwise_madds": 0.07,
+    "linear_madds": 0.0, "elements": 1.0, "weights": 0.15, "channels": 0.07, "squeeze_excite_elements": 2.7,
+    "squeeze_excites": 0.07, "hard_swish_elements": 0.7, "layers": 0.0,
+}  # fmt: skip
+_MADDS = PARAMETERS.index("madds")
+_SHARE = 0.1  # of a mean network, that each count may cost before the times are seen
+
+
+@lru_cache(maxsize=1 << 15)
+def counts_row(unit: Unit) -> tuple[float, ...]:
+    """A unit's multipliers of :data:`PARAMETERS`: 0 for what is fixed, then its counts."""
+    return (0.0, *unit_features(unit))
+
+
+@lru_cache(maxsize=1 << 15)
+def unit_kind(unit: Unit) -> tuple[str, bool, int]:
+    """Units that may have rates of their own: stems, blocks or heads, squeeze-excite or not, of one octave of MAdds."""
+    spec, madds = unit.spec, counts_row(unit)[_MADDS]
+    return type(spec).__name__, getattr(spec, "squeeze_excite", None) is not None, round(log2(max(madds, 1e-6)))
+
+
+class TimedSums:
+    """The distinct units of n sums that were timed, u of them, and usual rates scaled to these times.
+
+    Attributes:
+        index: of each unit, by its :func:`~mnv3search.latency.keys.unit_key`.
+        occurrences: of the units in the sums; shape (n, u).
+        counts: of the units, by :data:`PARAMETERS`; shape (u, parameters).
+        totals: of the sums, 1 for what is fixed; shape (n, parameters).
+        kinds: the kinds of units, in order.
+        kind_counts: ``counts`` with columns for each kind apart, shape (u, kinds · parameters).
+        usual, stds: milliseconds for one of each parameter on a usual device, and how far from it one may be.
+        usual_ms: of the sums by ``usual``; shape (n,).
+    """
+
+    def __init__(self, timed: Sequence[Sequence[Unit]], times_ms: Array) -> None:
+        self.index: dict[str, int] = {}
+        found: list[Unit] = []
+        for unit in (u for parts in timed for u in parts):
+            if self.index.setdefault(unit_key(unit), len(found)) == len(found):
+                found.append(unit)
+        self.occurrences = np.array([self.occurrences_in(parts) for parts in timed])
+        self.counts = np.array([counts_row(unit) for unit in found])
+        self.totals = self.occurrences @ self.counts
+        self.totals[:, 0] = 1.0
+        self.kinds = tuple(dict.fromkeys(map(unit_kind, found)))
+        self.kind_counts = np.array([self.by_kind([unit]) for unit in found])
+        self.usual, self.stds = _usual_rates(self.totals, times_ms)
+        self.usual_ms = self.totals @ self.usual
+
+    def by_kind(self, parts: Sequence[Unit]) -> Array:
+        """The counts of a sum of units in columns for each kind apart; those of other kinds are left out."""
+        found = np.zeros((len(self.kinds), len(PARAMETERS)))
+        for unit in parts:
+            if unit_kind(unit) in self.kinds:
+                found[self.kinds.index(unit_kind(unit))] += counts_row(unit)
+        return found.ravel()
+
+    def occurrences_in(self, parts: Sequence[Unit]) -> Array:
+        """How often each unit of the timed sums stands in another sum; shape (u,)."""
+        found = np.zeros(len(self.index))
+        for unit in parts:
+            at = self.index.get(unit_key(unit))
+            if at is not None:
+                found[at] += 1
+        return found
+
+
+def _usual_rates(totals: Array, times: Array) -> tuple[Array, Array]:
+    """Rates in the usual proportions, scaled to these times, and how far each may be from that."""
+    usual = np.array([_USUAL[name] for name in PARAMETERS])
+    usual = usual * float(np.median(times / (totals @ usual)))
+    mean_count = totals.mean(axis=0)
+    share = np.divide(_SHARE * times.mean(), mean_count, out=np.zeros_like(usual), where=mean_count > 0)
+    return usual, usual + share
+
+
+MIN_NETWORKS, MAX_SUMS = 5, 1000
 MAX_UNITS = 10_000
 MAX_FIGURE = 1e12
 LEAST_SHARE = 0.01  # of its usual price: what a unit and a MAdd cost at least, so that no network is free
-_MADDS = PARAMETERS.index("madds")
 _ROUNDS = 50
 Places = NDArray[Any]
 
@@ -55,7 +138,7 @@ class UnitPrices:
     Attributes:
         timed: the units of each thing that was timed, such as a network; n of them.
         times_ms: of each.
-        scales: as :func:`~mnv3search.latency.fitted.price_fit.fit_prices` chose them.
+        scales: as :func:`~mnv3search.latency.fitted.unit_prices.fit_prices` chose them.
         fixed_ms: milliseconds of every timed thing beside its units; at least 0.
 
     Raises:
@@ -196,3 +279,49 @@ def _check(timed: Sequence[Sequence[Unit]], times_ms: Sequence[float], scales: P
             raise DeviceError(f"{value} is no time or scale of a fitted device; these are finite and above 0")
     if len({unit for parts in timed for unit in parts}) > MAX_UNITS:
         raise DeviceError(f"the timed networks have over {MAX_UNITS} distinct units; fit to fewer networks")
+
+
+SCALE_SUMS = 200  # by which the scales are chosen; a thousand would tell little more
+_START = PriceScales(own=0.1, kind=0.1, counts=1.0, noise=0.02)
+_WIDTH = np.array([1.5, 1.5, 0.8, 1.0])  # of the weak prior on the logarithms of the scales
+
+
+@on_one_blas_thread
+def fit_prices(timed: Sequence[Sequence[Unit]], times_ms: Array, seed: int = 0) -> UnitPrices:
+    """Prices of units from the times of their sums; deterministic.
+
+    Args:
+        timed: the units of each thing that was timed, such as a network.
+        times_ms: of each, above 0; shape (n,).
+        seed: of the things by which the scales are chosen where there are over :data:`SCALE_SUMS`.
+    """
+    part = np.sort(np.random.default_rng(seed).permutation(len(timed))[:SCALE_SUMS])
+    scales = _likeliest(TimedSums([timed[i] for i in part], times_ms[part]), times_ms[part])
+    return UnitPrices(timed, times_ms.tolist(), scales)
+
+
+def _likeliest(sums: TimedSums, times: Array) -> PriceScales:
+    """The scales of greatest marginal likelihood, under a weak prior about :data:`_START`; bounds are left out."""
+    from scipy.optimize import minimize
+
+    gap = (times - sums.usual_ms) / sums.usual_ms
+    own = sums.occurrences * (sums.counts @ sums.usual)
+    kind = sums.occurrences @ sums.kind_counts * np.tile(sums.usual, len(sums.kinds))
+    spreads = (own, kind, sums.totals * sums.stds)
+    shares = [(spread @ spread.T) / np.outer(sums.usual_ms, sums.usual_ms) for spread in spreads]
+    shares.append(np.eye(len(times)))
+    start = np.log(astuple(_START))
+
+    def loss(logs: Array) -> float:
+        covariance = np.sum([np.exp(2 * a) * share for a, share in zip(logs, shares, strict=True)], axis=0)
+        try:
+            factor = np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError:
+            return 1e10
+        told = np.linalg.solve(factor, gap)
+        likely = 0.5 * float(told @ told) + float(np.log(np.diag(factor)).sum())
+        return likely + 0.5 * float((((logs - start) / _WIDTH) ** 2).sum())
+
+    bounds = [(a - 4 * w, a + 4 * w) for a, w in zip(start, _WIDTH, strict=True)]
+    found = minimize(loss, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40, "eps": 1e-4})
+    return PriceScales(*np.exp(found.x).tolist())

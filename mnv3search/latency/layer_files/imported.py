@@ -1,18 +1,21 @@
-"""A table of layers that were timed elsewhere, by whatever tool: a phone, a board, a chip's own profiler."""
+"""From exported layers and the times that a user took of them to a device: calibrated sums."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.errors import DeviceError
-from mnv3search.latency.fitted.unit_prices import MAX_FIGURE, UnitPrices
+from mnv3search.errors import DeviceError, MeasurementError
+from mnv3search.latency.fitted.times import TimeFile, TimeRow, averaged, check_magnitudes, read_times
+from mnv3search.latency.fitted.unit_prices import MAX_FIGURE, MAX_SUMS, UnitPrices, fit_prices
 from mnv3search.latency.keys import unit_key
+from mnv3search.latency.layer_files.exported import LayerFile, LayerFolder, file_sha256, read_layers
 from mnv3search.latency.measured.calibration import MIN_NETWORKS, Calibration, fit
 from mnv3search.latency.model import LatencyKind
 from mnv3search.layers import Unit, units
@@ -120,3 +123,137 @@ class ImportedDevice:
             return math.hypot(UNCALIBRATED_ERROR * latency_ms, untimed)
         model = self.calibration.relative_error(parts, self._alone_ms(parts), latency_ms) * latency_ms
         return math.hypot(model, self.calibration.scale * untimed)
+
+
+MIN_LAYERS = 5
+FOLDS = 5
+SHOWN = 3  # names in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A device, how many layers and networks it knows, how many layers it does not, and what is to be told."""
+
+    device: ImportedDevice
+    layers: int
+    missing: int
+    networks: int
+    notices: tuple[str, ...]
+
+
+def import_layers(folder: Path, times: Path, name: str, *, partial: bool = False) -> Imported:
+    """The device of these layers' times.
+
+    Args:
+        folder: that :func:`~mnv3search.latency.layer_files.exported.write_layers` wrote.
+        times: a CSV file with the columns ``file`` (or ``name``) and ``ms`` (or ``us``, ``s``), and perhaps
+            ``minimum_ms``.
+        name: of the device.
+        partial: accept that layers were not timed; they are then priced like those near them.
+
+    Raises:
+        DeviceError: the folder holds no whole export.
+        MeasurementError: times that cannot be used: unknown files, files that changed since the export, missing
+            layers, contradicting rows, mixed units; the message names the lines or files.
+    """
+    plan, file = read_layers(folder), read_times(times, ("file", "name"))
+    notices = list(file.notices)
+    rows = _by_file(file, plan, notices)
+    timed = [entry for entry in plan.files if entry.file in rows]
+    notices += _check_files(folder, timed)
+    layers = [entry for entry in timed if not entry.is_network]
+    missing = [entry.file for entry in plan.layers if entry.file not in rows]
+    if missing and not partial:
+        raise MeasurementError(
+            f"{times} lacks {len(missing)} of {len(plan.layers)} layers: {_listed(missing)}; "
+            "time them too, or take --partial, which prices them like those near them"
+        )
+    if len(layers) < MIN_LAYERS:
+        raise MeasurementError(f"{times} has {len(layers)} layers; at least {MIN_LAYERS} must be timed")
+    notices += check_magnitudes(str(times), [rows[e.file] for e in timed], [_parts(e.subject) for e in timed])
+    device, told = _device(name, plan, rows, layers, timed)
+    if missing:
+        notices.append(
+            f"{len(missing)} of {len(plan.layers)} layers were not timed and are priced like those near them"
+        )
+    return Imported(device, len(layers), len(missing), len(device.whole), (*notices, *told))
+
+
+def _parts(subject: Unit | Architecture) -> tuple[Unit, ...]:
+    return units(subject) if isinstance(subject, Architecture) else (subject,)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _by_file(file: TimeFile, plan: LayerFolder, notices: list[str]) -> dict[str, TimeRow]:
+    """Rows by the file that they are of; folders and the ending may be left out of a name."""
+    known = {entry.file for entry in plan.files}
+    found: dict[str, list[TimeRow]] = {}
+    unknown = []
+    for row in file.rows:
+        name = PureWindowsPath(row.name).name  # takes both kinds of slashes
+        name = name if name.endswith(".onnx") else f"{name}.onnx"
+        if name in known:
+            found.setdefault(name, []).append(row)
+        else:
+            unknown.append(f"{row.name} ({row.where})")
+    if unknown:
+        raise MeasurementError(
+            f"{file.path} has {len(unknown)} names that are no exported files: {_listed(unknown)}; "
+            "the first column must name files of the layers' folder"
+        )
+    return {name: averaged(str(file.path), rows, notices) for name, rows in found.items()}
+
+
+def _check_files(folder: Path, timed: Sequence[LayerFile]) -> list[str]:
+    """Refuse files that changed since the export; a sentence where some are gone."""
+    digests = {entry.file: file_sha256(folder / entry.file) for entry in timed}
+    changed = [e.file for e in timed if digests[e.file] not in (None, e.sha256)]
+    if changed:
+        raise MeasurementError(
+            f"{len(changed)} files of {folder} are not as they were exported: {_listed(changed)}; "
+            "export them to a new folder and time those"
+        )
+    gone = [name for name, digest in digests.items() if digest is None]
+    return [f"{len(gone)} timed files are no longer in {folder} and could not be checked: {_listed(gone)}"] * bool(gone)
+
+
+def _device(
+    name: str, plan: LayerFolder, rows: Mapping[str, TimeRow], layers: Sequence[LayerFile], timed: Sequence[LayerFile]
+) -> tuple[ImportedDevice, list[str]]:
+    minima = [rows[entry.file].minimum_ms for entry in layers]
+    use_minima = all(minimum is not None for minimum in minima)  # least disturbed by what else the device does
+    alone = [float((m if use_minima else None) or rows[e.file].ms) for e, m in zip(layers, minima, strict=True)]
+    times = {entry.key: ms for entry, ms in zip(layers, alone, strict=True)}
+    wholes = [(e.subject, rows[e.file].ms) for e in timed if isinstance(e.subject, Architecture)]
+    whole = tuple(WholeTime(a, ms) for a, ms in wholes if all(unit_key(u) in times for u in units(a)))
+    near, scale = _near([e.subject for e in layers if isinstance(e.subject, Unit)], np.array(alone))
+    told = []
+    if len(whole) < MIN_NETWORKS:
+        told.append(
+            f"uncalibrated: {len(whole)} whole networks were timed with all their layers, {MIN_NETWORKS} are needed; "
+            f"sums of layers are usually 10 to 35 % off, and an error of {UNCALIBRATED_ERROR:.0%} is stated"
+        )
+        whole = ()
+    details = {"space": plan.space, "calibrated": bool(whole)}
+    return ImportedDevice(name, times, whole, near, scale, details), told
+
+
+def _near(parts: Sequence[Unit], alone_ms: NDArray[np.float64]) -> tuple[UnitPrices, float]:
+    """What timed units say of others, and by how much its deviation must be widened to cover units left out."""
+    chosen = np.sort(np.random.default_rng(0).permutation(len(parts))[:MAX_SUMS])
+    timed, times = [(parts[i],) for i in chosen], alone_ms[chosen]
+    prices = fit_prices(timed, times)
+    fold = np.random.default_rng(0).permutation(len(timed)) % min(FOLDS, len(timed))
+    z = []
+    for part in range(int(fold.max()) + 1):
+        kept = np.flatnonzero(fold != part)
+        rest = UnitPrices([timed[i] for i in kept], times[kept].tolist(), prices.scales)
+        z += [
+            (rest.fixed_ms + rest.unit_ms(timed[i][0]) - times[i]) / rest.error_ms(timed[i])
+            for i in np.flatnonzero(fold == part)
+        ]
+    return prices, float(np.sqrt((np.sum(np.square(z)) + 4) / (len(z) + 4)))

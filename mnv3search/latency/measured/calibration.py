@@ -6,22 +6,30 @@ share of the elements that enter it, and by what a call costs whatever it comput
 a higher one, as its call finds the caches cold. The rest is a scale. Beyond these, kinds of units (by kernel, size,
 stride, activation, squeeze-excite) and single units may differ by a few percent; whole networks tell, each a little, so
 these corrections are held near 0 by a prior: Bayesian linear regression on relative errors.
+
+The networks are those of a space, of all its sizes (:func:`prepare_for_space`), or are assembled from the units.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mnv3search.architecture import BlockSpec, StemSpec
+from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.cost import unit_cost
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.measured.measure import FloatArray
-from mnv3search.layers import Unit
+from mnv3search.latency.measured.measuring import FloatArray
+from mnv3search.latency.model import CalibratedOnNetworks, LatencyModel, Preparable, Progress
+from mnv3search.layers import Unit, unit_layers
+from mnv3search.space import SearchSpace
 
 MIN_NETWORKS = 5
 FLAT = 10.0  # standard deviation of the scale, the boundary, the call and the fixed cost: nothing is assumed of them
@@ -229,3 +237,129 @@ def _solve(rows: FloatArray, prior: FloatArray) -> _Solved:
     weights = expected + spread.T @ dual
     covariance = np.diag(prior) - spread.T @ inverse @ spread
     return _Solved(weights, covariance, dual / np.diag(inverse), 1 / np.sqrt(np.diag(inverse)))
+
+
+MAX_REPEATS = 3  # blocks in a row that keep width and size: about what stages have
+MAX_STEPS = 64
+TRIES = 50
+
+_Place = tuple[int, int, str, bool]
+
+
+def assembled_networks(parts: Iterable[Unit], count: int, seed: int = 0) -> list[Architecture]:
+    """Up to ``count`` distinct networks, each a random walk over ``parts`` from a stem to a head.
+
+    Where the units are those of a search space, the walks are networks of about that space. Where no walk arrives
+    (units of blocks alone, say) there are none.
+    """
+    rng = random.Random(seed)  # noqa: S311 - draws networks, keeps no secret
+    stems, blocks, heads = _sorted_by_place(parts)
+    found: dict[Architecture, None] = {}
+    for _ in range(count * TRIES):
+        if not stems or len(found) == count:
+            break
+        network = _walk(rng, rng.choice(stems), blocks, heads)
+        if network is not None:
+            found[network] = None
+    return list(found)
+
+
+def _sorted_by_place(
+    parts: Iterable[Unit],
+) -> tuple[list[Unit], Mapping[_Place, list[Unit]], Mapping[_Place, list[Unit]]]:
+    stems: list[Unit] = []
+    blocks: dict[_Place, list[Unit]] = defaultdict(list)
+    heads: dict[_Place, list[Unit]] = defaultdict(list)
+    for unit in dict.fromkeys(parts):
+        if isinstance(unit.spec, StemSpec):
+            stems.append(unit)
+        else:
+            place = (unit.in_channels, unit.in_size, unit.padding, unit.conv_bias)
+            (blocks if isinstance(unit.spec, BlockSpec) else heads)[place].append(unit)
+    return stems, blocks, heads
+
+
+def _after(unit: Unit) -> _Place:
+    last = unit_layers(unit)[-1]
+    return last.out_channels, last.out_size, unit.padding, unit.conv_bias
+
+
+def _walk(
+    rng: random.Random, stem: Unit, blocks: Mapping[_Place, list[Unit]], heads: Mapping[_Place, list[Unit]]
+) -> Architecture | None:
+    place, repeats = _after(stem), 0
+    passed: list[Unit] = []
+    for _ in range(MAX_STEPS):
+        staying = [u for u in blocks.get(place, ()) if _after(u) == place]
+        leaving = [u for u in blocks.get(place, ()) if _after(u) != place]
+        at_end = passed and heads.get(place)
+        if repeats == MAX_REPEATS or not staying or (rng.random() < 1 / (MAX_REPEATS + 1) and (leaving or at_end)):
+            if at_end and (not leaving or rng.random() < 0.5):
+                return _network(stem, passed, rng.choice(heads[place]))
+            if not leaving:
+                return None
+            unit, repeats = rng.choice(leaving), 0
+        else:
+            unit, repeats = rng.choice(staying), repeats + 1
+        passed.append(unit)
+        place = _after(unit)
+    return None
+
+
+def _network(stem: Unit, passed: list[Unit], head: Unit) -> Architecture | None:
+    blocks = tuple(unit.spec for unit in passed if isinstance(unit.spec, BlockSpec))
+    if not isinstance(stem.spec, StemSpec) or not isinstance(head.spec, HeadSpec):
+        return None
+    return Architecture(
+        stem.spec, blocks, head.spec, resolution=stem.in_size, classes=head.classes, padding=stem.padding,
+        conv_bias=stem.conv_bias,
+    )  # fmt: skip
+
+
+CALIBRATION_NETWORKS = 32
+CALIBRATION_SEED = 1905  # apart from the seeds of searches and checks
+NEARLY = 0.5  # standard deviation of the logarithm of a unit's MAdds, by which the smallest networks differ
+
+
+def prepare_for_space(space: SearchSpace, model: LatencyModel, progress: Progress | None = None) -> None:
+    """Let ``model`` measure what it lacks for ``space``; a model that measures nothing is left as it is.
+
+    Raises:
+        MeasurementError: it cannot be measured; what was measured before is kept.
+        DeviceError: what is measured cannot be kept.
+    """
+    if isinstance(model, CalibratedOnNetworks):
+        model.calibrate_for(networks_of_all_sizes(space, CALIBRATION_NETWORKS, CALIBRATION_SEED))
+    if isinstance(model, Preparable):
+        model.prepare(space.all_units(), progress)
+
+
+def networks_of_all_sizes(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
+    """Up to ``count`` distinct networks of ``space``; the same for the same seed.
+
+    Half are drawn evenly among all networks: of most spaces these are deep and wide, for there are more such. A quarter
+    are drawn evenly by choice, so that depths and widths differ, and a quarter are about the smallest, which tell what
+    a network costs that hardly computes.
+    """
+    rng = np.random.default_rng(seed)
+    evenly = space.sample_indices(count, rng)
+    found: dict[Architecture, None] = {}
+    for rows, wanted in (
+        (np.stack([_nearly_smallest(space, rng) for _ in range(count)]), count // 4),
+        (space.mutate(evenly, rng, 1.0), count // 2),
+        (evenly, count),
+    ):
+        for network in space.architectures(rows):
+            if len(found) < wanted:
+                found[network] = None
+    return list(found)
+
+
+def _nearly_smallest(space: SearchSpace, rng: np.random.Generator) -> NDArray[np.int16]:
+    """The row of least MAdds, had every unit some more or fewer than it has."""
+
+    def price(parts: Sequence[Unit]) -> NDArray[np.float64]:
+        madds = np.array([unit_cost(unit).madds for unit in parts], dtype=np.float64)
+        return madds * np.exp(NEARLY * rng.standard_normal(len(parts)))
+
+    return space.priced(price).fastest()[0]

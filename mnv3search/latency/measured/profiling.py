@@ -13,15 +13,14 @@ import numpy as np
 
 from mnv3search.architecture import Architecture, to_mapping
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.keys import network_of_key, unit_key
-from mnv3search.latency.measured.busy import disturbed_sentence
-from mnv3search.latency.measured.measure import MeasuringPlan
+from mnv3search.latency.keys import Fingerprint, network_of_key, unit_key
+from mnv3search.latency.measured.calibration import networks_of_all_sizes, prepare_for_space
+from mnv3search.latency.measured.measuring import MeasuringPlan
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.measured.tables_on_disk import TableNote
+from mnv3search.latency.measured.whole_networks import disturbed_sentence
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import machine_of
-from mnv3search.latency.space_prices import networks_of_all_sizes, prepare_for_space
 from mnv3search.layers import Unit
 from mnv3search.space import SearchSpace
 

@@ -18,12 +18,13 @@ import numpy as np
 
 from mnv3search.errors import DeviceError, RunError
 from mnv3search.files import write_text
-from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.measured.drift import Drift, drift_of
-from mnv3search.latency.measured.measure import (
+from mnv3search.latency.keys import Fingerprint
+from mnv3search.latency.measured.measuring import (
+    Drift,
     FloatArray,
     Round,
     Timing,
+    drift_of,
     halves_disagreement,
     moment_deviation,
     summarise,

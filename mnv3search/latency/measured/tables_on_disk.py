@@ -10,15 +10,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 from mnv3search.errors import RunError
 from mnv3search.files import write_text
 from mnv3search.latency.device_spec import DEFAULT_RUNTIME
-from mnv3search.latency.fingerprint import Fingerprint, this_machine
+from mnv3search.latency.keys import Fingerprint, this_machine
 from mnv3search.latency.measured.table import FORMAT, VERSION, TableKey, default_cache_dir
-from mnv3search.latency.runtimes import ENTRY_POINT_GROUP, RUNTIMES
+from mnv3search.latency.runtimes.registry import installed_version, plug_in
 from mnv3search.reading import open_regular, read_json
 
 HEAD_BYTES = 1 << 16  # the format, the version, the key and what else stands before the times
@@ -28,7 +27,6 @@ MAX_NOTE_BYTES = 100_000
 MAX_NOTE_TEXT = 400
 NOTES = "notes"  # the folder beside the tables in which a profile leaves what it found of each
 OLD_DAYS = 30
-PACKAGES = {"litert": "ai-edge-litert"}  # where a runtime's package has another name
 _MEMBER = re.compile(r'\s*,?\s*"([a-z_]{1,40})"\s*:\s*')
 
 
@@ -181,23 +179,6 @@ def read_note(table: Path) -> TableNote | None:
     device, checked_at, space = texts
     networks, layers = counts
     return TableNote(device, checked_at, networks, mean, most, space, layers)
-
-
-def installed_version(runtime: str) -> str | None:
-    """The installed version of a runtime's package, without importing it; None where it is not installed."""
-    try:
-        return version(PACKAGES.get(runtime, runtime))
-    except (PackageNotFoundError, ValueError):
-        return None
-
-
-def plug_in(runtime: str) -> str | None:
-    """The package, with its version, that registers a runtime beside this program's own; None where none does."""
-    if runtime in RUNTIMES:
-        return None
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=runtime):
-        return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
-    return None
 
 
 def _staleness(table: TableOnDisk, now: datetime, here: Fingerprint) -> str:

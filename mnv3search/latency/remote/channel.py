@@ -1,9 +1,14 @@
-"""The line to a board: ssh as a child process, frames over its pipes, every wait and every size bounded."""
+"""The line to a board: ssh as a child process, frames over its pipes, every wait and every size bounded.
+
+The user's address is checked before it becomes a word of the ssh command; what goes wrong on the way is said in one
+line with what to do about it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import subprocess
 import time
@@ -14,9 +19,151 @@ from importlib.resources import files
 from typing import IO, Any
 
 from mnv3search.errors import DeviceError, MeasurementError
-from mnv3search.latency.remote.address import Address
 from mnv3search.latency.remote.agent import MARKER, MAX_HEADER, MAX_PAYLOAD, pack, unpack
-from mnv3search.latency.remote.failures import never_started, printable, stopped
+
+MAX_LENGTH = 255
+USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\]")
+PYTHON = re.compile(r"[A-Za-z0-9_./+][A-Za-z0-9_./+-]*")
+# no question is ever asked; a board that vanishes is noticed in 15 s; nothing of this machine is passed on to it
+OPTIONS = (
+    "-a", "-x", "-T",
+    "-o", "BatchMode=yes",
+    "-o", "ConnectTimeout=10",
+    "-o", "ServerAliveInterval=5",
+    "-o", "ServerAliveCountMax=3",
+    "-o", "ClearAllForwardings=yes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A board's host (a name, an address, or a ``Host`` of the user's ssh configuration), and user and port if given.
+
+    An IPv6 ``host`` has no brackets.
+    """
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+
+    def __str__(self) -> str:
+        """As the user writes it: ``pi@board:2222``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (f"{self.user}@" if self.user else "") + host + (f":{self.port}" if self.port else "")
+
+    @property
+    def destination(self) -> str:
+        """What a user would type after ``ssh`` to look for themselves: ``-p 2222 pi@board``."""
+        return (f"-p {self.port} " if self.port else "") + (f"{self.user}@" if self.user else "") + self.host
+
+    def command(self, remote: str, options: Sequence[str] = ()) -> list[str]:
+        """The words that run ``remote``, a command for the board's shell, over ssh; ``options`` are more for ssh."""
+        user = ("-l", self.user) if self.user else ()
+        port = ("-p", str(self.port)) if self.port else ()
+        return ["ssh", *options, *OPTIONS, *user, *port, "--", self.host, remote]
+
+
+def parse_address(text: str) -> Address:
+    """The address that ``[user@]host[:port]`` names; IPv6 in brackets.
+
+    Raises:
+        DeviceError: it is no such text; hosts and users are letters, digits, ``.``, ``_`` and ``-``, not first.
+    """
+    user, at, place = text.rpartition("@")
+    found = re.fullmatch(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(:(?P<port>[0-9]{1,5}))?", place)
+    host, port = (found["host"], int(found["port"] or 0)) if found else ("", 0)
+    port_given = found is not None and found["port"] is not None
+    if (
+        len(text) > MAX_LENGTH
+        or not HOST.fullmatch(host)
+        or (at and not USER.fullmatch(user))
+        or (port_given and not 1 <= port <= 65_535)
+    ):
+        raise DeviceError(
+            f"{text[:80]!r} is no address of a board; write user@host or user@host:port, of letters, digits, '.', '_' "
+            f"and '-' (not first), with a port from 1 to 65535 and an IPv6 address in brackets"
+        )
+    return Address(host.strip("[]"), user or None, port if port_given else None)
+
+
+def check_python(python: str) -> str:
+    """The name or path of Python on a board, as given.
+
+    Raises:
+        DeviceError: it has characters that a shell could take for more than a name.
+    """
+    if len(python) > MAX_LENGTH or not PYTHON.fullmatch(python):
+        raise DeviceError(
+            f"{python[:80]!r} cannot name Python on the board; "
+            f"write a name or path of letters, digits and . _ / + -, as in python=/opt/venv/bin/python3"
+        )
+    return python
+
+
+SSH_FAILED, NOT_FOUND, NOT_EXECUTABLE = 255, 127, 126
+MAX_QUOTED = 300
+AGAIN = "what was measured is kept: run it again to go on"
+
+
+def printable(text: object) -> str:
+    """One line of at most :data:`MAX_QUOTED` characters, without what a terminal would obey."""
+    line = "".join(c if c.isprintable() else " " for c in str(text))
+    return " ".join(line.split())[:MAX_QUOTED]
+
+
+def last_line(messages: str) -> str:
+    """The last line of ssh's and the board's messages that says something; the closing of a connection says little."""
+    lines = [found for line in messages.splitlines() if (found := printable(line))]
+    telling = [line for line in lines if not line.startswith(("Connection to ", "Connection closed by"))]
+    return (telling or lines or [""])[-1].rstrip(".")
+
+
+def never_started(address: Address, python: str, why: str, code: int | None, messages: str) -> str:
+    """Why the agent did not start on the board, and what to do.
+
+    Args:
+        address: the board.
+        python: the interpreter that was to run it.
+        why: ``ended``, ``time``, ``noise``, or a phrase.
+        code: how ssh ended; None where it had not.
+        messages: what ssh and the board said on stderr.
+    """
+    said, where = last_line(messages), address.destination
+    quoted = f": {said}" if said else ""
+    if why == "time":
+        return f"{address} was reached for but did not start the agent in time{quoted}; does `ssh {where} true` return?"
+    if why == "noise":
+        return f"{address} prints more than 64 KB before it runs a command; make its login files silent for ssh"
+    if code == SSH_FAILED:
+        return f"ssh does not get to {address}{quoted}; {_ssh_remedy(messages, where)}"
+    if code in {NOT_FOUND, NOT_EXECUTABLE}:
+        return (
+            f"{address} has no {python}{quoted}; install Python 3.8 or newer with numpy and onnxruntime there, "
+            f"or name the one that has them: ssh://{address},python=/path/to/python3"
+        )
+    return f"{address} does not run the agent{quoted or f' (exit code {code})'}; does `ssh {where} {python} -V` work?"
+
+
+def _ssh_remedy(messages: str, where: str) -> str:
+    if "Host key verification failed" in messages or "HOST IDENTIFICATION HAS CHANGED" in messages:
+        if "CHANGED" in messages:
+            return "its host key is another than before: find out why before you trust it (ssh-keygen -R forgets a key)"
+        return f"its host key is unknown here: run `ssh {where}` once and check and accept it"
+    if "Permission denied" in messages or "Too many authentication failures" in messages:
+        return f"it has to log in by key without a question: ssh-copy-id {where}"
+    return f"see that the board is on and that `ssh {where} true` works without a question"
+
+
+def stopped(address: Address, why: str, code: int | None, messages: str) -> str:
+    """Why a board that was measuring gives no more answers; arguments as of :func:`never_started`."""
+    said = last_line(messages)
+    reason = {"ended": said or "the connection ended", "time": "no reply in time", "closed": "the connection is closed"}
+    told = reason.get(why, why)
+    return (
+        f"{address} stopped answering ({told}{f', ssh ended with {code}' if code and why == 'ended' else ''}); {AGAIN}"
+    )
+
 
 MAX_NOISE = 1 << 16  # bytes that a board's login files may print before the agent's first
 MAX_STDERR = 1 << 13  # of ssh's and the board's messages, the last so many bytes

@@ -14,22 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DeviceError, MeasurementError
-from mnv3search.latency.fingerprint import Fingerprint
-from mnv3search.latency.remote.address import check_python, parse_address
+from mnv3search.latency.keys import Fingerprint
 from mnv3search.latency.remote.agent import MAX_PAYLOAD, MAX_TURNS, PROTOCOL
-from mnv3search.latency.remote.channel import Channel, Patience, Reply
-from mnv3search.latency.remote.failures import printable
+from mnv3search.latency.remote.channel import Channel, Patience, Reply, check_python, parse_address, printable
 from mnv3search.latency.runtimes.base import (
     LONGEST_CALL,
+    MAX_THREADS,
     SHORTEST_CALL,
     Image,
     Precision,
     Session,
     Subject,
+    check_precision,
     input_image,
 )
 from mnv3search.latency.runtimes.int8 import graph_in
-from mnv3search.latency.runtimes.limits import MAX_THREADS, check_precision
 
 MAX_CORES = 100_000
 MAX_LOAD = 1e6

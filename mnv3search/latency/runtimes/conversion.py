@@ -1,10 +1,17 @@
-"""A model in another runtime's format, made by that runtime's own converter in a process of its own."""
+"""A model in another runtime's format, made by that runtime's own converter in a process of its own.
+
+And what native libraries print to stdout by themselves, kept from the user's: a command's JSON must stay alone there.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mnv3search.errors import MeasurementError
@@ -35,3 +42,28 @@ def converted(python_arguments: list[str], content: bytes, what: str) -> bytes:
             said = " ".join(done.stdout.decode("utf-8", "replace").split())[-SHOWN:]
             raise MeasurementError(f"{what} failed ({said or f'code {done.returncode}'}); use another runtime")
         return made.read_bytes()
+
+
+@contextmanager
+def native_output_dropped() -> Iterator[None]:
+    """While it lasts, stdout of the whole process leads nowhere."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        _flush_native()
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        _flush_native()
+        os.dup2(kept, 1)
+        os.close(nowhere)
+        os.close(kept)
+
+
+def _flush_native() -> None:
+    """Empties C's own buffers, which would otherwise appear when stdout leads somewhere again."""
+    try:
+        ctypes.CDLL(None).fflush(None)
+    except (OSError, TypeError, AttributeError):  # no C library by that name (Windows)
+        return

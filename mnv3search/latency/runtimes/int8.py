@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mnv3search.errors import MeasurementError, MissingDependencyError
 from mnv3search.graph import INPUT_NAME
-from mnv3search.latency.fingerprint import saturates_in_8_bits
+from mnv3search.latency.keys import saturates_in_8_bits
 from mnv3search.latency.runtimes.base import (
     IMAGE_SEED,
     Precision,

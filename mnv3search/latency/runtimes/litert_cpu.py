@@ -1,22 +1,35 @@
-"""LiteRT (TensorFlow Lite) on the CPU, with XNNPACK: whole networks alone, as converting one takes half a minute."""
+"""LiteRT (TensorFlow Lite) on the CPU, with XNNPACK: whole networks alone, as converting one takes half a minute.
+
+The converter takes long, prints much and starts threads of its own, none of which belongs where networks are timed; so
+it runs in a process of its own: ``python -m mnv3search.latency.runtimes.litert_cpu ARCHITECTURE.json MODEL.tflite``.
+"""
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mnv3search.architecture import Architecture, dump_architecture
+from mnv3search.architecture import Architecture, dump_architecture, load_architecture
 from mnv3search.errors import MeasurementError, MissingDependencyError
-from mnv3search.latency.runtimes.base import CallSession, Precision, Session, Subject, clock_of, input_image
-from mnv3search.latency.runtimes.conversion import converted
-from mnv3search.latency.runtimes.limits import only_fp32
-from mnv3search.latency.runtimes.native_output import native_output_dropped
+from mnv3search.latency.runtimes.base import (
+    WEIGHT_SEED,
+    CallSession,
+    Precision,
+    Session,
+    Subject,
+    clock_of,
+    input_image,
+    only_fp32,
+)
+from mnv3search.latency.runtimes.conversion import converted, native_output_dropped
 
-CONVERT = ["-m", "mnv3search.latency.runtimes.litert_conversion"]
+CONVERT = ["-m", "mnv3search.latency.runtimes.litert_cpu"]
 
 
 class LiteRtCpu:
@@ -79,3 +92,19 @@ def _is_installed(module: str) -> bool:
         return find_spec(module) is not None
     except ValueError:  # barred from being imported
         return False
+
+
+def main(given: Path, made: Path) -> None:
+    """Write the network of an architecture file as a LiteRT model; input and output as torch's."""
+    import litert_torch
+    import torch
+
+    from mnv3search.network.folded import folded_network
+
+    architecture = load_architecture(given)
+    example = (torch.from_numpy(input_image(architecture)),)
+    litert_torch.convert(folded_network(architecture, WEIGHT_SEED), example).export(str(made))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[-2]), Path(sys.argv[-1]))

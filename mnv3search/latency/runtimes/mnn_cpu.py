@@ -19,10 +19,9 @@ from mnv3search.latency.runtimes.base import (
     clock_of,
     graph_of,
     input_image,
+    only_fp32,
 )
-from mnv3search.latency.runtimes.conversion import converted
-from mnv3search.latency.runtimes.limits import only_fp32
-from mnv3search.latency.runtimes.native_output import native_output_dropped
+from mnv3search.latency.runtimes.conversion import converted, native_output_dropped
 
 # the converter's command reports to a server; this is the function beneath it
 CONVERT = """

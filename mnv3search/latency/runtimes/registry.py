@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from types import MappingProxyType
 from typing import Any
 
 from mnv3search.errors import DeviceError, Mnv3SearchError, UnknownNameError
-from mnv3search.latency.runtimes.base import Precision, Runtime
-from mnv3search.latency.runtimes.limits import check_alone, check_precision, check_threads
+from mnv3search.latency.runtimes.base import Precision, Runtime, check_alone, check_precision, check_threads
 
 ENTRY_POINT_GROUP = "mnv3search.runtimes"
+PACKAGES = {"litert": "ai-edge-litert"}  # where a runtime's package has another name
 RUNTIMES: Mapping[str, str] = MappingProxyType(
     {
         "onnxruntime": "mnv3search.latency.runtimes.onnx_runtime:OnnxRuntime",
@@ -86,3 +86,20 @@ def _plugged_in(name: str, threads: int, precision: Precision) -> Runtime:
             "its factory must give a runtime of the name, threads and precision that it is called with"
         )
     return runtime
+
+
+def installed_version(runtime: str) -> str | None:
+    """The installed version of a runtime's package, without importing it; None where it is not installed."""
+    try:
+        return version(PACKAGES.get(runtime, runtime))
+    except (PackageNotFoundError, ValueError):
+        return None
+
+
+def plug_in(runtime: str) -> str | None:
+    """The package, with its version, that registers a runtime beside this program's own; None where none does."""
+    if runtime in RUNTIMES:
+        return None
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=runtime):
+        return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
+    return None

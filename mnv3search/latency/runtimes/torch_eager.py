@@ -19,8 +19,8 @@ from mnv3search.latency.runtimes.base import (
     Subject,
     clock_of,
     input_image,
+    only_fp32,
 )
-from mnv3search.latency.runtimes.limits import only_fp32
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,7 +11,7 @@ from typing import TypeVar
 from mnv3search.architecture import Architecture
 from mnv3search.errors import MeasurementError
 from mnv3search.graph.model_file import OnnxModel
-from mnv3search.latency.measured.measure import MeasuringPlan, Round, Turns, WatchedTurns, rounds, slot_of
+from mnv3search.latency.measured.measuring import MeasuringPlan, Round, Turns, WatchedTurns, rounds, slot_of
 from mnv3search.latency.measured.table import LatencyTable
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import LoadsGraphs, Runtime, Session, Subject

@@ -13,10 +13,8 @@ from typing import Any
 from mnv3search.architecture import Architecture, BlockSpec, StemSpec, from_mapping, to_mapping
 from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.files import held, write_atomic, write_text
-from mnv3search.latency.keys import network_key, unit_key
-from mnv3search.latency.layer_files.unit_of_key import unit_of_key
-from mnv3search.latency.measured.assembled import assembled_networks
-from mnv3search.latency.measured.calibration import MIN_NETWORKS
+from mnv3search.latency.keys import network_key, unit_key, unit_of_key
+from mnv3search.latency.measured.calibration import MIN_NETWORKS, assembled_networks
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import Subject, graph_of, input_shape
 from mnv3search.layers import Unit, unit_layers, units

@@ -2,8 +2,12 @@
 
 A loop over one item sees one moment of the machine; the next item sees another, several percent away. So everything
 that is compared takes its turn in every round, the reference network runs before each slot of items, and each time is
-divided by the machine's pace at that moment (:mod:`~mnv3search.latency.measured.drift`). :func:`rounds` measures; all
-else is pure.
+divided by the clock drift of that moment. :func:`rounds` measures; all else is pure.
+
+Everything in one slot of a round runs within a fraction of a second, at one speed. So a slot's drift is the median,
+over its items and the reference, of how much longer each took than it usually does: Tukey's median polish of the
+logarithms into an item's usual time and a slot's drift. One reading of the reference alone is several percent off, two
+dozen items together are not. The reference then says how the speed of a whole measurement stands to another's.
 """
 
 from __future__ import annotations
@@ -20,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.measured.drift import drift_of
 from mnv3search.latency.runtimes.base import (
     LONGEST_CALL,
     SHORTEST_CALL,
@@ -33,6 +36,49 @@ from mnv3search.latency.runtimes.base import (
 )
 
 FloatArray = NDArray[np.float64]
+
+SWEEPS = 4  # of the polish; it has settled to a fraction of a percent by then
+
+
+class Drift(NamedTuple):
+    """The pace in each slot of each round, (rounds, slots), 1 at the median, and the reference's milliseconds at 1."""
+
+    pace: FloatArray
+    reference_ms: float
+
+
+def drift_of(ms: FloatArray, slots: NDArray[np.int64], reference_ms: FloatArray) -> Drift:
+    """The drift of a measurement.
+
+    Args:
+        ms: of the items, shape (rounds, n); NaN where an item missed its turn, as in a round that was interrupted.
+        slots: in which slot each took its turns, shape (n,).
+        reference_ms: the reference's readings, one a slot, shape (rounds, slots).
+    """
+    readings = np.log(reference_ms)
+    logs = np.hstack([np.log(ms), readings])
+    of_slot = [np.flatnonzero(np.append(slots, np.arange(readings.shape[1])) == s) for s in range(readings.shape[1])]
+    pace = np.zeros_like(readings)
+    for _ in range(SWEEPS):
+        usual = _median(logs - _spread(pace, slots), axis=0)
+        usual[len(slots) :] = np.median(readings - pace)  # the reference is one network in all its slots
+        pace = np.stack([_median((logs - usual)[:, items], axis=1) for items in of_slot], axis=1)
+        pace -= np.median(pace)
+    return Drift(np.exp(pace), float(np.exp(np.median(readings - pace))))
+
+
+def _spread(pace: FloatArray, slots: NDArray[np.int64]) -> FloatArray:
+    """The pace of each item's slot, then of each reading of the reference."""
+    return np.hstack([pace[:, slots], pace])
+
+
+def _median(logs: FloatArray, axis: int) -> FloatArray:
+    """Of what was read: never nothing, for the reference reads first in every slot."""
+    # several times slower where values are to be skipped
+    found: FloatArray = np.nanmedian(logs, axis=axis) if np.isnan(logs).any() else np.median(logs, axis=axis)
+    return found
+
+
 Turns = Callable[[Sequence[Session]], list[float]]
 
 MEDIAN_EFFICIENCY = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean, for normal noise

@@ -1,1 +1,0 @@
-"""Devices estimated from published figures or two figures of hardware."""

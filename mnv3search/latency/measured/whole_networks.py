@@ -1,0 +1,197 @@
+"""Networks timed whole in one session: what each took, ratios to one another, and whether the machine was quiet.
+
+Other programs show before a measurement in the load average of the machine; while it goes on, in calls that waited for
+a core (their CPU time is less than the wall's) and in a speed that changes from one moment to the next. The last is all
+that can be seen of a neighbour on the same hardware, and of a clock that heat slows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mnv3search.errors import MeasurementError
+from mnv3search.latency.keys import load_average
+from mnv3search.latency.measured.measuring import (
+    MAD_TO_STD,
+    MEDIAN_EFFICIENCY,
+    FloatArray,
+    Round,
+    levelled,
+    pace_error,
+    summarise,
+)
+from mnv3search.latency.runtimes.base import Runtime, machine_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredLatency:
+    """One network timed whole, interleaved with the others and the reference.
+
+    The network stands in the same place as among those that were given.
+
+    Attributes:
+        latency_ms: median, at the pace of the process's first whole measurement: later drift is divided out.
+        error_ms: one standard deviation of that median, and of the pace: it holds from one process to another.
+        minimum_ms: the fastest call, as it was.
+        rounds: how many calls.
+        reference_ms: the reference network's median in this measurement, as it was.
+        waited: share of the time in which the calls of the measurement waited for a core.
+        pace_error: how well this measurement knows the machine's pace, one standard deviation, as a share.
+        times_ms: every call, in order, the reference's drift divided out; call i of all networks is of one round.
+    """
+
+    latency_ms: float
+    error_ms: float
+    minimum_ms: float
+    rounds: int
+    reference_ms: float
+    waited: float
+    pace_error: float
+    times_ms: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How the machine of this process's session stands to the table's times.
+
+    Attributes:
+        factor: what networks take now for one millisecond that the table gave them.
+        error: one standard deviation of that, as a share.
+        networks: how many were timed to know it.
+    """
+
+    factor: float
+    error: float
+    networks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """That of a process: what the reference takes at it, and its standard deviation as a share."""
+
+    reference_ms: float
+    error: float
+
+
+def measured_latencies(
+    found: Sequence[Round], slot_size: int, pace: Pace | None, waited: float
+) -> list[MeasuredLatency]:
+    """What rounds of networks say of each, at this pace; at their own where None.
+
+    ``waited`` is the share of their time in which the calls waited for a core.
+    """
+    at_pace = levelled(found, slot_size)
+    own = Pace(at_pace.reference_ms, pace_error(at_pace.pace, waited))
+    pace = pace or own
+    scale = pace.reference_ms / own.reference_ms
+    measured = []
+    for index in range(at_pace.ms.shape[1]):
+        timing = summarise(at_pace.ms[:, index] * scale, min(float(one.ms[index]) for one in found))
+        measured.append(
+            MeasuredLatency(
+                timing.median_ms, math.hypot(timing.error_ms, timing.median_ms * pace.error),
+                timing.minimum_ms, timing.rounds, own.reference_ms, waited, own.error, at_pace.ms[:, index] * scale,
+            )
+        )  # fmt: skip
+    return measured
+
+
+LEVEL = 0.95
+PARTS = 8  # contiguous parts of a measurement; their medians are nearly independent where its single rounds are not
+T_PARTS = 2.3646  # 97.5 % quantile of Student's t at PARTS - 1 degrees of freedom
+SIGNS = 6  # rounds from which the smallest and the largest hold the median in 95 % of cases: 1 - 2 · 0.5⁶
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """``value`` with its 95 % interval; an interval from 0 to infinity says that too few rounds were timed for one."""
+
+    value: float
+    low: float
+    high: float
+
+
+def paired_ratio(times_ms: FloatArray, base_ms: FloatArray) -> Ratio:
+    """The median over the rounds of ``times / base``, and where it lies with 95 % confidence.
+
+    Both networks ran in every round, so what slowed the machine in a round slowed both and leaves their ratio. What
+    remains follows a round or so after what was before it: the interval is therefore the wider of what single rounds
+    and what the medians of :data:`PARTS` contiguous parts say (Student's t). Medians throughout, so that a call which
+    was interrupted counts as one call. The same times give the same interval.
+
+    Args:
+        times_ms: of one network, shape (rounds,), in order.
+        base_ms: of the other, of the same rounds.
+
+    Raises:
+        MeasurementError: no rounds, not as many of one as of the other, or times that are not above 0.
+    """
+    if times_ms.shape != base_ms.shape or times_ms.ndim != 1 or not times_ms.size:
+        raise MeasurementError(
+            f"times of {times_ms.shape} and {base_ms.shape} rounds cannot be compared; time both in the same rounds"
+        )
+    if not all(np.isfinite(times).all() and (times > 0).all() for times in (times_ms, base_ms)):
+        raise MeasurementError("a time is not a number above 0; ratios need milliseconds of every round")
+    logs = np.log(times_ms / base_ms)
+    middle = float(np.median(logs))
+    below, above = _interval(logs, middle)
+    return Ratio(math.exp(middle), math.exp(below), math.exp(above))
+
+
+def _interval(logs: FloatArray, middle: float) -> tuple[float, float]:
+    if len(logs) < SIGNS:
+        return -math.inf, math.inf
+    if len(logs) < 2 * PARTS:
+        return float(logs.min()), float(logs.max())
+    deviation = MAD_TO_STD * float(np.median(np.abs(logs - middle)))
+    medians = [np.median(part) for part in np.array_split(logs, PARTS)]
+    error = max(MEDIAN_EFFICIENCY * deviation / math.sqrt(len(logs)), float(np.std(medians, ddof=1)) / PARTS**0.5)
+    return middle - T_PARTS * error, middle + T_PARTS * error
+
+
+BUSY = 0.5  # load average for each of its cores
+MAX_WAITED = 0.05  # share of the wall's time in which timed calls waited for a core
+MAX_PACE_ERROR = 0.02  # of the machine's pace, one standard deviation, as a share
+_REMEDY = "stop what else runs there, or measure again when it is idle"
+
+
+def load_of(runtime: object) -> float | None:
+    """The load average of the machine on which ``runtime`` times, here or elsewhere; None where it is unknown."""
+    found: float | None = runtime.load_average if hasattr(runtime, "load_average") else load_average()
+    return found
+
+
+def busy_sentence(device: object) -> str | None:
+    """What to say before a measurement of a device whose machine's load average is above half of its cores, or None."""
+    runtime = getattr(device, "runtime", None)
+    if not isinstance(runtime, Runtime):
+        return None
+    load, cores = load_of(runtime), machine_of(runtime).cores
+    if load is None or load <= BUSY * cores:
+        return None
+    return (
+        f"the machine to be timed is busy: its load average was {load:.1f} on {cores} cores, so its times will be long "
+        f"and uneven; {_REMEDY}"
+    )
+
+
+def disturbed_sentence(timed: Sequence[object]) -> str | None:
+    """What to say after whole networks were timed together where other programs disturbed that, or None.
+
+    Args:
+        timed: what a device gave; one that says nothing of its calls or pace is passed over.
+    """
+    waited = max((getattr(one, "waited", 0.0) for one in timed), default=0.0)
+    pace_error = max((getattr(one, "pace_error", 0.0) for one in timed), default=0.0)
+    signs = []
+    if waited > MAX_WAITED:
+        signs.append(f"timed calls waited {100 * waited:.0f} % of the time for a core")
+    if pace_error > MAX_PACE_ERROR:
+        signs.append(f"its pace is known within ±{100 * pace_error:.1f} % alone, which the stated deviations hold")
+    if not signs:
+        return None
+    return f"the machine was busy while it was timed: {' and '.join(signs)}; {_REMEDY}"
