@@ -10,14 +10,12 @@ from benchmarks._netadapt_training import train_and_judge
 from mnv3search.architecture import Architecture
 from mnv3search.errors import DeviceError
 from mnv3search.latency.measured.table_device import TableDevice
-from mnv3search.layer_search.loop import NetAdaptOptions, latencies_ms
+from mnv3search.layer_search.journal import TrainedStep
+from mnv3search.layer_search.netadapt import NetAdaptOptions, latencies_ms
 from mnv3search.layer_search.proposals import narrowest
-from mnv3search.layer_search.trained import netadapt_trained
-from mnv3search.layer_search.trained_calibration import CALIBRATION_NETWORKS, random_narrowings
-from mnv3search.layer_search.trained_journal import TrainedStep
-from mnv3search.layer_search.trained_proposals import Score, plan_step
-from mnv3search.layer_search.trained_scoring import ShortTerm
-from mnv3search.layer_search.trained_workers import Here
+from mnv3search.layer_search.scoring import Score, ShortTerm, plan_step
+from mnv3search.layer_search.trained import CALIBRATION_NETWORKS, netadapt_trained, random_narrowings
+from mnv3search.layer_search.workers import Here
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.pruning_journal import FolderJournal
 from mnv3search.training.data.splits import NETADAPT, held_out, stable_subset

@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture, BlockSpec
 from mnv3search.families import published
 from mnv3search.latency.devices import load_device
-from mnv3search.layer_search import NetAdaptOptions, NetAdaptResult, loop, narrow, netadapt, sites
+from mnv3search.layer_search import NetAdaptOptions, NetAdaptResult, narrow, netadapt, sites
 from mnv3search.layers import Unit, units
 
+loop: Any = import_module("mnv3search.layer_search.netadapt")  # the package has a function of the same name
 TIMED = ROOT / "results" / "2026-11-22-interpolation" / "numbers.json"
 CUTS = (0.02, 0.05, 0.1, 0.2)  # of a unit's time
 NETWORKS = ("mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v2", "mnasnet_a1")

@@ -37,9 +37,8 @@ from benchmarks.prior_model import Changes, Posterior, shipped
 from benchmarks.prior_report import OWN_RECIPES, Figures, page
 from benchmarks.prior_rows import SOURCES, IntArray, Rows
 from benchmarks.row_data import data_folder, ofa_rows
-from mnv3search.accuracy.prior import FORMAT, VERSION, ImagenetPrior
+from mnv3search.accuracy.prior import FORMAT, VERSION, ImagenetPrior, ranges
 from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray
-from mnv3search.accuracy.prior_range import ranges
 
 ROUNDS = 3
 SHIPPED = ROOT / "mnv3search" / "accuracy" / "imagenet_prior.json"

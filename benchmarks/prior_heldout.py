@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from benchmarks.prior_hyperparameters import Hyperparameters, Sharing, choose_hyperparameters
 from benchmarks.prior_model import Changes, Posterior, fit, make_basis
 from benchmarks.prior_rows import PUBLISHED, IntArray, Rows, joined
+from mnv3search.accuracy.prior import slope, to_top1
 from mnv3search.accuracy.prior_features import FloatArray
-from mnv3search.accuracy.prior_kernel import slope, to_top1
 
 INDUCING = (75, 85, 40)
 FOLDS = 5

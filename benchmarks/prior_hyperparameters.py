@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.prior_rows import PUBLISHED, SOURCES, IntArray, Rows, source_means, standardisation
+from mnv3search.accuracy.prior import squared_distances
 from mnv3search.accuracy.prior_features import KIND_OF_FEATURE, FloatArray
-from mnv3search.accuracy.prior_kernel import squared_distances
 
 OFFSET_VARIANCE = 100.0
 """Prior variance of each source's offset from its mean."""

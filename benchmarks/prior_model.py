@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from benchmarks.prior_hyperparameters import ALIKE_STD, OFFSET_VARIANCE, Hyperparameters, Sharing
 from benchmarks.prior_rows import PUBLISHED, SOURCES, IntArray, Rows, source_means, standardisation
-from mnv3search.accuracy.prior import packed_triangle
+from mnv3search.accuracy.prior import Basis, packed_triangle, squared_distances
 from mnv3search.accuracy.prior_features import FloatArray
-from mnv3search.accuracy.prior_kernel import Basis, squared_distances
 
 BELIEF_ROUNDS = 12
 MIN_CLUSTER = 3

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mnv3search.accuracy.prior import from_top1
 from mnv3search.accuracy.prior_features import FloatArray
-from mnv3search.accuracy.prior_kernel import from_top1
 
 SOURCES = ("once_for_all", "accel_nasbench", "published")
 PUBLISHED = SOURCES.index("published")

@@ -50,7 +50,7 @@ HOMES = {
         "export",
         "accuracy.zero_cost",
         "accuracy.proxy",
-        "layer_search.trained",
+        "layer_search",
     ),
     "torchvision": ("network", "training"),
     "accelerate": ("training",),

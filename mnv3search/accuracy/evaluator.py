@@ -1,15 +1,15 @@
-"""What an accuracy evaluator is: anything that answers ``evaluate(architectures)``."""
+"""What an accuracy evaluator is, how its answers are checked, and how its options are read."""
 
 from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from mnv3search.architecture import Architecture
-from mnv3search.errors import EvaluatorError
+from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.records import real
 
 Report = tuple[int, float]
@@ -143,3 +143,35 @@ def _checked(answers: list[Evaluation], name: str, architectures: Sequence[Archi
         reports = tuple((int(epoch), float(reached)) for epoch, reached in answer.reports)
         found.append(replace(answer, top1=top1, top1_std=std, reports=reports))  # of numpy's numbers, Python's
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class WholeNumber:
+    """An option that is an integer from ``low`` to ``high``; ``default`` where it is not given."""
+
+    default: int | None
+    low: int
+    high: int
+
+
+def parse_numbers(text: str, known: Mapping[str, WholeNumber], evaluator: str) -> dict[str, int | None]:
+    """The options of ``text`` (``name=number`` with commas between), the defaults filled in.
+
+    Raises:
+        UnknownNameError: no such option.
+        EvaluatorError: an option twice, without a number, or out of its range.
+    """
+    found: dict[str, int | None] = {}
+    for part in filter(None, text.split(",")):
+        name, separator, value = part.partition("=")
+        if name not in known:
+            raise UnknownNameError(f"option of the evaluator {evaluator}", name, known)
+        if name in found:
+            raise EvaluatorError(f"evaluator {evaluator}: option {name} is given twice; give it once")
+        rule = known[name]
+        if not (separator and value.isascii() and value.isdigit() and rule.low <= int(value[:12]) <= rule.high):
+            raise EvaluatorError(
+                f"evaluator {evaluator}: {part!r} must be {name}= and an integer from {rule.low:,} to {rule.high:,}"
+            )
+        found[name] = int(value)
+    return {name: found.get(name, rule.default) for name, rule in known.items()}

@@ -3,12 +3,16 @@
 One Gaussian process over structural features is fitted to three sources at once: once-for-all's subnets,
 Accel-NASBench's networks after a short training, and published networks. They share the effects of structure; each
 source has an offset of its own, and the published networks a deviation of theirs. ``benchmarks/prior.py`` fits it.
+
+Effects of structure add up in the logarithm of the error, not in top-1: half as many channels cost three times as many
+points at 50 % as at 75 %. Coordinates are linear ones and those of a Gaussian process's bends, carried by inducing
+points in feature space (Snelson and Ghahramani 2006); what these cannot carry is added to the variance.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -21,12 +25,134 @@ from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray, features
-from mnv3search.accuracy.prior_kernel import Basis, slope, to_top1
-from mnv3search.accuracy.prior_range import OutsideRange, Range, outside
 from mnv3search.architecture import Architecture
+from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.reading import parse_json, read_bounded, utf8
 from mnv3search.threads import on_one_blas_thread
+
+JITTER = 1e-6
+REFERENCE_ERROR = 25.0
+"""Percent of error at which a unit of the scale is a point of top-1: MobileNetV3-Large's."""
+
+LOWEST = 40.0
+"""Percent of top-1 below which no network was fitted."""
+
+
+def from_top1(top1: FloatArray) -> FloatArray:
+    """Top-1 in percent on the scale on which effects add: ``-25 ln(error / 25)``."""
+    return np.asarray(-REFERENCE_ERROR * np.log((100.0 - top1) / REFERENCE_ERROR), dtype=np.float64)
+
+
+def to_top1(scale: FloatArray) -> FloatArray:
+    """The inverse of :func:`from_top1` from 40 % on; below, where no network was fitted, it falls slower and to 0."""
+    error = REFERENCE_ERROR * np.exp(-scale / REFERENCE_ERROR)
+    tail = LOWEST * (np.maximum(error, 100.0 - LOWEST) / (100.0 - LOWEST)) ** ((LOWEST - 100.0) / LOWEST)
+    return np.asarray(np.where(error > 100.0 - LOWEST, tail, 100.0 - error), dtype=np.float64)
+
+
+def slope(top1: FloatArray) -> FloatArray:
+    """Points of top-1 for a unit of the scale, at ``top1``."""
+    steepness = np.where(top1 < LOWEST, top1 * (100.0 - LOWEST) / LOWEST, 100.0 - top1)
+    return np.asarray(steepness / REFERENCE_ERROR, dtype=np.float64)
+
+
+def squared_distances(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Squared Euclidean distances between the rows of (n, d) and (m, d); shape (n, m)."""
+    squares = (left * left).sum(axis=1)[:, None] + (right * right).sum(axis=1)[None, :]
+    return np.asarray(np.maximum(squares - 2.0 * left @ right.T, 0.0), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Features of a network as the process's coordinates.
+
+    Attributes:
+        center, scale: of the raw features; ``x = (raw - center) / scale``; shape (d,).
+        relevance: by which distances between networks are measured, shape (d,).
+        linear_scale: prior scale of each linear coefficient, shape (d,).
+        inducing: points in coordinates scaled by relevance, shape (m, d).
+    """
+
+    center: FloatArray
+    scale: FloatArray
+    relevance: FloatArray
+    linear_scale: FloatArray
+    inducing: FloatArray
+
+    def whitener(self) -> FloatArray:
+        """The inverse Cholesky factor of the inducing points' covariance, transposed; shape (m, m)."""
+        covariance = np.exp(-0.5 * squared_distances(self.inducing, self.inducing))
+        factor = np.linalg.cholesky(covariance + JITTER * np.eye(len(covariance)))
+        return np.asarray(np.linalg.inv(factor).T, dtype=np.float64)
+
+    def coordinates(self, raw: FloatArray, whitener: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Linear coordinates (n, d) and bend coordinates (n, m); both have unit prior variance per coefficient."""
+        x = (raw - self.center) / self.scale
+        bend = np.exp(-0.5 * squared_distances(x * self.relevance, self.inducing)) @ whitener
+        return x * self.linear_scale, bend
+
+
+Range = tuple[float, float]
+_ROUNDING = 0.02  # a width rounded to 8 channels is no new ratio
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideRange:
+    """A quantity of a network, its value, and the smallest and largest among the fitted networks."""
+
+    quantity: str
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        fitted = f"{self.low:.4g}" if self.low == self.high else f"{self.low:.4g} to {self.high:.4g}"
+        return f"{self.quantity} {self.value:.4g} (fitted: {fitted})"
+
+
+def quantities(architecture: Architecture) -> dict[str, Range]:
+    """What can be out of range, in words, each with its smallest and largest value within the network."""
+    blocks = architecture.blocks
+    ins = list(architecture.in_channels())
+    ratios = [b.expanded_channels / c for b, c in zip(blocks, ins, strict=True) if b.expanded_channels != c]
+    cost, head = count(architecture), architecture.head
+    last = head.hidden_channels or head.feature_channels or blocks[-1].out_channels
+    several: dict[str, Sequence[float]] = {
+        "expansion ratio": ratios,
+        "kernel size": [b.kernel_size for b in blocks],
+        "channels of a block": [b.out_channels for b in blocks],
+        "stem filters": [architecture.stem.out_channels],
+        "blocks": [len(blocks)],
+        "channels before the classifier": [last],
+        "input px": [architecture.resolution],
+        "M MAdds": [cost.madds / 1e6],
+        "classes": [architecture.classes],
+    }
+    return {name: (float(min(values)), float(max(values))) for name, values in several.items() if values}
+
+
+def ranges(architectures: Iterable[Architecture]) -> dict[str, Range]:
+    """The ranges of all the networks together."""
+    found: dict[str, Range] = {}
+    for architecture in architectures:
+        for name, (low, high) in quantities(architecture).items():
+            known = found.get(name, (low, high))
+            found[name] = (min(known[0], low), max(known[1], high))
+    return found
+
+
+def outside(architecture: Architecture, fitted: Mapping[str, Range]) -> list[OutsideRange]:
+    """Every quantity of the network that lies outside the fitted ranges."""
+    found = []
+    for name, (low, high) in quantities(architecture).items():
+        least, most = fitted.get(name, (low, high))
+        if low < least * (1 - _ROUNDING):
+            found.append(OutsideRange(name, low, least, most))
+        if high > most * (1 + _ROUNDING):
+            found.append(OutsideRange(name, high, least, most))
+    return found
+
 
 FORMAT = "mnv3search-imagenet-prior"
 VERSION = 2

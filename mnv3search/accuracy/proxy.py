@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnv3search.accuracy.evaluator import Evaluation, Report
-from mnv3search.accuracy.options import WholeNumber, parse_numbers
+from mnv3search.accuracy.evaluator import Evaluation, Report, WholeNumber, parse_numbers
 from mnv3search.architecture import Architecture, to_mapping
 from mnv3search.errors import DivergedError, EvaluatorError, RunError
 from mnv3search.training.data.splits import DataSplits, stable_subset

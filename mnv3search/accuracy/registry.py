@@ -40,7 +40,7 @@ def _prior(given: _Given) -> Evaluator:
 
 
 def _zero_cost(given: _Given) -> Evaluator:
-    from mnv3search.accuracy.zero_cost.evaluator import zero_cost
+    from mnv3search.accuracy.zero_cost import zero_cost
 
     return zero_cost(given.options, None if given.data is None else given.data.train)
 

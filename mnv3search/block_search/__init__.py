@@ -1,7 +1,7 @@
 """Search over blocks: Optuna's samplers and an own batched one, within a latency target."""
 
-from mnv3search.block_search.feasibility import Feasibility, latency_range
 from mnv3search.block_search.objective import Objective, reward
+from mnv3search.block_search.row_latency import Feasibility, latency_range
 from mnv3search.block_search.samplers import SAMPLERS
 from mnv3search.block_search.search import SearchProgress, SearchResult, search
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.block_search.place_effects import AccuracyBelief
+from mnv3search.block_search.surrogates import AccuracyBelief
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace

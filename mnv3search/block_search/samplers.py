@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mnv3search.block_search.evolution import Variation
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.study import (
     CONSTRAINT,
@@ -18,7 +19,6 @@ from mnv3search.block_search.study import (
     intermediate_values,
     quiet_optuna,
 )
-from mnv3search.block_search.variation import Variation
 from mnv3search.errors import MissingDependencyError, UnknownNameError
 
 if TYPE_CHECKING:

@@ -17,14 +17,20 @@ import numpy as np
 from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, is_cheap, score_name
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.evolution import EvolutionSampler
-from mnv3search.block_search.feasibility import Feasibility, assess, bound_rows
-from mnv3search.block_search.identity import StudyIdentity
 from mnv3search.block_search.judge import Judge
 from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, UNBOUNDED_MS, Objective
-from mnv3search.block_search.row_latency import PrepareProgress, RowLatency, Rows, check_space_and_model
+from mnv3search.block_search.row_latency import (
+    Feasibility,
+    PrepareProgress,
+    RowLatency,
+    Rows,
+    assess,
+    bound_rows,
+    check_space_and_model,
+)
 from mnv3search.block_search.samplers import OptunaSampler, Sampler, resolved_sampler
 from mnv3search.block_search.stopping import stopping_rule
-from mnv3search.block_search.study import StudyLedger
+from mnv3search.block_search.study import StudyIdentity, StudyLedger
 from mnv3search.candidate import Candidate, Candidates, pareto_front
 from mnv3search.errors import Mnv3SearchError, TargetError
 from mnv3search.latency.estimated import RooflineDevice

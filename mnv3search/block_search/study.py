@@ -1,10 +1,14 @@
-"""The study on disk: what was judged, saved in Optuna's journal, read back when a search resumes."""
+"""The study on disk: outcomes of trials in Optuna's journal, read back when a search resumes.
+
+:class:`StudyIdentity` holds what must agree for a saved study to be continued.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import functools
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.accuracy.evaluator import Report
+from mnv3search.accuracy.evaluator import Report, evaluator_identity
 from mnv3search.block_search.journal import StudyJournal, open_journal
 from mnv3search.block_search.objective import Objective
+from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.errors import RunError
 from mnv3search.reading import parse_json
 from mnv3search.records import LATENCY_MS, SCORE, TOP1, UNREADABLE, Record
@@ -26,8 +31,52 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-    from mnv3search.block_search.identity import StudyIdentity
     from mnv3search.space import SearchSpace
+
+
+@dataclass(frozen=True, slots=True)
+class StudyIdentity:
+    """What must agree for a study to be continued."""
+
+    space: str
+    networks: str
+    evaluator: str
+    device: str
+    sampler: str
+    seed: int
+    target_latency_ms: float
+    objectives: int
+    reward_exponent: float
+    hard: bool
+
+    @classmethod
+    def of(
+        cls,
+        space: SearchSpace,
+        latencies: RowLatency,
+        evaluator: object,
+        sampler: str,
+        seed: int,
+        objective: Objective,
+    ) -> StudyIdentity:
+        """The identity of one search; a space is known by its name and a digest of all that makes its networks."""
+        return cls(
+            space=space.name,
+            networks=hashlib.sha256(repr(space.skeleton).encode()).hexdigest()[:16],
+            evaluator=evaluator_identity(evaluator),
+            device=latencies.identity,
+            sampler=sampler,
+            seed=seed,
+            target_latency_ms=objective.target_latency_ms,
+            objectives=objective.objectives,
+            reward_exponent=objective.reward_exponent,
+            hard=objective.hard,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 CONSTRAINT = "over_target_ms"
 IDENTITY = "mnv3search"

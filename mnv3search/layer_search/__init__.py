@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from mnv3search.layer_search.loop import NetAdaptOptions, netadapt
+from mnv3search.layer_search.netadapt import NetAdaptOptions, Proposal, SelectionRule, netadapt
 from mnv3search.layer_search.proposals import Site, narrow, sites
 from mnv3search.layer_search.result import NetAdaptResult, Step, Steps
-from mnv3search.layer_search.selection import Proposal, SelectionRule
 
 __all__ = [
     "NetAdaptOptions",

@@ -1,4 +1,4 @@
-"""NetAdapt as published: every proposal inherits the weights, is trained briefly and judged on images held out.
+"""NetAdapt as published: every proposal inherits the weights, is trained briefly and scored on held-out images.
 
 Sources: NetAdapt (Yang et al. 2018, arXiv:1804.03230) and its use in MobileNetV3 (Howard et al. 2019, section 4.2).
 The long fine-tune that follows is a training like any other, and no part of this.
@@ -6,21 +6,49 @@ The long fine-tune that follows is a training like any other, and no part of thi
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
+from mnv3search.architecture import Architecture
 from mnv3search.latency.model import LatencyModel, Progress, checked_target
-from mnv3search.layer_search.loop import MAX_STEPS, NetAdaptOptions, check_reachable, latencies_ms
-from mnv3search.layer_search.trained_journal import Journal, TrainedStep, TrainedSteps, finished_step
-from mnv3search.layer_search.trained_proposals import Choice, Plan, Score, choose, plan_step
+from mnv3search.layer_search.journal import Journal, TrainedStep, TrainedSteps, finished_step
+from mnv3search.layer_search.netadapt import MAX_STEPS, NetAdaptOptions, check_reachable, latencies_ms
+from mnv3search.layer_search.proposals import narrow, sites
+from mnv3search.layer_search.scoring import Choice, Plan, Score, choose, plan_step
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from mnv3search.layer_search.trained_workers import Workers
+    from mnv3search.layer_search.workers import Workers
     from mnv3search.training.trained import TrainedNetwork
+
+CALIBRATION_NETWORKS = 16
+CALIBRATION_SEED = 1905  # apart from the seeds of runs
+
+
+def random_narrowings(architecture: Architecture, count: int, seed: int = CALIBRATION_SEED) -> list[Architecture]:
+    """``count`` narrowings, from a few places to most of them, each to any width but the least quarter.
+
+    The same for one seed; where there are few widths to choose from, some may be equal.
+    """
+    rng = random.Random(seed)  # noqa: S311  # a draw that anyone can repeat, and no secret
+    return [_narrowed(architecture, rng) for _ in range(count)]
+
+
+def _narrowed(network: Architecture, rng: random.Random) -> Architecture:
+    share = rng.uniform(0.2, 0.9)
+    for place in sites(network):
+        count = len(place.widths(8))
+        if not count or rng.random() >= share:
+            continue
+        # found anew: what was narrowed before may have tied or freed it
+        now = next((s for s in sites(network) if (s.kind, s.members) == (place.kind, place.members)), None)
+        if now is not None and now.widths(8):
+            network = narrow(network, now, rng.choice(now.widths(8)[: count * 3 // 4 + 1]))
+    return network
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -41,7 +69,7 @@ class Narrowed:
     reached: bool
 
     def to_frame(self) -> DataFrame:
-        """Every step as a row; see :meth:`~mnv3search.layer_search.trained_journal.TrainedSteps.to_frame`."""
+        """Every step as a row; see :meth:`~mnv3search.layer_search.journal.TrainedSteps.to_frame`."""
         return self.steps.to_frame()
 
     def __repr__(self) -> str:
@@ -87,7 +115,7 @@ def netadapt_trained(
         journal: holds the trained network, and keeps everything.
         latency: any latency model; its answers are milliseconds.
         limit_ms: above 0.
-        workers: fine-tune and judge, here or in other processes (:mod:`~mnv3search.layer_search.trained_workers`).
+        workers: fine-tune and judge, here or in other processes (:mod:`~mnv3search.layer_search.workers`).
         options: δ, decay, selection rule, divisor.
         on_plan: called before the proposals of each step.
         on_proposal: called after each proposal.

@@ -16,7 +16,7 @@ from mnv3search.report.plots import BEST, FRONT, INK, PATH, QUIET, canvas, save,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from mnv3search.layer_search.trained_journal import TrainedStep
+    from mnv3search.layer_search.journal import TrainedStep
 
 COLUMNS = (
     "number", "kind", "change", "latency_ms", "delta_latency_ms", "required_ms", "top1", "top1_std", "delta_top1",

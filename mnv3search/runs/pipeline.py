@@ -9,15 +9,14 @@ from functools import partial
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture, dump_architecture, load_architecture
 from mnv3search.block_search import reward, search
-from mnv3search.block_search.feasibility import Feasibility, assess
-from mnv3search.block_search.row_latency import RowLatency
+from mnv3search.block_search.row_latency import Feasibility, RowLatency, assess
 from mnv3search.candidate import Candidate, pareto_front
 from mnv3search.errors import DeviceError, RunError
 from mnv3search.files import write_atomic, write_text
 from mnv3search.latency.confidence import stated_errors_ms
 from mnv3search.latency.model import Device
 from mnv3search.latency.measured.calibration import prepare_for_space
-from mnv3search.layer_search.loop import fastest_narrowing
+from mnv3search.layer_search.netadapt import fastest_narrowing
 from mnv3search.naming import parse_network
 from mnv3search.reading import read_bounded, utf8
 from mnv3search.report.pareto import shown_candidates

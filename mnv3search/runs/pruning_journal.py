@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from mnv3search.architecture import from_mapping, to_mapping
 from mnv3search.files import append_lines
-from mnv3search.layer_search.loop import MAX_STEPS
-from mnv3search.layer_search.trained_journal import TrainedStep, finished_step
-from mnv3search.layer_search.trained_proposals import Choice, Plan, Planned, Score
+from mnv3search.layer_search.netadapt import MAX_STEPS
+from mnv3search.layer_search.journal import TrainedStep, finished_step
+from mnv3search.layer_search.scoring import Choice, Plan, Planned, Score
 from mnv3search.records import LATENCY_MS, TOP1, Record, read_log
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ MAX_LOSS, MAX_IMAGES, MAX_SECONDS = 1e9, 10**12, 1e10
 
 
 class FolderJournal:
-    """A :class:`~mnv3search.layer_search.trained_journal.Journal` in a folder.
+    """A :class:`~mnv3search.layer_search.journal.Journal` in a folder.
 
     ``steps/007.safetensors`` is the network after step 7, ``steps/best.safetensors`` the best proposal so far of the
     step under way.

@@ -10,8 +10,8 @@ from mnv3search.errors import RunError, UnknownNameError
 from mnv3search.latency.confidence import LEAST_CONFIDENCE, z_of
 from mnv3search.latency.model import parse_target
 from mnv3search.layer_search import NetAdaptOptions
-from mnv3search.layer_search.selection import SelectionRule
-from mnv3search.layer_search.trained_scoring import ShortTerm
+from mnv3search.layer_search.netadapt import SelectionRule
+from mnv3search.layer_search.scoring import ShortTerm
 from mnv3search.manifest import Settings
 from mnv3search.training.recipe import Recipe, load_recipe, recipe_names
 from typing import ClassVar, Literal, get_args

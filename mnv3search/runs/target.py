@@ -9,8 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from mnv3search.architecture import Architecture
-from mnv3search.block_search.feasibility import Feasibility
-from mnv3search.block_search.row_latency import RowLatency
+from mnv3search.block_search.row_latency import Feasibility, RowLatency
 from mnv3search.candidate import Candidate
 from mnv3search.errors import InfeasibleError, RunError
 from mnv3search.files import write_text
@@ -19,8 +18,8 @@ from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.whole_networks import busy_sentence
 from mnv3search.latency.measured.calibration import MIN_NETWORKS
 from mnv3search.latency.model import CalibratedOnNetworks, Device, LatencyModel, WholeMeasurer, parse_target
-from mnv3search.layer_search.loop import latencies_ms
-from mnv3search.layer_search.trained_calibration import CALIBRATION_NETWORKS, random_narrowings
+from mnv3search.layer_search.netadapt import latencies_ms
+from mnv3search.layer_search.trained import CALIBRATION_NETWORKS, random_narrowings
 from mnv3search.reading import read_json
 from mnv3search.records import LATENCY_MS, Record, UNREADABLE
 from mnv3search.runs.folder import PruningFolder

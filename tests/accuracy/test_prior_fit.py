@@ -19,9 +19,17 @@ from benchmarks.prior_hyperparameters import (
 )
 from benchmarks.prior_model import Changes, Posterior, centroids, fit, make_basis, shipped
 from benchmarks.prior_rows import PUBLISHED, SOURCES, Rows
-from mnv3search.accuracy.prior import FORMAT, VERSION, coefficients_from_json
+from mnv3search.accuracy.prior import (
+    FORMAT,
+    VERSION,
+    Basis,
+    coefficients_from_json,
+    from_top1,
+    slope,
+    squared_distances,
+    to_top1,
+)
 from mnv3search.accuracy.prior_features import FEATURE_NAMES
-from mnv3search.accuracy.prior_kernel import Basis, from_top1, slope, squared_distances, to_top1
 
 D = len(FEATURE_NAMES)
 SHARING = Sharing(0.3, 0.5)

@@ -12,10 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mnv3search.accuracy.zero_cost.evaluator import SCORES, ZeroCost, zero_cost
-from mnv3search.accuracy.zero_cost.scores import gradient_norm, naswot, synflow, zen
-from mnv3search.accuracy.zero_cost.untrained import noise, untrained_network
-from mnv3search.accuracy.zero_cost.walk import feature_maps
+from mnv3search.accuracy.zero_cost import (
+    SCORES,
+    ZeroCost,
+    feature_maps,
+    gradient_norm,
+    naswot,
+    noise,
+    synflow,
+    untrained_network,
+    zen,
+    zero_cost,
+)
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
 from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError

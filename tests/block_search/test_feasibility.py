@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from search_fakes import OpaqueLatency, UnitLatency, small_space
 
 from mnv3search.architecture import Architecture
-from mnv3search.block_search.feasibility import latency_range
-from mnv3search.block_search.row_latency import RowLatency
+from mnv3search.block_search.row_latency import RowLatency, latency_range
 from mnv3search.errors import DeviceError, InfeasibleError
 from mnv3search.latency.model import Progress
 from mnv3search.layers import Unit

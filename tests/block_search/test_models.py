@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from search_fakes import EffectEvaluator, UnitLatency, small_space
 
-from mnv3search.block_search.additive_model import AdditiveModel
 from mnv3search.block_search.budgeted_optimum import BudgetedOptimum
-from mnv3search.block_search.place_effects import AccuracyModel
 from mnv3search.block_search.row_latency import RowLatency
+from mnv3search.block_search.surrogates import AccuracyModel, AdditiveModel
 
 SIZES = np.array([3, 2, 4])
 EFFECTS = np.array([0.0, 1.0, -2.0, 0.5, 0.0, 3.0, -1.0, 0.0, 0.25])

@@ -16,11 +16,11 @@ from search_fakes import CostlyEvaluator, EffectEvaluator, OpaqueLatency, UnitLa
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture
 from mnv3search.block_search import SearchProgress, latency_range, search
+from mnv3search.block_search.evolution import Variation
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.block_search.samplers import OptunaSampler
 from mnv3search.block_search.study import Outcome
-from mnv3search.block_search.variation import Variation
 from mnv3search.errors import (
     DeviceError,
     EvaluatorError,

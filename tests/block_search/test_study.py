@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import replace
@@ -11,10 +12,9 @@ from search_fakes import CostlyEvaluator, EffectEvaluator, UnitLatency, small_sp
 
 from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.block_search import search
-from mnv3search.block_search.identity import StudyIdentity
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency
-from mnv3search.block_search.study import Outcome, ParameterCodec, StudyLedger, finished_trials
+from mnv3search.block_search.study import Outcome, ParameterCodec, StudyIdentity, StudyLedger, finished_trials
 from mnv3search.errors import RunError
 from mnv3search.latency.devices import load_device
 from mnv3search.space import load_space
@@ -34,10 +34,13 @@ def _outcomes() -> list[Outcome]:
     ]
 
 
+def _opened(path: Path) -> contextlib.closing[StudyLedger]:
+    return contextlib.closing(StudyLedger(path, SPACE, OBJECTIVE, IDENTITY, 9))
+
+
 def _saved(path: Path, *, trials: bool = True) -> None:
-    ledger = StudyLedger(path, SPACE, OBJECTIVE, IDENTITY, 9)
-    ledger.append(_outcomes() if trials else [])
-    ledger.close()
+    with _opened(path) as ledger:
+        ledger.append(_outcomes() if trials else [])
 
 
 def test_rows_and_optunas_parameters_round_trip() -> None:
@@ -260,8 +263,8 @@ def test_a_trial_that_cannot_be_is_one_line(tmp_path: Path, old: str, new: str, 
     assert old in lines[at]
     lines[at] = lines[at].replace(old, new, 1)
     (tmp_path / "study.log").write_text("".join(lines))
-    with pytest.raises(RunError) as caught:
-        StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9).outcomes()
+    with pytest.raises(RunError) as caught, _opened(tmp_path / "study.log") as ledger:
+        ledger.outcomes()
     message = str(caught.value)
     assert "\n" not in message
     assert f"line {at + 1}" in message

@@ -17,7 +17,7 @@ from image_fakes import make_image_folder
 from mnv3search.accuracy.evaluator import Evaluation, Evaluator, checked_evaluations, is_cheap
 from mnv3search.accuracy.prior import ImagenetPrior
 from mnv3search.accuracy.proxy import Proxy, ProxyOptions
-from mnv3search.accuracy.zero_cost.evaluator import SCORES, ZeroCost
+from mnv3search.accuracy.zero_cost import SCORES, ZeroCost
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost import count
 from mnv3search.errors import ArchitectureError, EvaluatorError

@@ -9,7 +9,7 @@ import pytest
 from search_fakes import CostlyEvaluator, EffectEvaluator, OpaqueLatency, UnitLatency, small_space
 
 from mnv3search.block_search import SearchResult, search
-from mnv3search.block_search.feasibility import latency_range
+from mnv3search.block_search.row_latency import latency_range
 
 TRIALS = {"evolution": 100, "tpe": 24, "nsga2": 40, "gp": 12, "random": 40}
 SPACES = dict.fromkeys(TRIALS, "large") | {"gp": "blocks"}  # its cost grows fast with the parameters

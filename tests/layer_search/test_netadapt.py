@@ -22,7 +22,7 @@ from mnv3search.errors import (
 )
 from mnv3search.families import published
 from mnv3search.layer_search import NetAdaptOptions, netadapt
-from mnv3search.layer_search.loop import widest_within
+from mnv3search.layer_search.netadapt import widest_within
 from mnv3search.layers import Unit
 
 LARGE = published("mobilenet_v3_large")

@@ -17,12 +17,10 @@ from mnv3search.cost import count
 from mnv3search.errors import InfeasibleError, TargetError, TrainingError
 from mnv3search.families import published
 from mnv3search.layer_search import NetAdaptOptions
-from mnv3search.layer_search.trained import Narrowed, netadapt_trained
-from mnv3search.layer_search.trained_calibration import random_narrowings
-from mnv3search.layer_search.trained_journal import Memory
-from mnv3search.layer_search.trained_proposals import Planned, Score
-from mnv3search.layer_search.trained_scoring import ShortTerm, score_network, score_proposal
-from mnv3search.layer_search.trained_workers import Here, Scored, workers_for
+from mnv3search.layer_search.journal import Memory
+from mnv3search.layer_search.scoring import Planned, Score, ShortTerm, score_network, score_proposal
+from mnv3search.layer_search.trained import Narrowed, netadapt_trained, random_narrowings
+from mnv3search.layer_search.workers import Here, Scored, workers_for
 from mnv3search.network.slicing import slice_network
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.trained import TrainedNetwork

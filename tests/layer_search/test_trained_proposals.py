@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.cost import count
-from mnv3search.layer_search.trained_proposals import Plan, Planned, Score, choose, plan_step
+from mnv3search.layer_search.scoring import Plan, Planned, Score, choose, plan_step
 
 NETWORK = Architecture(StemSpec(16), (BlockSpec(3, 32, 16), BlockSpec(3, 64, 24, 2)), HeadSpec(None), resolution=16)
 BEFORE = Score(80.0, 0.6, 1000)

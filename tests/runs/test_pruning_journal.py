@@ -19,8 +19,8 @@ from mnv3search.cost import count
 from mnv3search.errors import RunError
 from mnv3search.layer_search import NetAdaptOptions
 from mnv3search.layer_search.trained import Narrowed, netadapt_trained
-from mnv3search.layer_search.trained_proposals import Planned, Score
-from mnv3search.layer_search.trained_workers import Scored
+from mnv3search.layer_search.scoring import Planned, Score
+from mnv3search.layer_search.workers import Scored
 from mnv3search.network.slicing import slice_network
 from mnv3search.runs.pruning_journal import FolderJournal
 from mnv3search.training.trained import TrainedNetwork

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
 
 from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, checked_evaluations
 from mnv3search.architecture import Architecture, check_architecture
@@ -25,9 +27,44 @@ from mnv3search.latency.model import (
 )
 from mnv3search.layer_search.proposals import STEM, Site, narrow, narrowest, sites
 from mnv3search.layer_search.result import NetAdaptResult, Step, Steps
-from mnv3search.layer_search.selection import SELECTION_RULES, Proposal, SelectionRule
 from mnv3search.layers import units
 from mnv3search.records import real, whole
+
+SelectionRule = Literal["ratio", "accuracy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A narrowed network, judged.
+
+    Attributes:
+        change: what was narrowed, in words.
+        top1, top1_std: percent; the deviation is None where the evaluator states none.
+        latency_ms: of the whole network.
+    """
+
+    architecture: Architecture
+    kind: str
+    change: str
+    top1: float
+    top1_std: float | None
+    latency_ms: float
+
+
+def by_ratio(proposals: Sequence[Proposal], top1: float, latency_ms: float) -> Proposal:
+    """The largest ΔAcc / |ΔLat| (MobileNetV3, section 4.2); of equals the first."""
+    return max(proposals, key=lambda p: (p.top1 - top1) / (latency_ms - p.latency_ms))
+
+
+def by_accuracy(proposals: Sequence[Proposal], top1: float, latency_ms: float) -> Proposal:
+    """The most accurate (NetAdapt, Yang et al. 2018); of equals the first."""
+    return max(proposals, key=lambda p: p.top1)
+
+
+SELECTION_RULES: Mapping[SelectionRule, Callable[[Sequence[Proposal], float, float], Proposal]] = MappingProxyType(
+    {"ratio": by_ratio, "accuracy": by_accuracy}
+)
+
 
 MAX_STEPS = 2_000
 WIDER = 3  # widths above the narrowest that are tried where that is too slow: stairs are of 16 or 32 channels

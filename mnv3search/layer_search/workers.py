@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import TrainingError
-from mnv3search.layer_search.trained_proposals import Planned, Score
-from mnv3search.layer_search.trained_scoring import (
+from mnv3search.layer_search.scoring import (
     OnImages,
+    Planned,
+    Score,
     ShortTerm,
     fine_tune_speed,
     score_network,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mnv3search.layer_search.result import Step, Steps
-from mnv3search.layer_search.trained_proposals import Choice, Plan, Score
+from mnv3search.layer_search.scoring import Choice, Plan, Score
 
 if TYPE_CHECKING:
     from pandas import DataFrame
