@@ -13,19 +13,8 @@ from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate
 from mnv3search.cost import count
 from mnv3search.layer_search import Step
+from mnv3search.report import plots
 from mnv3search.report.pareto import ParetoFigure
-from mnv3search.report.plots import (
-    BEST,
-    DOTS,
-    FRAME,
-    FRONT,
-    GRID,
-    INK,
-    LEADER,
-    PATH,
-    QUIET,
-    REFERENCE_BARS,
-)
 from mnv3search.report.summary import (
     LATENCY_WORDS,
     NO_FIGURE,
@@ -33,24 +22,21 @@ from mnv3search.report.summary import (
     Judged,
     RunSummary,
     accuracy_unit,
-    change_ms,
     headline,
     latency_text,
     millions,
-    published_text,
-    signed,
     small_ms,
     top1_text,
-    with_error,
     x_label,
     y_label,
 )
-from mnv3search.report.tables import final_caption
+from mnv3search.report.tables import final_caption, network_cells, step_cells
 
 # The plot's colours, which the page's own follow where it is dark.
 PAGE_COLOURS = {
-    "#ffffff": "--paper", INK: "--ink", QUIET: "--quiet", FRONT: "--front", BEST: "--best", PATH: "--path",
-    DOTS: "--dot", GRID: "--grid", FRAME: "--rule", LEADER: "--quiet", REFERENCE_BARS: "--quiet",
+    "#ffffff": "--paper", plots.INK: "--ink", plots.QUIET: "--quiet", plots.FRONT: "--front", plots.BEST: "--best",
+    plots.PATH: "--path", plots.DOTS: "--dot", plots.GRID: "--grid", plots.FRAME: "--rule", plots.LEADER: "--quiet",
+    plots.REFERENCE_BARS: "--quiet",
 }  # fmt: skip
 POINTS_PER_INCH = 72  # of matplotlib's SVG
 
@@ -234,59 +220,32 @@ def _table(heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> s
 
 
 def _networks_table(summary: RunSummary) -> str:
-    everyone = [summary.best, *summary.finalists, *summary.references]
-    measured = any(judged.measured_ms is not None for judged in everyone)
     heads = [
         "network", y_label(summary), "published top-1, %",
         f"latency on {summary.device}, ms, {LATENCY_WORDS[summary.device_kind]}",
-        *(["measured whole, ms"] if measured else []), "MAdds, M", "parameters, M", "from",
+        *(["measured whole, ms"] if summary.timed else []), "MAdds, M", "parameters, M", "from",
     ]  # fmt: skip
-    rows = []
-    for judged in everyone:
-        cells = [
-            judged.name,
-            top1_text(judged.top1, judged.top1_std, estimated=summary.top1_estimated),
-            published_text(judged.published_top1),
-            latency_text(judged.latency_ms, judged.latency_error_ms, summary.device_kind),
-            *([with_error(judged.measured_ms, judged.measured_error_ms, 2)] if measured else []),
-            millions(judged.madds), millions(judged.parameters, 2), ORIGIN_WORDS.get(judged.origin, judged.origin),
-        ]  # fmt: skip
-        rows.append(("best" if judged is summary.best else judged.origin, cells))
+    rows = (
+        ("best" if n is summary.best else n.origin, [*cells, ORIGIN_WORDS.get(n.origin, n.origin)])
+        for n, cells in network_cells(summary)
+    )
     return _table(heads, rows)
 
 
 def _steps_section(summary: RunSummary) -> str:
     if not summary.steps:
         return "<p>NetAdapt made no step in this run.</p>"
-    heads = (
-        "step",
-        "narrowed",
-        summary.score or "top-1, %",
-        "change" if summary.score else "change, points",
-        "latency, ms",
-        "change, ms",
-        "least cut, ms",
-        "proposals",
-    )
+    top1, change = ("top-1, %", "change, points") if summary.score is None else (summary.score, "change")
+    heads = ("step", "narrowed", top1, change, "latency, ms", "change, ms", "least cut, ms", "proposals")
     rows: list[tuple[str, Sequence[str]]] = []
-    if summary.seed is not None:
-        seed = summary.seed
-        rows.append(("", ("0", "(seed)", *_figures(summary, seed), *([NO_FIGURE] * 2))))
-    rows += [
-        ("", (str(s.number), s.change, *_figures(summary, s), small_ms(s.required_ms), str(s.proposals)))
-        for s in summary.steps
-    ]
+    for row in (summary.seed, *summary.steps):
+        if row is not None:
+            cells = step_cells(
+                row, summary.latency_errors_ms, summary.device_kind, top1_estimated=summary.top1_estimated
+            )
+            least = [small_ms(row.required_ms), str(row.proposals)] if isinstance(row, Step) else [NO_FIGURE] * 2
+            rows.append(("", [*cells, *least]))
     return _table(heads, rows)
-
-
-def _figures(summary: RunSummary, network: Candidate | Step) -> tuple[str, str, str, str]:
-    step = network if isinstance(network, Step) else None
-    return (
-        top1_text(network.top1, network.top1_std, estimated=summary.top1_estimated),
-        signed(step.delta_top1, 3) if step else NO_FIGURE,
-        latency_text(network.latency_ms, summary.latency_errors_ms.get(network.architecture), summary.device_kind),
-        change_ms(step.delta_latency_ms) if step else NO_FIGURE,
-    )
 
 
 def _manifest(content: object) -> str:

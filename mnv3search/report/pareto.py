@@ -15,24 +15,7 @@ from mnv3search.candidate import Candidate
 from mnv3search.errors import Mnv3SearchError
 from mnv3search.files import write_text
 from mnv3search.latency.confidence import z_of
-from mnv3search.report.plots import (
-    BEST,
-    DOTS,
-    FRONT,
-    INK,
-    PATH,
-    QUIET,
-    REFERENCE_BARS,
-    PointLabel,
-    canvas,
-    draw_target,
-    error_bars,
-    label_points,
-    point_label,
-    save_png,
-    short_name,
-    svg_text,
-)  # fmt: skip
+from mnv3search.report import plots
 from mnv3search.report.summary import Judged, RunSummary, accuracy_unit, latency_text, top1_text, x_label, y_label
 
 if TYPE_CHECKING:
@@ -170,21 +153,23 @@ class ParetoFigure:
     def __init__(self, summary: RunSummary) -> None:
         self.summary, self.shown = summary, pareto_plot(summary)
         shown = self.shown
-        self.figure, self.axes = canvas(x_label(summary), y_label(summary), summary.title)
+        self.figure, self.axes = plots.canvas(x_label(summary), y_label(summary), summary.title)
         self.axes.set_xlim(*shown.x)
         self.axes.set_ylim(*shown.y)
         _draw_search(self.axes, shown)
         labels = _draw_references(self.axes, shown) + _draw_best(self.axes, summary, shown)
-        draw_target(self.axes, shown.target_latency_ms)
+        plots.draw_target(self.axes, shown.target_latency_ms)
         if shown.limit_ms is not None:
-            self.axes.axvline(shown.limit_ms, color=QUIET, lw=0.8, ls=(0, (1, 3)), zorder=2.4, label=shown.limit_label)
+            self.axes.axvline(
+                shown.limit_ms, color=plots.QUIET, lw=0.8, ls=(0, (1, 3)), zorder=2.4, label=shown.limit_label
+            )
         lines = [[(c.latency_ms, c.top1) for c in shown.front], list(shown.trajectory)]
-        label_points(self.figure, self.axes, labels, lines, [(c.latency_ms, c.top1) for c in shown.candidates])
+        plots.label_points(self.figure, self.axes, labels, lines, [(c.latency_ms, c.top1) for c in shown.candidates])
 
     @cached_property
     def svg(self) -> str:
         """The plot as an SVG document."""
-        return svg_text(self.figure)
+        return plots.svg_text(self.figure)
 
     def save(self, png: Path, svg: Path) -> None:
         """Write both files.
@@ -192,55 +177,48 @@ class ParetoFigure:
         Raises:
             RunError: a file cannot be written; what stood there before is untouched.
         """
-        save_png(self.figure, png)
+        plots.save_png(self.figure, png)
         write_text(svg, self.svg)
 
 
 def _draw_search(axes: Axes, shown: ParetoPlot) -> None:
     dots = [*shown.candidates, *shown.front]
     if dots:
-        axes.scatter(
-            [c.latency_ms for c in dots], [c.top1 for c in dots], s=9 if len(dots) > FEW else 30, color=DOTS, alpha=0.5,
-            lw=0, zorder=2, label=shown.candidates_label,
-        )  # fmt: skip
+        size = 9 if len(dots) > FEW else 30
+        x, y = plots.coordinates(dots)
+        axes.scatter(x, y, s=size, color=plots.DOTS, alpha=0.5, lw=0, zorder=2, label=shown.candidates_label)
     if shown.front:
-        axes.plot(
-            [c.latency_ms for c in shown.front], [c.top1 for c in shown.front], color=FRONT, lw=2, marker="o", ms=3.2,
-            zorder=3, label="Pareto front",
-        )  # fmt: skip
+        x, y = plots.coordinates(shown.front)
+        axes.plot(x, y, color=plots.FRONT, lw=2, marker="o", ms=3.2, zorder=3, label="Pareto front")
     if len(shown.trajectory) > 1:
-        x, y = zip(*shown.trajectory, strict=True)
-        axes.plot(x, y, color=PATH, lw=1.2, marker=".", ms=4, zorder=3.5, label="NetAdapt, step by step")
+        x, y = map(list, zip(*shown.trajectory, strict=True))
+        axes.plot(x, y, color=plots.PATH, lw=1.2, marker=".", ms=4, zorder=3.5, label="NetAdapt, step by step")
 
 
-def _draw_references(axes: Axes, shown: ParetoPlot) -> list[PointLabel]:
-    error_bars(axes, shown.references, REFERENCE_BARS)
-    x, y = [j.latency_ms for j in shown.references], [j.top1 or 0.0 for j in shown.references]
+def _draw_references(axes: Axes, shown: ParetoPlot) -> list[plots.PointLabel]:
+    plots.error_bars(axes, shown.references, plots.REFERENCE_BARS)
     if shown.references:
-        axes.scatter(
-            x, y, marker="D", s=42, color=QUIET, ec="white", lw=0.8, zorder=4,
-            label="published networks, by the same evaluator",
-        )  # fmt: skip
+        label = "published networks, by the same evaluator"
+        x, y = plots.coordinates(shown.references)
+        axes.scatter(x, y, marker="D", s=42, color=plots.QUIET, ec="white", lw=0.8, zorder=4, label=label)
     if shown.finalists:
-        axes.scatter(
-            [j.latency_ms for j in shown.finalists], [j.top1 or 0.0 for j in shown.finalists], marker="*", s=70,
-            color="white", ec=BEST, lw=1, zorder=4, label="the other finalists",
-        )  # fmt: skip
-    return [point_label(j, short_name(j.name), INK) for j in shown.references]
+        x, y = plots.coordinates(shown.finalists)
+        axes.scatter(x, y, marker="*", s=70, color="white", ec=plots.BEST, lw=1, zorder=4, label="the other finalists")
+    return [plots.point_label(j, plots.short_name(j.name), plots.INK) for j in shown.references]
 
 
-def _draw_best(axes: Axes, summary: RunSummary, shown: ParetoPlot) -> list[PointLabel]:
+def _draw_best(axes: Axes, summary: RunSummary, shown: ParetoPlot) -> list[plots.PointLabel]:
     best = shown.best
     if best is None or best.top1 is None:
         return []
-    error_bars(axes, [best], BEST, width=1.4)
+    plots.error_bars(axes, [best], plots.BEST, width=1.4)
+    label = "the best (bars: ±1 standard deviation)"
     axes.scatter(
-        [best.latency_ms], [best.top1], marker="*", s=230, color=BEST, ec="white", lw=1, zorder=6,
-        label="the best (bars: ±1 standard deviation)",
-    )  # fmt: skip
+        best.latency_ms, best.top1, marker="*", s=230, color=plots.BEST, ec="white", lw=1, zorder=6, label=label
+    )
     top1 = top1_text(best.top1, best.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
     latency = latency_text(best.latency_ms, best.latency_error_ms, summary.device_kind, "ms")
-    return [point_label(best, f"best: {top1}\n{latency}", BEST, bold=True)]
+    return [plots.point_label(best, f"best: {top1}\n{latency}", plots.BEST, bold=True)]
 
 
 def plot_pareto(result: SearchResult, ax: Axes | None = None) -> Axes:
@@ -266,9 +244,11 @@ def plot_pareto(result: SearchResult, ax: Axes | None = None) -> Axes:
 
         _, ax = plt.subplots()
     candidates, front, best = result.candidates, result.pareto_front, result.best
-    ax.scatter([c.latency_ms for c in candidates], [c.top1 for c in candidates], s=8, color=DOTS, label="candidates")
-    ax.plot([c.latency_ms for c in front], [c.top1 for c in front], "o-", ms=4, color=FRONT, label="Pareto front")
-    ax.plot([best.latency_ms], [best.top1], "*", ms=14, color=BEST, label="best")
+    ax.scatter(
+        [c.latency_ms for c in candidates], [c.top1 for c in candidates], s=8, color=plots.DOTS, label="candidates"
+    )
+    ax.plot([c.latency_ms for c in front], [c.top1 for c in front], "o-", ms=4, color=plots.FRONT, label="Pareto front")
+    ax.plot([best.latency_ms], [best.top1], "*", ms=14, color=plots.BEST, label="best")
     ax.set_xlabel("latency, ms")
     ax.set_ylabel("top-1, %")
     ax.legend(loc="lower right")

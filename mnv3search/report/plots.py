@@ -49,6 +49,11 @@ def point_label(judged: Judged, text: str, colour: str, *, bold: bool = False) -
     return PointLabel(judged.latency_ms, judged.top1 or 0.0, *errors, text, colour, bold)
 
 
+def coordinates(networks: Sequence[Candidate | Judged]) -> tuple[list[float], list[float]]:
+    """Latencies in ms and top-1 of networks that have one."""
+    return [n.latency_ms for n in networks], [n.top1 or 0.0 for n in networks]
+
+
 def draw_comparison(
     groups: Mapping[str, Sequence[Judged]],
     png: Path,
@@ -58,6 +63,7 @@ def draw_comparison(
     y_label: str,
     title: str = "",
     fronts: Mapping[str, Sequence[Candidate]] | None = None,
+    target_latency_ms: float | None = None,
 ) -> list[str]:
     """Draw groups of networks (runs, published networks) on one plot, each figure with its error bars.
 
@@ -69,6 +75,7 @@ def draw_comparison(
         y_label: the accuracy axis, with its unit.
         title: above the plot.
         fronts: a run's Pareto front by its group, drawn as a line in the group's colour.
+        target_latency_ms: a dashed vertical line.
 
     Returns:
         Names of the networks that have no top-1 and are therefore not drawn.
@@ -88,6 +95,8 @@ def draw_comparison(
             lines.append([(c.latency_ms, c.top1) for c in front])
         _draw_group(axes, short_name(group), drawn, front, colour, marker)
         labels += [point_label(j, short_name(j.name), colour) for j in drawn]
+    if target_latency_ms is not None:
+        draw_target(axes, target_latency_ms)
     axes.margins(0.12)
     label_points(figure, axes, labels, lines, [])
     save(figure, png, svg)
@@ -98,10 +107,10 @@ def _draw_group(
     axes: Axes, group: str, members: Sequence[Judged], front: Sequence[Candidate], colour: str, marker: str
 ) -> None:
     if front:
-        x, y = [c.latency_ms for c in front], [c.top1 for c in front]
+        x, y = coordinates(front)
         axes.plot(x, y, color=colour, lw=1.2, alpha=0.6, zorder=2, label=f"{group}: Pareto front")
     error_bars(axes, members, colour)
-    x, y = [j.latency_ms for j in members], [j.top1 or 0.0 for j in members]
+    x, y = coordinates(members)
     axes.scatter(x, y, marker=marker, s=60, color=colour, ec="white", lw=0.8, zorder=4, label=group)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from mnv3search.cost import count
 from mnv3search.files import write_text
+from mnv3search.layer_search.journal import TrainedStep, TrainedSteps
 from mnv3search.report.plots import BEST, FRONT, INK, PATH, QUIET, canvas, save, write_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from mnv3search.layer_search.journal import TrainedStep
 
 COLUMNS = (
     "number", "kind", "change", "latency_ms", "delta_latency_ms", "required_ms", "top1", "top1_std", "delta_top1",
@@ -67,21 +64,12 @@ def write_pruning_steps(path: Path, steps: Sequence[TrainedStep]) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for found in steps:
-        step, counts = found.step, count(found.step.architecture)
-        std = "" if step.top1_std is None else f"{step.top1_std:.4f}"
-        writer.writerow(
-            (
-                step.number, step.kind, step.change, repr(step.latency_ms), repr(step.delta_latency_ms),
-                repr(step.required_ms), repr(step.top1), std, repr(step.delta_top1), repr(found.loss), step.proposals,
-                found.rivals, found.trained, round(found.seconds, 2), counts.madds, counts.parameters,
-                f"steps/{step.number:03d}.safetensors", str(step.architecture),
-            )
-        )  # fmt: skip
-    write_text(path, stream.getvalue())
+    frame = TrainedSteps(steps).to_frame().rename(columns={"trained": "trained_images"})
+    counts = [count(found.step.architecture) for found in steps]
+    frame["madds"], frame["parameters"] = [c.madds for c in counts], [c.parameters for c in counts]
+    frame["weights"] = [f"steps/{found.step.number:03d}.safetensors" for found in steps]
+    rounded = frame.round({"top1_std": 4, "seconds": 2})
+    write_text(path, rounded.to_csv(columns=list(COLUMNS), index=False, lineterminator="\n"))
 
 
 def draw_pruning(picture: PruningPicture, png: Path, svg: Path) -> None:

@@ -107,6 +107,16 @@ class RunSummary:
     trained: str | None = None
     no_ranking: str | None = None
 
+    @property
+    def everyone(self) -> list[Judged]:
+        """The best, the other finalists, the references: the rows of a table."""
+        return [self.best, *self.finalists, *self.references]
+
+    @property
+    def timed(self) -> bool:
+        """Whether any of them was measured whole."""
+        return any(n.measured_ms is not None for n in self.everyone)
+
 
 NO_FIGURE = "–"
 LATENCY_MARKS: dict[LatencyKind, str] = {"estimated": "est.", "table": "table", "measured": "meas."}

@@ -32,6 +32,7 @@ from mnv3search.report.summary import (
 )
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.console import RenderableType
     from rich.table import Table
     from rich.text import Text
@@ -39,25 +40,39 @@ if TYPE_CHECKING:
 
 def final_table(summary: RunSummary) -> Table:
     """The best, the other finalists and the references; predicted and published top-1 in columns of their own."""
-    everyone = [summary.best, *summary.finalists, *summary.references]
-    measured = any(judged.measured_ms is not None for judged in everyone)
     table = _plain_table(summary.title, final_caption(summary))
     table.add_column("network", overflow="fold")
     table.add_column(_text(accuracy_heading(summary)), justify="right", no_wrap=summary.score is None)
     table.add_column("published\ntop-1 %", justify="right", style="dim", no_wrap=True)
-    table.add_column(_text(f"ms on\n{summary.device}"), justify="right", no_wrap=True)
-    if measured:
-        table.add_column("ms measured\nwhole", justify="right", no_wrap=True)
-    table.add_column("M\nMAdds", justify="right", no_wrap=True)
-    table.add_column("M\nparams", justify="right", no_wrap=True)
-    for index, judged in enumerate(everyone):
-        ends = index == 0 or index == len(summary.finalists)
-        table.add_row(
-            *_network_cells(summary, judged, measured),
-            style="bold" if judged is summary.best else None,
-            end_section=ends,
-        )
+    heads = [f"ms on\n{summary.device}", *(["ms measured\nwhole"] if summary.timed else []), "M\nMAdds", "M\nparams"]
+    for head in heads:
+        table.add_column(_text(head), justify="right", no_wrap=True)
+    for index, (network, cells) in enumerate(network_cells(summary)):
+        is_best = network is summary.best
+        if is_best:
+            cells[0] += f" ({ORIGIN_WORDS.get(network.origin, network.origin)})"
+        ends = index in (0, len(summary.finalists))
+        table.add_row(*map(_text, cells), style="bold" if is_best else None, end_section=ends)
     return table
+
+
+def network_cells(summary: RunSummary) -> list[tuple[Judged, list[str]]]:
+    """Each network and its name, top-1, published top-1, latency, time measured whole where any has one, and counts."""
+    return [
+        (
+            n,
+            [
+                n.name,
+                top1_text(n.top1, n.top1_std, estimated=summary.top1_estimated),
+                published_text(n.published_top1),
+                latency_text(n.latency_ms, n.latency_error_ms, summary.device_kind),
+                *([with_error(n.measured_ms, n.measured_error_ms, 2)] if summary.timed else []),
+                millions(n.madds),
+                millions(n.parameters, 2),
+            ],
+        )
+        for n in summary.everyone
+    ]
 
 
 def final_caption(summary: RunSummary) -> str:
@@ -94,7 +109,6 @@ def steps_table(
         latency_kind: how latencies are marked.
         latency_errors_ms: one standard deviation in milliseconds by architecture; ``±?`` where it has none.
     """
-    errors = latency_errors_ms or {}
     words = f"latency {LATENCY_WORDS[latency_kind]}" + (", top-1 predicted" if top1_estimated else "")
     table = _plain_table("NetAdapt, step by step", f"{words}; changes in points and ms against the row above")
     table.add_column("step", justify="right")
@@ -103,28 +117,24 @@ def steps_table(
         table.add_column(heading, justify="right", no_wrap=True)
     rows: list[Candidate | Step] = [seed, *steps]
     for row in rows:
-        top1 = top1_text(row.top1, row.top1_std, estimated=top1_estimated)
-        latency = latency_text(row.latency_ms, errors.get(row.architecture), latency_kind)
-        if isinstance(row, Step):
-            changes = signed(row.delta_top1, 3), change_ms(row.delta_latency_ms)
-            table.add_row(str(row.number), _text(row.change), top1, changes[0], latency, changes[1])
-        else:
-            table.add_row("0", "(seed)", top1, NO_FIGURE, latency, NO_FIGURE)
+        cells = step_cells(row, latency_errors_ms or {}, latency_kind, top1_estimated=top1_estimated)
+        table.add_row(*map(_text, cells))
     return table
 
 
-def _network_cells(summary: RunSummary, judged: Judged, measured: bool) -> list[str | Text]:
-    is_best = judged is summary.best
-    name = f"{judged.name} ({ORIGIN_WORDS.get(judged.origin, judged.origin)})" if is_best else judged.name
-    cells: list[str | Text] = [
-        _text(name),
-        top1_text(judged.top1, judged.top1_std, estimated=summary.top1_estimated),
-        published_text(judged.published_top1),
-        latency_text(judged.latency_ms, judged.latency_error_ms, summary.device_kind),
+def step_cells(
+    network: Candidate | Step, errors_ms: Mapping[Architecture, float], kind: LatencyKind, *, top1_estimated: bool
+) -> list[str]:
+    """Number, what was narrowed, top-1, its change, latency, its change; of the seed 0, and no changes."""
+    step = network if isinstance(network, Step) else None
+    return [
+        str(step.number) if step else "0",
+        step.change if step else "(seed)",
+        top1_text(network.top1, network.top1_std, estimated=top1_estimated),
+        signed(step.delta_top1, 3) if step else NO_FIGURE,
+        latency_text(network.latency_ms, errors_ms.get(network.architecture), kind),
+        change_ms(step.delta_latency_ms) if step else NO_FIGURE,
     ]
-    if measured:
-        cells.append(with_error(judged.measured_ms, judged.measured_error_ms, 2))
-    return [*cells, millions(judged.madds), millions(judged.parameters, 2)]
 
 
 def _plain_table(title: str, caption: str) -> Table:
@@ -226,6 +236,12 @@ class PublishedTable:
             parts.append(f"{sum(a != 'differs' for a in found)} of {len(found)} printed counts reproduced")
         parts += [f"{missing} network{'s' if missing > 1 else ''} not built"] if missing else []
         return ", ".join(parts)
+
+    def to_frame(self) -> DataFrame:
+        """A row a network, with everything of :meth:`PublishedRow.to_mapping`."""
+        import pandas as pd
+
+        return pd.DataFrame([row.to_mapping() for row in self.rows])
 
     def to_mapping(self) -> dict[str, object]:
         """The table as JSON can hold it."""

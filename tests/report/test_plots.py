@@ -97,7 +97,7 @@ def test_comparison_draws_groups_and_names_what_it_leaves_out(summary: RunSummar
     groups = {"runs/today": [summary.best, *summary.finalists], "published": [*summary.references, unknown]}
     missing = draw_comparison(
         groups, tmp_path / "c.png", tmp_path / "c.svg", x_label=x, y_label=y, title="one run",
-        fronts={"runs/today": summary.front},
+        fronts={"runs/today": summary.front}, target_latency_ms=50.0,
     )  # fmt: skip
     assert missing == ["no figures"]
     text = _svg_text(tmp_path / "c.svg")
@@ -111,6 +111,7 @@ def test_comparison_draws_groups_and_names_what_it_leaves_out(summary: RunSummar
             "published",
             "finalist 2",
             "mnasnet_a1",
+            "target 50 ms",
         )
     )
     assert "no figures" not in text

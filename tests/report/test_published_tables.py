@@ -92,3 +92,12 @@ def test_terminal_shows_all_rows_and_notes_uncut(tables: tuple[PublishedTable, .
     assert "56.5 ≈" in text
     assert "1 network not built" in text
     assert " 4  not built" in text
+
+
+def test_a_table_is_a_frame_of_its_rows(tables: tuple[PublishedTable, ...]) -> None:
+    (table,) = [t for t in tables if "Table 3" in t.source and t.version == "v5"]
+    frame = table.to_frame().set_index("network")
+    assert len(frame) == len(table.rows)
+    large = frame.loc["mobilenet_v3_large"]
+    figures = ("top1", "madds_m", "madds", "madds_agreement", "pixel1_ms", "parameters")
+    assert [large[name] for name in figures] == [75.2, 219, 216_589_760, "differs", 51, 5_483_032]
