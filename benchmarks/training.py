@@ -4,7 +4,7 @@ A step is forward, backward and SGD on a batch of random images already in chann
 its own, with an allocator of its own; the ways take turns, STEPS steps each while the others wait. The first of them is
 not counted: a training takes its steps one after another, from caches that are its own. A way's ratio is the median
 over rounds of the plain loop's seconds over its own in the same round. (Single steps in turn, as timed before, gave
-V3-Small 1.44 on two threads and 1.80 on one, without kept memory; steps in a row 1.54 on two.)
+V3-Small 1.44 on two threads and 1.80 on one; steps in a row 1.54 on two.)
 
 A call adds its cases to today's results: ``python -m benchmarks.training --networks NAME --threads NUMBER`` makes one.
 """
@@ -32,7 +32,6 @@ from mnv3search.families import published
 from mnv3search.network.build import build_network, prepare_for_training
 from mnv3search.network.modules import ConvNormActivation, Head, SqueezeExcite
 from mnv3search.space import load_space
-from mnv3search.training.allocator import keep_freed_memory
 
 PUBLISHED, SPACES = ("mobilenet_v3_small", "mobilenet_v3_large"), ("mnv3_small_32",)
 WARM_UP = 1  # rounds that are not counted
@@ -51,7 +50,6 @@ class Way:
     dropout: bool = False
     activations: bool = False
     fused: bool = False
-    memory: bool = False
 
 
 def ways() -> Iterator[Way]:
@@ -64,8 +62,7 @@ def ways() -> Iterator[Way]:
         ("pointwise", "+ 1×1 as matrix products"),
         ("dropout", "+ cheap dropout"),
         ("activations", "+ activations that need no copy"),
-        ("fused", "+ fused SGD"),
-        ("memory", "+ freed memory kept: as mnv3search train"),
+        ("fused", "+ fused SGD: as mnv3search train"),
     ):
         way = dataclasses.replace(way, **{"name": name, change: True})  # type: ignore[arg-type]
         yield way
@@ -116,8 +113,6 @@ def network_of(way: Way, name: str, side: int) -> nn.Module:
 def take_steps(way: Way, name: str, args: argparse.Namespace, threads: int, turns: Connection) -> None:
     """In a process of its own: steps and the mean of their seconds for every True that comes, until False."""
     torch.set_num_threads(threads)
-    if way.memory:
-        keep_freed_memory()
     torch.manual_seed(args.seed)
     images = torch.randn(args.batch, 3, args.side, args.side).to(memory_format=torch.channels_last)
     labels = torch.randint(10, (args.batch,))

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.errors import DivergedError
-from mnv3search.training.allocator import keep_freed_memory
 from mnv3search.training.devices import accelerator, step_seed
 from mnv3search.training.distillation import Teacher, batch_loss
 from mnv3search.training.evaluation import Metrics, MetricSums, calibrate_norms, calibration_batches, evaluating
@@ -196,7 +195,6 @@ def prepared(network: MobileNetwork, *, frozen: bool = False) -> MobileNetwork:
 
     network.requires_grad_(not frozen)
     network.head.classifier.requires_grad_(True)
-    keep_freed_memory()
     return prepare_for_training(network)
 
 
