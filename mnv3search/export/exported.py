@@ -177,7 +177,7 @@ def pixel_chunks(images: LabelledImages, preprocessing: Preprocessing, most: int
     size = min(chunk_size(preprocessing.resolution), most or len(images) or 1)
     for first in range(0, len(images), size):
         numbers = range(first, min(first + size, len(images)))
-        pixels = np.concatenate([preprocessing.squares(images.read(number)[None]) for number in numbers])
+        pixels = np.concatenate([preprocessing.resize_and_crop(images.read(number)[None]) for number in numbers])
         yield PixelChunk(pixels, images.labels[first : first + size])
 
 

@@ -166,7 +166,7 @@ def predict(predictor: Predictor, files: Sequence[Path], top: int = 5) -> Iterat
     for file in files:
         try:
             image = FolderSource(file.parent).read(file.name)
-            square = predictor.preprocessing.squares(image[None])
+            square = predictor.preprocessing.resize_and_crop(image[None])
         except DataError as error:
             yield Prediction(file, error=str(error))
             continue

@@ -46,7 +46,7 @@ def their_confusion(theirs: torch.nn.Module, place: Path) -> list[list[int]]:
     images, found = open_images(place / "data" / "val"), [[0] * len(CLASSES) for _ in CLASSES]
     pixels = [images.source.read(file)[None] for file in images.files]
     prepared = Preprocessing(SIDE)
-    batch = torch.cat([torch.from_numpy(prepared.squares(one)) for one in pixels]).permute(0, 3, 1, 2) / 255
+    batch = torch.cat([torch.from_numpy(prepared.resize_and_crop(one)) for one in pixels]).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (prepared.mean, prepared.std))
     with torch.no_grad():
         said = theirs((batch - mean) / std).argmax(1)

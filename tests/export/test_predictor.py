@@ -37,7 +37,7 @@ def test_probabilities_are_those_of_the_prepared_image(tmp_path: Path) -> None:
     (found,) = predict(load_predictor(saved_fake(tmp_path / "run")), [file], top=99)
     assert found.pixels is not None
     with torch.inference_mode():
-        logits = trained.network(trained.preprocessing.pixels_to_tensor(found.pixels)[None])
+        logits = trained.network(trained.preprocessing.to_tensor(found.pixels[None]))
     shares = torch.softmax(logits.double(), dim=1)[0].numpy()
     assert {guess.name: guess.probability for guess in found.guesses} == pytest.approx(
         dict(zip(CLASSES, shares.tolist(), strict=True)), abs=1e-6

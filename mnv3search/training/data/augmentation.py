@@ -26,10 +26,10 @@ STRONGEST = 30.0  # RandAugment's scale ends here, as in torchvision
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Random changes of training images; the default changes nothing.
+    """Random transforms of training images; the default changes nothing.
 
     Attributes:
-        crop: ``none``: the middle, as for judging. ``pad``: a square of the resolution out of the image padded with
+        crop: ``none``: the middle, as for evaluation. ``pad``: a square of the resolution out of the image padded with
             black by ``pad`` pixels. ``random_resized``: a part of ``least_area`` to 1 of the image with an aspect of
             3/4 to 4/3, resized.
         pad: pixels on each side, for ``crop: pad``.
@@ -81,7 +81,7 @@ class Augmentation:
         return self.mixup > 0 or self.cutmix > 0
 
     def to_mapping(self) -> dict[str, object]:
-        """Plain values for YAML and JSON; :meth:`from_mapping` reads them back."""
+        """Plain values for YAML and JSON."""
         return asdict(self)
 
     @classmethod
@@ -112,6 +112,137 @@ _RANGES = (
 
 ASPECT = 4 / 3
 TRIES = 10
+# RandAugment's fourteen operations, in torchvision's order and strengths.
+OPERATIONS = (
+    "identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "color", "contrast",
+    "sharpness", "posterize", "solarize", "autocontrast", "equalize",
+)  # fmt: skip
+SIGNED = frozenset(OPERATIONS[1:10])
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """RandAugment's operations on each image, one after the other, after colour jitter.
+
+    Attributes:
+        chosen: (N, rounds) indices into ``OPERATIONS``.
+        signs: (N, rounds) -1 or 1.
+        magnitude: RandAugment's, 0 to 30.
+        jitter: (N, 3) factors of brightness, contrast and saturation, or None.
+    """
+
+    chosen: NDArray[np.int64]
+    signs: NDArray[np.int64]
+    magnitude: float
+    jitter: NDArray[np.float64] | None
+
+    def share(self, part: slice) -> Operations:
+        """Those of some images."""
+        jitter = None if self.jitter is None else self.jitter[part]
+        return Operations(self.chosen[part], self.signs[part], self.magnitude, jitter)
+
+
+@dataclass(frozen=True, slots=True)
+class RandomParameters:
+    """The random parameters of a batch's transforms.
+
+    Attributes:
+        flips: (N,) bool, mirrored or not.
+        corners: (N, 2) of the windows in padded images, or None.
+        regions: (N, TRIES, 4), see :func:`crop_region`, or None.
+        operations: of RandAugment and colour jitter.
+        boxes: (N, 4) each, set to the mean colour.
+    """
+
+    flips: NDArray[np.bool_]
+    corners: NDArray[np.int64] | None
+    regions: NDArray[np.float64] | None
+    operations: Operations | None
+    boxes: tuple[NDArray[np.int64], ...]
+
+    def share(self, part: slice) -> RandomParameters:
+        """Those of some images of the batch."""
+        return RandomParameters(
+            self.flips[part],
+            None if self.corners is None else self.corners[part],
+            None if self.regions is None else self.regions[part],
+            None if self.operations is None else self.operations.share(part),
+            tuple(boxes[part] for boxes in self.boxes),
+        )
+
+
+def draw_parameters(
+    generator: np.random.Generator, flips: NDArray[np.bool_], augmentation: Augmentation, side: int
+) -> RandomParameters:
+    """Draw for ``len(flips)`` images that become crops of ``side`` pixels."""
+    count = len(flips)
+    corners = regions = None
+    if augmentation.crop == "pad" and augmentation.pad:
+        corners = generator.integers(2 * augmentation.pad + 1, size=(count, 2))
+    if augmentation.crop == "random_resized":
+        regions = draw_regions(generator, count, augmentation.least_area)
+    operations = draw_operations(generator, count, augmentation)
+    boxes = []
+    if augmentation.cutout:
+        boxes.append(draw_boxes(generator, count, side, augmentation.cutout))
+    if augmentation.erase:
+        boxes.append(draw_erasures(generator, count, side, augmentation.erase))
+    return RandomParameters(flips, corners, regions, operations, tuple(boxes))
+
+
+def draw_regions(generator: np.random.Generator, count: int, least_area: float) -> NDArray[np.float64]:
+    """What :func:`crop_region` needs of each image, whatever its size: (count, TRIES, 4) of area, aspect, position."""
+    drawn = generator.random((count, TRIES, 4))
+    drawn[..., 0] = least_area + (1 - least_area) * drawn[..., 0]
+    drawn[..., 1] = np.exp((2 * drawn[..., 1] - 1) * np.log(ASPECT))
+    return drawn
+
+
+def crop_region(drawn: NDArray[np.float64], height: int, width: int) -> tuple[int, int, int, int]:
+    """The region (top, left, height, width) of an image of this size: the first of (TRIES, 4) drawn that fits."""
+    for area, aspect, down, across in drawn:
+        wide = round(float(np.sqrt(height * width * area * aspect)))
+        high = round(float(np.sqrt(height * width * area / aspect)))
+        if 0 < wide <= width and 0 < high <= height:
+            return int(down * (height - high + 1)), int(across * (width - wide + 1)), high, wide
+    high, wide = min(height, round(width * ASPECT)), min(width, round(height * ASPECT))
+    return (height - high) // 2, (width - wide) // 2, high, wide
+
+
+def draw_operations(generator: np.random.Generator, count: int, augmentation: Augmentation) -> Operations | None:
+    """Draw for ``count`` images; None where the recipe asks for neither RandAugment nor jitter."""
+    strength, jitter = augmentation.randaugment, augmentation.jitter
+    if strength is None and not jitter:
+        return None
+    rounds = 0 if strength is None else augmentation.randaugment_count
+    return Operations(
+        chosen=generator.integers(len(OPERATIONS), size=(count, rounds)),
+        signs=2 * generator.integers(2, size=(count, rounds)) - 1,
+        magnitude=strength or 0.0,
+        jitter=generator.uniform(1 - jitter, 1 + jitter, size=(count, 3)) if jitter else None,
+    )
+
+
+def draw_boxes(generator: np.random.Generator, count: int, side: int, cutout: int) -> NDArray[np.int64]:
+    """(count, 4) of top, left, bottom, right: squares of ``cutout`` around any pixel, cut at the border."""
+    centres = generator.integers(side, size=(count, 2))
+    first = centres - cutout // 2
+    boxes: NDArray[np.int64] = np.clip(np.concatenate([first, first + cutout], axis=1), 0, side)
+    return boxes
+
+
+def draw_erasures(generator: np.random.Generator, count: int, side: int, share: float) -> NDArray[np.int64]:
+    """(count, 4) of top, left, bottom, right: empty boxes but for about ``share`` of the images."""
+    drawn = generator.random((count, 5))
+    area = (0.02 + 0.31 * drawn[:, 0]) * side * side
+    aspect = np.exp((2 * drawn[:, 1] - 1) * np.log(10 / 3))
+    high = np.clip(np.rint(np.sqrt(area / aspect)), 1, side).astype(np.int64)
+    wide = np.clip(np.rint(np.sqrt(area * aspect)), 1, side).astype(np.int64)
+    top = (drawn[:, 2] * (side - high + 1)).astype(np.int64)
+    left = (drawn[:, 3] * (side - wide + 1)).astype(np.int64)
+    boxes = np.stack([top, left, top + high, left + wide], axis=1)
+    boxes[drawn[:, 4] >= share] = 0
+    return boxes
 
 
 def pad_and_crop(images: NDArray[np.uint8], pad: int, corners: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -133,29 +264,16 @@ def pad_and_crop(images: NDArray[np.uint8], pad: int, corners: NDArray[np.int64]
     return cut.reshape(images.shape)
 
 
-def random_parts(generator: np.random.Generator, count: int, least_area: float) -> NDArray[np.float64]:
-    """What :func:`part_of` needs of each image, whatever its size: (count, TRIES, 4) of area, aspect and place."""
-    drawn = generator.random((count, TRIES, 4))
-    drawn[..., 0] = least_area + (1 - least_area) * drawn[..., 0]
-    drawn[..., 1] = np.exp((2 * drawn[..., 1] - 1) * np.log(ASPECT))
-    return drawn
-
-
-def part_of(drawn: NDArray[np.float64], height: int, width: int) -> tuple[int, int, int, int]:
-    """The part (top, left, height, width) of an image of this size: the first of the draws that fits into it.
+def blank(images: torch.Tensor, boxes: NDArray[np.int64]) -> torch.Tensor:
+    """Set a box of each image to 0, which is the mean colour once normalised; in place.
 
     Args:
-        drawn: (TRIES, 4) of :func:`random_parts`.
-        height: of the image, pixels.
-        width: of the image, pixels.
+        images: (N, 3, R, R) normalised.
+        boxes: (N, 4) of top, left, bottom, right.
     """
-    for area, aspect, down, across in drawn:
-        wide = round(float(np.sqrt(height * width * area * aspect)))
-        high = round(float(np.sqrt(height * width * area / aspect)))
-        if 0 < wide <= width and 0 < high <= height:
-            return int(down * (height - high + 1)), int(across * (width - wide + 1)), high, wide
-    high, wide = min(height, round(width * ASPECT)), min(width, round(height * ASPECT))
-    return (height - high) // 2, (width - wide) // 2, high, wide
+    for image, (top, left, bottom, right) in zip(images, boxes.tolist(), strict=True):
+        image[:, top:bottom, left:right] = 0
+    return images
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,90 +326,8 @@ def mix_labels(labels: torch.Tensor, classes: int, mix: Mix) -> torch.Tensor:
     return mix.kept * whole + (1 - mix.kept) * whole[torch.from_numpy(mix.partners)]
 
 
-def draw_boxes(generator: np.random.Generator, count: int, side: int, cutout: int) -> NDArray[np.int64]:
-    """(count, 4) of top, left, bottom, right: squares of ``cutout`` around any pixel, cut at the border."""
-    centres = generator.integers(side, size=(count, 2))
-    first = centres - cutout // 2
-    boxes: NDArray[np.int64] = np.clip(np.concatenate([first, first + cutout], axis=1), 0, side)
-    return boxes
-
-
-def draw_erasures(generator: np.random.Generator, count: int, side: int, share: float) -> NDArray[np.int64]:
-    """(count, 4) of top, left, bottom, right: empty boxes but for about ``share`` of the images."""
-    drawn = generator.random((count, 5))
-    area = (0.02 + 0.31 * drawn[:, 0]) * side * side
-    aspect = np.exp((2 * drawn[:, 1] - 1) * np.log(10 / 3))
-    high = np.clip(np.rint(np.sqrt(area / aspect)), 1, side).astype(np.int64)
-    wide = np.clip(np.rint(np.sqrt(area * aspect)), 1, side).astype(np.int64)
-    top = (drawn[:, 2] * (side - high + 1)).astype(np.int64)
-    left = (drawn[:, 3] * (side - wide + 1)).astype(np.int64)
-    boxes = np.stack([top, left, top + high, left + wide], axis=1)
-    boxes[drawn[:, 4] >= share] = 0
-    return boxes
-
-
-def blank(images: torch.Tensor, boxes: NDArray[np.int64]) -> torch.Tensor:
-    """Set a box of each image to 0, which is the mean colour once normalised; in place.
-
-    Args:
-        images: (N, 3, R, R) normalised.
-        boxes: (N, 4) of top, left, bottom, right.
-    """
-    for image, (top, left, bottom, right) in zip(images, boxes.tolist(), strict=True):
-        image[:, top:bottom, left:right] = 0
-    return images
-
-
-# RandAugment's fourteen operations, in torchvision's order and strengths.
-OPERATIONS = (
-    "identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "color", "contrast",
-    "sharpness", "posterize", "solarize", "autocontrast", "equalize",
-)  # fmt: skip
-SIGNED = frozenset(OPERATIONS[1:10])
-JITTER = ("brightness", "contrast", "color")
-
-
-@dataclass(frozen=True, slots=True)
-class Operations:
-    """What is done to each image, one after the other.
-
-    Attributes:
-        chosen: (N, rounds) indices into ``OPERATIONS``.
-        signs: (N, rounds) -1 or 1.
-        magnitude: RandAugment's, 0 to 30.
-        jitter: (N, 3) factors of brightness, contrast and saturation, or None.
-    """
-
-    chosen: NDArray[np.int64]
-    signs: NDArray[np.int64]
-    magnitude: float
-    jitter: NDArray[np.float64] | None
-
-    def share(self, part: slice) -> Operations:
-        """Those of some images."""
-        jitter = None if self.jitter is None else self.jitter[part]
-        return Operations(self.chosen[part], self.signs[part], self.magnitude, jitter)
-
-
-def draw_operations(generator: np.random.Generator, count: int, augmentation: Augmentation) -> Operations | None:
-    """Draw for ``count`` images; None where the recipe asks for neither RandAugment nor jitter."""
-    strength, jitter = augmentation.randaugment, augmentation.jitter
-    if strength is None and not jitter:
-        return None
-    rounds = 0 if strength is None else augmentation.randaugment_count
-    return Operations(
-        chosen=generator.integers(len(OPERATIONS), size=(count, rounds)),
-        signs=2 * generator.integers(2, size=(count, rounds)) - 1,
-        magnitude=strength or 0.0,
-        jitter=generator.uniform(1 - jitter, 1 + jitter, size=(count, 3)) if jitter else None,
-    )
-
-
 def apply_operations(images: NDArray[np.uint8], operations: Operations) -> NDArray[np.uint8]:
-    """Do the operations: (N, R, R, 3) uint8 to the same.
-
-    Images to which the same happens go through torchvision together.
-    """
+    """Do the operations: (N, R, R, 3) uint8 to the same; equal ones go through torchvision together."""
     import torch
 
     pixels = as_tensor(images).permute(0, 3, 1, 2)
@@ -331,14 +367,12 @@ def _apply(pixels: torch.Tensor, name: str, magnitude: float, sign: int) -> torc
         out = transforms.rotate(pixels, angle=sign * 30.0 * part)
     else:
         out = _moved(pixels, name, sign * part, side)
-    changed_pixels: torch.Tensor = out
-    return changed_pixels
+    transformed: torch.Tensor = out
+    return transformed
 
 
 def _moved(pixels: torch.Tensor, name: str, part: float, side: int) -> torch.Tensor:
     """Shear (up to 0.3) or translate (up to 150/331 of the side), as RandAugment does."""
-    import math
-
     from torchvision.transforms.v2 import functional as transforms
 
     shear, shift, centre = [0.0, 0.0], [0, 0], None
@@ -364,51 +398,3 @@ def _jittered(pixels: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     out = torch.lerp(grey.mean(dim=(2, 3), keepdim=True), out, contrast).clamp_(0, 255)
     grey = (out * weights).sum(dim=1, keepdim=True)
     return torch.lerp(grey, out, saturation).clamp_(0, 255).to(torch.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class RandomParameters:
-    """Of each image of a batch, what happens to it.
-
-    Attributes:
-        flips: (N,) bool, mirrored or not.
-        corners: (N, 2) of the windows in padded images, or None.
-        parts: (N, tries, 4), see :func:`~mnv3search.training.data.augmentation.part_of`, or None.
-        operations: of RandAugment and colour jitter.
-        boxes: (N, 4) each, set to the mean colour.
-    """
-
-    flips: NDArray[np.bool_]
-    corners: NDArray[np.int64] | None
-    parts: NDArray[np.float64] | None
-    operations: Operations | None
-    boxes: tuple[NDArray[np.int64], ...]
-
-    def share(self, part: slice) -> RandomParameters:
-        """Those of some images of the batch."""
-        return RandomParameters(
-            self.flips[part],
-            None if self.corners is None else self.corners[part],
-            None if self.parts is None else self.parts[part],
-            None if self.operations is None else self.operations.share(part),
-            tuple(boxes[part] for boxes in self.boxes),
-        )
-
-
-def draw_parameters(
-    generator: np.random.Generator, flips: NDArray[np.bool_], augmentation: Augmentation, side: int
-) -> RandomParameters:
-    """Draw for ``len(flips)`` images that become squares of ``side`` pixels."""
-    count = len(flips)
-    corners = parts = None
-    if augmentation.crop == "pad" and augmentation.pad:
-        corners = generator.integers(2 * augmentation.pad + 1, size=(count, 2))
-    if augmentation.crop == "random_resized":
-        parts = random_parts(generator, count, augmentation.least_area)
-    operations = draw_operations(generator, count, augmentation)
-    boxes = []
-    if augmentation.cutout:
-        boxes.append(draw_boxes(generator, count, side, augmentation.cutout))
-    if augmentation.erase:
-        boxes.append(draw_erasures(generator, count, side, augmentation.erase))
-    return RandomParameters(flips, corners, parts, operations, tuple(boxes))

@@ -18,118 +18,24 @@ from mnv3search.training.data.augmentation import (
     RandomParameters,
     apply_operations,
     blank,
+    crop_region,
     draw_mix,
     draw_parameters,
     mix_images,
     mix_labels,
     pad_and_crop,
-    part_of,
 )
 from mnv3search.training.data.decoding import EncodedImage
 from mnv3search.training.data.images import LabelledImages, encoded
-from mnv3search.training.data.memory import InMemory, in_memory
+from mnv3search.training.data.memory import in_memory
 from mnv3search.training.data.preprocessing import Preprocessing, resized
 
 if TYPE_CHECKING:
     import torch
 
-
-class Crops:
-    """Makes the squares of one split."""
-
-    def __init__(
-        self, images: LabelledImages, preprocessing: Preprocessing, augmentation: Augmentation,
-        memory: InMemory | None,
-    ) -> None:  # fmt: skip
-        """Take the split; ``memory`` as :func:`~mnv3search.training.data.memory.in_memory` gives it."""
-        self._images, self._preprocessing, self._augmentation = images, preprocessing, augmentation
-        self._memory = memory
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether all images are in memory, so that there is nothing to decode."""
-        return self._memory is not None
-
-    def begin(
-        self, chosen: NDArray[np.int64], draws: RandomParameters, pool: concurrent.futures.Executor | None
-    ) -> Callable[[], NDArray[np.uint8]]:
-        """Begin to make the squares of ``chosen`` images in ``pool``; call the result to wait for them.
-
-        The result is (N, R, R, 3) uint8.
-        """
-        memory = self._memory
-        if memory is not None and memory.of_one_size:
-            return lambda: self._together(memory.several(chosen), draws)
-        numbers = range(len(chosen))
-        if pool is None:
-            return lambda: self._gathered([self._single(chosen, draws, number) for number in numbers], draws)
-        waiting = [pool.submit(self._single, chosen, draws, number) for number in numbers]
-        return lambda: self._gathered([future.result() for future in waiting], draws)
-
-    def _together(self, images: NDArray[np.uint8], draws: RandomParameters) -> NDArray[np.uint8]:
-        images = _mirrored(images, draws.flips)
-        if draws.parts is not None:
-            return self._stacked([self._part(image, draws.parts[number]) for number, image in enumerate(images)])
-        if draws.corners is not None:
-            images = pad_and_crop(images, self._augmentation.pad, draws.corners)
-        return self._preprocessing.squares(images)
-
-    def _single(self, chosen: NDArray[np.int64], draws: RandomParameters, number: int) -> NDArray[np.uint8]:
-        index = int(chosen[number])
-        if draws.parts is None:
-            whole: NDArray[np.uint8] = self._preprocessing.squares(self._pixels(index)[None])[0]
-            return whole
-        source, file = self._images.source, self._images.files[index]
-        if self._memory is not None or not encoded(source):
-            return self._part(self._pixels(index), draws.parts[number])
-        image = EncodedImage(source.encoded(file), source.place(file))
-        top, left, height, width = part_of(draws.parts[number], image.height, image.width)
-        reduce = _reduction(min(height, width), self._preprocessing.resolution)
-        pixels = image.pixels(reduce)
-        down, across = pixels.shape[0] / image.height, pixels.shape[1] / image.width
-        top, left = int(top * down), int(left * across)
-        part = pixels[top : top + max(1, round(height * down)), left : left + max(1, round(width * across))]
-        return self._resized(part)
-
-    def _pixels(self, index: int) -> NDArray[np.uint8]:
-        return self._images.read(index) if self._memory is None else self._memory.image(index)
-
-    def _part(self, image: NDArray[np.uint8], drawn: NDArray[np.float64]) -> NDArray[np.uint8]:
-        top, left, height, width = part_of(drawn, image.shape[0], image.shape[1])
-        return self._resized(image[top : top + height, left : left + width])
-
-    def _resized(self, part: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        side = self._preprocessing.resolution
-        square: NDArray[np.uint8] = resized(part[None], side, side, self._preprocessing.interpolation)[0]
-        return square
-
-    def _gathered(self, squares: list[NDArray[np.uint8]], draws: RandomParameters) -> NDArray[np.uint8]:
-        images = _mirrored(self._stacked(squares), draws.flips)
-        if draws.corners is not None:
-            images = pad_and_crop(images, self._augmentation.pad, draws.corners)
-        return images
-
-    def _stacked(self, squares: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        side = self._preprocessing.resolution
-        return np.stack(squares) if squares else np.empty((0, side, side, 3), np.uint8)
-
-
-def _mirrored(images: NDArray[np.uint8], flips: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """``images`` (N, H, W, 3), of which those of ``flips`` are mirrored left to right, in place."""
-    if flips.any():
-        images[flips] = images[flips][:, :, ::-1]
-    return images
-
-
-def _reduction(shortest: int, side: int) -> int:
-    """By how much a JPEG can be decoded smaller so that ``shortest`` pixels stay at least ``side``."""
-    return next((reduce for reduce in (8, 4, 2) if shortest >= reduce * side), 1)
-
-
 AHEAD = 2  # batches that are decoded while the network works on one
-
 # One stream of random numbers for each purpose: what is drawn for one does not move the others.
-_ORDER, _FLIP, _CHANGES, _MIX = range(4)
+_ORDER, _FLIP, _PARAMETERS, _MIX = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +57,13 @@ class Batch:
 class Batches:
     """The images of one split as batches, epoch by epoch.
 
-    Where all images are small (up to 64 pixels) they are decoded once and kept with their source; others are decoded
-    when they are needed, by ``workers`` threads ahead of the network.
+    Small images (up to 64 pixels) are decoded once and stay in memory with their source; others are decoded when they
+    are needed, by ``workers`` threads ahead of the network.
 
     With several processes each batch is that of one process cut into ``world`` parts, ``rank`` getting its own: the
-    images of a step and their changes do not depend on how many processes share it. Only MixUp and CutMix, which pair
-    images within a process, do. The last batch of an epoch may leave a process without images; ``drop_last`` drops it.
+    images of a step and their transforms do not depend on how many processes share it. Only MixUp and CutMix, which
+    pair images within a process, do. The last batch of an epoch may leave a process without images; ``drop_last`` drops
+    it.
     """
 
     def __init__(
@@ -168,14 +75,14 @@ class Batches:
 
         Args:
             images: of one split.
-            preprocessing: what every image goes through.
+            preprocessing: of every image.
             batch_size: images in a step, over all processes together.
-            augmentation: random changes; None for none.
-            seed: of the order and the changes.
+            augmentation: random transforms; None for none.
+            seed: of the order and the transforms.
             shuffle: a new order each epoch, or always that of ``images``.
             drop_last: leave out the last batch of an epoch where it is not full.
             rank: number of this process, from 0.
-            world: how many processes there are.
+            world: number of processes.
             workers: threads that decode large images; 0 decodes in the caller's.
 
         Raises:
@@ -195,7 +102,8 @@ class Batches:
         self.augmentation = augmentation or Augmentation()
         self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
         self.rank, self.world, self.workers = rank, world, workers
-        self._squares = Crops(images, preprocessing, self.augmentation, in_memory(images))
+        self._memory = in_memory(images)
+        self._one_size = self._memory is not None and len({image.shape for image in self._memory}) == 1
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -213,7 +121,7 @@ class Batches:
         order, flips = self._order(number), self._flips(number)
         with contextlib.ExitStack() as stack:
             pool = None
-            if self.workers and not self._squares.in_memory:
+            if self.workers and self._memory is None:
                 pool = concurrent.futures.ThreadPoolExecutor(self.workers, "images")
                 stack.callback(pool.shutdown, wait=True, cancel_futures=True)
             begun: deque[Callable[[], Batch]] = deque()
@@ -231,22 +139,22 @@ class Batches:
     ) -> Callable[[], Batch]:  # fmt: skip
         """Begin batch ``step`` of ``epoch``; call the result to get it."""
         side, count = self.preprocessing.resolution, len(chosen)
-        # Drawn for all processes and then cut, so that each image's changes do not depend on how many there are.
+        # Drawn for all processes and then cut, so that each image's transforms do not depend on how many there are.
         part = slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
-        draws = draw_parameters(self._generator(_CHANGES, epoch, step), flips, self.augmentation, side).share(part)
+        drawn = draw_parameters(self._generator(_PARAMETERS, epoch, step), flips, self.augmentation, side).share(part)
         mine = chosen[part]
-        squares = self._squares.begin(mine, draws, pool)
-        return lambda: self._finish(epoch, step, mine, draws, squares())
+        crops = self._begin_crops(mine, drawn, pool)
+        return lambda: self._finish(epoch, step, mine, drawn, crops())
 
     def _finish(
-        self, epoch: int, step: int, chosen: NDArray[np.int64], draws: RandomParameters, squares: NDArray[np.uint8]
+        self, epoch: int, step: int, chosen: NDArray[np.int64], drawn: RandomParameters, crops: NDArray[np.uint8]
     ) -> Batch:
         import torch
 
-        if draws.operations is not None:
-            squares = apply_operations(squares, draws.operations)
-        pixels = self.preprocessing.normalised(squares)
-        for boxes in draws.boxes:
+        if drawn.operations is not None:
+            crops = apply_operations(crops, drawn.operations)
+        pixels = self.preprocessing.normalised(crops)
+        for boxes in drawn.boxes:
             pixels = blank(pixels, boxes)
         labels = torch.from_numpy(self.images.labels[chosen])
         if not self.augmentation.mixes:
@@ -256,6 +164,67 @@ class Batches:
             self.augmentation.mixup, self.augmentation.cutmix,
         )  # fmt: skip
         return Batch(mix_images(pixels, mix), mix_labels(labels, len(self.images.classes), mix))
+
+    def _begin_crops(
+        self, chosen: NDArray[np.int64], drawn: RandomParameters, pool: concurrent.futures.Executor | None
+    ) -> Callable[[], NDArray[np.uint8]]:
+        """Begin to crop and mirror ``chosen`` images in ``pool``; call the result for (N, R, R, 3) uint8."""
+        if self._one_size:
+            return lambda: self._crop_together(chosen, drawn)
+        numbers = range(len(chosen))
+        if pool is None:
+            return lambda: self._moved(self._stacked([self._crop(chosen, drawn, number) for number in numbers]), drawn)
+        waiting = [pool.submit(self._crop, chosen, drawn, number) for number in numbers]
+        return lambda: self._moved(self._stacked([future.result() for future in waiting]), drawn)
+
+    def _crop_together(self, chosen: NDArray[np.int64], drawn: RandomParameters) -> NDArray[np.uint8]:
+        """Images of one size are mirrored and moved, all at once, before they are cropped."""
+        memory = self._memory
+        assert memory is not None
+        whole = np.stack([memory[i] for i in chosen]) if len(chosen) else np.empty((0, *memory[0].shape), np.uint8)
+        images = self._moved(whole, drawn)
+        if drawn.regions is None:
+            return self.preprocessing.resize_and_crop(images)
+        return self._stacked([self._region(image, drawn.regions[number]) for number, image in enumerate(images)])
+
+    def _crop(self, chosen: NDArray[np.int64], drawn: RandomParameters, number: int) -> NDArray[np.uint8]:
+        index = int(chosen[number])
+        source, file = self.images.source, self.images.files[index]
+        if drawn.regions is None or self._memory is not None or not encoded(source):
+            pixels = self.images.read(index) if self._memory is None else self._memory[index]
+            if drawn.regions is None:
+                whole: NDArray[np.uint8] = self.preprocessing.resize_and_crop(pixels[None])[0]
+                return whole
+            return self._region(pixels, drawn.regions[number])
+        image = EncodedImage(source.encoded(file), source.full_name(file))
+        top, left, height, width = crop_region(drawn.regions[number], image.height, image.width)
+        # A JPEG is decoded at a part of its size as long as the region keeps the resolution.
+        shortest, side = min(height, width), self.preprocessing.resolution
+        pixels = image.pixels(next((reduce for reduce in (8, 4, 2) if shortest >= reduce * side), 1))
+        down, across = pixels.shape[0] / image.height, pixels.shape[1] / image.width
+        top, left = int(top * down), int(left * across)
+        return self._resized(
+            pixels[top : top + max(1, round(height * down)), left : left + max(1, round(width * across))]
+        )
+
+    def _region(self, image: NDArray[np.uint8], drawn: NDArray[np.float64]) -> NDArray[np.uint8]:
+        top, left, height, width = crop_region(drawn, image.shape[0], image.shape[1])
+        return self._resized(image[top : top + height, left : left + width])
+
+    def _resized(self, region: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        side = self.preprocessing.resolution
+        crop: NDArray[np.uint8] = resized(region[None], side, side, self.preprocessing.interpolation)[0]
+        return crop
+
+    def _stacked(self, crops: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        side = self.preprocessing.resolution
+        return np.stack(crops) if crops else np.empty((0, side, side, 3), np.uint8)
+
+    def _moved(self, images: NDArray[np.uint8], drawn: RandomParameters) -> NDArray[np.uint8]:
+        """``images`` (N, H, W, 3) mirrored left to right, in place, and moved, as drawn."""
+        if drawn.flips.any():
+            images[drawn.flips] = images[drawn.flips][:, :, ::-1]
+        return images if drawn.corners is None else pad_and_crop(images, self.augmentation.pad, drawn.corners)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if not self.shuffle:

@@ -17,6 +17,10 @@ from mnv3search.errors import DataError
 from mnv3search.reading import open_regular
 from mnv3search.training.data.decoding import MAX_FILE_BYTES, decode
 
+MAX_ENTRIES = 4_000_000
+END_BYTES = 64 * 1024  # of a file's beginning and end; headers are shorter but for large colour profiles
+MAX_RATIO = 200  # deflate cannot pass 1032; images that are compressed already stay near 1
+
 
 class ImageSource(Protocol):
     """Where images are read from: a folder, a zip archive, a data set of torchvision."""
@@ -32,9 +36,26 @@ class ImageSource(Protocol):
         ...
 
 
+class EncodedSource(ImageSource, Protocol):
+    """A source that also gives an image as it is stored; large JPEGs can then be decoded at a part of their size."""
+
+    def encoded(self, file: str) -> bytes:
+        """The stored bytes."""
+        ...
+
+    def full_name(self, file: str) -> str:
+        """The image's whole name, for messages."""
+        ...
+
+
+def encoded(source: ImageSource) -> TypeGuard[EncodedSource]:
+    """Whether ``source`` is an :class:`EncodedSource`."""
+    return hasattr(source, "encoded") and hasattr(source, "full_name")
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """Images of one split with their labels.
+    """Images of one split with their labels, decoded one by one when they are asked for.
 
     Attributes:
         source: reads them.
@@ -61,28 +82,6 @@ class LabelledImages:
         return replace(self, files=tuple(self.files[int(i)] for i in chosen), labels=self.labels[chosen])
 
 
-MAX_ENTRIES = 4_000_000
-END_BYTES = 64 * 1024  # of a file's beginning and end; headers are shorter but for large colour profiles
-MAX_RATIO = 200  # deflate cannot pass 1032; images that are compressed already stay near 1
-
-
-class EncodedSource(ImageSource, Protocol):
-    """A source that also gives an image as it is stored; large JPEGs can then be decoded at a part of their size."""
-
-    def encoded(self, file: str) -> bytes:
-        """The stored bytes."""
-        ...
-
-    def place(self, file: str) -> str:
-        """The image's whole name, for messages."""
-        ...
-
-
-def encoded(source: ImageSource) -> TypeGuard[EncodedSource]:
-    """Whether ``source`` is an :class:`EncodedSource`."""
-    return hasattr(source, "encoded") and hasattr(source, "place")
-
-
 class FolderSource:
     """Images in files under one folder; names are paths relative to it with ``/``."""
 
@@ -107,19 +106,15 @@ class FolderSource:
             raise DataError(f"cannot read {path}: {error.strerror or error}") from None
 
     def read(self, file: str) -> NDArray[np.uint8]:
-        """The decoded image, (height, width, 3) RGB.
+        """As :meth:`ImageSource.read`."""
+        return decode(self.encoded(file), self.full_name(file))
 
-        Raises:
-            DataError: the file is missing, empty, cut short, too large or no image.
-        """
-        return decode(self.encoded(file), self.place(file))
-
-    def place(self, file: str) -> str:
+    def full_name(self, file: str) -> str:
         """The file's whole path."""
         return str(self.root / file)
 
     def ends(self, file: str) -> tuple[bytes, bytes]:
-        """The first and the last ``END_BYTES`` of the file, to judge it without reading all of it.
+        """The first and the last ``END_BYTES`` of the file, to check it without reading all of it.
 
         Raises:
             DataError: no such file, or not readable.
@@ -130,7 +125,7 @@ class FolderSource:
                 stream.seek(max(0, stream.seek(0, os.SEEK_END) - END_BYTES))
                 return head, stream.read(END_BYTES)
         except OSError as error:
-            raise DataError(f"cannot read {self.place(file)}: {error.strerror or error}") from None
+            raise DataError(f"cannot read {self.full_name(file)}: {error.strerror or error}") from None
 
 
 class ZipSource:
@@ -161,7 +156,7 @@ class ZipSource:
         Raises:
             DataError: no such entry, an encrypted one, one that would unpack to far more than it should, or damage.
         """
-        where = self.place(file)
+        where = self.full_name(file)
         with self._lock:
             if os.getpid() != self._process:  # a forked process must not share the position in the file
                 self._archive, self._process = _open_zip(self.path), os.getpid()
@@ -178,23 +173,21 @@ class ZipSource:
                 raise DataError(f"{where} cannot be read: {reason}; make the archive anew") from None
 
     def read(self, file: str) -> NDArray[np.uint8]:
-        """The decoded image, (height, width, 3) RGB.
+        """As :meth:`ImageSource.read`."""
+        return decode(self.encoded(file), self.full_name(file))
 
-        Raises:
-            DataError: the entry is missing, encrypted, empty, cut short, too large or no image.
-        """
-        return decode(self.encoded(file), self.place(file))
-
-    def place(self, file: str) -> str:
+    def full_name(self, file: str) -> str:
         """The archive's path and the entry's."""
         return f"{self.name}:{file}"
 
 
 class ArraySource:
-    """Images that are in memory already: an array (N, H, W, 3) of uint8, named by their numbers."""
+    """Images that are in memory already: an array (N, H, W, 3) of uint8 for each split.
+
+    File ``split/000012`` is image 12 of ``split``.
+    """
 
     def __init__(self, name: str, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Take the arrays of the splits by name; file ``split/000012`` is image 12 of ``split``."""
         self.name = name
         self.arrays = dict(arrays)
 
@@ -203,11 +196,7 @@ class ArraySource:
         return tuple(f"{split}/{number:06d}" for number in range(len(self.arrays[split])))
 
     def read(self, file: str) -> NDArray[np.uint8]:
-        """The image, (height, width, 3) RGB.
-
-        Raises:
-            DataError: no such image.
-        """
+        """As :meth:`ImageSource.read`."""
         split, _, number = file.partition("/")
         try:
             image: NDArray[np.uint8] = self.arrays[split][int(number)]

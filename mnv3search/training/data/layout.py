@@ -21,12 +21,12 @@ WHOLE = ""  # the one split of data without split folders
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What stands where.
+    """The files of each split and class.
 
     Attributes:
         splits: by ``train``, ``val``, ``test``, or ``WHOLE`` alone; of each the files of each class, sorted, also of
             classes that have none.
-        ignored: files that are not images by their name, or hidden, and images that stand in no class.
+        ignored: files that are not images by their name, or hidden, and images outside the folders of the classes.
     """
 
     splits: dict[str, dict[str, list[str]]]
@@ -82,7 +82,7 @@ def read_layout(names: Iterable[str], where: str) -> Layout:
 
 
 def composed(name: str, where: str) -> str:
-    """The name of a class or of data in the one form in which it is kept and compared.
+    """A name of a class or of data in its composed form, in which names are kept and compared.
 
     Raises:
         DataError: it is not UTF-8, so that no file can keep it.

@@ -26,7 +26,7 @@ def open_data(
     where: str | Path, *, val_share: float = VAL_SHARE, scan: bool = True, progress: Progress | None = None,
     on_fault: OnFault | None = None, netadapt_share: float = 0.0,
 ) -> DataSplits:  # fmt: skip
-    """The data set ``where``, with a split to choose by, and one to judge by where there is one.
+    """The data set ``where``, with a validation split, and a test split where there is one.
 
     ``where`` is
 
@@ -35,14 +35,14 @@ def open_data(
     - a zip archive of such a folder, read in place;
     - ``torchvision:NAME:FOLDER``, for instance ``torchvision:CIFAR10:data``; ``,download`` at the end fetches it.
 
-    Without a ``val`` split it is held out of ``train``, by the hash of the names: adding files moves none.
+    Without a ``val`` split one is held out of ``train`` (see :func:`~mnv3search.training.data.splits.held_out`).
 
     Args:
         where: see above.
         val_share: share of the training images to hold out where there is no ``val``.
-        scan: look at every image first (see :func:`~mnv3search.training.data.scan.scan_images`).
+        scan: check every image first (see :func:`~mnv3search.training.data.scan.scan_images`).
         progress: called with (done, total) while it scans.
-        on_fault: told what is wrong with each image that cannot be used, where they are more than the error names.
+        on_fault: called with what is wrong with each image that cannot be used, where the error does not name all.
         netadapt_share: share of the training images to leave out, for NetAdapt to score its proposals on.
 
     Raises:
@@ -71,16 +71,16 @@ def open_images(
     where: str | Path, classes: Sequence[str] | None = None, *, scan: bool = False, progress: Progress | None = None,
     on_fault: OnFault | None = None,
 ) -> LabelledImages:  # fmt: skip
-    """The images of one split, to judge by.
+    """The images of one split, to evaluate on.
 
     Args:
         where: a folder whose folders are classes (``flowers/val``), or data as :func:`open_data` takes them followed by
             ``:`` and a split (``cifar10.zip:test``, ``torchvision:CIFAR10:data:test``). ``:val`` of data without such a
             split are the images that :func:`open_data` holds out of a training.
         classes: the order of the labels, as a trained network has them; sorted by name where None.
-        scan: look at every image first.
+        scan: check every image first.
         progress: called with (done, total) while it scans.
-        on_fault: told what is wrong with each image that cannot be used, where they are more than the error names.
+        on_fault: called with what is wrong with each image that cannot be used, where the error does not name all.
 
     Raises:
         DataError: no such data or split, or classes that are not those of ``classes``.
@@ -104,7 +104,7 @@ def open_images(
 
 
 def absolute_data(where: str) -> str:
-    """The same data, or another file or folder, named so that it is found from any folder."""
+    """The same data, or another file or folder, by an absolute path."""
     if where.startswith(PREFIX):
         name, colon, folder = where.removeprefix(PREFIX).partition(":")
         return f"{PREFIX}{name}:{Path(folder).expanduser().absolute()}" if colon and folder else where
@@ -135,7 +135,7 @@ def _raise_if_bad(report: ScanReport, on_fault: OnFault | None) -> None:
 
 
 def _splits(where: str) -> tuple[dict[str, LabelledImages], tuple[str, ...]]:
-    """Splits by name (or ``WHOLE``), and the files that are no images."""
+    """Splits by name, or ``WHOLE`` alone, and the files that are no images."""
     if where.startswith(PREFIX):
         return torchvision_splits(where), ()
     composed(where, "the images")

@@ -81,8 +81,8 @@ class Preprocessing:
         except TypeError as error:
             raise DataError(f"pre-processing {values!r:.200} is not usable: {error}") from None
 
-    def squares(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize and crop images of one size: (N, H, W, 3) to (N, R, R, 3)."""
+    def resize_and_crop(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize images of one size and crop their middle: (N, H, W, 3) to (N, R, R, 3)."""
         side, (height, width) = self.resolution, images.shape[1:3]
         if (height, width) == (side, side):
             return images
@@ -111,11 +111,7 @@ class Preprocessing:
 
     def to_tensor(self, images: NDArray[np.uint8]) -> torch.Tensor:
         """Images of one size, (N, H, W, 3) uint8, to the (N, 3, R, R) float32 tensor that the network takes."""
-        return self.normalised(self.squares(images))
-
-    def pixels_to_tensor(self, image: NDArray[np.uint8]) -> torch.Tensor:
-        """One image, (H, W, 3) uint8 RGB, to a (3, R, R) float32 tensor."""
-        return self.to_tensor(image[None])[0]
+        return self.normalised(self.resize_and_crop(images))
 
 
 def as_tensor(images: NDArray[np.uint8]) -> torch.Tensor:

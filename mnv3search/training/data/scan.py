@@ -24,7 +24,7 @@ PADDING = 4096  # bytes after the end of a picture in which its end is still loo
 
 @dataclass(frozen=True, slots=True)
 class ImageCheck:
-    """What was seen of one image.
+    """What is known of one image.
 
     Attributes:
         fault: why it cannot be used, or empty.
@@ -43,45 +43,35 @@ class ImageCheck:
     digest: bytes = b""
     pixels: NDArray[np.uint8] | None = None
 
+    @classmethod
+    def of(cls, image: EncodedImage, data: bytes = b"", pixels: NDArray[np.uint8] | None = None) -> ImageCheck:
+        """Of a header, and of data and pixels where they were read."""
+        small = pixels is not None and max(pixels.shape[:2]) <= SMALL
+        digest = _digest(data) if data else b""
+        return cls("", image.height, image.width, image.mode, image.turned, digest, pixels if small else None)
+
 
 def check_image(source: ImageSource, file: str, thorough: bool) -> ImageCheck:
-    """Look at one image.
-
-    Args:
-        source: where it is.
-        file: its name there.
-        thorough: decode it whatever its size; else large images are judged by their header and their end, and decoded
-            only where these leave a doubt.
-    """
+    """Check one image; unless ``thorough`` large ones are decoded only where header and end leave a doubt."""
     try:
         if not encoded(source):
             pixels = source.read(file)
-            return ImageCheck(
-                "", pixels.shape[0], pixels.shape[1], digest=_digest(pixels.tobytes()), pixels=_small(pixels)
-            )
-        if not thorough and isinstance(source, FolderSource) and (brief := _by_its_ends(source, file)) is not None:
-            return brief
+            small = pixels if max(pixels.shape[:2]) <= SMALL else None
+            return ImageCheck("", pixels.shape[0], pixels.shape[1], digest=_digest(pixels.tobytes()), pixels=small)
+        if not thorough and isinstance(source, FolderSource):
+            head, tail = source.ends(file)
+            with contextlib.suppress(DataError):
+                image = EncodedImage(head, source.full_name(file))
+                if max(image.height, image.width) > SMALL and _is_whole(image.format, tail):
+                    return ImageCheck.of(image)
         data = source.encoded(file)
-        image = EncodedImage(data, source.place(file))
+        image = EncodedImage(data, source.full_name(file))
         if not thorough and max(image.height, image.width) > SMALL and _is_whole(image.format, data):
-            return ImageCheck("", image.height, image.width, image.mode, image.turned)
+            return ImageCheck.of(image)
         # Damage shows at any size, and large JPEGs decode faster at an eighth of it.
-        pixels = image.pixels(8 if min(image.height, image.width) > 8 * SMALL else 1)
-        return ImageCheck("", image.height, image.width, image.mode, image.turned, _digest(data), _small(pixels))
+        return ImageCheck.of(image, data, image.pixels(8 if min(image.height, image.width) > 8 * SMALL else 1))
     except DataError as error:
         return ImageCheck(str(error))
-
-
-def _by_its_ends(source: FolderSource, file: str) -> ImageCheck | None:
-    """What the two ends of a large file say; None where they leave a doubt."""
-    head, tail = source.ends(file)
-    try:
-        image = EncodedImage(head, source.place(file))
-    except DataError:
-        return None
-    if max(image.height, image.width) <= SMALL or not _is_whole(image.format, tail):
-        return None
-    return ImageCheck("", image.height, image.width, image.mode, image.turned)
 
 
 def _is_whole(form: str, tail: bytes) -> bool:
@@ -95,10 +85,6 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    return pixels if max(pixels.shape[:2]) <= SMALL else None
-
-
 SHOWN, MOST_FAULTS = 5, 1000
 MOST_IN_AN_ERROR = 3  # images that an error names; more of them are listed, one a line
 MODES = {
@@ -109,10 +95,10 @@ MODES = {
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """What a scan found.
+    """What a scan of images found.
 
     Attributes:
-        images: how many were looked at.
+        images: how many were checked.
         unreadable: of each image that cannot be used what is wrong: empty, cut short, damaged, too large, no image.
         empty_classes: (split, class) without an image.
         single_image_classes: (split, class) with one.
@@ -167,11 +153,11 @@ class ScanReport:
         return [*reasons[:MOST_FAULTS], *([f"and {rest:,} more"] if rest > 0 else [])]
 
     def lines(self) -> list[str]:
-        """The report, one finding a line; the first says what was looked at."""
+        """The report, one finding a line."""
         sides = f", sides of {self.shortest_side} to {self.longest_side} pixels" if self.longest_side else ""
         found = [f"{self.images:,} images{sides}"]
         if self.unreadable:
-            found.append(f"cannot be used: {_some(list(self.unreadable.values()))}")
+            found.append(f"cannot be used: {_first_of(list(self.unreadable.values()))}")
         if self.empty_classes:
             found.append(f"classes without images: {_pairs(self.empty_classes)}")
         if self.single_image_classes:
@@ -191,9 +177,9 @@ class ScanReport:
                 if count
             ]
             equal = [" = ".join(_shortened(group)) for group in self.copies]
-            found.append("; ".join([f"the same image more than once: {len(equal):,} ({_some(equal)})", *between]))
+            found.append("; ".join([f"the same image more than once: {len(equal):,} ({_first_of(equal)})", *between]))
         if self.ignored:
-            found.append(f"left out, as no images of a class: {_some(self.ignored)}")
+            found.append(f"left out, as no images of a class: {_first_of(self.ignored)}")
         return found
 
     def to_mapping(self) -> dict[str, object]:
@@ -226,38 +212,38 @@ def scan_images(
     ignored: Sequence[str] = (),
     thorough: bool | None = None,
 ) -> ScanReport:
-    """Look at every image of one split, or of several by name.
+    """Check every image of one split, or of several by name.
 
     Small images (up to 64 pixels) are decoded, and kept for the batches where all are small. Large ones are decoded up
-    to ``THOROUGH`` images; of more than that header and end are looked at, which finds empty, cut and oversized files,
+    to ``THOROUGH`` images; of more than that header and end are checked, which finds empty, cut and oversized files,
     and not damage in the middle nor copies.
 
     Args:
-        images: what to look at.
+        images: what to check.
         progress: called with (done, total) now and then.
-        ignored: files beside the images that were left out, for the report.
+        ignored: other files that were left out, for the report.
         thorough: decode all, or do not decode large ones; by their number where None.
     """
     splits = {"": images} if isinstance(images, LabelledImages) else dict(images)
     total = sum(map(len, splits.values()))
     every = total <= THOROUGH if thorough is None else thorough
-    notes = _Notes()
+    findings = _Findings()
     collectors = {split.source: Collector(split.source, total) for split in splits.values()}
     for name, split in splits.items():
         collector = collectors[split.source]
-        with contextlib.closing(_looks(split.source, split.files, every)) as looks:
-            for number, (file, look) in enumerate(zip(split.files, looks, strict=True)):
-                notes.take(name, file, split.classes[int(split.labels[number])], look)
-                collector.take(file, look.pixels)
-                if progress is not None and (notes.images % CHUNK == 0 or notes.images == total):
-                    progress(notes.images, total)
+        with contextlib.closing(_checks(split.source, split.files, every)) as checks:
+            for number, (file, check) in enumerate(zip(split.files, checks, strict=True)):
+                findings.add(name, file, split.classes[int(split.labels[number])], check)
+                collector.take(file, check.pixels)
+                if progress is not None and (findings.images % CHUNK == 0 or findings.images == total):
+                    progress(findings.images, total)
     for collector in collectors.values():
         collector.keep()
-    return notes.report(splits, ignored)
+    return findings.report(splits, ignored)
 
 
 def check_splits(splits: Mapping[str, LabelledImages]) -> None:
-    """Hold splits to each other: at least two classes, none empty, the same in all.
+    """Check splits against one another: at least two classes, none empty, the same in all.
 
     Raises:
         DataError: says which classes, of which split.
@@ -268,15 +254,16 @@ def check_splits(splits: Mapping[str, LabelledImages]) -> None:
         missing = sorted(wanted.difference(images.classes))
         extra = [label for label in images.classes if label not in wanted]
         if missing or extra:
-            lacks = f" lacks {_some(missing)}" if missing else ""
-            more = f" has {_some(extra)} besides" if extra else ""
+            lacks = f" lacks {_first_of(list(map(repr, missing)))}" if missing else ""
+            more = f" has {_first_of(list(map(repr, extra)))} besides" if extra else ""
             raise DataError(
                 f"{images.source.name}: {name}{lacks}{' and' if lacks and more else ''}{more}; "
                 "all splits need the classes of train: rename, move or remove these folders"
             )
         if empty := empty_classes(images):
             raise DataError(
-                f"{images.source.name}: no images in {name} of {_some(empty)}; add some, or remove it from all splits"
+                f"{images.source.name}: no images in {name} of {_first_of(list(map(repr, empty)))}; add some, or "
+                "remove it from all splits"
             )
     if len(train.classes) < 2:
         raise DataError(f"{train.source.name} has one class, {train.classes[0]!r}; telling classes apart needs two")
@@ -288,8 +275,8 @@ def empty_classes(images: LabelledImages) -> list[str]:
     return [label for label, count in zip(images.classes, counts, strict=True) if count == 0]
 
 
-def _looks(source: ImageSource, files: Sequence[str], thorough: bool) -> Generator[ImageCheck, None, None]:
-    """A look at each file in turn; large images by several threads, which decode at the same time."""
+def _checks(source: ImageSource, files: Sequence[str], thorough: bool) -> Generator[ImageCheck, None, None]:
+    """Checks of all files in turn; large images by several threads, which decode at the same time."""
     first = check_image(source, files[0], thorough) if files else ImageCheck()
     if max(first.height, first.width) <= SMALL:  # so short that threads would only wait for each other
         for file in files:
@@ -300,8 +287,8 @@ def _looks(source: ImageSource, files: Sequence[str], thorough: bool) -> Generat
             yield from pool.map(lambda file: check_image(source, file, thorough), files[start : start + CHUNK])
 
 
-class _Notes:
-    """Gathers looks into a report."""
+class _Findings:
+    """Gathers checks into a report."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -309,26 +296,24 @@ class _Notes:
         self._modes: Counter[str] = Counter()
         self._turned: list[str] = []
         self._sides = [0, 0]
-        self._first: dict[bytes, tuple[str, str, str]] = {}
-        self._copies: dict[bytes, list[tuple[str, str, str]]] = {}
+        self._equal: dict[bytes, list[tuple[str, str, str]]] = {}
 
-    def take(self, split: str, file: str, label: str, look: ImageCheck) -> None:
+    def add(self, split: str, file: str, label: str, check: ImageCheck) -> None:
         self.images += 1
-        if look.fault:
-            self._unreadable[file] = look.fault
+        if check.fault:
+            self._unreadable[file] = check.fault
             return
-        if look.mode != "RGB":
-            self._modes[look.mode] += 1
-        if look.turned:
+        if check.mode != "RGB":
+            self._modes[check.mode] += 1
+        if check.turned:
             self._turned.append(file)
-        shortest, longest = min(look.height, look.width), max(look.height, look.width)
+        shortest, longest = min(check.height, check.width), max(check.height, check.width)
         self._sides = [min(self._sides[0] or shortest, shortest), max(self._sides[1], longest)]
-        place = (split, file, label)
-        if look.digest and (first := self._first.setdefault(look.digest, place)) is not place:
-            self._copies.setdefault(look.digest, [first]).append(place)
+        if check.digest:
+            self._equal.setdefault(check.digest, []).append((split, file, label))
 
     def report(self, splits: Mapping[str, LabelledImages], ignored: Sequence[str]) -> ScanReport:
-        copies = list(self._copies.values())
+        copies = [found for found in self._equal.values() if len(found) > 1]
         counts = {name: np.bincount(images.labels, minlength=len(images.classes)) for name, images in splits.items()}
         return ScanReport(
             images=self.images,
@@ -348,8 +333,3 @@ class _Notes:
             shortest_side=self._sides[0],
             longest_side=self._sides[1],
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return f"{shown}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"

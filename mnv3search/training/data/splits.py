@@ -23,7 +23,7 @@ class DataSplits:
 
     Attributes:
         train, val: to learn from, and to choose by.
-        test: to judge by at the end, or None where the data have none.
+        test: to evaluate on at the end, or None where the data have none.
         report: what the scan found, or None where there was none.
         held_out: share of the training images that is in none of these, for NetAdapt to score its proposals on.
     """
@@ -40,30 +40,30 @@ MOST_READ = 16  # images whose pixels a fingerprint holds
 
 
 def held_out(images: LabelledImages, share: float, salt: str = "held out") -> tuple[LabelledImages, LabelledImages]:
-    """Cut ``images`` in two: (rest, held), class by class, about ``share`` of each class being held.
+    """Split ``images`` in two: (rest, held-out), with about ``share`` of each class held out.
 
-    An image is held when the hash of its class and file name is below ``share``: it stays where it is when files are
-    added or removed, when folders move, and when a folder is zipped. Of each class at least one image goes to either
-    side.
+    An image is held out when the hash of its class and file name is below ``share``: it stays on its side when files
+    are added or removed, when folders move, and when a folder is zipped. Of each class at least one image goes to
+    either side.
 
     Args:
-        images: what to cut; stays in its order on both sides.
+        images: what to split; keeps its order on both sides.
         share: above 0 and below 1.
-        salt: another salt gives an independent cut.
+        salt: another salt gives an independent split.
 
     Raises:
         DataError: ``share`` out of its range, or a class with one image.
     """
     if not 0 < share < 1:
         raise DataError(f"the share to hold out, {share!r}, must be above 0 and below 1")
-    places = name_hashes(images, salt)
-    held = places < share
-    order, starts, counts = _by_class(images, places)
+    hashes = name_hashes(images, salt)
+    chosen = hashes < share
+    order, starts, counts = _by_class(images, hashes)
     if len(alone := order[starts[counts == 1]]):
         only = f"class {images.classes[int(images.labels[alone[0]])]!r} has one image ({images.files[int(alone[0])]})"
-        raise DataError(f"{only}, which cannot be cut in two; add images or a split of your own (train/ and val/)")
-    held[order[starts]], held[order[starts + counts - 1]] = True, False
-    return images.subset(np.flatnonzero(~held)), images.subset(np.flatnonzero(held))
+        raise DataError(f"{only}, which cannot be split in two; add images or a split of your own (train/ and val/)")
+    chosen[order[starts]], chosen[order[starts + counts - 1]] = True, False
+    return images.subset(np.flatnonzero(~chosen)), images.subset(np.flatnonzero(chosen))
 
 
 def stable_subset(images: LabelledImages, count: int, salt: str = "subset") -> LabelledImages:
@@ -86,10 +86,10 @@ def stable_subset(images: LabelledImages, count: int, salt: str = "subset") -> L
 
 
 def _by_class(
-    images: LabelledImages, places: NDArray[np.float64]
+    images: LabelledImages, hashes: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Images by class and then place; where in that order each class that has images starts, and how many it has."""
-    order = np.lexsort((places, images.labels))
+    """Images by class and then hash; where in that order each class that has images starts, and how many it has."""
+    order = np.lexsort((hashes, images.labels))
     _, starts, counts = np.unique(images.labels[order], return_index=True, return_counts=True)
     return order, starts, counts
 

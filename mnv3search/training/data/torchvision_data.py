@@ -25,7 +25,7 @@ _THREE = {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split"
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How torchvision's class is asked for a split, and under which names it keeps images and labels.
+    """The arguments and attributes of a class of torchvision.
 
     Attributes:
         splits: of each of our splits the arguments that select it.

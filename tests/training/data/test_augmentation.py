@@ -16,15 +16,15 @@ from mnv3search.training.data.augmentation import (
     Operations,
     apply_operations,
     blank,
+    crop_region,
     draw_boxes,
     draw_erasures,
     draw_mix,
     draw_operations,
+    draw_regions,
     mix_images,
     mix_labels,
     pad_and_crop,
-    part_of,
-    random_parts,
 )
 
 
@@ -46,16 +46,16 @@ def test_window_is_cut_out_of_the_image_padded_with_black(pad: int, data: st.Dat
     seed=st.integers(0, 99), height=st.integers(1, 400), width=st.integers(1, 400), least=st.floats(0.05, 1)
 )  # fmt: skip
 def test_random_part_lies_in_the_image(seed: int, height: int, width: int, least: float) -> None:
-    drawn = random_parts(np.random.default_rng(seed), 1, least)[0]
-    top, left, high, wide = part_of(drawn, height, width)
+    drawn = draw_regions(np.random.default_rng(seed), 1, least)[0]
+    top, left, high, wide = crop_region(drawn, height, width)
     assert 0 <= top <= top + high <= height
     assert 0 <= left <= left + wide <= width
     assert min(high, wide) > 0
 
 
 def test_random_parts_have_the_areas_and_aspects_asked_for() -> None:
-    drawn = random_parts(np.random.default_rng(0), 2000, 0.25)
-    parts = np.array([part_of(one, 1000, 1000) for one in drawn], dtype=float)
+    drawn = draw_regions(np.random.default_rng(0), 2000, 0.25)
+    parts = np.array([crop_region(one, 1000, 1000) for one in drawn], dtype=float)
     areas, aspects = parts[:, 2] * parts[:, 3] / 1e6, parts[:, 3] / parts[:, 2]
     assert 0.249 < areas.min() < 0.27
     # Up to 0.75 every aspect fits into the image, so nothing is drawn again there: evenly spread.

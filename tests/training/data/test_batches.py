@@ -159,7 +159,7 @@ def test_making_batches_does_not_change_the_images_in_memory() -> None:
     for _ in Batches(images, RAW, 4, augmentation=EVERYTHING, shuffle=True).epoch(0):
         pass
     plain = next(iter(Batches(images, RAW, 9).epoch(0))).images
-    expected = torch.stack([RAW.pixels_to_tensor(image) for image in before])
+    expected = torch.stack([RAW.to_tensor(image[None])[0] for image in before])
     assert torch.equal(plain, expected)
 
 
@@ -167,7 +167,7 @@ def test_making_batches_does_not_change_the_images_in_memory() -> None:
 def test_without_augmentation_images_are_those_to_judge_by(side: int) -> None:
     images, preprocessing = textured(5, side), Preprocessing(SIDE)
     got = torch.cat([batch.images for batch in Batches(images, preprocessing, 2).epoch(0)])
-    expected = torch.stack([preprocessing.pixels_to_tensor(images.read(index)) for index in range(5)])
+    expected = torch.stack([preprocessing.to_tensor(images.read(index)[None])[0] for index in range(5)])
     assert torch.equal(got, expected)
 
 

@@ -16,7 +16,7 @@ from mnv3search.training.data import memory
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.data.batches import Batch, Batches
 from mnv3search.training.data.images import FolderSource, LabelledImages
-from mnv3search.training.data.memory import InMemory, in_memory
+from mnv3search.training.data.memory import in_memory
 from mnv3search.training.data.open_data import open_data, open_images
 from mnv3search.training.data.preprocessing import Preprocessing
 
@@ -56,7 +56,7 @@ def reads(images: LabelledImages) -> int:
     return images.source.reads
 
 
-def kept(images: LabelledImages) -> InMemory:
+def kept(images: LabelledImages) -> list[NDArray[np.uint8]]:
     found = in_memory(images)
     assert found is not None
     return found
@@ -77,13 +77,13 @@ def test_small_images_of_any_sizes_are_decoded_once(tmp_path: Path, sizes: Seque
     images = folder(tmp_path, sizes)
     pixels: list[NDArray[np.uint8]] = [images.read(index) for index in range(len(images))]
     before = reads(images)
-    assert [kept(images).image(index).shape[:2] for index in range(len(images))] == list(sizes)
+    assert [kept(images)[index].shape[:2] for index in range(len(images))] == list(sizes)
     for _ in range(2):
         epoch(images, PAD)
         epoch(images, PARTS)
     assert reads(images) == before + len(images)
     for index, expected in enumerate(pixels):
-        np.testing.assert_array_equal(kept(images).image(index), expected)
+        np.testing.assert_array_equal(kept(images)[index], expected)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -101,7 +101,7 @@ def test_what_the_scan_decoded_serves_the_batches(tmp_path: Path, split: str) ->
 def test_unequal_images_are_prepared_as_the_ones_to_judge_by(tmp_path: Path) -> None:
     images = folder(tmp_path, UNEQUAL)
     got = torch.cat([batch.images for batch in epoch(images)])
-    expected = torch.stack([PREPROCESSING.pixels_to_tensor(images.read(index)) for index in range(len(images))])
+    expected = torch.stack([PREPROCESSING.to_tensor(images.read(index)[None])[0] for index in range(len(images))])
     assert torch.equal(got, expected)
 
 
@@ -140,8 +140,8 @@ def test_subsets_share_what_is_in_memory(tmp_path: Path) -> None:
     images = folder(tmp_path, UNEQUAL)
     part = kept(images.subset([5, 1]))
     whole, again = kept(images), kept(images.subset([4, 0, 1]))
-    assert all(np.shares_memory(again.image(place), whole.image(index)) for place, index in enumerate([4, 0, 1]))
-    np.testing.assert_array_equal(part.image(0), whole.image(5))
+    assert all(np.shares_memory(again[place], whole[index]) for place, index in enumerate([4, 0, 1]))
+    np.testing.assert_array_equal(part[0], whole[5])
 
 
 def test_one_large_image_leaves_its_split_where_it_is_and_no_other(tmp_path: Path) -> None:

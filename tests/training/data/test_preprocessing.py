@@ -36,13 +36,13 @@ def test_equals_torchvisions_transforms(height: int, width: int, crop_share: flo
     )(image)
     if (height, width) == (28, 28):
         expected = v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)(v2.ToDtype(torch.float32, scale=True)(v2.ToImage()(image)))
-    got = Preprocessing(28, crop_share=crop_share, interpolation=interpolation).pixels_to_tensor(image)
+    got = Preprocessing(28, crop_share=crop_share, interpolation=interpolation).to_tensor(image[None])[0]
     torch.testing.assert_close(got, torch.as_tensor(expected), atol=1e-5, rtol=0)
 
 
 def test_image_of_the_resolution_is_only_normalised() -> None:
     image = np.array([[[0, 51, 255]]], dtype=np.uint8)
-    got = Preprocessing(1, mean=(0.5, 0.1, 0.0), std=(0.5, 0.2, 2.0)).pixels_to_tensor(image)
+    got = Preprocessing(1, mean=(0.5, 0.1, 0.0), std=(0.5, 0.2, 2.0)).to_tensor(image[None])[0]
     torch.testing.assert_close(got.flatten(), torch.tensor([-1.0, 0.5, 0.5]))
 
 
@@ -53,14 +53,14 @@ def test_batch_is_channels_last_and_equals_its_images() -> None:
     assert batch.shape == (3, 3, 16, 16)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     for image, tensor in zip(images, batch, strict=True):
-        assert torch.equal(tensor, preprocessing.pixels_to_tensor(image))
+        assert torch.equal(tensor, preprocessing.to_tensor(image[None])[0])
 
 
 def test_image_that_may_not_be_written_is_taken() -> None:
     image = noise(10, 10)
     image.setflags(write=False)
-    assert Preprocessing(10).pixels_to_tensor(image).shape == (3, 10, 10)
-    assert Preprocessing(6).pixels_to_tensor(image).shape == (3, 6, 6)
+    assert Preprocessing(10).to_tensor(image[None])[0].shape == (3, 10, 10)
+    assert Preprocessing(6).to_tensor(image[None])[0].shape == (3, 6, 6)
 
 
 three = st.tuples(*[st.floats(0.01, 1)] * 3)

@@ -119,7 +119,7 @@ def test_what_a_scan_decodes_is_not_decoded_again(tmp_path: Path) -> None:
     assert kept is not None
     assert source.reads == after_scan
     for index in range(len(images)):
-        np.testing.assert_array_equal(kept.image(index), images.read(index))
+        np.testing.assert_array_equal(kept[index], images.read(index))
 
 
 def test_ways_over_many_classes_are_not_quadratic() -> None:
