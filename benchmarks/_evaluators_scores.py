@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks._evaluators_truth import read_truths
 from benchmarks.row_data import anb_rows, data_folder, ofa_rows
 from mnv3search.accuracy.evaluator import Evaluator
-from mnv3search.accuracy.registry import load_evaluator
+from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.files import append_lines
 from mnv3search.training.data.splits import DataSplits
@@ -90,7 +90,7 @@ def scored(known: Known, out: Path, data: DataSplits | None) -> dict[str, list[t
 def _warm(text: str, architecture: Architecture, out: Path, data: DataSplits | None) -> Evaluator:
     """The evaluator; one that is no training is asked once before it is timed."""
     learns = text.startswith("proxy")
-    evaluator = load_evaluator(text, data=data if learns else None, folder=out / "proxy")
+    evaluator = load_evaluator(text, EvaluatorContext(data=data if learns else None, folder=out / "proxy"))
     if not learns:
         evaluator.evaluate([architecture])
     return evaluator

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.accuracy.evaluator import Evaluation
+from mnv3search.accuracy.evaluator import Capabilities, Evaluation
 from mnv3search.architecture import Architecture
 from mnv3search.cost import unit_cost
 from mnv3search.layers import Unit, units
@@ -71,7 +71,7 @@ class OpaqueLatency:
 class EffectEvaluator:
     """60 plus an effect of every unit that grows with its cost, with a fixed pseudo-random part; keeps what it saw."""
 
-    cheap = True
+    capabilities = Capabilities(cheap=True)
 
     def __init__(self) -> None:
         self.seen: list[Architecture] = []
@@ -89,7 +89,7 @@ class EffectEvaluator:
 class CostlyEvaluator(EffectEvaluator):
     """The same answers from one that does not call itself cheap."""
 
-    cheap = False
+    capabilities = Capabilities(cheap=False)
 
 
 @cache

@@ -29,6 +29,7 @@ ORDER = (
     ("network",),
     ("latency",),
     ("training",),
+    ("execution",),
     ("accuracy", "export"),
     ("candidate",),
     ("block_search", "layer_search"),

@@ -6,11 +6,12 @@ import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import EvaluatorError, UnknownNameError
-from mnv3search.records import real
+from mnv3search.records import SCORE, TOP1, real
 
 Report = tuple[int, float]
 """An epoch, from 1, and the top-1 in percent after it."""
@@ -21,7 +22,7 @@ class Evaluation:
     """One answer of an evaluator.
 
     Attributes:
-        top1: accuracy in percent (or a score to maximise, where the evaluator has a ``score_name``).
+        top1: accuracy in percent (or a score to maximise, where the evaluator's capabilities have a ``score_name``).
         top1_std: one standard deviation of the truth around ``top1``, in the same unit, or None where unknown.
         reports: how a training went, epoch by epoch; empty where nothing was trained.
         stopped: a training that was given up: ``top1`` is what it had reached, and no judgement of the network.
@@ -33,20 +34,43 @@ class Evaluation:
     stopped: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an evaluator says of itself, as its attribute ``capabilities``.
+
+    Attributes:
+        cheap: an answer takes well under a millisecond; the sampler ``auto`` then works in large batches.
+        estimated: answers are predictions.
+        trains: every network that is asked about is trained; runs then ask for few.
+        score_name: what answers are called that are no accuracies in percent, such as ``Zen-score``. They are ordered
+            and shown as they are, of any sign and scale, and never multiplied.
+        chance: top-1 in percent of always giving the most frequent class, where that is more than one in the number of
+            classes.
+        identity: changes with whatever the answers depend on (options, data); a saved search is continued only where it
+            is the same. The evaluator's class where it is empty.
+        trained_file: the file of a network as it was trained (a ``.safetensors`` of ``save_trained``), or None; a run
+            copies the winner's.
+        seconds_each: how long the answer for one network will take; None where that is not known.
+    """
+
+    cheap: bool = False
+    estimated: bool = False
+    trains: bool = False
+    score_name: str | None = None
+    chance: float = 0.0
+    identity: str = ""
+    trained_file: Callable[[Architecture], Path | None] = lambda _: None
+    seconds_each: Callable[[Architecture], float | None] = lambda _: None
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest answer."""
+        return TOP1 if self.score_name is None else SCORE
+
+
 @runtime_checkable
 class Evaluator(Protocol):
-    """Predicts or measures accuracy.
-
-    An evaluator whose answers cost well under a millisecond may set a class attribute ``cheap = True``; the search's
-    ``auto`` sampler then works in large batches. One whose answers are predictions sets ``estimated = True``. One whose
-    answers are no accuracies in percent sets ``score_name``, such as ``naswot score``: they are then ordered and shown
-    as they are, of any sign and scale, and never multiplied. One that trains every network that it is asked about sets
-    ``trains = True``: runs then ask it for few. If it keeps them, ``trained_file(architecture)`` names a network's file
-    (a ``.safetensors`` of ``save_trained``) or gives None; a run copies the winner's. Its ``chance`` is the top-1 in
-    percent of always giving the most frequent class, where that is more than one in the number of classes.
-    ``identity`` is a text that changes with whatever its answers depend on (options, data): a saved search is continued
-    only where it is the same.
-    """
+    """Predicts or measures accuracy; one whose :class:`Capabilities` are not the default states ``capabilities``."""
 
     def evaluate(self, architectures: Sequence[Architecture]) -> Sequence[Evaluation]:
         """One evaluation for each architecture, in order."""
@@ -65,26 +89,18 @@ class StoppableEvaluator(Protocol):
         ...
 
 
-def score_name(evaluator: object) -> str | None:
-    """What the evaluator's answers are called where they are no accuracies in percent; None where they are."""
-    name = getattr(evaluator, "score_name", None)
-    return None if name is None else str(name)
+def capabilities_of(evaluator: object) -> Capabilities:
+    """What the evaluator states as ``capabilities``; the default, with the name of its class, where it states none.
 
-
-def evaluator_identity(evaluator: object) -> str:
-    """What the evaluator's answers depend on, as it says itself; else its name, or that of its class."""
-    named = getattr(evaluator, "identity", None) or getattr(evaluator, "name", None)
-    return str(named or type(evaluator).__name__)
-
-
-def trains(evaluator: object) -> bool:
-    """Whether the evaluator says that it trains every network it is asked about."""
-    return bool(getattr(evaluator, "trains", False))
-
-
-def is_cheap(evaluator: Evaluator) -> bool:
-    """Whether the evaluator says that it answers in well under a millisecond."""
-    return bool(getattr(evaluator, "cheap", False))
+    Raises:
+        EvaluatorError: it states something else.
+    """
+    stated = getattr(evaluator, "capabilities", Capabilities())
+    if not isinstance(stated, Capabilities):
+        raise EvaluatorError(
+            f"{type(evaluator).__name__} states capabilities {reprlib.repr(stated)}; give a Capabilities(...)"
+        )
+    return stated if stated.identity else replace(stated, identity=type(evaluator).__name__)
 
 
 def check_evaluator(evaluator: object) -> None:
@@ -101,30 +117,29 @@ def check_evaluator(evaluator: object) -> None:
 
 
 def checked_evaluations(evaluator: Evaluator, architectures: Sequence[Architecture]) -> list[Evaluation]:
-    """The evaluator's answers, checked for number and finiteness.
+    """The evaluator's answers, checked.
 
     Raises:
-        EvaluatorError: another number of answers than questions, or a top-1 that is not finite.
+        EvaluatorError: another number of answers than questions, or a top-1 that is not finite or, where it is no
+            score, not a percentage.
     """
-    answers, name = evaluator.evaluate(architectures), type(evaluator).__name__
+    answers = evaluator.evaluate(architectures)
     if not isinstance(answers, Iterable):
-        raise EvaluatorError(f"{name} gave {answers!r}; give a list with an Evaluation for each architecture")
-    return _checked(list(answers), name, architectures)
+        raise EvaluatorError(
+            f"{type(evaluator).__name__} gave {answers!r}; give a list with an Evaluation for each architecture"
+        )
+    return _checked(evaluator, list(answers), architectures)
 
 
 def evaluated_until(
     evaluator: StoppableEvaluator, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]
 ) -> Evaluation:
-    """The answer of :meth:`StoppableEvaluator.evaluate_until`, checked.
-
-    Raises:
-        EvaluatorError: a top-1 that is not finite, or no evaluation.
-    """
-    answer = evaluator.evaluate_until(architecture, give_up)
-    return _checked([answer], type(evaluator).__name__, [architecture])[0]
+    """The answer of :meth:`StoppableEvaluator.evaluate_until`, checked as by :func:`checked_evaluations`."""
+    return _checked(evaluator, [evaluator.evaluate_until(architecture, give_up)], [architecture])[0]
 
 
-def _checked(answers: list[Evaluation], name: str, architectures: Sequence[Architecture]) -> list[Evaluation]:
+def _checked(evaluator: object, answers: list[Evaluation], architectures: Sequence[Architecture]) -> list[Evaluation]:
+    name, (low, high) = type(evaluator).__name__, capabilities_of(evaluator).range
     if len(answers) != len(architectures):
         raise EvaluatorError(f"{name} gave {len(answers)} evaluations for {len(architectures)} architectures")
     found = []
@@ -135,6 +150,11 @@ def _checked(answers: list[Evaluation], name: str, architectures: Sequence[Archi
         if top1 is None or not math.isfinite(top1):
             rule = "no number" if top1 is None else "not finite"
             raise EvaluatorError(f"{name} gave top1 {answer.top1!r}, which is {rule}, for {architecture}")
+        if not low <= top1 <= high:
+            raise EvaluatorError(
+                f"{name} gave top1 {answer.top1!r}, which is not from {low:g} to {high:g}, for {architecture}; give "
+                "percent, or state capabilities = Capabilities(score_name=...)"
+            )
         std = None if answer.top1_std is None else real(answer.top1_std)
         if answer.top1_std is not None and (std is None or not 0 <= std < math.inf):
             raise EvaluatorError(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.accuracy.evaluator import Evaluation
+from mnv3search.accuracy.evaluator import Capabilities, Evaluation
 from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray, features
 from mnv3search.architecture import Architecture
 from mnv3search.cost import count
@@ -224,9 +224,6 @@ class ImagenetPrior:
     deviation in points, which grows away from the networks that it was fitted to.
     """
 
-    cheap = True
-    estimated = True
-
     def __init__(self, path: Path | None = None, *, recipe: str = PUBLISHED) -> None:
         """The prior that ships, read at its first use, or another of the same format at ``path``.
 
@@ -255,13 +252,14 @@ class ImagenetPrior:
         """
         return _shipped() if self._path is None else _at(self._path)
 
-    @property
-    def identity(self) -> str:
-        """What answers depend on: coefficients are known by one answer of theirs."""
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """Cheap predictions; coefficients are known by one answer of theirs."""
         from mnv3search.families import parse_network
 
         answer = self.evaluate([parse_network("mobilenet_v3_large")])[0]
-        return f"prior with {answer.top1:.6f} for mobilenet_v3_large"
+        identity = f"prior with {answer.top1:.6f} for mobilenet_v3_large"
+        return Capabilities(cheap=True, estimated=True, identity=identity)
 
     @on_one_blas_thread
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnv3search.accuracy.evaluator import Evaluation, Report, WholeNumber, parse_numbers
+from mnv3search.accuracy.evaluator import Capabilities, Evaluation, Report, WholeNumber, parse_numbers
 from mnv3search.architecture import Architecture, to_mapping
 from mnv3search.errors import DivergedError, EvaluatorError, RunError
 from mnv3search.training.data.splits import DataSplits, stable_subset
@@ -78,10 +78,6 @@ class ProxyOptions:
 class Proxy:
     """Trains each network from scratch, for a little while."""
 
-    cheap = False
-    estimated = False
-    trains = True
-
     def __init__(
         self, data: DataSplits, options: ProxyOptions | None = None, *, folder: Path | None = None,
         progress: TrainingProgress | None = None,
@@ -98,11 +94,14 @@ class Proxy:
         self._folder, self._progress = folder, progress
         self._train = _at_most(data.train, self.options.images)
         self._val = _at_most(data.val, self.options.images)
-        self.chance = 100.0 * float(np.bincount(self._val.labels).max()) / len(self._val) if len(self._val) else 0.0
+        chance = 100.0 * float(np.bincount(self._val.labels).max()) / len(self._val) if len(self._val) else 0.0
         passes = -(-PASSES // max(len(self._train), 1))
         self.epochs = self.options.epochs or min(max(passes, LEAST_EPOCHS), MOST_EPOCHS)
         images = " ".join(_digest([*part.files, *map(str, part.labels.tolist())]) for part in (self._train, self._val))
-        self.identity = f"{self.options} in {self.epochs} epochs on {images}"
+        self.capabilities = Capabilities(
+            trains=True, chance=chance, identity=f"{self.options} in {self.epochs} epochs on {images}",
+            trained_file=self.trained_file, seconds_each=self.seconds_each,
+        )  # fmt: skip
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """The accuracy of each in the best epoch of its short training; ``top1_std`` as :func:`spread` says.
@@ -130,7 +129,8 @@ class Proxy:
                 try:
                     result = self._trained(architecture, seed, None if scored else give_up)
                 except DivergedError:  # the network's own doing; a full disk or lost images are not, and are raised
-                    return Evaluation(self.chance, spread([self.chance], len(self._val)), stopped=True)
+                    chance = self.capabilities.chance
+                    return Evaluation(chance, spread([chance], len(self._val)), stopped=True)
                 found = tuple((record.epoch, record.val_top1) for record in result.history)
                 if result.stopped:
                     return Evaluation(_best(found), spread([_best(found)], len(self._val)), found, stopped=True)

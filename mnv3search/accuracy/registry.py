@@ -1,22 +1,26 @@
 """Accuracy evaluators by name: those of this package, and those that installed packages register.
 
-A package adds one through the entry point group ``mnv3search.evaluators``: its value is called without arguments and
-must give an object with ``evaluate(architectures)``. A name is looked up, never imported from a path, so that a run
-folder from elsewhere cannot name code to run.
+A package adds one through the entry point group ``mnv3search.evaluators``: a factory that is called with an
+:class:`EvaluatorContext`, or without arguments where it takes none, and gives an object with
+``evaluate(architectures)``. A name is looked up, never imported from a path, so that a run folder from elsewhere cannot
+name code to run.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import entry_points
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv3search.accuracy.evaluator import Evaluator
 from mnv3search.errors import EvaluatorError, Mnv3SearchError, UnknownNameError
+from mnv3search.execution import Executor
 
 if TYPE_CHECKING:
+    from mnv3search.space import SearchSpace
     from mnv3search.training.data.splits import DataSplits
     from mnv3search.training.progress import TrainingProgress
 
@@ -24,40 +28,55 @@ ENTRY_POINT_GROUP = "mnv3search.evaluators"
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
-    """What an evaluator of this package is made from."""
+class EvaluatorContext:
+    """What an evaluator is made with; None stands for what the caller has not.
 
-    options: str
-    data: DataSplits | None
-    folder: Path | None
-    progress: TrainingProgress | None
+    Attributes:
+        space: where the networks come from.
+        data: images to learn from.
+        folder: where trained networks are kept.
+        executor: runs tasks of the evaluator, such as trainings.
+        options: the text behind ``:`` in the evaluator's name, such as ``epochs=3``.
+        progress: told of every step of a training.
+    """
+
+    space: SearchSpace | None = None
+    data: DataSplits | None = None
+    folder: Path | None = None
+    options: str = ""
+    executor: Executor | None = None
+    progress: TrainingProgress | None = None
 
 
-def _prior(given: _Given) -> Evaluator:
+def _prior(context: EvaluatorContext) -> Evaluator:
     from mnv3search.accuracy.prior import ImagenetPrior
 
-    return ImagenetPrior(recipe=given.options) if given.options else ImagenetPrior()
+    return ImagenetPrior(recipe=context.options) if context.options else ImagenetPrior()
 
 
-def _zero_cost(given: _Given) -> Evaluator:
+def _zero_cost(context: EvaluatorContext) -> Evaluator:
     from mnv3search.accuracy.zero_cost import zero_cost
 
-    return zero_cost(given.options, None if given.data is None else given.data.train)
+    return zero_cost(context.options, None if context.data is None else context.data.train)
 
 
-def _proxy(given: _Given) -> Evaluator:
+def _proxy(context: EvaluatorContext) -> Evaluator:
     from mnv3search.accuracy.proxy import Proxy, ProxyOptions
 
-    options = ProxyOptions.parsed(given.options)
-    if given.data is None:
+    options = ProxyOptions.parsed(context.options)
+    if context.data is None:
         raise EvaluatorError(
             "the evaluator proxy trains every network on your images: give them with --data, a folder or an archive "
             "with a folder of images for each class"
         )
-    return Proxy(given.data, options, folder=given.folder, progress=given.progress)
+    return Proxy(context.data, options, folder=context.folder, progress=context.progress)
 
 
-_BUILT_IN: dict[str, Callable[[_Given], Evaluator]] = {"prior": _prior, "zero_cost": _zero_cost, "proxy": _proxy}
+_BUILT_IN: dict[str, Callable[[EvaluatorContext], Evaluator]] = {
+    "prior": _prior,
+    "zero_cost": _zero_cost,
+    "proxy": _proxy,
+}
 
 
 def evaluator_names() -> list[str]:
@@ -65,20 +84,12 @@ def evaluator_names() -> list[str]:
     return sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
 
 
-def load_evaluator(
-    text: str,
-    *,
-    data: DataSplits | None = None,
-    folder: str | Path | None = None,
-    progress: TrainingProgress | None = None,
-) -> Evaluator:
-    """The evaluator of ``text``: ``prior``, ``prior:once_for_all``, ``zero_cost:naswot``, ``proxy:epochs=3``.
+def load_evaluator(text: str, context: EvaluatorContext | None = None) -> Evaluator:
+    """The evaluator of ``text``: ``prior``, ``prior:once_for_all``, ``zero_cost:zen``, ``proxy:epochs=3``.
 
     Args:
         text: a name, and where the evaluator takes any, ``:`` and its options.
-        data: images for those that learn from them.
-        folder: where those that train keep the networks; None keeps none.
-        progress: told of every step of a training.
+        context: what it is made with; its ``options`` are those of ``text``.
 
     Raises:
         UnknownNameError: no such evaluator, score or option.
@@ -86,20 +97,42 @@ def load_evaluator(
             or is no evaluator.
     """
     name, _, options = str(text).partition(":")
+    context = replace(context or EvaluatorContext(), options=options)
     if name in _BUILT_IN:
-        return _BUILT_IN[name](_Given(options, data, None if folder is None else Path(folder), progress))
-    found = entry_points(group=ENTRY_POINT_GROUP, name=text)
-    if not found:
-        raise UnknownNameError("evaluator", text, evaluator_names())
+        return _BUILT_IN[name](context)
+    found = next(iter(entry_points(group=ENTRY_POINT_GROUP, name=name)), None)
+    if found is None:
+        raise UnknownNameError("evaluator", name, evaluator_names())
     try:
-        evaluator = next(iter(found)).load()()
+        evaluator = _made(found, context)
     except Mnv3SearchError:
         raise
     except Exception as error:
         raise EvaluatorError(
-            f"evaluator {text!r} of an installed package cannot be made ({type(error).__name__}: {error}); "
+            f"evaluator {name!r} of an installed package cannot be made ({type(error).__name__}: {error}); "
             "mend or reinstall that package"
         ) from error
     if not isinstance(evaluator, Evaluator):
-        raise EvaluatorError(f"evaluator {text!r} of an installed package has no evaluate(architectures)")
+        raise EvaluatorError(f"evaluator {name!r} of an installed package has no evaluate(architectures)")
     return evaluator
+
+
+def _made(point: EntryPoint, context: EvaluatorContext) -> object:
+    factory = point.load()
+    if _takes_context(factory):
+        return factory(context)
+    if context.options:
+        raise EvaluatorError(
+            f"evaluator {point.name!r} takes no options, and {context.options!r} was given; leave them out"
+        )
+    return factory()
+
+
+def _takes_context(factory: Callable[..., object]) -> bool:
+    """Whether a parameter is called ``context`` or must be given: a factory may take none, or have defaults."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # of some built-in types
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(p.kind in positional and (p.name == "context" or p.default is p.empty) for p in parameters)

@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from mnv3search.accuracy.evaluator import Evaluation, WholeNumber, parse_numbers
+from mnv3search.accuracy.evaluator import Capabilities, Evaluation, WholeNumber, parse_numbers
 from mnv3search.architecture import Architecture
 from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
@@ -376,9 +376,6 @@ class ZeroCost:
     The same network gets the same score each time, in whatever batch, on one machine with one version of torch.
     """
 
-    estimated = False
-    trains = False
-
     def __init__(
         self, score: str, *, images: int | None = None, resolution: int | None = None, repeats: int = 1, seed: int = 0,
         data: LabelledImages | None = None,
@@ -400,13 +397,12 @@ class ZeroCost:
             raise UnknownNameError("zero-cost score", score, SCORES)
         self.score = score
         self._how = SCORES[score]
-        self.score_name = self._how.label
-        self.cheap = self._how.cheap
         shown = images or self._how.images, resolution or self._how.resolution, repeats, seed
-        self.identity = f"zero_cost:{score} with images, resolution, repeats, seed {shown}"
+        identity = f"zero_cost:{score} with images, resolution, repeats, seed {shown}"
         if data is not None:
             files = "\0".join(data.files).encode("utf-8", "surrogateescape")
-            self.identity += f" on {hashlib.blake2b(files, digest_size=8).hexdigest()}"
+            identity += f" on {hashlib.blake2b(files, digest_size=8).hexdigest()}"
+        self.capabilities = Capabilities(cheap=self._how.cheap, score_name=self._how.label, identity=identity)
         self._probes = [
             Probe(images or self._how.images, resolution or self._how.resolution, seed + repeat, data)
             for repeat in range(repeats)

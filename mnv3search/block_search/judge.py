@@ -13,9 +13,9 @@ from mnv3search.accuracy.evaluator import (
     Evaluation,
     Evaluator,
     StoppableEvaluator,
+    capabilities_of,
     checked_evaluations,
     evaluated_until,
-    is_cheap,
 )
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.objective import Objective
@@ -53,7 +53,7 @@ class Judge:
     ) -> None:
         self._space, self._latencies, self._evaluator = space, latencies, evaluator
         self._objective, self._ledger, self._rule = objective, ledger, rule
-        self._chunk = CHEAP_CHUNK if is_cheap(evaluator) else 1
+        self._chunk = CHEAP_CHUNK if capabilities_of(evaluator).cheap else 1
         self._judged: dict[bytes, Outcome] = {}
         self._to_replay: set[bytes] = set()
         self._trials = 0

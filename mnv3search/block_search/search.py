@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, is_cheap, score_name
+from mnv3search.accuracy.evaluator import Evaluator, capabilities_of, check_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.evolution import EvolutionSampler
 from mnv3search.block_search.judge import Judge
@@ -197,7 +197,14 @@ def search(
         chosen: Sampler
         if name == "evolution":
             chosen = EvolutionSampler(
-                space, latencies, objective, seed, first, feasibility.fastest_ms, planned, cheap=is_cheap(evaluator)
+                space,
+                latencies,
+                objective,
+                seed,
+                first,
+                feasibility.fastest_ms,
+                planned,
+                cheap=capabilities_of(evaluator).cheap,
             )
         else:
             chosen = OptunaSampler(name, space, objective, seed, first[:-1], told, planned)
@@ -283,7 +290,9 @@ def _checked_objective(
     if target is None and not hard:
         raise TargetError("target_latency_ms is None; the reward of hard=False needs a target, such as 50.0")
     target_ms = UNBOUNDED_MS if target is None else checked_target(target)
-    return Objective(target_ms, 1 if objectives == 1 else 2, exponent, hard, score_name(evaluator) is not None)
+    return Objective(
+        target_ms, 1 if objectives == 1 else 2, exponent, hard, capabilities_of(evaluator).score_name is not None
+    )
 
 
 def _checked_whole(name: str, value: object, least: int | None) -> int:

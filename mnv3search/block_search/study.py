@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.accuracy.evaluator import Report, evaluator_identity
+from mnv3search.accuracy.evaluator import Report, capabilities_of
 from mnv3search.block_search.journal import StudyJournal, open_journal
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency
@@ -63,7 +63,7 @@ class StudyIdentity:
         return cls(
             space=space.name,
             networks=hashlib.sha256(repr(space.skeleton).encode()).hexdigest()[:16],
-            evaluator=evaluator_identity(evaluator),
+            evaluator=capabilities_of(evaluator).identity,
             device=latencies.identity,
             sampler=sampler,
             seed=seed,

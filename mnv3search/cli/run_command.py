@@ -71,17 +71,16 @@ def space_settings(kind: Literal["run", "search"], options: dict[str, Any]) -> R
 
 def fill_defaults(kind: Literal["run", "search"], text: str, options: dict[str, Any]) -> None:
     """Fill in what depends on how dear an answer of the evaluator ``text`` is; its images are looked up, not read."""
-    from mnv3search.accuracy.evaluator import is_cheap, trains
-    from mnv3search.accuracy.registry import load_evaluator
+    from mnv3search.accuracy.evaluator import capabilities_of
+    from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
     from mnv3search.training.data.open_data import open_data
 
     data = open_data(options["data"], scan=False) if options["data"] else None
-    evaluator = load_evaluator(text, data=data)
+    can = capabilities_of(load_evaluator(text, EvaluatorContext(data=data)))
     if options["trials"] is None:
-        cheap = opt.TRIALS if is_cheap(evaluator) else opt.TRIALS_SCORED
-        options["trials"] = opt.TRIALS_TRAINED if trains(evaluator) else cheap
+        options["trials"] = opt.TRIALS_TRAINED if can.trains else opt.TRIALS if can.cheap else opt.TRIALS_SCORED
     if kind == "run" and options["finalists"] is None:
-        options["finalists"] = 0 if trains(evaluator) else opt.FINALISTS
+        options["finalists"] = 0 if can.trains else opt.FINALISTS
 
 
 @click.command(

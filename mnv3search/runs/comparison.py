@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv3search.accuracy.prior import RECIPES, recipe_of
-from mnv3search.accuracy.registry import load_evaluator
+from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
 from mnv3search.architecture import Architecture, load_architecture
 from mnv3search.candidate import Candidate
 from mnv3search.errors import RunError
@@ -91,7 +91,7 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
     # networks that the first run's evaluator trained are known from its folder
     learns = first is not None and first.settings.data is not None and evaluator == first.settings.evaluator
     data, kept = (run_images(first, progress), first.proxy) if learns and first else (None, None)
-    memory = RememberingEvaluator(load_evaluator(evaluator, data=data, folder=kept))
+    memory = RememberingEvaluator(load_evaluator(evaluator, EvaluatorContext(data=data, folder=kept)))
     judge = Judge.of(device, memory, progress)
     groups: dict[str, list[Judged]] = {}
     fronts: dict[str, list[Candidate]] = {}
@@ -107,8 +107,8 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
             groups[subject] = [judge.judge(subject, parse_network(subject), "reference", published_top1(subject))]
         progress.advance(number + 1, subject)
     scores = [prior_score(evaluator, n.architecture) for networks in groups.values() for n in networks]
-    score = memory.score_name or next(filter(None, scores), None)
-    return Comparison(judge.device_name, judge.kind, evaluator, memory.estimated, groups, fronts, score)
+    score = memory.capabilities.score_name or next(filter(None, scores), None)
+    return Comparison(judge.device_name, judge.kind, evaluator, memory.capabilities.estimated, groups, fronts, score)
 
 
 def _holds_weights(folder: Path) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from mnv3search.accuracy.registry import load_evaluator
+from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, Origin
 from mnv3search.errors import RunError
@@ -16,6 +17,10 @@ from mnv3search.runs.images import run_images
 from mnv3search.runs.progress import DetailProgress, RunProgress
 from mnv3search.runs.target import Aim, Decisions, TARGET
 from mnv3search.runs.timings import Timings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mnv3search.space import SearchSpace
 
 FARTHEST_TIMED = 10.0  # from its predicted time, as a factor, that the reference of a relative target was timed
 
@@ -33,8 +38,13 @@ class Bench:
     progress: RunProgress
 
     @staticmethod
-    def of(folder: RunFolder, progress: RunProgress, device: Device | None = None) -> Bench:
-        """A bench for the run of ``folder``; ``device`` stands in for the one that its settings name.
+    def of(
+        folder: RunFolder, progress: RunProgress, device: Device | None = None,
+        space: Callable[[], SearchSpace] | None = None,
+    ) -> Bench:  # fmt: skip
+        """A bench for the run of ``folder``, over ``space`` where it searches one.
+
+        ``device`` stands in for the one that its settings name.
 
         Raises:
             RunError: a file of the folder is damaged.
@@ -42,10 +52,11 @@ class Bench:
             DataError: the images that the evaluator learns from cannot be had.
         """
         progress = DetailProgress(progress)
+        data = run_images(folder, progress)  # which notes the classes that the space's networks take
         evaluator = load_evaluator(
-            folder.settings.evaluator, data=run_images(folder, progress), folder=folder.proxy,
-            progress=progress.detailed(),
-        )  # fmt: skip
+            folder.settings.evaluator,
+            EvaluatorContext(space and space(), data, folder.proxy, progress=progress.detailed()),
+        )
         memory = remembering(evaluator)
         logged = LoggingEvaluator(memory, folder.evaluations)
         judge = Judge.by(device or load_device(folder.device), logged, progress)

@@ -16,10 +16,7 @@ from mnv3search.accuracy.evaluator import (
     StoppableEvaluator,
     checked_evaluations,
     evaluated_until,
-    evaluator_identity,
-    is_cheap,
-    score_name,
-    trains,
+    capabilities_of,
 )
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.cost import count
@@ -41,47 +38,19 @@ class RememberingEvaluator:
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self._known: dict[Architecture, Evaluation] = {}
-        self.name = str(getattr(evaluator, "name", type(evaluator).__name__))
-        self.identity = evaluator_identity(evaluator)
-        self.cheap = is_cheap(evaluator)
-        self.estimated = bool(getattr(evaluator, "estimated", False))
-        self.score_name = score_name(evaluator)
-        self.trains = trains(evaluator)
-        self.range = SCORE if self.score_name else TOP1
-        self.chance = float(getattr(evaluator, "chance", 0.0))
+        self.capabilities = capabilities_of(evaluator)
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation for each architecture, in order."""
         new = list(dict.fromkeys(a for a in architectures if a not in self._known))
         if new:
             answers = checked_evaluations(self._evaluator, new)
-            for answer in answers:
-                self._check_range(answer)
             self._known.update(zip(new, answers, strict=True))
         return [self._known[a] for a in architectures]
-
-    def _check_range(self, answer: Evaluation) -> None:
-        """Refuse what a later session could not tell from damage."""
-        low, high = self.range
-        if not low <= answer.top1 <= high:
-            raise EvaluatorError(
-                f"{self.name} gave top1 {answer.top1!r}, which is not from {low:g} to {high:g}; give percent, or say "
-                "with a class attribute score_name what else it is"
-            )
 
     def remember(self, known: Mapping[Architecture, Evaluation]) -> None:
         """Answers of an earlier session of the same run."""
         self._known.update(known)
-
-    def trained_file(self, architecture: Architecture) -> Path | None:
-        """Where the evaluator keeps this network as it trained it; None where it does not."""
-        named = getattr(self._evaluator, "trained_file", None)
-        return None if named is None else named(architecture)
-
-    def seconds_each(self, architecture: Architecture) -> float | None:
-        """What the evaluator says that one answer will take; None where it says nothing."""
-        named = getattr(self._evaluator, "seconds_each", None)
-        return None if named is None else float(named(architecture))
 
     @property
     def distinct(self) -> int:
@@ -101,7 +70,6 @@ class StoppableMemory(RememberingEvaluator):
         if architecture in self._known:
             return self._known[architecture]
         answer = evaluated_until(self._stoppable, architecture, give_up)
-        self._check_range(answer)
         if not answer.stopped:
             self._known[architecture] = answer
         return answer
@@ -122,9 +90,9 @@ class LoggingEvaluator:
     def __init__(self, memory: RememberingEvaluator, log: Path) -> None:
         self._memory = memory
         self._log = log
-        within = memory.range
+        within = memory.capabilities.range
         self._logged = dict(read_log(log, lambda record: _parse(record, within), "evaluation"))
-        self.estimated, self.score_name = memory.estimated, memory.score_name
+        self.capabilities = memory.capabilities
         memory.remember(self._logged)
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:

@@ -91,7 +91,7 @@ class Narrowing:
     def __init__(self, bench: Bench, seeds: Sequence[Candidate]) -> None:
         self._bench = bench
         self._seeds = seeds
-        self._steps = read_steps(bench.folder.steps, bench.memory.range)
+        self._steps = read_steps(bench.folder.steps, bench.memory.capabilities.range)
         self._check_prices()
 
     def _check_prices(self) -> None:
@@ -147,7 +147,7 @@ class Narrowing:
         if lenient and limit_ms < least_ms:
             raise InfeasibleError(limit_ms, least_ms, seed.latency_ms, exact=False, narrowing=True)
         steps = self._steps.setdefault(index + 1, [])
-        whole, called = max(seed.latency_ms - limit_ms, 1e-9), bench.memory.score_name or "top-1"
+        whole, called = max(seed.latency_ms - limit_ms, 1e-9), bench.memory.capabilities.score_name or "top-1"
         bench.progress.stage(f"NetAdapt of network {index + 1} of {len(self._seeds)} to {limit_ms:.4g} ms, %", 100)
 
         def way() -> int:
@@ -273,7 +273,7 @@ def contest(bench: Bench, aim: Aim, pool: Contenders, beside: Sequence[Architect
     if not bench.timings.possible:
         return Contest(best_of(attempt.contenders), attempt, attempt.contenders)
     attempts, within, repairs = [attempt], _timed(bench, aim, attempt, beside), 0
-    worth = 0.0 if bench.memory.score_name else WORTH_POINTS  # a score's unit is no point
+    worth = 0.0 if bench.memory.capabilities.score_name else WORTH_POINTS  # a score's unit is no point
     while repairs < REPAIRS and (missed := _worth_repair(attempt, within, worth)):
         repairs += 1
         attempt = _repair(bench, aim, pool, narrowing, attempts, missed, within)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture, dump_architecture, load_architecture
 from mnv3search.block_search import reward, search
@@ -174,8 +174,9 @@ def whole_run(folder: RunFolder, progress: RunProgress, device: Device | None = 
         MeasurementError: the device is timed, and failed.
         RunError: files that cannot be written or read.
     """
-    bench = Bench.of(folder, progress, device)
-    space = load_space_subject(folder)
+    loaded = cache(partial(load_space_subject, folder))
+    bench = Bench.of(folder, progress, device, loaded)
+    space = loaded()
     aim = _aim(bench, space)
     bounds = bounded(bench, space, aim)  # an evaluator may train: nothing is asked of it for a target out of reach
     _say_cost(bench, space)
@@ -187,7 +188,7 @@ def whole_run(folder: RunFolder, progress: RunProgress, device: Device | None = 
     others = _others(bench, reference, aim)
     ended = contest(bench, aim, pool, [n.architecture for n in (reference, *others)])
     steps = len(ended.shown.steps) if ended.shown else 0
-    unit = bench.memory.score_name or "points of top-1"
+    unit = bench.memory.capabilities.score_name or "points of top-1"
     notes = [*stage.notes, *how_it_won(ended.best, ended.within, steps, unit)]
     return _conclude(bench, _Found(aim, reference, others, ended, notes, stage))
 
@@ -224,10 +225,10 @@ def _aim(bench: Bench, space: SearchSpace) -> Aim:
 
 def _say_cost(bench: Bench, space: SearchSpace) -> None:
     """What the trainings of the run will take, by a few steps of the reference; of one that goes on nothing is said."""
-    if not bench.memory.trains or bench.memory.distinct:
+    if not bench.memory.capabilities.trains or bench.memory.distinct:
         return
     bench.progress.stage("timing a few steps of training")
-    seconds, trials = bench.memory.seconds_each(space.reference), bench.folder.settings.trials
+    seconds, trials = bench.memory.capabilities.seconds_each(space.reference), bench.folder.settings.trials
     if seconds is not None:
         bench.progress.note(
             f"about {duration_text(seconds)} to train a network like the reference on this machine, and up to "
@@ -323,7 +324,7 @@ def _timed(bench: Bench, network: Judged) -> Judged:
 
 def _keep_trained(bench: Bench, winner: Judged) -> None:
     """Copy the winner out of the networks that the evaluator trained, so that the folder can be judged and exported."""
-    trained = bench.memory.trained_file(winner.architecture)
+    trained = bench.memory.capabilities.trained_file(winner.architecture)
     if trained is None:
         bench.folder.trained.unlink(missing_ok=True)  # of a session that was stopped before it named another
     else:
@@ -368,7 +369,7 @@ def _summary(
         device=judge.device_name,
         device_kind=judge.kind,
         evaluator=settings.evaluator,
-        top1_estimated=bench.memory.estimated,
+        top1_estimated=bench.memory.capabilities.estimated,
         target_latency_ms=aim.target_ms,
         best=winner,
         verdict=verdict,
@@ -381,7 +382,7 @@ def _summary(
         notes=[*found.notes, *aim_note(verdict, winner), *repair_note(verdict), *_doubts(bench, winner)],
         manifest=bench.folder.manifest | {"seconds": bench.folder.seconds},
         latency_errors_ms=judge.errors_ms(shown),
-        score=bench.memory.score_name or prior_score(settings.evaluator, winner.architecture),
+        score=bench.memory.capabilities.score_name or prior_score(settings.evaluator, winner.architecture),
         trained=bench.folder.trained.name if bench.folder.trained.is_file() else None,
         no_ranking=_no_ranking(bench, candidates, winner),
     )
@@ -389,14 +390,14 @@ def _summary(
 
 def _no_ranking(bench: Bench, candidates: Sequence[Candidate], winner: Judged) -> str | None:
     memory = bench.memory
-    if not memory.trains or memory.score_name:
+    if not memory.capabilities.trains or memory.capabilities.score_name:
         return None
-    chance = max(memory.chance, 100 / winner.architecture.classes)
+    chance = max(memory.capabilities.chance, 100 / winner.architecture.classes)
     return no_ranking([(c.top1, c.top1_std) for c in candidates], chance, bench.folder.settings.evaluator)
 
 
 def _doubts(bench: Bench, winner: Judged) -> list[str]:
     settings = bench.folder.settings
-    trained = short_training_notes(settings) if bench.memory.trains else ()
+    trained = short_training_notes(settings) if bench.memory.capabilities.trains else ()
     kept = kept_note(bench.folder.path) if bench.folder.trained.is_file() else ()
     return [*doubts(settings.evaluator, winner), *trained, *kept]

@@ -15,7 +15,7 @@ from training_fakes import images as training_images
 
 from mnv3search.accuracy.evaluator import Report
 from mnv3search.accuracy.proxy import COST_STEPS, Proxy, ProxyOptions, spread
-from mnv3search.accuracy.registry import load_evaluator
+from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
 from mnv3search.errors import DataError, EvaluatorError, RunError, TrainingError, UnknownNameError
 from mnv3search.training.data.open_data import open_data
@@ -209,12 +209,12 @@ def test_a_damaged_report_is_said(data: DataSplits, tmp_path: Path) -> None:
 
 
 def test_by_name(data: DataSplits) -> None:
-    proxy = load_evaluator("proxy:epochs=2,images=12,resolution=8", data=data)
+    proxy = load_evaluator("proxy:epochs=2,images=12,resolution=8", EvaluatorContext(data=data))
     assert isinstance(proxy, Proxy)
     assert proxy.options == ProxyOptions(epochs=2, images=12, resolution=8)
     with pytest.raises(EvaluatorError, match="--data"):
         load_evaluator("proxy")
     with pytest.raises(UnknownNameError, match="epochs"):
-        load_evaluator("proxy:epoch=2", data=data)
+        load_evaluator("proxy:epoch=2", EvaluatorContext(data=data))
     with pytest.raises(UnknownNameError, match="recipe of the ImageNet prior 'x'"):
         load_evaluator("prior:x")

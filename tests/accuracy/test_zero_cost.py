@@ -234,8 +234,8 @@ def test_what_cannot_be_meant_is_said(text: str, error: type[Exception], words: 
 def test_scores_have_names_and_are_no_predictions() -> None:
     for name in SCORES:
         evaluator = ZeroCost(name)
-        assert evaluator.score_name
-        assert not evaluator.estimated
+        assert evaluator.capabilities.score_name
+        assert not evaluator.capabilities.estimated
 
 
 def test_a_dead_network_scores_no_finite_figure_and_raises_nothing() -> None:

@@ -12,7 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from search_fakes import EffectEvaluator, UnitLatency, small_space
 
-from mnv3search.accuracy.evaluator import Evaluation, Report
+from mnv3search.accuracy.evaluator import Capabilities, Evaluation, Report
 from mnv3search.architecture import Architecture
 from mnv3search.block_search import search
 from mnv3search.block_search.objective import Objective
@@ -29,7 +29,7 @@ TARGET_MS = 30.0
 class Training:
     """Reaches its true top-1 in four equal steps; knows whom it trained, and for how many epochs."""
 
-    trains = True
+    capabilities = Capabilities(trains=True)
 
     def __init__(self) -> None:
         self.epochs: dict[Architecture, int] = {}
@@ -130,7 +130,7 @@ def test_optunas_pruners_need_one_objective() -> None:
 class Score:
     """A score below 0, on a scale of its own."""
 
-    score_name = "loss, turned round"
+    capabilities = Capabilities(score_name="loss, turned round")
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         return [Evaluation(1e4 * (EffectEvaluator.top1(a) - 100.0)) for a in architectures]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from image_fakes import make_image_folder
 
-from mnv3search.accuracy.evaluator import Evaluation, Evaluator, checked_evaluations, is_cheap
+from mnv3search.accuracy.evaluator import Capabilities, Evaluation, Evaluator, capabilities_of, checked_evaluations
 from mnv3search.accuracy.prior import ImagenetPrior
 from mnv3search.accuracy.proxy import Proxy, ProxyOptions
 from mnv3search.accuracy.zero_cost import SCORES, ZeroCost
@@ -86,9 +86,11 @@ class EvaluatorContract:
     def test_nothing_asked_nothing_answered(self, evaluator: Evaluator) -> None:
         assert list(evaluator.evaluate([])) == []
 
-    def test_a_cheap_one_says_so_by_a_bool(self, evaluator: Evaluator) -> None:
-        assert getattr(evaluator, "cheap", False) in {True, False}
-        assert is_cheap(evaluator) == bool(getattr(evaluator, "cheap", False))
+    def test_says_what_it_can_in_one_value(self, evaluator: Evaluator) -> None:
+        can = capabilities_of(evaluator)
+        assert can.identity
+        assert can == capabilities_of(evaluator)
+        assert getattr(evaluator, "capabilities", Capabilities()) in {can, Capabilities()}
 
 
 class TestEvaluators(EvaluatorContract):
@@ -116,6 +118,8 @@ class TestProxy(EvaluatorContract):
 
 
 class _Broken:
+    capabilities = Capabilities()
+
     def __init__(self, answers: list[Evaluation]) -> None:
         self.answers = answers
 
@@ -132,6 +136,22 @@ class _Broken:
 def test_an_unusable_answer_is_refused_by_name(answers: Any, says: str) -> None:
     with pytest.raises(EvaluatorError, match=f"_Broken gave .*{says}"):
         checked_evaluations(_Broken(answers), [published("mobilenet_v2")])
+
+
+@pytest.mark.parametrize("top1", [-0.1, 100.1])
+def test_a_percentage_is_from_0_to_100_and_a_score_is_not(top1: float) -> None:
+    evaluator = _Broken([Evaluation(top1)])
+    with pytest.raises(EvaluatorError, match=r"not from 0 to 100.*score_name"):
+        checked_evaluations(evaluator, [published("mobilenet_v2")])
+    evaluator.capabilities = Capabilities(score_name="loss, turned round")
+    assert checked_evaluations(evaluator, [published("mobilenet_v2")]) == [Evaluation(top1)]
+
+
+def test_capabilities_of_another_type_are_refused() -> None:
+    evaluator = _Broken([])
+    evaluator.capabilities = {"cheap": True}  # type: ignore[assignment]
+    with pytest.raises(EvaluatorError, match=r"_Broken states capabilities .*; give a Capabilities"):
+        capabilities_of(evaluator)
 
 
 @pytest.mark.parametrize("ask", [ImagenetPrior().evaluate, load_device("pixel1").latency_ms])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mnv3search.accuracy.evaluator import Evaluation
+from mnv3search.accuracy.evaluator import Capabilities, Evaluation
 from mnv3search.architecture import Architecture
 from mnv3search.families import published
 from mnv3search.runs.evaluations import Judge, reference_networks
@@ -14,7 +14,7 @@ from mnv3search.runs.progress import SilentProgress
 class Training:
     """An evaluator that is dear to ask."""
 
-    trains = True
+    capabilities = Capabilities(trains=True)
 
     def __init__(self) -> None:
         self.asked: list[Architecture] = []
