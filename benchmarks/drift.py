@@ -18,7 +18,7 @@ from mnv3search.latency.measured.measuring import MeasuringPlan, drift_of, round
 from mnv3search.latency.runtimes import load_runtime
 from mnv3search.space import load_space
 
-WINDOW = 5  # readings of the reference whose median is its pace at the middle one
+WINDOW = 5  # readings of the reference whose median is its drift at the middle one
 CASES = [(runtime, space) for runtime in ("onnxruntime", "openvino", "torch") for space in ("mnv3_large", "mnv3_small")]
 WAYS = {"none": "uncorrected", "reference": "by the reference", "slot": "by everything in the slot"}
 
@@ -50,7 +50,7 @@ def halves(runtime_name: str, space: str, args: argparse.Namespace) -> dict[str,
     corrected = {
         "none": ms,
         "reference": ms / smoothed(readings)[:, slots],
-        "slot": ms / drift_of(ms, slots, readings).pace[:, slots],
+        "slot": ms / drift_of(ms, slots, readings).factors[:, slots],
     }
     return {
         way: compared(np.median(times[::2], axis=0), np.median(times[1::2], axis=0)) for way, times in corrected.items()

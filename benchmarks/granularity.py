@@ -23,7 +23,7 @@ from benchmarks._results import write_results
 from mnv3search.architecture import Architecture
 from mnv3search.families import published
 from mnv3search.latency.measured.calibration import entering_elements
-from mnv3search.latency.measured.measuring import MeasuringPlan, levelled, rounds
+from mnv3search.latency.measured.measuring import MeasuringPlan, drift_corrected, rounds
 from mnv3search.latency.runtimes import load_runtime
 from mnv3search.latency.runtimes.base import CallSession, Session, clock_of, graph_of
 from mnv3search.layers import units
@@ -108,9 +108,9 @@ def operator_session(graph: bytes) -> Session:
 
 
 def timed(sessions: Sequence[Session], reference: Session, plan: MeasuringPlan) -> tuple[Numbers, Numbers]:
-    """Medians and lower quartiles at the machine's median pace; milliseconds."""
+    """Medians and lower quartiles at the machine's median drift; milliseconds."""
     kept = list(rounds(sessions, reference, plan))
-    times = levelled(kept, plan.slot_size).ms
+    times = drift_corrected(kept, plan.slot_size).ms
     return np.median(times, axis=0), np.quantile(times, 0.25, axis=0)
 
 

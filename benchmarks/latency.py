@@ -73,7 +73,7 @@ def filled(runtime: str, space: str, cache: Path) -> dict[str, object]:
         "rounds": min(timing.rounds for timing in timings),
         "unit_spread_percent": 100 * float(np.median([timing.spread for timing in timings])),
         "halves_disagree_percent": 100 * device.table.halves_disagreement,
-        "pace_varied_percent": 100 * device.table.level_error,
+        "pace_varied_percent": 100 * device.table.clock_drift,
         "calibration_networks": device.calibration.networks,
         "held_out_percent": 100 * device.calibration.relative_std,
         "output_difference": device.table.output_difference,
@@ -88,9 +88,9 @@ def against_truth(device: TableDevice, networks: Sequence[Architecture]) -> dict
     measured = device.measure(networks)
     truth = np.array([one.latency_ms for one in measured])
     halves = [np.array([np.median(one.times_ms[half::2]) for one in measured]) for half in (0, 1)]
-    at_table = predicted / device.level.factor
-    assert device.pace is not None
-    by_reference = at_table * device.pace.reference_ms / device.table.network_level_ms
+    at_table = predicted / device.session_scale.factor
+    assert device.session_reference is not None
+    by_reference = at_table * device.session_reference.reference_ms / device.table.network_reference_ms
     return {
         "networks": len(networks),
         "measured_ms": [round(float(ms), 4) for ms in truth],
@@ -98,8 +98,12 @@ def against_truth(device: TableDevice, networks: Sequence[Architecture]) -> dict
         "truth_halves": compared(halves[0], halves[1]),
         "truth_error_percent": 100 * float(np.median([one.error_ms / one.latency_ms for one in measured])),
         "truth_rounds": measured[0].rounds,
-        "level": {"factor": device.level.factor, "error": device.level.error, "networks": device.level.networks},
-        "reference_ms": {"level": device.pace.reference_ms, "networks": measured[0].reference_ms},
+        "level": {
+            "factor": device.session_scale.factor,
+            "error": device.session_scale.error,
+            "networks": device.session_scale.networks,
+        },
+        "reference_ms": {"level": device.session_reference.reference_ms, "networks": measured[0].reference_ms},
         "stated_error_percent": 100 * float(np.median(stated / predicted)),
         "within_one_stated": float(np.mean(np.abs(predicted - truth) <= stated)),
         "within_two_stated": float(np.mean(np.abs(predicted - truth) <= 2 * stated)),
@@ -116,14 +120,14 @@ def against_truth(device: TableDevice, networks: Sequence[Architecture]) -> dict
 def raw_sum(device: TableDevice, networks: Sequence[Architecture]) -> Numbers:
     """The medians of the units alone, added up, at this session's pace."""
     sums = [sum(device.table.timing(unit_key(u)).median_ms for u in units(a)) for a in networks]
-    return np.array(sums) * device.level.factor
+    return np.array(sums) * device.session_scale.factor
 
 
 def by_madds(device: TableDevice, networks: Sequence[Architecture]) -> Numbers:
     """MAdds alone, at the median rate of the table's calibration networks in this session."""
     keys = device.table.networks
     rates = [device.table.timing(key).median_ms / count(network_of_key(key)).madds for key in keys]
-    return np.array([count(a).madds for a in networks]) * float(np.median(rates)) * device.level.factor
+    return np.array([count(a).madds for a in networks]) * float(np.median(rates)) * device.session_scale.factor
 
 
 def unseen(space: str, networks: int, seed: int, device: TableDevice) -> list[Architecture]:

@@ -64,7 +64,7 @@ def session(name: str, args: argparse.Namespace) -> Session:
         "smallest_alone_ms": alone.latency_ms,
         "smallest_alone_error_ms": alone.error_ms,
         "waited": measured[0].waited,
-        "pace_error": device.pace_error,
+        "drift_error": device.drift_error,
         "fixed_ms": device.fixed_ms,
     }
 

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -144,6 +145,20 @@ def undisturbed() -> Iterator[None]:
             signal.signal(asked, handler)
         for number in late[:1]:
             signal.raise_signal(number)
+
+
+def locks_work(folder: Path) -> bool:
+    """Whether files in ``folder`` can be locked; where none can be made there, it is taken for granted."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, which locks files by other means
+        return True
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            fcntl.lockf(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    return True
 
 
 @contextlib.contextmanager

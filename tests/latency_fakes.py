@@ -65,7 +65,7 @@ def alone_ms(unit: Unit) -> float:
 
 
 class KnownRuntime:
-    """Times that follow a rule, times ``pace`` of the call's number; interrupted at call ``stop_after``."""
+    """Times that follow a rule, times ``drift`` of the call's number; interrupted at call ``stop_after``."""
 
     name = "known"
     version = "1"
@@ -73,10 +73,10 @@ class KnownRuntime:
     precision: Precision = "fp32"
     load_average: float | None = 0.0
 
-    def __init__(self, pace: Callable[[int], float] = lambda _: 1.0, stop_after: int | None = None) -> None:
+    def __init__(self, drift: Callable[[int], float] = lambda _: 1.0, stop_after: int | None = None) -> None:
         self.prepared: list[Subject] = []
         self.calls = 0
-        self.pace, self.stop_after = pace, stop_after
+        self.drift, self.stop_after = drift, stop_after
 
     def prepare(self, subject: Subject) -> Session:
         self.prepared.append(subject)
@@ -103,7 +103,7 @@ class KnownSession:
         self.runtime.calls += 1
         if self.runtime.calls == self.runtime.stop_after:
             raise KeyboardInterrupt
-        return self.ms * 1e-3 * self.runtime.pace(self.runtime.calls)
+        return self.ms * 1e-3 * self.runtime.drift(self.runtime.calls)
 
     def output(self) -> Image:
         return np.ones((1, 1), dtype=np.float32)

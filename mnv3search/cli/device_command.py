@@ -425,7 +425,7 @@ def _profile_lines(profile: DeviceProfile, folder: Path) -> list[tuple[str, str]
     lines = [
         ("layers", f"{layers}; at least {profile.rounds} calls each"),
         ("noise", f"one call is {percent(profile.noise)} off (median over the layers)"),
-        ("drift", f"the machine's pace wandered by {percent(profile.drift)} in the table's last sitting"),
+        ("drift", f"the clock drifted by {percent(profile.drift)} in the table's last session"),
         (
             "calibration",
             f"± {percent(profile.calibration_error)} on {profile.calibration_networks} networks, each left out once",

@@ -27,7 +27,7 @@ class ModelLatency:
 
     Attributes:
         latency_ms: median.
-        error_ms: one standard deviation of that median, and of the machine's pace.
+        error_ms: one standard deviation of that median, and of the machine's speed.
         minimum_ms: the fastest call.
     """
 

@@ -27,8 +27,8 @@ NAMES = ("mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v2@0.5")
 
 @pytest.fixture
 def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnownRuntime:
-    """``host`` is a made-up machine whose pace wanders by a half."""
-    runtime = KnownRuntime(pace=lambda call: 1 + 0.5 * (call // 40 % 3))
+    """``host`` is a made-up machine whose drift wanders by a half."""
+    runtime = KnownRuntime(drift=lambda call: 1 + 0.5 * (call // 40 % 3))
 
     def load(text: str) -> Any:
         assert text == "host"

@@ -23,11 +23,11 @@ from mnv3search.latency.measured.measuring import (
     MeasuringPlan,
     Round,
     WatchedTurns,
+    drift_corrected,
+    drift_error,
     halves_disagreement,
-    levelled,
     median_error,
     moment_deviation,
-    pace_error,
     rounds,
     settled,
     slot_of,
@@ -61,31 +61,31 @@ def ticking(step: float) -> Iterator[float]:
 
 
 def test_drift_that_slows_everything_alike_is_divided_out() -> None:
-    pace = np.repeat([1.0, 1.3, 0.9, 1.1, 1.0], 5)
+    drift = np.repeat([1.0, 1.3, 0.9, 1.1, 1.0], 5)
     usual = np.array([0.5, 2.0, 0.1])
-    found = levelled([Round(usual * p, np.array([8.0, 8.0]) * p) for p in pace], slot_size=2)
+    found = drift_corrected([Round(usual * p, np.array([8.0, 8.0]) * p) for p in drift], slot_size=2)
     np.testing.assert_allclose(found.ms, np.tile(usual, (25, 1)))
     assert found.reference_ms == pytest.approx(8.0)
 
 
-def test_each_item_is_levelled_by_its_own_slot() -> None:
+def test_each_item_is_corrected_by_its_own_slot() -> None:
     slots = slot_of(6, 3)
     first, second = np.array([1.0, 1.5, 1.0, 1.0, 0.5]), np.array([2.0, 1.0, 1.0, 0.5, 1.0])
     usual = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    kept = [Round(usual * pace[slots], 10.0 * pace) for pace in np.stack([first, second], axis=1)]
-    found = levelled(kept, 3)
+    kept = [Round(usual * drift[slots], 10.0 * drift) for drift in np.stack([first, second], axis=1)]
+    found = drift_corrected(kept, 3)
     np.testing.assert_allclose(found.ms, np.tile(usual, (5, 1)))
     assert found.reference_ms == pytest.approx(10.0)
 
 
 def test_noise_of_one_item_is_its_own() -> None:
     times = np.array([[1.0, 2.0, 3.0], [1.4, 2.0, 3.0], [0.7, 2.0, 3.0]])
-    found = levelled([Round(ms, np.array([10.0])) for ms in times], 24)
-    np.testing.assert_allclose(found.ms, times)  # three others say that the pace was steady
+    found = drift_corrected([Round(ms, np.array([10.0])) for ms in times], 24)
+    np.testing.assert_allclose(found.ms, times)  # three others say that the drift was steady
 
 
-def test_rounds_of_nothing_but_the_reference_are_levelled() -> None:
-    found = levelled([Round(np.zeros(0), np.array([ms])) for ms in (10.0, 12.0, 11.0)], 24)
+def test_rounds_of_nothing_but_the_reference_are_corrected() -> None:
+    found = drift_corrected([Round(np.zeros(0), np.array([ms])) for ms in (10.0, 12.0, 11.0)], 24)
     assert found.ms.shape == (3, 0)
     assert found.reference_ms == pytest.approx(11.0)
 
@@ -235,15 +235,15 @@ def test_few_items_are_spread_over_time_by_pauses_between_bursts() -> None:
     assert log.count("a") == log.count("R") == 27
 
 
-def test_the_pace_is_known_as_well_as_its_bursts_agree() -> None:
-    paces = np.array([1.0, 1.1, 0.9, 1.0])
-    found = levelled([Round(np.array([2.0, 3.0]) * p, np.array([8.0]) * p) for p in np.repeat(paces, LOOK)], 24)
-    np.testing.assert_allclose(found.pace, np.repeat(paces, LOOK))
+def test_the_drift_is_known_as_well_as_its_bursts_agree() -> None:
+    drifts = np.array([1.0, 1.1, 0.9, 1.0])
+    found = drift_corrected([Round(np.array([2.0, 3.0]) * p, np.array([8.0]) * p) for p in np.repeat(drifts, LOOK)], 24)
+    np.testing.assert_allclose(found.drift, np.repeat(drifts, LOOK))
     # four bursts, of which two count
-    assert pace_error(found.pace) == pytest.approx(np.std(paces, ddof=1) / np.sqrt(2))
-    assert pace_error(np.ones(60)) == 0
-    assert pace_error(np.ones(1)) == 0
-    assert pace_error(np.ones(60), waited=0.5) == pytest.approx(0.5 * WAITED_SPREAD)
+    assert drift_error(found.drift) == pytest.approx(np.std(drifts, ddof=1) / np.sqrt(2))
+    assert drift_error(np.ones(60)) == 0
+    assert drift_error(np.ones(1)) == 0
+    assert drift_error(np.ones(60), waited=0.5) == pytest.approx(0.5 * WAITED_SPREAD)
 
 
 class Waiting(Scripted):
@@ -359,7 +359,7 @@ def test_real_networks_are_timed() -> None:
     reference = runtime.prepare(published("mobilenet_v3_small", resolution=64))
     plan = replace(PLAIN, rounds=12, warmup=2)
     found = list(rounds(sessions, reference, plan))
-    small, large = (summarise(times) for times in levelled(found, plan.slot_size).ms.T)
+    small, large = (summarise(times) for times in drift_corrected(found, plan.slot_size).ms.T)
     assert small.minimum_ms > 0
     assert small.minimum_ms < large.minimum_ms  # 49 times the pixels
     assert small.rounds == 12

@@ -10,7 +10,8 @@ from mnv3search.errors import UnknownNameError
 from mnv3search.latency.device_spec import DeviceSpec
 from mnv3search.latency.devices import describe_devices, device_names, load_device
 from mnv3search.latency.keys import this_machine
-from mnv3search.latency.measured.table import LatencyTable, TableKey, table_path
+from mnv3search.latency.measured.table import TableKey, table_path
+from mnv3search.latency.measured.table_file import TableFile
 from mnv3search.latency.measured.tables_on_disk import tables_on_disk
 
 MODULE = """
@@ -55,7 +56,8 @@ def test_it_is_described_by_its_package(package: Path) -> None:
 
 def test_its_tables_are_not_taken_for_those_of_a_runtime_that_is_gone(package: Path) -> None:
     key = TableKey(this_machine(), "plugged_board", "7.1-build3", 1, "fp32", "a reference")
-    LatencyTable(key).save(table_path(key, package))
+    with TableFile(table_path(key, package), key):
+        pass
     (table,) = tables_on_disk(package)
     assert (table.device, table.stale) == ("host:plugged_board", "")
 

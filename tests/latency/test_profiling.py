@@ -20,6 +20,7 @@ from mnv3search.latency.measured.profiling import (
     unseen_networks,
 )
 from mnv3search.latency.measured.table_device import FormerVersion
+from mnv3search.latency.measured.table_file import load_table, table_mapping
 from mnv3search.latency.model import Progress
 from mnv3search.space import load_space
 
@@ -86,7 +87,7 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
 def test_an_unquiet_machine_is_said(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     said = " ".join(
-        profiled(tmp_path, KnownRuntime(pace=lambda _: float(np.exp(0.3 * rng.standard_normal())))).warnings()
+        profiled(tmp_path, KnownRuntime(drift=lambda _: float(np.exp(0.3 * rng.standard_normal())))).warnings()
     )
     assert "single calls deviate" in said
 
@@ -131,13 +132,13 @@ def test_a_runtime_of_whole_networks_alone_makes_no_table(tmp_path: Path) -> Non
 
 def test_a_former_versions_table_answers_and_is_not_added_to(tmp_path: Path) -> None:
     profiled(tmp_path)
-    upgraded = KnownRuntime(pace=lambda _: 1.1)  # the new version takes a tenth longer
+    upgraded = KnownRuntime(drift=lambda _: 1.1)  # the new version takes a tenth longer
     upgraded.version = "2"
     device = known_device(FormerVersion(upgraded, "1"), tmp_path, PLAN)
     networks = SPACE.sample(3, seed=5)
     old = known_device(KnownRuntime(), tmp_path, PLAN).latency_ms(networks)
     np.testing.assert_allclose(device.latency_ms(networks), 1.1 * old, rtol=0.01)
-    content = device.path.read_bytes()
+    content = table_mapping(load_table(device.path))
     with pytest.raises(MeasurementError, match="leave --allow-stale away"):
         device.latency_ms(load_space("mnv3_small_32").sample(1, seed=0))
-    assert device.path.read_bytes() == content
+    assert table_mapping(load_table(device.path)) == content

@@ -28,7 +28,8 @@ from mnv3search.families import published
 from mnv3search.latency.keys import network_key, unit_key
 from mnv3search.latency.measured.calibration import MIN_NETWORKS, assembled_networks
 from mnv3search.latency.measured.measuring import LOOK, WAITED_SPREAD, Round
-from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, LEVEL_NETWORKS, TableDevice
+from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, SCALE_NETWORKS, TableDevice
+from mnv3search.latency.measured.table_file import TableFile
 from mnv3search.latency.measured.whole_networks import MeasuredLatency, disturbed_sentence, measured_latencies
 from mnv3search.latency.model import Device, Preparable, UnitLatencyModel, WholeMeasurer
 from mnv3search.latency.runtimes import CallSession, Session, Subject, load_runtime
@@ -37,16 +38,16 @@ from mnv3search.layers import Unit, units
 
 
 def test_known_times_are_recovered_through_drift(tmp_path: Path) -> None:
-    runtime = KnownRuntime(pace=lambda call: 1 + 0.3 * np.sin(call / 4000))
+    runtime = KnownRuntime(drift=lambda call: 1 + 0.3 * np.sin(call / 4000))
     device = known_device(runtime, tmp_path)
     seen, unseen = variants(12), variants(6, seed=1)
     device.prepare(parts_of([*seen, *unseen]))
-    assert device.pace is not None
-    truth = whole_ms(unseen) * device.pace.reference_ms / whole_ms([REFERENCE])[0]
+    assert device.session_reference is not None
+    truth = whole_ms(unseen) * device.session_reference.reference_ms / whole_ms([REFERENCE])[0]
     np.testing.assert_allclose(device.latency_ms(unseen), truth, rtol=0.03)
     assert device.calibration.networks >= CALIBRATION_NETWORKS
     assert device.calibration.relative_std < 0.02
-    assert device.level.factor == pytest.approx(1)  # the networks were measured in this process
+    assert device.session_scale.factor == pytest.approx(1)  # the networks were measured in this process
 
 
 def test_latency_is_the_sum_of_its_units_and_the_protocols_hold(tmp_path: Path) -> None:
@@ -75,14 +76,14 @@ def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
     again = known_device(runtime, tmp_path)
     again.prepare(parts_of(some))
     np.testing.assert_allclose(again.latency_ms(some), expected, rtol=1e-5)
-    assert len(runtime.prepared) == len(runtime.networks) == 1 + LEVEL_NETWORKS  # beside the reference
+    assert len(runtime.prepared) == len(runtime.networks) == 1 + SCALE_NETWORKS  # beside the reference
     runtime.prepared.clear()
     new = variants(1, seed=9)
     again.latency_ms(new)
     unknown = set(parts_of(new)) - set(parts_of(some))
     assert unknown
     assert {unit for unit in runtime.prepared if isinstance(unit, Unit)} == unknown
-    np.testing.assert_allclose(again.latency_ms(some), expected, rtol=1e-5)  # later sittings move no price
+    np.testing.assert_allclose(again.latency_ms(some), expected, rtol=1e-5)  # later sessions move no price
 
 
 @pytest.mark.parametrize("stop_after", [5, 700, 3_000])
@@ -109,11 +110,12 @@ def test_networks_whose_units_are_missing_calibrate_nothing(tmp_path: Path) -> N
     device.prepare(parts_of(some))
     fitted = device.calibration.networks
     one = variants(1, seed=5)[0]
-    table = device.table
-    runs = table.start_sitting({network_key(one): 0}, [network_key(one)])
-    for _ in range(40):
-        table.add_round(runs, Round(whole_ms([one]) * 3, np.array([table.network_level_ms])))
-    table.save(device.path)
+    with TableFile(device.path, device.table.key) as file:
+        reference_ms = file.table.network_reference_ms
+        session = file.table.start_session({network_key(one): 0}, [network_key(one)])
+        for _ in range(40):
+            file.table.add_round(session, Round(whole_ms([one]) * 3, np.array([reference_ms])))
+        file.save()
     assert len(known_device(KnownRuntime(), tmp_path).table.networks) == fitted + 1
     again = known_device(KnownRuntime(), tmp_path)
     np.testing.assert_allclose(again.latency_ms(some), whole_ms(some), rtol=0.02)
@@ -143,7 +145,7 @@ def test_progress_runs_from_first_to_last(tmp_path: Path) -> None:
 
 def test_the_error_depends_on_the_architecture_and_grows_away_from_the_calibration(tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
-    device = known_device(KnownRuntime(pace=lambda _: 1 + 0.05 * noise.random()), tmp_path)
+    device = known_device(KnownRuntime(drift=lambda _: 1 + 0.05 * noise.random()), tmp_path)
     near, far = variants(12), variants(1, resolution=96)
     device.prepare(parts_of(near))
     error = device.latency_error_ms([*near, *far]) / device.latency_ms([*near, *far])
@@ -153,14 +155,14 @@ def test_the_error_depends_on_the_architecture_and_grows_away_from_the_calibrati
 
 
 def test_minimum_as_the_statistic(tmp_path: Path) -> None:
-    def pace() -> Callable[[int], float]:
+    def drift() -> Callable[[int], float]:
         calls = np.random.default_rng(0)
         return lambda _: 1 + 0.5 * calls.random()  # of forty the least is 1.01, and half are above 1.25
 
     some = variants(12)
-    median = known_device(KnownRuntime(pace()), tmp_path)
+    median = known_device(KnownRuntime(drift()), tmp_path)
     median.prepare(parts_of(some))
-    minimum = known_device(KnownRuntime(pace()), tmp_path, statistic="minimum")
+    minimum = known_device(KnownRuntime(drift()), tmp_path, statistic="minimum")
     np.testing.assert_allclose(minimum.latency_ms(some), whole_ms(some), rtol=0.05)
     np.testing.assert_allclose(median.latency_ms(some), 1.25 * whole_ms(some), rtol=0.05)
 
@@ -194,7 +196,7 @@ def test_units_are_priced_by_what_they_take_when_little_disturbs_them(tmp_path: 
 
 
 def test_whole_networks_are_measured_against_the_reference(tmp_path: Path) -> None:
-    runtime = KnownRuntime(pace=lambda call: 1.0 if call < 200 else 2.0)  # of some 320
+    runtime = KnownRuntime(drift=lambda call: 1.0 if call < 200 else 2.0)  # of some 320
     some = variants(3)
     found = known_device(runtime, tmp_path).measure(some)
     reference = whole_ms([REFERENCE])[0]
@@ -203,7 +205,7 @@ def test_whole_networks_are_measured_against_the_reference(tmp_path: Path) -> No
     np.testing.assert_allclose([one.latency_ms for one in found], whole_ms(some), rtol=0.02)
     np.testing.assert_allclose([one.minimum_ms for one in found], whole_ms(some), rtol=0.02)
     steady = [np.abs(one.times_ms / one.latency_ms - 1) < 0.02 for one in found]
-    assert (np.sum(steady, axis=1) >= 39).all()  # all but the round in which the pace changed
+    assert (np.sum(steady, axis=1) >= 39).all()  # all but the round in which the drift changed
     assert {one.rounds for one in found} == {40}
     assert {one.times_ms.shape for one in found} == {(40,)}
     assert known_device(runtime, tmp_path).measure([]) == []
@@ -242,10 +244,10 @@ def test_a_small_network_takes_the_same_whatever_is_measured_beside_it(tmp_path:
     assert alone.reference_ms == pytest.approx(among.reference_ms, rel=0.01)
 
 
-def measured_in_a_process(cache_dir: Path, paces: Sequence[float]) -> MeasuredLatency:
-    """One network timed whole, the machine at another pace in every burst of rounds."""
+def measured_in_a_process(cache_dir: Path, drifts: Sequence[float]) -> MeasuredLatency:
+    """One network timed whole, the machine at another drift in every burst of rounds."""
     burst = LOOK * 4  # calls: the network's and the reference's, each after one of the reference
-    runtime = KnownRuntime(pace=lambda call: paces[min((call - 1) // burst, len(paces) - 1)])
+    runtime = KnownRuntime(drift=lambda call: drifts[min((call - 1) // burst, len(drifts) - 1)])
     return known_device(runtime, cache_dir, replace(QUICK, rounds=60, max_rounds=60)).measure(variants(1))[0]
 
 
@@ -257,7 +259,7 @@ def test_the_stated_deviation_holds_between_processes(tmp_path: Path) -> None:
     assert 0.6 * spread < stated < 2 * spread
     sentence = disturbed_sentence(found)
     assert sentence is not None
-    assert re.search(r"the machine was busy.*its pace is known within ±\d+\.\d % alone.*measure again", sentence)
+    assert re.search(r"the machine was busy.*its speed is known within ±\d+\.\d % alone.*measure again", sentence)
     steady = measured_in_a_process(tmp_path, [1.0])
     assert steady.error_ms < 0.001 * steady.latency_ms
     assert disturbed_sentence([steady]) is None
@@ -293,8 +295,8 @@ def test_names(tmp_path: Path) -> None:
 def test_a_damaged_table_is_said_when_the_device_is_made(tmp_path: Path) -> None:
     device = known_device(KnownRuntime(), tmp_path)
     device.prepare(parts_of(variants(1)))
-    device.path.write_text(device.path.read_text()[:100])
-    with pytest.raises(DeviceError, match="cut short"):
+    device.path.write_bytes(device.path.read_bytes()[:5000])
+    with pytest.raises(DeviceError, match=r"is damaged.*delete it"):
         known_device(KnownRuntime(), tmp_path)
 
 
@@ -309,12 +311,15 @@ def test_too_few_networks_to_calibrate_on_are_refused_at_once(tmp_path: Path, so
 
 def test_a_table_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     device = known_device(KnownRuntime(), tmp_path)
-    lock = device.path.with_suffix(".lock")
-    lock.parent.mkdir()
-    lock.symlink_to(lock)  # leads nowhere
+    device.path.parent.parent.joinpath("latency").write_text("a file where the folder should be")
     with pytest.raises(DeviceError, match="cannot write the latency table"):
         device.prepare(parts_of(variants(1)))
-    lock.unlink()
+    device.path.parent.unlink()
+    device.path.parent.mkdir()
+    device.path.symlink_to(device.path)  # leads nowhere
+    with pytest.raises(DeviceError, match="cannot read the latency table"):
+        device.prepare(parts_of(variants(1)))
+    device.path.unlink()
     device.path.mkdir()
     with pytest.raises(DeviceError, match="cannot read the latency table"):
         device.prepare(parts_of(variants(1)))
@@ -330,7 +335,7 @@ def test_what_a_runtime_fails_of_is_not_taken_for_the_tables(tmp_path: Path) -> 
     device = known_device(Dropped(), tmp_path)
     with pytest.raises(ConnectionResetError, match="hung up"):
         device.prepare(parts_of(variants(1)))
-    known_device(KnownRuntime(), tmp_path).prepare(parts_of(variants(1)))  # the lock is free again
+    known_device(KnownRuntime(), tmp_path).prepare(parts_of(variants(1)))  # the table is free again
 
 
 def test_assembled_networks_are_made_of_the_units() -> None:
@@ -366,9 +371,9 @@ def test_real_networks_are_measured_priced_and_kept(tmp_path: Path, name: str) -
         calibrate_on=calibrating,
     )  # fmt: skip
     assert (again.latency_ms(some) > 0).all()
-    assert again.level.networks == 5
+    assert again.session_scale.networks == 5
     np.testing.assert_allclose(  # but for the level of each, the same
-        again.latency_ms(some) / again.level.factor, priced / device.level.factor, rtol=1e-12
+        again.latency_ms(some) / again.session_scale.factor, priced / device.session_scale.factor, rtol=1e-12
     )
     assert device.path.read_bytes() == before
 

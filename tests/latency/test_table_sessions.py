@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from latency_fakes import QUICK, REFERENCE, KnownRuntime, known_device, parts_of, variants, whole_ms
 
-from mnv3search.errors import DeviceError, MeasurementError
-from mnv3search.files import held
+from mnv3search.errors import MeasurementError
 from mnv3search.latency.measured.sessions import Steps
-from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, LEVEL_NETWORKS, TableDevice
+from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, SCALE_NETWORKS, TableDevice
 from mnv3search.latency.runtimes import Runtime, Session
 from mnv3search.latency.runtimes.base import time_in_turn
 from mnv3search.layers import Unit
@@ -24,20 +23,20 @@ def test_a_machine_that_became_slower_is_predicted_at_its_new_pace(tmp_path: Pat
     first = known_device(KnownRuntime(), tmp_path)
     first.prepare(parts_of(SOME))
     before = first.latency_ms(SOME)
-    assert (first.level.factor, first.level.error) == (1.0, 0.0)
-    assert first.level.networks >= CALIBRATION_NETWORKS
-    slower = known_device(KnownRuntime(pace=lambda _: 1.25), tmp_path)
+    assert (first.session_scale.factor, first.session_scale.error) == (1.0, 0.0)
+    assert first.session_scale.networks >= CALIBRATION_NETWORKS
+    slower = known_device(KnownRuntime(drift=lambda _: 1.25), tmp_path)
     np.testing.assert_allclose(slower.latency_ms(SOME), 1.25 * before, rtol=1e-4)
-    assert slower.level.factor == pytest.approx(1.25, rel=1e-4)
-    assert slower.level.networks == LEVEL_NETWORKS
-    assert slower.level.error < 1e-4
+    assert slower.session_scale.factor == pytest.approx(1.25, rel=1e-4)
+    assert slower.session_scale.networks == SCALE_NETWORKS
+    assert slower.session_scale.error < 1e-4
     measured = [one.latency_ms for one in slower.measure(SOME)]
     np.testing.assert_allclose(measured, 1.25 * whole_ms(SOME), rtol=1e-4)
 
 
-def test_units_that_are_new_are_at_the_pace_of_the_process_as_well(tmp_path: Path) -> None:
+def test_units_that_are_new_are_at_the_drift_of_the_process_as_well(tmp_path: Path) -> None:
     known_device(KnownRuntime(), tmp_path).prepare(parts_of(SOME))
-    slower = known_device(KnownRuntime(pace=lambda _: 1.25), tmp_path)
+    slower = known_device(KnownRuntime(drift=lambda _: 1.25), tmp_path)
     new = variants(2, seed=9)
     np.testing.assert_allclose(slower.latency_ms(new), 1.25 * whole_ms(new), rtol=0.02)
 
@@ -46,8 +45,8 @@ def test_networks_that_changed_unlike_one_another_make_the_level_uncertain(tmp_p
     known_device(KnownRuntime(), tmp_path).prepare(parts_of(SOME))
     steady = known_device(KnownRuntime(), tmp_path)
     calls = np.random.default_rng(0)
-    unsteady = known_device(KnownRuntime(pace=lambda _: 1 + 0.5 * calls.random()), tmp_path)
-    assert unsteady.level.error > steady.level.error
+    unsteady = known_device(KnownRuntime(drift=lambda _: 1 + 0.5 * calls.random()), tmp_path)
+    assert unsteady.session_scale.error > steady.session_scale.error
     assert (
         unsteady.latency_error_ms(SOME) / unsteady.latency_ms(SOME)
         > steady.latency_error_ms(SOME) / steady.latency_ms(SOME)
@@ -90,41 +89,27 @@ def test_the_device_tells_what_it_measures(tmp_path: Path) -> None:
 
 
 def test_drift_within_a_process_is_divided_out(tmp_path: Path) -> None:
-    pace = [1.0]
-    device = known_device(KnownRuntime(pace=lambda _: pace[0]), tmp_path)
+    drift = [1.0]
+    device = known_device(KnownRuntime(drift=lambda _: drift[0]), tmp_path)
     first = [one.latency_ms for one in device.measure(SOME[:3])]
-    assert device.pace is not None
-    assert device.pace.reference_ms == pytest.approx(whole_ms([REFERENCE])[0])
-    pace[0] = 1.4
+    assert device.session_reference is not None
+    assert device.session_reference.reference_ms == pytest.approx(whole_ms([REFERENCE])[0])
+    drift[0] = 1.4
     later = device.measure(SOME[:3])
     np.testing.assert_allclose([one.latency_ms for one in later], first)
     np.testing.assert_allclose([one.minimum_ms for one in later], 1.4 * whole_ms(SOME[:3]))  # as it was
     assert later[0].reference_ms == pytest.approx(1.4 * whole_ms([REFERENCE])[0])
-    device.prepare(parts_of(SOME))  # sums as well are at the first pace
+    device.prepare(parts_of(SOME))  # sums as well are at the first drift
     np.testing.assert_allclose(device.latency_ms(SOME), whole_ms(SOME), rtol=0.02)
 
 
-def test_another_process_that_measures_is_waited_for(tmp_path: Path) -> None:
-    runtime = KnownRuntime()
-    device = known_device(runtime, tmp_path)
-    lock = device.path.with_suffix(".lock")
-    lock.parent.mkdir(parents=True)
-    lock.touch()
-    with held(lock), pytest.raises(DeviceError, match=r"another process works on .*; wait for it") as caught:
-        device.prepare(parts_of(SOME))
-    assert "\n" not in str(caught.value)
-    assert runtime.prepared == []
-    device.prepare(parts_of(SOME))  # the lock is free again
-    assert device.level.networks >= CALIBRATION_NETWORKS
-
-
-def test_a_table_that_another_process_completed_is_taken_and_levelled(tmp_path: Path) -> None:
-    runtime = KnownRuntime(pace=lambda _: 1.25)
+def test_a_table_that_another_process_completed_is_taken_and_corrected(tmp_path: Path) -> None:
+    runtime = KnownRuntime(drift=lambda _: 1.25)
     waiting = known_device(runtime, tmp_path)
     known_device(KnownRuntime(), tmp_path).prepare(parts_of(SOME))
     waiting.prepare(parts_of(SOME))
     assert not any(isinstance(subject, Unit) for subject in runtime.prepared)
-    assert waiting.level.networks == LEVEL_NETWORKS
+    assert waiting.session_scale.networks == SCALE_NETWORKS
     np.testing.assert_allclose(waiting.latency_ms(SOME), 1.25 * whole_ms(SOME), rtol=0.02)
 
 

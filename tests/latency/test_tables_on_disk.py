@@ -14,8 +14,8 @@ import pytest
 from mnv3search.latency.keys import Fingerprint, this_machine
 from mnv3search.latency.measured.measuring import Round
 from mnv3search.latency.measured.table import LatencyTable, TableKey, table_path
+from mnv3search.latency.measured.table_file import TableFile, load_table, table_mapping
 from mnv3search.latency.measured.tables_on_disk import (
-    HEAD_BYTES,
     NOTES,
     OLD_DAYS,
     TableNote,
@@ -33,13 +33,12 @@ NOTE = TableNote("host", "2026-01-31T10:00:00+00:00", 6, 0.012, 0.038, "mnv3_lar
 
 def saved(key: TableKey, cache: Path, rounds: int = 3, moment: str | None = None) -> Path:
     table = LatencyTable(key)
-    runs = table.start_sitting({"a unit": 0})
+    session = table.start_session({"a unit": 0}, started=moment)
     for _ in range(rounds):
-        table.add_round(runs, Round(np.array([1.0]), np.array([2.0])))
+        table.add_round(session, Round(np.array([1.0]), np.array([2.0])))
     path = table_path(key, cache)
-    table.save(path)
-    if moment is not None:
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"measured_at": moment}))
+    with TableFile(path, key) as file:
+        file.add(table)
     return path
 
 
@@ -78,52 +77,44 @@ def test_a_table_grows_old(tmp_path: Path) -> None:
     assert found.stale.endswith("days old")
 
 
+@pytest.mark.parametrize("suffix", [".sqlite", ".json"])
 @pytest.mark.parametrize(
-    ("content", "damage"),
+    "content",
     [
-        (b"", "no latency table"),
-        (b"\xff\xfe\x00", "no latency table"),
-        (b"null", "no latency table"),
-        (b"{}", "no latency table"),
-        (b'{"format":"other","version":3}', "no latency table"),
-        (b'{"format":"mnv3search.latency_table","version":1,"key":{}}', "format version 1, not 3: delete it"),
-        (b'{"format":"mnv3search.latency_table","version":3}', "does not say what it is of"),
-        (b'{"format":"mnv3search.latency_table","version":3,"key":[1]}', "does not say what it is of"),
-        (b'{"format":"mnv3search.latency_table","version":3,"key":{"device":3}}', "does not say what it is of"),
-        (b'{"format":' + b"[" * 60_000, "no latency table"),
+        b"\xff\xfe\x00" * 100, b"null", b"{}", b'{"format":"other","version":3}',
+        b'{"format":"mnv3search.latency_table","version":1,"key":{}}',
+        b'{"format":"mnv3search.latency_table","version":3}',
+        b'{"format":"mnv3search.latency_table","version":3,"key":{"device":3}}',
+        b'{"format":' + b"[" * 60_000,
     ],
-    ids=range(10),
-)
-def test_damaged_files_are_listed_with_the_remedy(tmp_path: Path, content: bytes, damage: str) -> None:
+    ids=range(8),
+)  # fmt: skip
+def test_damaged_files_are_listed_with_the_remedy(tmp_path: Path, content: bytes, suffix: str) -> None:
     saved(KEY, tmp_path)
-    (tmp_path / "latency" / "wrong.json").write_bytes(content)
-    wrong = next(table for table in tables_on_disk(tmp_path) if table.path.name == "wrong.json")
-    assert damage in wrong.damage
+    (tmp_path / "latency" / f"wrong{suffix}").write_bytes(content)
+    wrong = next(table for table in tables_on_disk(tmp_path) if table.path.stem == "wrong")
     assert "delete it" in wrong.damage
     assert (wrong.key, wrong.stale) == (None, "")
     assert len(tables_on_disk(tmp_path)) == 2
 
 
-def test_a_table_cut_short(tmp_path: Path) -> None:
-    path = saved(KEY, tmp_path, rounds=50)
-    path.write_bytes(path.read_bytes()[:-3])
+@pytest.mark.parametrize("suffix", [".sqlite", ".json"])
+def test_a_folder_in_a_tables_place(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "latency" / f"folder{suffix}").mkdir(parents=True)
     (found,) = tables_on_disk(tmp_path)
-    assert "cut short" in found.damage
+    assert "it is a folder" in found.damage
 
 
-def test_a_folder_in_a_tables_place(tmp_path: Path) -> None:
-    (tmp_path / "latency" / "folder.json").mkdir(parents=True)
-    (found,) = tables_on_disk(tmp_path)
-    assert "cannot be read" in found.damage
-
-
-def test_large_tables_are_not_read_whole(tmp_path: Path) -> None:
-    path = saved(KEY, tmp_path)
-    text = path.read_text()
-    middle = " " * (3 * HEAD_BYTES) + '"not": JSON' * 10
-    path.write_text(f'{text[:-1]},"more":{middle}}}')
-    (found,) = tables_on_disk(tmp_path)
-    assert (found.key, found.damage) == (KEY, "")
+def test_a_table_of_the_version_before_is_listed_as_what_it_becomes(tmp_path: Path) -> None:
+    path = saved(KEY, tmp_path, moment="2025-03-02T10:00:00+00:00")
+    path.with_suffix(".json").write_text(json.dumps(table_mapping(load_table(path))))
+    path.unlink()
+    for _ in range(2):
+        (found,) = tables_on_disk(tmp_path)
+        assert (found.path, found.key, found.damage) == (path, KEY, "")
+        assert found.measured_at == datetime(2025, 3, 2, 10, tzinfo=UTC)
+        assert found.size == path.stat().st_size
+    assert load_table(path, KEY).rounds_of("a unit") == 3
 
 
 def test_the_newest_comes_first(tmp_path: Path) -> None:
@@ -133,8 +124,8 @@ def test_the_newest_comes_first(tmp_path: Path) -> None:
     assert tables_on_disk(tmp_path)[0].measured_at == datetime(2025, 3, 2, 10, tzinfo=UTC)
 
 
-def test_a_table_that_does_not_say_when_has_its_files_time(tmp_path: Path) -> None:
-    path = saved(KEY, tmp_path, moment="yesterday")
+def test_a_table_without_a_session_has_its_files_time(tmp_path: Path) -> None:
+    path = saved(KEY, tmp_path, rounds=0)
     os.utime(path, (1_700_000_000, 1_700_000_000))
     (found,) = tables_on_disk(tmp_path)
     assert found.measured_at == datetime.fromtimestamp(1_700_000_000, UTC)
@@ -169,7 +160,7 @@ def test_a_note_stays_beside_its_table(tmp_path: Path) -> None:
 def test_a_note_that_is_none_is_left_out(tmp_path: Path, change: dict[str, object]) -> None:
     path = saved(KEY, tmp_path)
     write_note(path, NOTE)
-    note = path.parent / NOTES / path.name
+    note = path.parent / NOTES / path.with_suffix(".json").name
     note.write_text(json.dumps(json.loads(note.read_text()) | change))
     assert read_note(path) is None
     note.write_text("[" * 100_000)

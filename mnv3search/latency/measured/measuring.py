@@ -41,9 +41,9 @@ SWEEPS = 4  # of the polish; it has settled to a fraction of a percent by then
 
 
 class Drift(NamedTuple):
-    """The pace in each slot of each round, (rounds, slots), 1 at the median, and the reference's milliseconds at 1."""
+    """How much longer calls took, shape (rounds, slots), 1 at the median; and the reference's milliseconds at 1."""
 
-    pace: FloatArray
+    factors: FloatArray
     reference_ms: float
 
 
@@ -58,18 +58,18 @@ def drift_of(ms: FloatArray, slots: NDArray[np.int64], reference_ms: FloatArray)
     readings = np.log(reference_ms)
     logs = np.hstack([np.log(ms), readings])
     of_slot = [np.flatnonzero(np.append(slots, np.arange(readings.shape[1])) == s) for s in range(readings.shape[1])]
-    pace = np.zeros_like(readings)
+    drift = np.zeros_like(readings)
     for _ in range(SWEEPS):
-        usual = _median(logs - _spread(pace, slots), axis=0)
-        usual[len(slots) :] = np.median(readings - pace)  # the reference is one network in all its slots
-        pace = np.stack([_median((logs - usual)[:, items], axis=1) for items in of_slot], axis=1)
-        pace -= np.median(pace)
-    return Drift(np.exp(pace), float(np.exp(np.median(readings - pace))))
+        usual = _median(logs - _spread(drift, slots), axis=0)
+        usual[len(slots) :] = np.median(readings - drift)  # the reference is one network in all its slots
+        drift = np.stack([_median((logs - usual)[:, items], axis=1) for items in of_slot], axis=1)
+        drift -= np.median(drift)
+    return Drift(np.exp(drift), float(np.exp(np.median(readings - drift))))
 
 
-def _spread(pace: FloatArray, slots: NDArray[np.int64]) -> FloatArray:
-    """The pace of each item's slot, then of each reading of the reference."""
-    return np.hstack([pace[:, slots], pace])
+def _spread(drift: FloatArray, slots: NDArray[np.int64]) -> FloatArray:
+    """The drift of each item's slot, then of each reading of the reference."""
+    return np.hstack([drift[:, slots], drift])
 
 
 def _median(logs: FloatArray, axis: int) -> FloatArray:
@@ -87,7 +87,7 @@ INTERVAL_95 = 1.96
 LOOK = 10  # rounds of a burst
 MAX_DISAGREEMENT = 0.02  # of odd and even rounds
 MOMENTS = 8  # contiguous parts of a measurement whose medians are compared
-WAITED_SPREAD = 0.12  # of the pace, where all time is waited: 10 s windows of V3-Large on a loaded 2-core server
+WAITED_SPREAD = 0.12  # of the speed, where all time is waited: 10 s windows of V3-Large on a loaded 2-core server
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,23 +262,23 @@ class WatchedTurns:
         return max(0.0, 1 - self._cpu / self._wall) if self._visible and self._wall else 0.0
 
 
-class Levelled(NamedTuple):
-    """Times of every item at one pace, shape (rounds, n), and what the reference takes at it; milliseconds.
+class DriftCorrected(NamedTuple):
+    """Times of every item at the median speed, shape (rounds, n), and what the reference takes at it; milliseconds.
 
-    ``pace`` is the machine's in each round, shape (rounds,), 1 at the median.
+    ``drift`` says how much longer calls took in each round, shape (rounds,), 1 at the median.
     """
 
     ms: FloatArray
     reference_ms: float
-    pace: FloatArray
+    drift: FloatArray
 
 
-def levelled(kept: Sequence[Round], slot_size: int) -> Levelled:
-    """The rounds with the machine's drift divided out, at its median pace."""
+def drift_corrected(kept: Sequence[Round], slot_size: int) -> DriftCorrected:
+    """The rounds with the clock drift divided out, at the median speed."""
     ms = np.stack([one.ms for one in kept])
     slots = slot_of(ms.shape[1], slot_size)
     drift = drift_of(ms, slots, np.stack([one.reference_ms for one in kept]))
-    return Levelled(ms / drift.pace[:, slots], drift.reference_ms, np.median(drift.pace, axis=1))
+    return DriftCorrected(ms / drift.factors[:, slots], drift.reference_ms, np.median(drift.factors, axis=1))
 
 
 def settled(kept: Sequence[Round], plan: MeasuringPlan) -> bool:
@@ -287,7 +287,7 @@ def settled(kept: Sequence[Round], plan: MeasuringPlan) -> bool:
         return True
     if len(kept) % LOOK or not kept:
         return False
-    times = levelled(kept, plan.slot_size).ms
+    times = drift_corrected(kept, plan.slot_size).ms
     timings = (summarise(column) for column in times.T)
     return all(INTERVAL_95 * timing.error_ms <= plan.tolerance * timing.median_ms for timing in timings)
 
@@ -332,15 +332,15 @@ def moment_deviation(ms: FloatArray, moments: int = MOMENTS) -> float:
     return float(np.std([np.median(part) for part in parts], ddof=1)) if len(parts) > 1 else 0.0
 
 
-def pace_error(pace: FloatArray, waited: float = 0.0) -> float:
-    """How well the machine's usual pace is known from one measurement: one standard deviation, as a share.
+def drift_error(drift: FloatArray, waited: float = 0.0) -> float:
+    """How well the machine's usual speed is known from one measurement: one standard deviation, as a share.
 
     From the medians of its bursts of :data:`LOOK` rounds. Those that follow one another are alike, so they count half.
-    Where calls waited for a core the pace of the minutes before and after is further off than bursts can show.
+    Where calls waited for a core the speed of the minutes before and after is further off than bursts can show.
 
     Args:
-        pace: in each round, shape (rounds,), 1 at the median.
+        drift: in each round, shape (rounds,), 1 at the median.
         waited: share of the time in which calls waited for a core.
     """
-    bursts = max(len(pace) // LOOK, min(4, len(pace)))
-    return math.hypot(moment_deviation(pace, bursts) / math.sqrt(max(1.0, bursts / 2)), WAITED_SPREAD * waited)
+    bursts = max(len(drift) // LOOK, min(4, len(drift)))
+    return math.hypot(moment_deviation(drift, bursts) / math.sqrt(max(1.0, bursts / 2)), WAITED_SPREAD * waited)

@@ -66,10 +66,10 @@ class DeviceProfile:
         rounds: least calls of each layer.
         seconds: that measuring the layers took, this time.
         noise: one call's deviation as a share, median over the layers.
-        drift: of the machine's pace in the table's last sitting of units: one standard deviation, as a share.
+        drift: clock drift in the table's last session of units: one standard deviation, as a share.
         calibration_networks: how many whole networks the table was fitted on.
         calibration_error: on these, each left out once: one standard deviation, as a share.
-        halves: how far the odd rounds' times are from the even ones', as a share, in its last sittings.
+        halves: how far the odd rounds' times are from the even ones', as a share, in its last sessions.
         networks: timed whole and predicted; those not calibrated on first.
         table: where the times are kept.
         measured_at: ISO time, UTC.
@@ -117,7 +117,7 @@ class DeviceProfile:
         said = [] if self.disturbed is None else [self.disturbed]
         if self.halves > MAX_HALVES:
             said.append(
-                f"the odd and the even rounds of the table's last sitting differ by {percent(self.halves)}, more than "
+                f"the odd and the even rounds of the table's last session differ by {percent(self.halves)}, more than "
                 f"{percent(MAX_HALVES)}: the machine was not quiet; close other programs and delete the table to "
                 f"measure again"
             )
@@ -193,7 +193,7 @@ def profile_device(device: TableDevice, space: SearchSpace, check: int, told: To
     rounds = min(table.rounds_of(unit_key(unit)) for unit in parts)
     return DeviceProfile(
         space.name, device.name, machine_of(runtime), runtime.name, runtime.version, runtime.threads, runtime.precision,
-        len(parts), lacking, rounds, seconds, _noise(device, parts), table.level_error,
+        len(parts), lacking, rounds, seconds, _noise(device, parts), table.clock_drift,
         calibration.networks, calibration.relative_std, table.halves_disagreement, tried, device.path,
         disturbed=disturbed,
     )  # fmt: skip

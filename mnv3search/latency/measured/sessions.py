@@ -1,4 +1,4 @@
-"""A sitting: subjects become sessions, a bounded number at a time, and their rounds go into a table as they come."""
+"""A timing session: subjects are prepared, a bounded number at a time, and timed, round by round, into a table."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from mnv3search.architecture import Architecture
 from mnv3search.errors import MeasurementError
 from mnv3search.graph.model_file import OnnxModel
 from mnv3search.latency.measured.measuring import MeasuringPlan, Round, Turns, WatchedTurns, rounds, slot_of
-from mnv3search.latency.measured.table import LatencyTable
+from mnv3search.latency.measured.table_file import TableFile
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import LoadsGraphs, Runtime, Session, Subject
 from mnv3search.layers import Unit
 
 FIRST = 5  # parts of a measurement that tell how long all of it takes
 MAX_SESSIONS = 400  # in memory at once; a session holds a few megabytes
-SAVE_SECONDS = 5.0
 
 _Key = TypeVar("_Key")
 
@@ -48,18 +47,17 @@ class Steps:
 
 
 def measure_into(
-    table: LatencyTable,
+    file: TableFile,
     subjects: Mapping[str, Subject],
     reference: Session,
     runtime: Runtime,
     plan: MeasuringPlan,
     whole_plan: MeasuringPlan,
-    save: Callable[[], None],
     progress: Progress | None = None,
 ) -> float:
-    """Measure ``subjects`` by their keys into ``table``; ``save`` is called now and then, and whatever happens.
+    """Measure ``subjects`` by their keys into a table's file, round by round.
 
-    Units first, then whole networks in sittings of their own, by ``whole_plan``.
+    Units first, then whole networks in sessions of their own, by ``whole_plan``.
 
     Returns:
         The share of the time in which the calls waited for a core.
@@ -72,38 +70,31 @@ def measure_into(
     batches = [*batched(parts, MAX_SESSIONS), *batched(networks, MAX_SESSIONS)]
     steps = Steps(len(subjects) * (1 + plan.rounds), progress)
     turns = WatchedTurns(runtime)
-    try:
-        for batch in batches:
-            whole = any(key in networks for key in batch)
-            _measure_batch(table, batch, reference, runtime, whole_plan if whole else plan, save, steps, turns)
-    finally:
-        save()
+    for batch in batches:
+        whole = any(key in networks for key in batch)
+        _measure_batch(file, batch, reference, runtime, whole_plan if whole else plan, steps, turns)
     return turns.waited
 
 
 def _measure_batch(
-    table: LatencyTable,
+    file: TableFile,
     batch: Mapping[str, Subject],
     reference: Session,
     runtime: Runtime,
     plan: MeasuringPlan,
-    save: Callable[[], None],
     steps: Steps,
     turns: Turns,
 ) -> None:
     sessions = prepared(list(batch.values()), runtime, steps)
     networks = [key for key, subject in batch.items() if isinstance(subject, Architecture)]
     slots = dict(zip(batch, slot_of(len(batch), plan.slot_size).tolist(), strict=True))
-    runs = table.start_sitting(slots, networks)
-    lacking = max(plan.rounds - table.rounds_of(key) for key in batch)  # fewer where an interrupted sitting goes on
+    session = file.table.start_session(slots, networks)
+    lacking = max(plan.rounds - file.table.rounds_of(key) for key in batch)  # fewer where an interrupted one goes on
     steps.phase(f"timing {_named(list(batch.values()))} on {runtime.name}, {lacking} calls of each", lacking)
-    saved = time.monotonic()
     for found in rounds(sessions, reference, replace(plan, rounds=max(1, lacking)), turns=turns):
-        table.add_round(runs, found)
+        file.table.add_round(session, found)
+        file.save()
         steps.add(len(batch))
-        if time.monotonic() - saved > SAVE_SECONDS:
-            save()
-            saved = time.monotonic()
 
 
 def prepared(subjects: Sequence[Subject | OnnxModel], runtime: Runtime, steps: Steps) -> list[Session]:

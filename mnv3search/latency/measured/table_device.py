@@ -8,27 +8,32 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 
 from mnv3search.architecture import Architecture
-from mnv3search.errors import DeviceError, MeasurementError, RunError
+from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.families import parse_network, published
-from mnv3search.files import held
 from mnv3search.graph.model_file import OnnxModel
 from mnv3search.latency.device_spec import DeviceSpec
 from mnv3search.latency.keys import Fingerprint, network_key, network_of_key, unit_key
 from mnv3search.latency.measured.calibration import MIN_NETWORKS, Calibration, assembled_networks, fit
-from mnv3search.latency.measured.measuring import FloatArray, MeasuringPlan, pace_error
+from mnv3search.latency.measured.measuring import FloatArray, MeasuringPlan, drift_error
 from mnv3search.latency.measured.sessions import MAX_SESSIONS, Steps, measure_into, whole_rounds
-from mnv3search.latency.measured.table import LatencyTable, TableKey, table_path
+from mnv3search.latency.measured.table import TableKey, table_path
+from mnv3search.latency.measured.table_file import TableFile, load_table
 from mnv3search.latency.measured.tables_on_disk import stale_table_for
-from mnv3search.latency.measured.whole_networks import Level, MeasuredLatency, Pace, load_of, measured_latencies
+from mnv3search.latency.measured.whole_networks import (
+    MeasuredLatency,
+    SessionReference,
+    SessionScale,
+    load_of,
+    measured_latencies,
+)
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.latency.runtimes.base import Precision, Runtime, Session, Subject, TakesTurns, is_whole_only, machine_of
 from mnv3search.latency.runtimes.check import check_outputs
@@ -44,8 +49,8 @@ CALIBRATION_NETWORKS = 32
 WHOLE_TOLERANCE = 0.02  # a whole network's median is known within ± this share, or the rounds come to their end
 WHOLE_SLOT = 12  # whole networks between two readings of the reference: about a tenth of a second
 WHOLE_PAUSE = 1.5  # seconds between bursts of whole networks: a measurement sees ten seconds of the machine, not two
-LEVEL_NETWORKS = 12  # timed whole in each process: what the table's times have become since it was measured
-UNIT_SECONDS = 0.5  # least duration of a sitting of units: a layer search asks for a few new ones in every step
+SCALE_NETWORKS = 12  # timed whole in each process: what the table's times have become since it was measured
+UNIT_SECONDS = 0.5  # least duration of a session of units: a layer search asks for a few new ones in every step
 FALLBACK_NETWORKS = (
     "mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v3_large_minimalistic", "mobilenet_v2", "mnasnet_a1",
     "mnasnet_small", "mobilenet_v3_small_minimalistic", "mobilenet_v3_large_reduced_tail", "mobilenet_v3_small@0.5/32",
@@ -58,8 +63,8 @@ class TableDevice:
 
     Units are measured when they are first asked for (or all at once by :meth:`prepare`) and kept on disk; a
     measurement that was interrupted goes on where it stopped. A machine is not as fast today as it was yesterday, so
-    each process first times a few networks whole that the table holds as well (:attr:`level`), a few seconds.
-    All latencies of one process are at one pace, that of its first whole measurement.
+    each process first times a few networks whole that the table holds as well (:attr:`session_scale`), a few seconds.
+    All latencies of one process are at one speed, that of its first whole measurement.
 
     Args:
         runtime: ``onnxruntime``, ``torch``, or any :class:`~mnv3search.latency.runtimes.Runtime`.
@@ -112,10 +117,10 @@ class TableDevice:
             self.runtime.precision, network_key(self.reference),
         )  # fmt: skip
         self.path = table_path(key, cache_dir)
-        self.table = LatencyTable.load(self.path, key)
-        self.pace: Pace | None = None
+        self.table = load_table(self.path, key)
+        self.session_reference: SessionReference | None = None
         self._reference: Session | None = None
-        self._level: Level | None = None
+        self._session_scale: SessionScale | None = None
         self._calibration: Calibration | None = None
         self._alone: dict[Unit, float] = {}
 
@@ -136,7 +141,7 @@ class TableDevice:
         Raises:
             MeasurementError: time ran out, a session failed, or the runtime computes wrong; what was measured is kept.
                 Or the runtime takes whole networks alone.
-            DeviceError: the table cannot be written, or another process measures into it.
+            DeviceError: the table cannot be written.
         """
         if is_whole_only(self.runtime):
             raise MeasurementError(
@@ -152,10 +157,12 @@ class TableDevice:
         subjects |= {unit_key(unit): unit for unit in unknown}
         missing = {key: subject for key, subject in subjects.items() if not self._is_measured(key)}
         done, waited = self._measure(missing, progress) if missing else (set(), 0.0)
-        if self._level is None:
+        if self._session_scale is None:
             together = sum(key in done for key in self._whole_networks())
             fresh = together >= MIN_NETWORKS
-            self._level = self._fresh(together, waited) if fresh else self._levelling(set(parts), progress)
+            self._session_scale = (
+                self._fresh_scale(together, waited) if fresh else self._timed_scale(set(parts), progress)
+            )
 
     def _is_measured(self, key: str) -> bool:
         return self.table.rounds_of(key) >= self.plan.rounds
@@ -186,30 +193,21 @@ class TableDevice:
 
     def _measure(self, subjects: dict[str, Subject], progress: Progress | None) -> tuple[set[str], float]:
         """Measure into the table on disk; gives the keys that this process measured, and how long it waited."""
-        lock = self.path.with_suffix(".lock")
-        with ExitStack() as stack:
-            try:
-                lock.parent.mkdir(parents=True, exist_ok=True)
-                lock.touch()
-                stack.enter_context(held(lock))
-            except (OSError, RunError) as error:
-                raise DeviceError(f"cannot write the latency table {self.path}: {error}") from None
-            return self._measure_held(subjects, progress)
-
-    def _measure_held(self, subjects: dict[str, Subject], progress: Progress | None) -> tuple[set[str], float]:
-        known = self.table.output_difference
-        self.table = LatencyTable.load(self.path, self.table.key)  # another process may have gone on with it
         if self.table.output_difference is None:
-            self.table.output_difference = self._check(self.runtime) if known is None else known
-        missing = {key: subject for key, subject in subjects.items() if not self._is_measured(key)}
-        self._calibration = None
-        plan = replace(self.plan, min_seconds=min(self.plan.min_seconds, UNIT_SECONDS), tolerance=None)
-        whole = replace(self.whole_plan, min_seconds=plan.min_seconds, tolerance=None)
-        save = partial(self.table.save, self.path)
-        if not missing:
-            return set(), 0.0
-        with self._reference_session() as reference:
-            waited = measure_into(self.table, missing, reference, self.runtime, plan, whole, save, progress)
+            self.table.output_difference = self._check(self.runtime)
+        difference = self.table.output_difference
+        with TableFile(self.path, self.table.key) as file:
+            self.table = file.table  # another process may have gone on with it
+            if self.table.output_difference is None:
+                self.table.output_difference = difference
+            missing = {key: subject for key, subject in subjects.items() if not self._is_measured(key)}
+            self._calibration = None
+            plan = replace(self.plan, min_seconds=min(self.plan.min_seconds, UNIT_SECONDS), tolerance=None)
+            whole = replace(self.whole_plan, min_seconds=plan.min_seconds, tolerance=None)
+            if not missing:
+                return set(), 0.0
+            with self._reference_session() as reference:
+                waited = measure_into(file, missing, reference, self.runtime, plan, whole, progress)
         return set(missing), waited
 
     @contextmanager
@@ -223,44 +221,46 @@ class TableDevice:
             self._reference = None
             raise
 
-    def _fresh(self, networks: int, waited: float) -> Level:
-        """The level where so many of the table's networks have just been measured in this process."""
+    def _fresh_scale(self, networks: int, waited: float) -> SessionScale:
+        """The session scale where so many of the table's networks have just been measured in this process."""
         drift = self.table.latest_network_drift
-        if self.pace is None:
-            self.pace = Pace(drift.reference_ms, pace_error(np.median(drift.pace, axis=1), waited))
-        return Level(self.pace.reference_ms / self.table.network_level_ms, 0.0, networks)
+        if self.session_reference is None:
+            self.session_reference = SessionReference(
+                drift.reference_ms, drift_error(np.median(drift.factors, axis=1), waited)
+            )
+        return SessionScale(self.session_reference.reference_ms / self.table.network_reference_ms, 0.0, networks)
 
-    def _levelling(self, parts: set[Unit], progress: Progress | None) -> Level:
+    def _timed_scale(self, parts: set[Unit], progress: Progress | None) -> SessionScale:
         """Times a few of the table's networks whole, those first that share most units with ``parts``."""
         keys = self._whole_networks()
         keys.sort(key=lambda key: -sum(unit in parts for unit in units(network_of_key(key))))
-        keys = keys[:LEVEL_NETWORKS]
+        keys = keys[:SCALE_NETWORKS]
         then = np.array([self._reported(key) for key in keys])
         found = self._whole([network_of_key(key) for key in keys], replace(self.whole_plan, tolerance=None), progress)
         now = np.array([one.latency_ms if self.statistic == "median" else one.minimum_ms for one in found])
         ratios = np.log(now / then)
-        return Level(float(np.exp(ratios.mean())), float(ratios.std(ddof=1)) / math.sqrt(len(keys)), len(keys))
+        return SessionScale(float(np.exp(ratios.mean())), float(ratios.std(ddof=1)) / math.sqrt(len(keys)), len(keys))
 
     def _reported(self, key: str) -> float:
         timing = self.table.timing(key)
         return timing.median_ms if self.statistic == "median" else timing.minimum_ms
 
     @property
-    def level(self) -> Level:
+    def session_scale(self) -> SessionScale:
         """How this process's session stands to the table; measured when it is first asked for."""
-        if self._level is None:
+        if self._session_scale is None:
             self.prepare([])
-        assert self._level is not None
-        return self._level
+        assert self._session_scale is not None
+        return self._session_scale
 
     @property
-    def pace_error(self) -> float:
-        """How well this process knows the machine's pace, one standard deviation as a share; 0 before it measured."""
-        return 0.0 if self.pace is None else self.pace.error
+    def drift_error(self) -> float:
+        """How well this process knows the machine's speed, one standard deviation as a share; 0 before it measured."""
+        return 0.0 if self.session_reference is None else self.session_reference.error
 
     @property
     def calibration(self) -> Calibration:
-        """From units to networks, at the table's level, fitted on the table's whole networks.
+        """From units to networks, at the table's speed, fitted on the table's whole networks.
 
         Raises:
             MeasurementError: fewer than five networks are measured, or the times do not add up.
@@ -284,12 +284,12 @@ class TableDevice:
     @property
     def fixed_ms(self) -> float:
         """What a call takes beside its units."""
-        return self.level.factor * self.calibration.fixed_ms
+        return self.session_scale.factor * self.calibration.fixed_ms
 
     def unit_latency_ms(self, parts: Sequence[Unit]) -> FloatArray:
         """Milliseconds of units inside a network, shape (n,); unknown ones are measured first."""
         self.prepare(parts)
-        return self.level.factor * self.calibration.price(parts, self._alone_ms(parts))
+        return self.session_scale.factor * self.calibration.price(parts, self._alone_ms(parts))
 
     def latency_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
         """Milliseconds of networks, shape (n,): the sum over their units; unknown units are measured first."""
@@ -301,17 +301,17 @@ class TableDevice:
         return dict(zip(parts, self.unit_latency_ms(parts).tolist(), strict=True))
 
     def latency_error_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
-        """One standard deviation, shape (n,): of the median at the pace of this process's first whole measurement.
+        """One standard deviation, shape (n,): of the median at the speed of this process's first whole measurement.
 
-        It joins the calibration's on networks left out, growing away from these, the level's, and
-        how well the first whole measurement of this process knows the machine's pace.
+        It joins the calibration's on networks left out, growing away from these, the session scale's, and
+        how well the first whole measurement of this process knows the machine's speed.
         """
         latency = self.latency_ms(architectures)
         found = []
         for architecture, ms in zip(architectures, latency.tolist(), strict=True):
             parts = units(architecture)
-            model = self.calibration.relative_error(parts, self._alone_ms(parts), ms / self.level.factor)
-            found.append(math.hypot(ms * model, ms * self.level.error, ms * self.pace_error))
+            model = self.calibration.relative_error(parts, self._alone_ms(parts), ms / self.session_scale.factor)
+            found.append(math.hypot(ms * model, ms * self.session_scale.error, ms * self.drift_error))
         return np.array(found, dtype=np.float64)
 
     def measure(
@@ -337,9 +337,9 @@ class TableDevice:
         steps = Steps(len(architectures) * (1 + plan.rounds), progress)
         with self._reference_session() as reference:
             found, waited = whole_rounds(architectures, reference, self.runtime, plan, steps)
-        measured = measured_latencies(found, plan.slot_size, self.pace, waited)
-        if self.pace is None:
-            self.pace = Pace(measured[0].reference_ms, measured[0].pace_error)
+        measured = measured_latencies(found, plan.slot_size, self.session_reference, waited)
+        if self.session_reference is None:
+            self.session_reference = SessionReference(measured[0].reference_ms, measured[0].drift_error)
         return measured
 
 

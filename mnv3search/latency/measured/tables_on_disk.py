@@ -7,27 +7,24 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mnv3search.errors import RunError
+from mnv3search.errors import DeviceError, RunError
 from mnv3search.files import write_text
 from mnv3search.latency.device_spec import DEFAULT_RUNTIME
 from mnv3search.latency.keys import Fingerprint, this_machine
-from mnv3search.latency.measured.table import FORMAT, VERSION, TableKey, default_cache_dir
+from mnv3search.latency.measured.table import TableKey, default_cache_dir
+from mnv3search.latency.measured.table_file import import_json_table, table_head
 from mnv3search.latency.runtimes.registry import installed_version, plug_in
-from mnv3search.reading import open_regular, read_json
+from mnv3search.reading import read_json
 
-HEAD_BYTES = 1 << 16  # the format, the version, the key and what else stands before the times
-TAIL_BYTES = 256
 MAX_TABLES = 1_000
 MAX_NOTE_BYTES = 100_000
 MAX_NOTE_TEXT = 400
 NOTES = "notes"  # the folder beside the tables in which a profile leaves what it found of each
 OLD_DAYS = 30
-_MEMBER = re.compile(r'\s*,?\s*"([a-z_]{1,40})"\s*:\s*')
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +95,10 @@ def tables_on_disk(cache_dir: Path | None = None, now: datetime | None = None) -
     now, here = now or datetime.now(UTC), this_machine()
     found = []
     with contextlib.suppress(OSError):  # no folder, no tables
-        for path in sorted(folder.glob("*.json"))[:MAX_TABLES]:
+        old = (path for path in folder.glob("*.json") if not path.with_suffix(".sqlite").exists())
+        for path in sorted([*folder.glob("*.sqlite"), *old])[:MAX_TABLES]:
             with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                table = read_head(path)
+                table = _described(path)
                 found.append(replace(table, stale=_staleness(table, now, here)))
     return tuple(sorted(found, key=lambda table: table.measured_at, reverse=True))
 
@@ -116,37 +114,26 @@ def stale_table_for(key: TableKey, cache_dir: Path | None = None) -> TableOnDisk
     return None
 
 
-def read_head(path: Path) -> TableOnDisk:
-    """One table by its first :data:`HEAD_BYTES` and its end.
+def _described(path: Path) -> TableOnDisk:
+    """One table by its head; a JSON table of an earlier version is first written as SQLite.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
+    moment, size = datetime.fromtimestamp(path.stat().st_mtime, UTC), path.stat().st_size
     try:
-        with open_regular(path) as stream:
-            stat = os.fstat(stream.fileno())
-            head = stream.read(HEAD_BYTES)
-            stream.seek(max(0, stat.st_size - TAIL_BYTES))
-            tail = stream.read(TAIL_BYTES)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        moment = datetime.fromtimestamp(0, UTC)
-        return TableOnDisk(path, None, moment, 0, damage=f"cannot be read ({error.strerror}): check its permissions")
-    moment = datetime.fromtimestamp(stat.st_mtime, UTC)
-    members = _members(head)
-    key, damage = _key(members.get("key")), ""
-    if members.get("format") != FORMAT:
-        damage = "damaged (no latency table of this program): delete it"
-    elif members.get("version") != VERSION:
-        damage = f"of format version {members.get('version')!r:.20}, not {VERSION}: delete it to measure again"
-    elif key is None:
-        damage = "damaged (it does not say what it is of): delete it to measure again"
-    elif not tail.rstrip().endswith(b"}"):
-        damage = "damaged (cut short): delete it to measure again"
-    if damage:
-        return TableOnDisk(path, None, moment, stat.st_size, damage=damage)
-    return TableOnDisk(path, key, _moment(members.get("measured_at")) or moment, stat.st_size, read_note(path))
+        if path.suffix == ".json":
+            table = import_json_table(path)
+            key, started = table.key, table.measured_at
+            if not path.exists():
+                path = path.with_suffix(".sqlite")
+                size = path.stat().st_size
+        else:
+            key, started = table_head(path)
+    except DeviceError as error:
+        damage = str(error).removeprefix("latency table ").replace(f"{path} ", "", 1)
+        return TableOnDisk(path, None, moment, size, damage=damage)
+    return TableOnDisk(path, key, _moment(started) or moment, size, read_note(path))
 
 
 def write_note(table: Path, note: TableNote) -> None:
@@ -161,13 +148,17 @@ def write_note(table: Path, note: TableNote) -> None:
     except OSError as error:
         raise RunError(f"cannot make the folder {folder}: {error.strerror or error}; check its permissions") from None
     content = {name: getattr(note, name) for name in TableNote.__dataclass_fields__}
-    write_text(folder / table.name, json.dumps(content, indent=1) + "\n")
+    write_text(_note_path(table), json.dumps(content, indent=1) + "\n")
+
+
+def _note_path(table: Path) -> Path:
+    return table.parent / NOTES / table.with_suffix(".json").name
 
 
 def read_note(table: Path) -> TableNote | None:
     """What a profile left beside a table; None where there is nothing, or nothing sound."""
     try:
-        content = read_json(table.parent / NOTES / table.name, MAX_NOTE_BYTES)
+        content = read_json(_note_path(table), MAX_NOTE_BYTES)
         texts = [content[name] for name in ("device", "checked_at", "space")]
         counts = [content[name] for name in ("networks", "layers")]
         mean, most = _share(content["mean_error"]), _share(content["max_error"])
@@ -204,34 +195,6 @@ def _release(text: str) -> tuple[int, ...]:
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)
-
-
-def _members(head: bytes) -> Mapping[str, object]:
-    """The members of a JSON object that lie whole in its beginning, up to the first that does not."""
-    text = head.decode("utf-8", errors="replace").lstrip()
-    found: dict[str, object] = {}
-    decoder, at = json.JSONDecoder(), 1
-    while text[:1] == "{" and (member := _MEMBER.match(text, at)):
-        try:
-            found[member.group(1)], at = decoder.raw_decode(text, member.end())
-        except (ValueError, RecursionError):
-            break
-    return found
-
-
-def _key(content: object) -> TableKey | None:
-    if not isinstance(content, dict):
-        return None
-    try:
-        machine = content["device"]
-        device = Fingerprint(str(machine["cpu"]), int(machine["cores"]), str(machine["arch"]))
-        texts = [content[name] for name in ("runtime", "runtime_version", "precision", "reference")]
-        if not all(isinstance(text, str) and text.isprintable() for text in texts):
-            return None
-        runtime, runtime_version, precision, reference = texts
-        return TableKey(device, runtime, runtime_version, int(content["threads"]), precision, reference)
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def _moment(text: object) -> datetime | None:

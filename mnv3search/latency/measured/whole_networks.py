@@ -20,8 +20,8 @@ from mnv3search.latency.measured.measuring import (
     MEDIAN_EFFICIENCY,
     FloatArray,
     Round,
-    levelled,
-    pace_error,
+    drift_corrected,
+    drift_error,
     summarise,
 )
 from mnv3search.latency.runtimes.base import Runtime, machine_of
@@ -34,13 +34,13 @@ class MeasuredLatency:
     The network stands in the same place as among those that were given.
 
     Attributes:
-        latency_ms: median, at the pace of the process's first whole measurement: later drift is divided out.
-        error_ms: one standard deviation of that median, and of the pace: it holds from one process to another.
+        latency_ms: median, at the speed of the process's first whole measurement: later drift is divided out.
+        error_ms: one standard deviation of that median, and of the speed: it holds from one process to another.
         minimum_ms: the fastest call, as it was.
         rounds: how many calls.
         reference_ms: the reference network's median in this measurement, as it was.
         waited: share of the time in which the calls of the measurement waited for a core.
-        pace_error: how well this measurement knows the machine's pace, one standard deviation, as a share.
+        drift_error: how well this measurement knows the machine's speed, one standard deviation, as a share.
         times_ms: every call, in order, the reference's drift divided out; call i of all networks is of one round.
     """
 
@@ -50,13 +50,13 @@ class MeasuredLatency:
     rounds: int
     reference_ms: float
     waited: float
-    pace_error: float
+    drift_error: float
     times_ms: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
-    """How the machine of this process's session stands to the table's times.
+class SessionScale:
+    """How long networks take in this process, against the table's times.
 
     Attributes:
         factor: what networks take now for one millisecond that the table gave them.
@@ -70,37 +70,36 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """That of a process: what the reference takes at it, and its standard deviation as a share."""
+class SessionReference:
+    """What the reference took in a process's first whole measurement, and one standard deviation as a share."""
 
     reference_ms: float
     error: float
 
 
 def measured_latencies(
-    found: Sequence[Round], slot_size: int, pace: Pace | None, waited: float
+    found: Sequence[Round], slot_size: int, session: SessionReference | None, waited: float
 ) -> list[MeasuredLatency]:
-    """What rounds of networks say of each, at this pace; at their own where None.
+    """What rounds of networks say of each, at this session's speed; at their own where None.
 
     ``waited`` is the share of their time in which the calls waited for a core.
     """
-    at_pace = levelled(found, slot_size)
-    own = Pace(at_pace.reference_ms, pace_error(at_pace.pace, waited))
-    pace = pace or own
-    scale = pace.reference_ms / own.reference_ms
+    corrected = drift_corrected(found, slot_size)
+    own = SessionReference(corrected.reference_ms, drift_error(corrected.drift, waited))
+    session = session or own
+    scale = session.reference_ms / own.reference_ms
     measured = []
-    for index in range(at_pace.ms.shape[1]):
-        timing = summarise(at_pace.ms[:, index] * scale, min(float(one.ms[index]) for one in found))
+    for index in range(corrected.ms.shape[1]):
+        timing = summarise(corrected.ms[:, index] * scale, min(float(one.ms[index]) for one in found))
         measured.append(
             MeasuredLatency(
-                timing.median_ms, math.hypot(timing.error_ms, timing.median_ms * pace.error),
-                timing.minimum_ms, timing.rounds, own.reference_ms, waited, own.error, at_pace.ms[:, index] * scale,
+                timing.median_ms, math.hypot(timing.error_ms, timing.median_ms * session.error),
+                timing.minimum_ms, timing.rounds, own.reference_ms, waited, own.error, corrected.ms[:, index] * scale,
             )
         )  # fmt: skip
     return measured
 
 
-LEVEL = 0.95
 PARTS = 8  # contiguous parts of a measurement; their medians are nearly independent where its single rounds are not
 T_PARTS = 2.3646  # 97.5 % quantile of Student's t at PARTS - 1 degrees of freedom
 SIGNS = 6  # rounds from which the smallest and the largest hold the median in 95 % of cases: 1 - 2 · 0.5⁶
@@ -155,7 +154,7 @@ def _interval(logs: FloatArray, middle: float) -> tuple[float, float]:
 
 BUSY = 0.5  # load average for each of its cores
 MAX_WAITED = 0.05  # share of the wall's time in which timed calls waited for a core
-MAX_PACE_ERROR = 0.02  # of the machine's pace, one standard deviation, as a share
+MAX_DRIFT_ERROR = 0.02  # of the machine's speed, one standard deviation, as a share
 _REMEDY = "stop what else runs there, or measure again when it is idle"
 
 
@@ -183,15 +182,15 @@ def disturbed_sentence(timed: Sequence[object]) -> str | None:
     """What to say after whole networks were timed together where other programs disturbed that, or None.
 
     Args:
-        timed: what a device gave; one that says nothing of its calls or pace is passed over.
+        timed: what a device gave; one that says nothing of its calls or drift is passed over.
     """
     waited = max((getattr(one, "waited", 0.0) for one in timed), default=0.0)
-    pace_error = max((getattr(one, "pace_error", 0.0) for one in timed), default=0.0)
+    drift_error = max((getattr(one, "drift_error", 0.0) for one in timed), default=0.0)
     signs = []
     if waited > MAX_WAITED:
         signs.append(f"timed calls waited {100 * waited:.0f} % of the time for a core")
-    if pace_error > MAX_PACE_ERROR:
-        signs.append(f"its pace is known within ±{100 * pace_error:.1f} % alone, which the stated deviations hold")
+    if drift_error > MAX_DRIFT_ERROR:
+        signs.append(f"its speed is known within ±{100 * drift_error:.1f} % alone, which the stated deviations hold")
     if not signs:
         return None
     return f"the machine was busy while it was timed: {' and '.join(signs)}; {_REMEDY}"
