@@ -27,25 +27,102 @@ if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
 
 
-@click.command(
+class _Devices(Group):
+    """Lists when it is called alone."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The words after the group's own options."""
+        return click.Group.parse_args(self, ctx, args)
+
+
+@click.group(
     "devices",
+    cls=_Devices,
+    invoke_without_command=True,
     epilog=examples(
         "mnv3search devices",
         "mnv3search devices --json",
+        "mnv3search devices export host --out table.json",
+        "mnv3search devices import table.json",
     ),
 )
 @json_option
-def devices_command(as_json: bool) -> None:
+@click.pass_context
+def devices_command(ctx: click.Context, as_json: bool) -> None:
     """The devices, what their figures are and how good, and the latency tables measured so far."""
     from mnv3search.latency.devices import describe_devices
     from mnv3search.latency.measured.tables_on_disk import tables_on_disk
 
+    if ctx.invoked_subcommand is not None:
+        return
     devices, tables = describe_devices(), tables_on_disk()
     if as_json:
         print_json({"devices": [_device_mapping(d) for d in devices], "tables": [_table_mapping(t) for t in tables]})
         return
     _show_devices(devices)
     _show_tables(tables)
+
+
+@devices_command.command(
+    "export",
+    epilog=examples(
+        "mnv3search devices export host --out table.json",
+        "mnv3search devices export host:torch,threads=2",
+    ),
+)
+@click.argument("table")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: the table's name, .json]"
+)
+@json_option
+def export_table(table: str, out: Path | None, as_json: bool) -> None:
+    """Write a latency table as JSON, to keep or to move to another machine.
+
+    TABLE is a device that was measured, such as host, whose newest table is taken, or a table's file.
+    """
+    import json
+
+    from mnv3search.errors import DeviceError
+    from mnv3search.files import write_text
+    from mnv3search.latency.measured.table_file import load_table, table_mapping
+    from mnv3search.latency.measured.tables_on_disk import tables_on_disk
+
+    path = next((found.path for found in tables_on_disk() if found.key and found.device == table), Path(table))
+    if path == Path(table) and path.suffix not in (".sqlite", ".json"):
+        raise DeviceError(f"no latency table of {table!r:.80} is measured; mnv3search devices lists those there are")
+    loaded = load_table(path)
+    written = out or Path(path.with_suffix(".json").name)
+    write_text(written, json.dumps(table_mapping(loaded), separators=(",", ":")) + "\n")
+    if as_json:
+        print_json({"table": str(path), "file": str(written), "entries": len(loaded)})
+    else:
+        click.echo(f"{written}: {len(loaded)} layers and networks of {path}")
+
+
+@devices_command.command("import", epilog=examples("mnv3search devices import table.json"))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@json_option
+def import_tables(files: tuple[Path, ...], as_json: bool) -> None:
+    """Add the times of latency tables, JSON or SQLite, to those kept here.
+
+    Times of another machine stay in a table of their own; what is here already is not added twice.
+    """
+    from mnv3search.latency.measured.table import table_path
+    from mnv3search.latency.measured.table_file import TableFile, load_table
+
+    added = []
+    for file in files:
+        loaded = load_table(file)
+        path = table_path(loaded.key)
+        load_table(path, loaded.key)  # takes over what an earlier version left
+        with TableFile(path, loaded.key) as kept:
+            kept.add(loaded)
+            added.append({"file": str(file), "table": str(path), "entries": len(kept.table)})
+    if as_json:
+        print_json({"imported": added})
+        return
+    for one in added:
+        click.echo(f"{one['file']}: added to {one['table']}, which has {one['entries']} layers and networks now")
 
 
 def _device_mapping(device: DeviceDescription) -> dict[str, object]:

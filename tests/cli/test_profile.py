@@ -85,6 +85,31 @@ def test_an_interrupted_profile_goes_on(invoke: Invoke, machine: Machine) -> Non
     assert invoke(*PROFILE).code == 0
 
 
+def test_tables_move_as_json(invoke: Invoke, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoke(*PROFILE, "--runtime", "torch", "--check", "0")
+    (table,) = json.loads(invoke("devices", "--json").out)["tables"]
+    shown = invoke("devices", "export", "host:torch", "--out", "t.json")
+    assert shown.out.startswith("t.json: ")
+    assert json.loads(Path("t.json").read_text())["version"] == 3
+    again = json.loads(invoke("devices", "export", table["path"], "--json").out)
+    assert again["file"] == Path(table["path"]).with_suffix(".json").name
+    assert Path(again["file"]).read_bytes() == Path("t.json").read_bytes()
+
+    monkeypatch.setenv("MNV3SEARCH_CACHE", str(tmp_path / "other"))
+    assert invoke("devices", "export", "host:torch").code == 2
+    (first,) = json.loads(invoke("devices", "import", "t.json", "--json").out)["imported"]
+    twice = json.loads(invoke("devices", "import", "t.json", table["path"], "--json").out)["imported"]
+    assert {one["entries"] for one in (first, *twice)} == {again["entries"]}
+    (moved,) = json.loads(invoke("devices", "--json").out)["tables"]
+    assert moved | {"path": "", "bytes": 0} == table | {"path": "", "bytes": 0}
+    assert invoke("devices", "export", moved["path"], "--out", "u.json").code == 0
+    assert Path("u.json").read_bytes() == Path("t.json").read_bytes()
+    for wrong in (("import", "none.sqlite"), ("import", "none.json"), ("export", "none.json"), ("export", "pixel1")):
+        outcome = invoke("devices", *wrong)
+        assert outcome.code == 2
+        assert len(outcome.err.strip().splitlines()) == 1
+
+
 def test_devices_lists_the_tables(invoke: Invoke, machine: Machine) -> None:
     assert "No latency table is measured yet" in invoke("devices").out
     invoke(*PROFILE, "--runtime", "torch")
