@@ -14,9 +14,9 @@ import json
 import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, Protocol, Self, get_args
 
 from mnv3search.errors import ArchitectureError, NotAListError
 from mnv3search.reading import parse_json, read_bounded, utf8
@@ -26,10 +26,16 @@ Gate = Literal["hard_sigmoid", "sigmoid", "hard_swish"]
 Shortcut = Literal["identity", "projected", "none"]
 Expansion = Literal["where_needed", "always", "depthwise"]
 Padding = Literal["symmetric", "same"]
+LayerKind = Literal[
+    "stem", "convolution", "expansion", "depthwise", "projection", "shortcut", "feature",
+    "squeeze_pool", "squeeze_reduce", "squeeze_expand", "scale", "add", "pool", "hidden", "classifier",
+]  # fmt: skip
 
 MAX_CHANNELS = 65_536
 MAX_RESOLUTION = 4_096
 MAX_BLOCKS = 512
+ACTIVATION_MARKS: Mapping[str, str] = {"relu": "", "relu6": "'", "hard_swish": "~", "swish": "≈"}
+"""How texts of blocks show their activation."""
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -41,35 +47,91 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
-def _check_int(owner: str, name: str, value: object, low: int, high: int) -> None:
+def check_int(owner: str, name: str, value: object, low: int, high: int) -> None:
+    """Pass where ``value`` is an integer from ``low`` to ``high``; as the next ones, for ``__post_init__`` of specs.
+
+    Raises:
+        ArchitectureError: it is not; the message names the spec, the field, the value and the rule.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ArchitectureError(f"{owner}.{name} is {value!r}; it must be an integer from {low} to {high}")
 
 
-def _check_choice(owner: str, name: str, value: object, choices: tuple[Any, ...]) -> None:
+def check_choice(owner: str, name: str, value: object, choices: tuple[Any, ...]) -> None:
+    """Pass where ``value`` is one of ``choices``."""
     if value not in choices:
         raise ArchitectureError(f"{owner}.{name} is {value!r}; it must be one of {', '.join(map(str, choices))}")
 
 
-def _check_kernel(owner: str, value: int) -> None:
-    _check_int(owner, "kernel_size", value, 1, 31)
+def check_kernel(owner: str, value: int) -> None:
+    """Pass where ``value`` is an odd kernel size."""
+    check_int(owner, "kernel_size", value, 1, 31)
     if value % 2 == 0:
         raise ArchitectureError(f"{owner}.kernel_size is {value}; it must be odd")
 
 
-def _check_number(owner: str, name: str, value: object, low: float, high: float) -> None:
+def check_number(owner: str, name: str, value: object, low: float, high: float) -> None:
+    """Pass where ``value`` is a number from ``low`` to ``high``."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ArchitectureError(f"{owner}.{name} is {value!r}; it must be a number from {low:g} to {high:g}")
 
 
-def _check_bool(owner: str, name: str, value: object) -> None:
+def check_bool(owner: str, name: str, value: object) -> None:
+    """Pass where ``value`` is true or false."""
     if value is not True and value is not False:
         raise ArchitectureError(f"{owner}.{name} is {value!r}; it must be true or false")
 
 
-def _check_part(owner: str, name: str, value: object, kind: type) -> None:
+def check_part(owner: str, name: str, value: object, kind: type) -> None:
+    """Pass where ``value`` is an object of class ``kind``."""
     if not isinstance(value, kind):
         raise ArchitectureError(f"{owner}.{name} is {value!r}; it must be a {kind.__name__}")
+
+
+class LayerBuilder(Protocol):
+    """Takes the layers of a unit from its spec, one call each, in the order in which they run.
+
+    A call returns the number of the tensor that its layer makes; :attr:`entered` is the number of the unit's input. The
+    last layer makes the unit's output. A layer may read any earlier tensor. :func:`mnv3search.layers.unit_layers` has
+    the builder; everything else (counts, modules, ONNX, slices) is derived from the list that it makes.
+    """
+
+    entered: int
+    in_channels: int
+    classes: int
+
+    def conv(
+        self, name: str, source: int, out_channels: int, kernel_size: int = 1, stride: int = 1,
+        activation: str = "", kind: LayerKind = "convolution",
+    ) -> int:  # fmt: skip
+        """A full convolution with its norm and, where given, activation."""
+        ...
+
+    def depthwise(
+        self, name: str, source: int, kernel_size: int, stride: int = 1, activation: str = "",
+        out_channels: int | None = None,
+    ) -> int:  # fmt: skip
+        """A depthwise convolution with its norm; ``out_channels`` may be a multiple of the input's."""
+        ...
+
+    def squeeze_excite(self, source: int, spec: SqueezeExciteSpec) -> int:
+        """Pool, two convolutions and the scaling of ``source`` by their gate."""
+        ...
+
+    def add(self, source: int, other: int) -> int:
+        """The sum of two tensors of one shape."""
+        ...
+
+    def pool(self, source: int) -> int:
+        """The global average pool; linear layers alone may follow."""
+        ...
+
+    def linear(
+        self, name: LayerKind, source: int, out_channels: int, activation: str = "", *, bias: bool = True,
+        norm: bool = False,
+    ) -> int:  # fmt: skip
+        """A linear layer."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +159,15 @@ class SqueezeExciteSpec:
     divisor: int = 8
 
     def __post_init__(self) -> None:
-        _check_int("SqueezeExciteSpec", "squeeze_channels", self.squeeze_channels, 1, MAX_CHANNELS)
-        _check_choice("SqueezeExciteSpec", "activation", self.activation, get_args(Activation))
-        _check_choice("SqueezeExciteSpec", "gate", self.gate, get_args(Gate))
-        _check_choice("SqueezeExciteSpec", "position", self.position, ("depthwise", "projection"))
-        _check_choice("SqueezeExciteSpec", "relative_to", self.relative_to, ("input", "expanded", "output"))
-        _check_bool("SqueezeExciteSpec", "use_norm", self.use_norm)
-        _check_bool("SqueezeExciteSpec", "use_bias", self.use_bias)
-        _check_number("SqueezeExciteSpec", "ratio", self.ratio, 1e-6, 64)
-        _check_int("SqueezeExciteSpec", "divisor", self.divisor, 1, 256)
+        check_int("SqueezeExciteSpec", "squeeze_channels", self.squeeze_channels, 1, MAX_CHANNELS)
+        check_choice("SqueezeExciteSpec", "activation", self.activation, get_args(Activation))
+        check_choice("SqueezeExciteSpec", "gate", self.gate, get_args(Gate))
+        check_choice("SqueezeExciteSpec", "position", self.position, ("depthwise", "projection"))
+        check_choice("SqueezeExciteSpec", "relative_to", self.relative_to, ("input", "expanded", "output"))
+        check_bool("SqueezeExciteSpec", "use_norm", self.use_norm)
+        check_bool("SqueezeExciteSpec", "use_bias", self.use_bias)
+        check_number("SqueezeExciteSpec", "ratio", self.ratio, 1e-6, 64)
+        check_int("SqueezeExciteSpec", "divisor", self.divisor, 1, 256)
 
     def following(self, in_channels: int, expanded_channels: int, out_channels: int) -> SqueezeExciteSpec:
         """This squeeze-excite for a block of other widths."""
@@ -114,6 +176,54 @@ class SqueezeExciteSpec:
             max(1, int(base * self.ratio)) if self.divisor == 1 else make_divisible(base * self.ratio, self.divisor)
         )
         return self if squeeze == self.squeeze_channels else replace(self, squeeze_channels=squeeze)
+
+
+class Block(Protocol):
+    """What is asked of a block of any kind: a frozen dataclass of plain fields, in :data:`BLOCK_KINDS` by its ``kind``.
+
+    Its fields are its JSON, a ``squeeze_excite`` among them may be a :class:`SqueezeExciteSpec`; ``__post_init__``
+    raises ArchitectureError for values that break a rule. ``str(block)`` is its short text.
+
+    Attributes:
+        kind: its name in JSON and spaces.
+        expanded_channels: the width inside that can be chosen apart from its input and output; a kind without such a
+            width has ``out_channels`` here, and takes no notice of what it is given.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def stride(self) -> int: ...  # noqa: D102
+
+    @property
+    def expanded_channels(self) -> int: ...  # noqa: D102
+
+    @property
+    def out_channels(self) -> int: ...  # noqa: D102
+
+    def check_input(self, in_channels: int) -> None:
+        """Pass where the block can follow ``in_channels`` channels.
+
+        Raises:
+            ArchitectureError: it cannot.
+        """
+        ...
+
+    def add_layers(self, layers: LayerBuilder) -> None:
+        """Its layers, in order."""
+        ...
+
+    def resized(self, in_channels: int, expanded_channels: int, out_channels: int) -> Self:
+        """The same block at other widths, as a width multiplier makes it; a squeeze-excite follows."""
+        ...
+
+    def narrowed(self, in_channels: int, new_in_channels: int, expanded_channels: int, out_channels: int) -> Self:
+        """The same block at other widths with exactly the layers that it has behind ``in_channels`` channels.
+
+        An addition must not appear where two widths come to agree, nor an expansion vanish: NetAdapt narrows layers
+        and removes none.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +243,7 @@ class BlockSpec:
             a 1×1 convolution and norm where the widths differ; ``none``.
     """
 
+    kind: ClassVar[str] = "inverted_residual"
     kernel_size: int
     expanded_channels: int
     out_channels: int
@@ -144,16 +255,16 @@ class BlockSpec:
     shortcut: Shortcut = "identity"
 
     def __post_init__(self) -> None:
-        _check_kernel("BlockSpec", self.kernel_size)
-        _check_int("BlockSpec", "expanded_channels", self.expanded_channels, 1, MAX_CHANNELS)
-        _check_int("BlockSpec", "out_channels", self.out_channels, 1, MAX_CHANNELS)
-        _check_int("BlockSpec", "stride", self.stride, 1, 4)
-        _check_choice("BlockSpec", "activation", self.activation, get_args(Activation))
-        _check_choice("BlockSpec", "expansion", self.expansion, get_args(Expansion))
-        _check_choice("BlockSpec", "shortcut", self.shortcut, get_args(Shortcut))
-        _check_bool("BlockSpec", "linear_bottleneck", self.linear_bottleneck)
+        check_kernel("BlockSpec", self.kernel_size)
+        check_int("BlockSpec", "expanded_channels", self.expanded_channels, 1, MAX_CHANNELS)
+        check_int("BlockSpec", "out_channels", self.out_channels, 1, MAX_CHANNELS)
+        check_int("BlockSpec", "stride", self.stride, 1, 4)
+        check_choice("BlockSpec", "activation", self.activation, get_args(Activation))
+        check_choice("BlockSpec", "expansion", self.expansion, get_args(Expansion))
+        check_choice("BlockSpec", "shortcut", self.shortcut, get_args(Shortcut))
+        check_bool("BlockSpec", "linear_bottleneck", self.linear_bottleneck)
         if self.squeeze_excite is not None:
-            _check_part("BlockSpec", "squeeze_excite", self.squeeze_excite, SqueezeExciteSpec)
+            check_part("BlockSpec", "squeeze_excite", self.squeeze_excite, SqueezeExciteSpec)
 
     def has_expansion(self, in_channels: int) -> bool:
         """Whether a 1×1 expansion convolution stands before the depthwise one."""
@@ -181,6 +292,53 @@ class BlockSpec:
             squeeze_excite=se.following(in_channels, expanded_channels, out_channels) if se else None,
         )
 
+    def narrowed(self, in_channels: int, new_in_channels: int, expanded_channels: int, out_channels: int) -> BlockSpec:
+        """As :meth:`Block.narrowed`; without an expansion the depthwise convolution keeps its outputs per input."""
+        if not self.has_expansion(in_channels):
+            expanded_channels = new_in_channels * (self.expanded_channels // in_channels)
+        narrowed = self.resized(new_in_channels, expanded_channels, out_channels)
+        if self.has_expansion(in_channels) and not narrowed.has_expansion(new_in_channels):
+            narrowed = replace(narrowed, expansion="always")
+        if not self.has_residual(in_channels) and narrowed.has_residual(new_in_channels):
+            narrowed = replace(narrowed, shortcut="none")
+        return narrowed
+
+    def check_input(self, in_channels: int) -> None:
+        """As :meth:`Block.check_input`."""
+        if self.expansion == "depthwise" and self.expanded_channels % in_channels:
+            raise ArchitectureError(
+                f"multiplies {in_channels} channels to {self.expanded_channels} in its depthwise "
+                "convolution; the second must be a multiple of the first"
+            )
+
+    def add_layers(self, layers: LayerBuilder) -> None:
+        """Expansion, depthwise convolution, projection, shortcut; squeeze-excite by its position."""
+        channels, x, se = layers.in_channels, layers.entered, self.squeeze_excite
+        if self.has_expansion(channels):
+            x = layers.conv("expansion", x, self.expanded_channels, 1, 1, self.activation, "expansion")
+        x = layers.depthwise("depthwise", x, self.kernel_size, self.stride, self.activation, self.expanded_channels)
+        if se is not None and se.position == "depthwise":
+            x = layers.squeeze_excite(x, se)
+        activation = "" if self.linear_bottleneck else self.activation
+        x = layers.conv("projection", x, self.out_channels, 1, 1, activation, "projection")
+        if se is not None and se.position == "projection":
+            x = layers.squeeze_excite(x, se)
+        if self.has_residual(channels):
+            side = layers.entered
+            if channels != self.out_channels:
+                side = layers.conv("shortcut", side, self.out_channels, kind="shortcut")
+            layers.add(x, side)
+
+    def __str__(self) -> str:
+        """Such as ``k3e64c24s2+~``; ``+`` marks SE, ``~`` h-swish."""
+        stride = f"s{self.stride}" if self.stride > 1 else ""
+        marks = ("+" if self.squeeze_excite else "") + ACTIVATION_MARKS[self.activation]
+        return f"k{self.kernel_size}e{self.expanded_channels}c{self.out_channels}{stride}{marks}"
+
+
+BLOCK_KINDS: dict[str, type[Block]] = {BlockSpec.kind: BlockSpec}
+"""The kinds of blocks by name; a new kind is put in here."""
+
 
 @dataclass(frozen=True, slots=True)
 class StemSpec:
@@ -192,10 +350,14 @@ class StemSpec:
     activation: Activation = "hard_swish"
 
     def __post_init__(self) -> None:
-        _check_int("StemSpec", "out_channels", self.out_channels, 1, MAX_CHANNELS)
-        _check_kernel("StemSpec", self.kernel_size)
-        _check_int("StemSpec", "stride", self.stride, 1, 4)
-        _check_choice("StemSpec", "activation", self.activation, get_args(Activation))
+        check_int("StemSpec", "out_channels", self.out_channels, 1, MAX_CHANNELS)
+        check_kernel("StemSpec", self.kernel_size)
+        check_int("StemSpec", "stride", self.stride, 1, 4)
+        check_choice("StemSpec", "activation", self.activation, get_args(Activation))
+
+    def add_layers(self, layers: LayerBuilder) -> None:
+        """Its convolution."""
+        layers.conv("conv", layers.entered, self.out_channels, self.kernel_size, self.stride, self.activation, "stem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,18 +388,32 @@ class HeadSpec:
         for name in ("feature_channels", "hidden_channels"):
             value = getattr(self, name)
             if value is not None:
-                _check_int("HeadSpec", name, value, 1, MAX_CHANNELS)
-        _check_choice("HeadSpec", "activation", self.activation, get_args(Activation))
-        _check_bool("HeadSpec", "hidden_norm", self.hidden_norm)
-        _check_bool("HeadSpec", "hidden_bias", self.hidden_bias)
-        _check_number("HeadSpec", "dropout", self.dropout, 0, 0.999)
-        _check_number("HeadSpec", "linear_std", self.linear_std, 1e-9, 10)
+                check_int("HeadSpec", name, value, 1, MAX_CHANNELS)
+        check_choice("HeadSpec", "activation", self.activation, get_args(Activation))
+        check_bool("HeadSpec", "hidden_norm", self.hidden_norm)
+        check_bool("HeadSpec", "hidden_bias", self.hidden_bias)
+        check_number("HeadSpec", "dropout", self.dropout, 0, 0.999)
+        check_number("HeadSpec", "linear_std", self.linear_std, 1e-9, 10)
         if self.squeeze_excite is not None:
-            _check_part("HeadSpec", "squeeze_excite", self.squeeze_excite, SqueezeExciteSpec)
+            check_part("HeadSpec", "squeeze_excite", self.squeeze_excite, SqueezeExciteSpec)
         if self.squeeze_excite is not None and self.feature_channels is None:
             raise ArchitectureError(
                 "HeadSpec.squeeze_excite needs feature_channels: it acts on that convolution's output"
             )
+
+    def add_layers(self, layers: LayerBuilder) -> None:
+        """Feature convolution and squeeze-excite where there are such, pool, hidden layer, classifier."""
+        x = layers.entered
+        if self.feature_channels is not None:
+            x = layers.conv("feature", x, self.feature_channels, 1, 1, self.activation, "feature")
+            if self.squeeze_excite is not None:
+                x = layers.squeeze_excite(x, self.squeeze_excite)
+        x = layers.pool(x)
+        if self.hidden_channels is not None:
+            x = layers.linear(
+                "hidden", x, self.hidden_channels, self.activation, bias=self.hidden_bias, norm=self.hidden_norm
+            )
+        layers.linear("classifier", x, layers.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +431,7 @@ class Architecture:
     """
 
     stem: StemSpec
-    blocks: tuple[BlockSpec, ...]
+    blocks: tuple[Any, ...]  # each a Block; Any, so that code for one kind may read its fields
     head: HeadSpec
     resolution: int = 224
     classes: int = 1000
@@ -266,25 +442,27 @@ class Architecture:
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
-        _check_part("Architecture", "stem", self.stem, StemSpec)
-        _check_part("Architecture", "head", self.head, HeadSpec)
-        _check_part("Architecture", "blocks", self.blocks, tuple)
-        _check_int("Architecture", "resolution", self.resolution, 1, MAX_RESOLUTION)
-        _check_int("Architecture", "classes", self.classes, 1, 10_000_000)
-        _check_choice("Architecture", "padding", self.padding, get_args(Padding))
-        _check_bool("Architecture", "conv_bias", self.conv_bias)
-        _check_number("Architecture", "norm_eps", self.norm_eps, 0, 1)
-        _check_number("Architecture", "norm_momentum", self.norm_momentum, 0, 1)
+        check_part("Architecture", "stem", self.stem, StemSpec)
+        check_part("Architecture", "head", self.head, HeadSpec)
+        check_part("Architecture", "blocks", self.blocks, tuple)
+        check_int("Architecture", "resolution", self.resolution, 1, MAX_RESOLUTION)
+        check_int("Architecture", "classes", self.classes, 1, 10_000_000)
+        check_choice("Architecture", "padding", self.padding, get_args(Padding))
+        check_bool("Architecture", "conv_bias", self.conv_bias)
+        check_number("Architecture", "norm_eps", self.norm_eps, 0, 1)
+        check_number("Architecture", "norm_momentum", self.norm_momentum, 0, 1)
         if not 1 <= len(self.blocks) <= MAX_BLOCKS:
             raise ArchitectureError(f"an architecture has 1 to {MAX_BLOCKS} blocks, not {len(self.blocks)}")
+        channels = self.stem.out_channels
         for index, block in enumerate(self.blocks):
-            _check_part("Architecture", f"blocks[{index}]", block, BlockSpec)
-        for index, (block, in_channels) in enumerate(zip(self.blocks, self.in_channels(), strict=True)):
-            if block.expansion == "depthwise" and block.expanded_channels % in_channels:
-                raise ArchitectureError(
-                    f"block {index} multiplies {in_channels} channels to {block.expanded_channels} in its depthwise "
-                    f"convolution; the second must be a multiple of the first"
-                )
+            if BLOCK_KINDS.get(getattr(block, "kind", "")) is not type(block):
+                kinds = ", ".join(cls.__name__ for cls in BLOCK_KINDS.values())
+                raise ArchitectureError(f"Architecture.blocks[{index}] is {block!r}; it must be a {kinds}")
+            try:
+                block.check_input(channels)
+            except ArchitectureError as error:
+                raise ArchitectureError(f"block {index} {error}") from None
+            channels = block.out_channels
 
     def __hash__(self) -> int:
         if not self._hash:
@@ -315,21 +493,15 @@ class Architecture:
         """The same network with another number of logits."""
         return replace(self, classes=classes)
 
-    def map_blocks(self, change: Callable[[BlockSpec], BlockSpec]) -> Architecture:
+    def map_blocks(self, change: Callable[[Any], Block]) -> Architecture:
         """The same network with ``change`` applied to every block."""
         return replace(self, blocks=tuple(change(block) for block in self.blocks))
 
     def __str__(self) -> str:
         """One short line: ``224px s16 | k3e16c16 k3e64c24s2 … | f960 h1280``; ``+`` marks SE, ``~`` h-swish."""
-        marks = {"relu": "", "relu6": "'", "hard_swish": "~", "swish": "≈"}
-        parts = [
-            f"k{b.kernel_size}e{b.expanded_channels}c{b.out_channels}"
-            f"{f's{b.stride}' if b.stride > 1 else ''}{'+' if b.squeeze_excite else ''}{marks[b.activation]}"
-            for b in self.blocks
-        ]
         head = [f"f{self.head.feature_channels}"] if self.head.feature_channels else []
         head += [f"h{self.head.hidden_channels}"] if self.head.hidden_channels else []
-        return f"{self.resolution}px s{self.stem.out_channels} | {' '.join(parts)} | {' '.join(head) or 'pool'}"
+        return f"{self.resolution}px s{self.stem.out_channels} | {' '.join(map(str, self.blocks))} | {' '.join(head) or 'pool'}"
 
 
 def check_architecture(value: object) -> None:
@@ -350,22 +522,6 @@ def out_size(size: int, stride: int) -> int:
     return math.ceil(size / stride)
 
 
-def residual_groups(architecture: Architecture) -> tuple[tuple[int, ...], ...]:
-    """Blocks whose outputs are added to one another, and must therefore keep one width.
-
-    A group is a run of block indices: its first member starts the bottleneck, the others add to it through an identity
-    shortcut. Index -1 stands for the stem where the first block adds the stem's output.
-    """
-    groups: list[list[int]] = [[-1]]
-    for index, (block, in_channels) in enumerate(zip(architecture.blocks, architecture.in_channels(), strict=True)):
-        joined = block.has_residual(in_channels) and not block.has_projected_shortcut(in_channels)
-        if joined:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return tuple(tuple(group) for group in groups)
-
-
 def spec_fields(cls: type) -> tuple[str, ...]:
     """Names of the constructor's fields of a spec class."""
     return tuple(f.name for f in fields(cls) if f.init)
@@ -375,12 +531,16 @@ FORMAT = "mnv3search.architecture"
 VERSION = 1
 MAX_FILE_BYTES = 4_000_000
 
-_Spec = SqueezeExciteSpec | BlockSpec | StemSpec | HeadSpec | Architecture
+_OMITTED_KIND = BlockSpec.kind
 
 
-def to_mapping(spec: _Spec) -> dict[str, Any]:
-    """A plain mapping of a spec's fields, those at their defaults left out."""
-    found: dict[str, Any] = {}
+def to_mapping(spec: Any) -> dict[str, Any]:
+    """A plain mapping of the fields of an architecture or one of its specs, those at their defaults left out.
+
+    A block says its kind, but for an inverted residual.
+    """
+    kind = getattr(spec, "kind", _OMITTED_KIND)
+    found: dict[str, Any] = {} if kind == _OMITTED_KIND else {"kind": kind}
     for f in fields(spec):
         if not f.init:
             continue
@@ -390,7 +550,7 @@ def to_mapping(spec: _Spec) -> dict[str, Any]:
         if isinstance(value, tuple):
             found[f.name] = [to_mapping(block) for block in value]
         else:
-            found[f.name] = to_mapping(value) if isinstance(value, _Spec) else value
+            found[f.name] = to_mapping(value) if is_dataclass(value) else value
     return found
 
 
@@ -406,8 +566,24 @@ def from_mapping(mapping: object) -> Architecture:
     blocks = values.get("blocks")
     if not isinstance(blocks, list):
         raise ArchitectureError("architecture.blocks must be a list of blocks")
-    values["blocks"] = tuple(_build(block, BlockSpec, f"blocks[{i}]") for i, block in enumerate(blocks))
+    values["blocks"] = tuple(block_from_mapping(block, f"blocks[{i}]") for i, block in enumerate(blocks))
     return Architecture(**values)
+
+
+def block_from_mapping(mapping: object, where: str = "block") -> Block:
+    """The block of a plain mapping: of the kind that it names, or an inverted residual.
+
+    Raises:
+        ArchitectureError: an unknown kind, an unknown or missing field, or a value that breaks a rule.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ArchitectureError(f"{where} must be an object, not {type(mapping).__name__}")
+    kind = mapping.get("kind", _OMITTED_KIND)
+    cls = BLOCK_KINDS.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise ArchitectureError(f"{where}.kind is {kind!r:.60}; the kinds are {', '.join(BLOCK_KINDS)}")
+    block: Block = _build({name: value for name, value in mapping.items() if name != "kind"}, cls, where)
+    return block
 
 
 def _checked(mapping: object, cls: type, where: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mnv3search.architecture import Architecture, check_architecture
-from mnv3search.layers import Layer, Unit, summed, unit_layers, unit_names, unit_rows, units
+from mnv3search.layers import Layer, Unit, live_elements, network_layers, summed, unit_rows, units
 
 BYTES_PER_ELEMENT = 4
 
@@ -42,18 +42,14 @@ class Counts:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Every layer with its own counts, named ``stem.conv``, ``blocks.3.depthwise`` and so on."""
-        names = unit_names(self.architecture)
-        return tuple(
-            layer._replace(name=f"{name}.{layer.name}")
-            for name, unit in zip(names, units(self.architecture), strict=True)
-            for layer in unit_layers(unit)
-        )
+        return tuple(network_layers(self.architecture))
 
 
 @lru_cache(maxsize=1 << 17)
 def unit_cost(unit: Unit) -> UnitCost:
     """The cost of one unit; equal units are priced once."""
-    return UnitCost(*summed(unit_rows(unit)))
+    rows = unit_rows(unit)
+    return UnitCost(*summed(rows), max(live_elements(rows)))
 
 
 def total_cost(parts: Iterable[Unit]) -> UnitCost:

@@ -1,26 +1,32 @@
-"""The layers of an architecture, in the order in which they run, with what each costs.
+"""The one list of an architecture's layers: kind, shape, what each reads, and which channels stay together.
 
 A network is cut into units: the stem, each block, the head. A unit holds everything that its cost or its running time
-depends on, so equal units of different networks share one price. Each unit is a list of layers.
+depends on, so equal units of different networks share one price. Its spec says its layers
+(:class:`~mnv3search.architecture.LayerBuilder`); counts, modules and their forward, ONNX graphs, seeded and folded
+weights, slices, NetAdapt's sites and latency features are derived from the list.
 
 Conventions:
     One fused multiply-add counts one (MAdds). MAdds and activations are those of convolutions and linear layers,
     squeeze-excite's included; norms, activations, pools, scalings and additions count none.
     Parameters are all that a network learns: weights, biases, norms' scales and shifts.
-    ``live_elements`` is the sum of the tensors alive while the layer runs at batch 1: its input and output, the
-    residual where it waits, the feature map where a squeeze-excite will scale it. Norms, activations, scaling and
-    addition work in place.
+    ``live_elements`` is the sum of the tensors alive while the layer runs at batch 1: those that it or a later layer
+    reads, and its output. Norms and activations work in place, scalings and additions too where nothing later reads
+    what they change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal, NamedTuple
 
 from mnv3search.architecture import (
     Architecture,
-    BlockSpec,
+    Block,
     HeadSpec,
+    LayerKind,
     Padding,
     SqueezeExciteSpec,
     StemSpec,
@@ -28,14 +34,18 @@ from mnv3search.architecture import (
     out_size,
 )
 
+LINEAR = frozenset({"hidden", "classifier"})
+"""Kinds of linear layers, whose weights have two dimensions."""
+SQUEEZE_CONVOLUTIONS = frozenset({"squeeze_reduce", "squeeze_expand"})
+
 
 class Unit(NamedTuple):
-    """A stem, block or head at its place: ``in_channels`` × ``in_size`` × ``in_size`` goes in.
+    """A stem, block or head at its position: ``in_channels`` × ``in_size`` × ``in_size`` goes in.
 
     ``classes`` is 0 but for the head.
     """
 
-    spec: StemSpec | BlockSpec | HeadSpec
+    spec: StemSpec | Block | HeadSpec
     in_channels: int
     in_size: int
     padding: Padding = "symmetric"
@@ -68,16 +78,13 @@ def unit_names(architecture: Architecture) -> tuple[str, ...]:
     return ("stem", *(f"blocks.{i}" for i in range(len(architecture.blocks))), "head")
 
 
-LayerKind = Literal[
-    "stem", "expansion", "depthwise", "projection", "shortcut", "feature",
-    "squeeze_pool", "squeeze_reduce", "squeeze_expand", "scale", "add", "pool", "hidden", "classifier",
-]  # fmt: skip
-
-
 class Layer(NamedTuple):
     """One operation: a convolution or linear layer with its norm and activation, or a pool, scaling or addition.
 
     Sizes are sides of square maps in pixels; a linear layer has size 1. ``kernel_size`` is 0 where nothing is learned.
+    ``source`` is the number of the tensor that it reads: 0 is the input of the list, ``i`` the output of its ``i``-th
+    layer, counted from 1. ``other`` is the second tensor of an addition, and the gate by which a scaling multiplies its
+    source; -1 elsewhere.
     """
 
     name: str
@@ -92,128 +99,282 @@ class Layer(NamedTuple):
     bias: bool
     norm: bool
     activation: str
+    source: int
+    other: int
     live_elements: int
 
     @property
     def madds(self) -> int:
         """Multiply-adds at batch 1."""
-        return summed((self,))[0]
+        return summed((self[:14],))[0]
 
     @property
     def parameters(self) -> int:
         """Weights, bias, and the norm's scale and shift."""
-        return summed((self,))[1]
+        return summed((self[:14],))[1]
 
     @property
     def activations(self) -> int:
         """Elements of the output of a convolution or linear layer; 0 for anything else."""
-        return summed((self,))[2]
+        return summed((self[:14],))[2]
 
 
-LayerRow = tuple[str, LayerKind, int, int, int, int, int, int, int, bool, bool, str, int]
-"""A :class:`Layer` as a plain tuple, made in a fifth of the time: a search prices thousands of new units."""
+LayerRow = tuple[str, LayerKind, int, int, int, int, int, int, int, bool, bool, str, int, int]
+"""A :class:`Layer` without its live elements as a plain tuple, made in a fifth of the time: a search prices thousands
+of new units."""
 
 
-def summed(rows: Iterable[LayerRow]) -> tuple[int, int, int, int]:
-    """Multiply-adds, parameters and activations of all layers together, and the most elements alive in any."""
-    madds = parameters = activations = peak = 0
-    for _, _, in_channels, out_channels, kernel_size, _, groups, _, size, bias, norm, _, live in rows:
-        if live > peak:  # noqa: PLR1730  (a call to max costs as much as the rest of the loop)
-            peak = live
+def summed(rows: Iterable[LayerRow]) -> tuple[int, int, int]:
+    """Multiply-adds, parameters and activations of all layers together."""
+    madds = parameters = activations = 0
+    for _, _, in_channels, out_channels, kernel_size, _, groups, _, size, bias, norm, _, _, _ in rows:
         if kernel_size:
             kernel = kernel_size * kernel_size * (in_channels // groups)
             elements = out_channels * size * size
             madds += kernel * elements
             parameters += (kernel + bias + 2 * norm) * out_channels
             activations += elements
-    return madds, parameters, activations, peak
+    return madds, parameters, activations
 
 
 def unit_layers(unit: Unit) -> list[Layer]:
     """The layers of a unit, in the order in which they run."""
-    return [Layer(*row) for row in unit_rows(unit)]
+    rows = unit_rows(unit)
+    return [Layer(*row, live) for row, live in zip(rows, live_elements(rows), strict=True)]
+
+
+def network_layers(architecture: Architecture) -> list[Layer]:
+    """All layers of a network, named ``stem.conv``, ``blocks.3.depthwise`` and so on; tensors are numbered through."""
+    found: list[Layer] = []
+    for name, unit in zip(unit_names(architecture), units(architecture), strict=True):
+        before = len(found)
+        for layer in unit_layers(unit):
+            other = layer.other + before if layer.other >= 0 else -1
+            found.append(layer._replace(name=f"{name}.{layer.name}", source=layer.source + before, other=other))
+    return found
 
 
 def unit_rows(unit: Unit) -> list[LayerRow]:
     """The layers of a unit as plain tuples."""
-    spec = unit.spec
-    if isinstance(spec, BlockSpec):
-        return _block_rows(unit, spec)
-    return _stem_rows(unit, spec) if isinstance(spec, StemSpec) else _head_rows(unit, spec)
+    builder = _Builder(unit)
+    unit.spec.add_layers(builder)
+    return builder.rows
 
 
-def _stem_rows(unit: Unit, spec: StemSpec) -> list[LayerRow]:
-    size, out = unit.in_size, out_size(unit.in_size, spec.stride)
-    live = 3 * size * size + spec.out_channels * out * out
-    return [
-        ("conv", "stem", 3, spec.out_channels, spec.kernel_size, spec.stride, 1, size, out, unit.conv_bias, True,
-         spec.activation, live)
-    ]  # fmt: skip
+class _Builder:
+    """A :class:`~mnv3search.architecture.LayerBuilder` for one unit."""
+
+    __slots__ = ("bias", "classes", "entered", "in_channels", "rows", "shapes")
+
+    def __init__(self, unit: Unit) -> None:
+        self.entered, self.in_channels, self.classes, self.bias = 0, unit.in_channels, unit.classes, unit.conv_bias
+        self.rows: list[LayerRow] = []
+        self.shapes = [(unit.in_channels, unit.in_size)]  # of tensors, by their numbers
+
+    def conv(
+        self, name: str, source: int, out_channels: int, kernel_size: int = 1, stride: int = 1,
+        activation: str = "", kind: LayerKind = "convolution",
+    ) -> int:  # fmt: skip
+        channels, size = self.shapes[source]
+        out = -(-size // stride)
+        self.rows.append((name, kind, channels, out_channels, kernel_size, stride, 1, size, out, self.bias, True,
+                          activation, source, -1))  # fmt: skip
+        self.shapes.append((out_channels, out))
+        return len(self.rows)
+
+    def depthwise(
+        self, name: str, source: int, kernel_size: int, stride: int = 1, activation: str = "",
+        out_channels: int | None = None,
+    ) -> int:  # fmt: skip
+        channels, size = self.shapes[source]
+        out, out_channels = -(-size // stride), out_channels or channels
+        self.rows.append((name, "depthwise", channels, out_channels, kernel_size, stride, channels, size, out,
+                          self.bias, True, activation, source, -1))  # fmt: skip
+        self.shapes.append((out_channels, out))
+        return len(self.rows)
+
+    def squeeze_excite(self, source: int, spec: SqueezeExciteSpec) -> int:
+        channels, size = self.shapes[source]
+        squeeze, bias, norm, pooled = spec.squeeze_channels, spec.use_bias, spec.use_norm, len(self.rows) + 1
+        self.rows += [
+            ("squeeze_excite.pool", "squeeze_pool", channels, channels, 0, 1, 1, size, 1, False, False, "", source, -1),
+            ("squeeze_excite.reduce", "squeeze_reduce", channels, squeeze, 1, 1, 1, 1, 1, bias, norm, spec.activation,
+             pooled, -1),
+            ("squeeze_excite.expand", "squeeze_expand", squeeze, channels, 1, 1, 1, 1, 1, bias, norm, spec.gate,
+             pooled + 1, -1),
+            ("squeeze_excite.scale", "scale", channels, channels, 0, 1, 1, size, size, False, False, "", source,
+             pooled + 2),
+        ]  # fmt: skip
+        self.shapes += [(channels, 1), (squeeze, 1), (channels, 1), (channels, size)]
+        return len(self.rows)
+
+    def add(self, source: int, other: int) -> int:
+        channels, size = self.shapes[source]
+        self.rows.append(("add", "add", channels, channels, 0, 1, 1, size, size, False, False, "", source, other))
+        self.shapes.append((channels, size))
+        return len(self.rows)
+
+    def pool(self, source: int) -> int:
+        channels, size = self.shapes[source]
+        self.rows.append(("pool", "pool", channels, channels, 0, 1, 1, size, 1, False, False, "", source, -1))
+        self.shapes.append((channels, 1))
+        return len(self.rows)
+
+    def linear(
+        self, name: LayerKind, source: int, out_channels: int, activation: str = "", *, bias: bool = True,
+        norm: bool = False,
+    ) -> int:  # fmt: skip
+        channels, _ = self.shapes[source]
+        self.rows.append((name, name, channels, out_channels, 1, 1, 1, 1, 1, bias, norm, activation, source, -1))
+        self.shapes.append((out_channels, 1))
+        return len(self.rows)
 
 
-def _block_rows(unit: Unit, spec: BlockSpec) -> list[LayerRow]:
-    channels, size, bias = unit.in_channels, unit.in_size, unit.conv_bias
-    out, expanded, act = out_size(size, spec.stride), spec.expanded_channels, spec.activation
-    has_residual = spec.has_residual(channels)
-    entered = channels * size * size
-    held = entered if has_residual else 0
-    wide, narrow = expanded * out * out, spec.out_channels * out * out
-    rows: list[LayerRow] = []
-    before, waiting = entered, 0
-    if spec.has_expansion(channels):
-        before, waiting = expanded * size * size, held
-        rows.append(("expansion", "expansion", channels, expanded, 1, 1, 1, size, size, bias, True, act,
-                     entered + before))  # fmt: skip
-    dw_in = expanded if rows else channels
-    rows.append(("depthwise", "depthwise", dw_in, expanded, spec.kernel_size, spec.stride, dw_in, size, out,
-                 bias, True, act, before + wide + waiting))  # fmt: skip
-    se = spec.squeeze_excite
-    if se is not None and se.position == "depthwise":
-        rows += _squeeze_excite_rows(se, expanded, out, held)
-    rows.append(("projection", "projection", expanded, spec.out_channels, 1, 1, 1, out, out, bias, True,
-                 "" if spec.linear_bottleneck else act, wide + narrow + held))  # fmt: skip
-    if se is not None and se.position == "projection":
-        rows += _squeeze_excite_rows(se, spec.out_channels, out, held)
-    if has_residual:
-        if channels != spec.out_channels:
-            rows.append(("shortcut", "shortcut", channels, spec.out_channels, 1, 1, 1, out, out, bias, True, "",
-                         entered + 2 * narrow))  # fmt: skip
-        rows.append(("add", "add", spec.out_channels, spec.out_channels, 0, 1, 1, out, out, False, False, "",
-                     2 * narrow))  # fmt: skip
-    return rows
+def last_readers(layers: Iterable[LayerRow | Layer]) -> dict[int, int]:
+    """For each tensor that is read the number of the last layer that does, counted from 1."""
+    last: dict[int, int] = {}
+    for number, layer in enumerate(layers, 1):
+        last[layer[12]] = last[layer[13]] = number
+    return last
 
 
-def _squeeze_excite_rows(se: SqueezeExciteSpec, channels: int, size: int, held: int) -> list[LayerRow]:
-    squeeze, bias, norm = se.squeeze_channels, se.use_bias, se.use_norm
-    live = channels * size * size + held
-    return [
-        ("squeeze_excite.pool", "squeeze_pool", channels, channels, 0, 1, 1, size, 1, False, False, "",
-         live + channels),
-        ("squeeze_excite.reduce", "squeeze_reduce", channels, squeeze, 1, 1, 1, 1, 1, bias, norm, se.activation,
-         live + channels + squeeze),
-        ("squeeze_excite.expand", "squeeze_expand", squeeze, channels, 1, 1, 1, 1, 1, bias, norm, se.gate,
-         live + channels + squeeze),
-        ("squeeze_excite.scale", "scale", channels, channels, 0, 1, 1, size, size, False, False, "",
-         live + channels),
-    ]  # fmt: skip
+def live_elements(rows: Sequence[LayerRow]) -> list[int]:
+    """The elements of all tensors alive while each layer runs.
+
+    A scaling or addition works in place of its source where that is not what enters the list and nothing reads it
+    later.
+    """
+    last, found, elements = last_readers(rows), [], [rows[0][2] * rows[0][7] * rows[0][7]]
+    alive, number = elements[0], 0
+    for _, _, _, channels, _, _, _, _, size, _, _, _, source, other in rows:
+        number += 1
+        out = channels * size * size
+        elements.append(out)
+        alive += out
+        ends = last[source] == number
+        if other >= 0:
+            if ends and source:
+                alive -= out
+            found.append(alive)
+            if ends and not source:
+                alive -= elements[0]
+            if last[other] == number and other != source:
+                alive -= elements[other]
+        else:
+            found.append(alive)
+            if ends:
+                alive -= elements[source]
+    return found
 
 
-def _head_rows(unit: Unit, spec: HeadSpec) -> list[LayerRow]:
-    channels, size = unit.in_channels, unit.in_size
-    rows: list[LayerRow] = []
-    if spec.feature_channels is not None:
-        live = (channels + spec.feature_channels) * size * size
-        rows.append(("feature", "feature", channels, spec.feature_channels, 1, 1, 1, size, size, unit.conv_bias,
-                     True, spec.activation, live))  # fmt: skip
-        channels = spec.feature_channels
-        if spec.squeeze_excite is not None:
-            rows += _squeeze_excite_rows(spec.squeeze_excite, channels, size, 0)
-    rows.append(("pool", "pool", channels, channels, 0, 1, 1, size, 1, False, False, "",
-                 channels * (size * size + 1)))  # fmt: skip
-    if spec.hidden_channels is not None:
-        rows.append(("hidden", "hidden", channels, spec.hidden_channels, 1, 1, 1, 1, 1, spec.hidden_bias,
-                     spec.hidden_norm, spec.activation, channels + spec.hidden_channels))  # fmt: skip
-        channels = spec.hidden_channels
-    rows.append(("classifier", "classifier", channels, unit.classes, 1, 1, 1, 1, 1, True, False, "",
-                 channels + unit.classes))  # fmt: skip
-    return rows
+def learned_layers(layers: Iterable[Layer]) -> list[Layer]:
+    """Those with weights: convolutions and linear layers."""
+    return [layer for layer in layers if layer.kernel_size]
+
+
+class ChannelGroup(NamedTuple):
+    """Channels that must stay together, as they are written or read by several layers.
+
+    Attributes:
+        channels: how many.
+        writers: the numbers of the layers whose filters write them, in order; what several write is added up. For the
+            outputs of a depthwise convolution that multiplies its channels, that convolution.
+        base: the group whose every channel gives ``channels // its channels`` of these, side by side; -1 for none.
+    """
+
+    channels: int
+    writers: tuple[int, ...]
+    base: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGroups:
+    """The groups of a list of layers, and the group of each of its tensors by number."""
+
+    groups: tuple[ChannelGroup, ...]
+    of_tensor: tuple[int, ...]
+
+
+def channel_groups(layers: Sequence[Layer]) -> ChannelGroups:
+    """Which channels of the tensors of ``layers`` stay together.
+
+    An addition joins its two tensors, a scaling its source and its gate; pools and depthwise convolutions pass the
+    channels of their source on. Full convolutions and linear layers start new ones.
+    """
+    joined = list(range(len(layers) + 1))
+
+    def root(tensor: int) -> int:
+        while joined[tensor] != tensor:
+            tensor = joined[tensor]
+        return tensor
+
+    def join(one: int, another: int) -> None:
+        first, second = sorted((root(one), root(another)))
+        joined[second] = first
+
+    for number, layer in enumerate(layers, 1):
+        if layer.other >= 0:
+            join(layer.source, layer.other)
+        if _passes_channels_on(layer):
+            join(layer.source, number)
+    roots = sorted({root(tensor) for tensor in range(len(joined))})
+    index = {tensor: group for group, tensor in enumerate(roots)}
+    of_tensor = tuple(index[root(tensor)] for tensor in range(len(joined)))
+    writers: list[list[int]] = [[] for _ in roots]
+    channels, base = [layers[0].in_channels] * len(roots), [-1] * len(roots)
+    for number, layer in enumerate(layers, 1):
+        group = of_tensor[number]
+        channels[group] = layer.out_channels
+        if not _passes_channels_on(layer) and layer.kind != "squeeze_expand":
+            writers[group].append(number)
+            base[group] = of_tensor[layer.source] if layer.kind == "depthwise" else -1
+    return ChannelGroups(tuple(map(ChannelGroup, channels, map(tuple, writers), base)), of_tensor)
+
+
+def _passes_channels_on(layer: Layer) -> bool:
+    return not layer.kernel_size or (layer.kind == "depthwise" and layer.in_channels == layer.out_channels)
+
+
+class FreeWidth(NamedTuple):
+    """A width of a network that can be chosen apart from the others.
+
+    Attributes:
+        kind: ``expansion``: the expanded channels of one block; ``bottleneck``: the outputs of all blocks of a residual
+            group, which are added to one another.
+        members: the indices of the blocks; -1 stands for the stem.
+        channels: the width.
+    """
+
+    kind: Literal["expansion", "bottleneck"]
+    members: tuple[int, ...]
+    channels: int
+
+
+def free_widths(architecture: Architecture) -> list[FreeWidth]:
+    """The widths of stem and blocks that can be chosen: expansions first, then bottlenecks, each in order."""
+    layers = network_layers(architecture)
+    groups = channel_groups(layers)
+    members: dict[int, list[int]] = {}
+    expansions: dict[int, FreeWidth] = {}  # by block
+    ends = list(accumulate(len(unit_rows(unit)) for unit in units(architecture)[:-1]))
+    for index, end in enumerate(ends, -1):
+        members.setdefault(groups.of_tensor[end], []).append(index)
+    for group_index, group in enumerate(groups.groups):
+        if group_index in members or group.base >= 0 or not group.writers:
+            continue
+        first = group.writers[0]
+        block = bisect_left(ends, first) - 1
+        if layers[first - 1].kind != "squeeze_reduce" and first <= ends[-1]:
+            expansions.setdefault(block, FreeWidth("expansion", (block,), group.channels))
+    return [*expansions.values()] + [
+        FreeWidth("bottleneck", tuple(blocks), groups.groups[group].channels) for group, blocks in members.items()
+    ]
+
+
+def residual_groups(architecture: Architecture) -> tuple[tuple[int, ...], ...]:
+    """Blocks whose outputs are added to one another, and must therefore keep one width.
+
+    A group is a run of block indices: its first member starts the bottleneck, the others add to it through an identity
+    shortcut. Index -1 stands for the stem where the first block adds the stem's output.
+    """
+    return tuple(width.members for width in free_widths(architecture) if width.kind == "bottleneck")

@@ -24,10 +24,10 @@ from mnv3search.architecture import (
     StemSpec,
     make_divisible,
     out_size,
-    residual_groups,
 )
 from mnv3search.errors import ArchitectureError, NotAListError
 from mnv3search.families import parse_network
+from mnv3search.layers import residual_groups
 from strategies import architectures
 
 TINY = Architecture(StemSpec(8), (BlockSpec(3, 16, 8),), HeadSpec(16))

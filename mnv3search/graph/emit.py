@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Architecture
 from mnv3search.errors import MissingDependencyError
 from mnv3search.graph.weights import conv_padding, network_weights, unit_weights
-from mnv3search.layers import Layer, Unit, unit_layers, unit_names, units
+from mnv3search.layers import LINEAR, Layer, Unit, unit_layers, unit_names, units
 
 if TYPE_CHECKING:
     import onnx
@@ -126,21 +126,18 @@ _ACTIVATIONS: Mapping[str, Callable[[_GraphBuilder, str], str]] = {
 
 
 def _emit_unit(graph: _GraphBuilder, unit: Unit, prefix: str, entered: str) -> str:
-    x = held = side = entered
+    tensors = [entered]
     for layer in unit_layers(unit):
-        name = prefix + layer.name
+        name, x = prefix + layer.name, tensors[layer.source]
         if layer.kind == "squeeze_pool":
-            held, x = x, graph.node("GlobalAveragePool", [x], name)
-        elif layer.kind == "scale":
-            x = graph.node("Mul", [held, x], name)
-        elif layer.kind == "shortcut":
-            side = graph.conv(entered, layer, name, unit.padding)
-        elif layer.kind == "add":
-            x = graph.node("Add", [x, side], name)
+            x = graph.node("GlobalAveragePool", [x], name)
+        elif layer.other >= 0:
+            x = graph.node("Mul" if layer.kind == "scale" else "Add", [x, tensors[layer.other]], name)
         elif layer.kind == "pool":
             x = graph.node("Flatten", [graph.node("GlobalAveragePool", [x], name)], f"{name}.flatten")
-        elif layer.kind in {"hidden", "classifier"}:
+        elif layer.kind in LINEAR:
             x = graph.linear(x, layer, name)
         else:
             x = graph.conv(x, layer, name, unit.padding)
-    return x
+        tensors.append(x)
+    return tensors[-1]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
-from mnv3search.layers import Layer, Unit, unit_layers, unit_names, units
+from mnv3search.layers import LINEAR, Layer, Unit, unit_layers, unit_names, units
 
 Weights = dict[str, NDArray[np.float32]]
 _Map = NDArray[np.float32]
@@ -61,21 +61,17 @@ def network_weights(architecture: Architecture, seed: int = 0) -> Weights:
 
 def _draw_unit(found: Weights, unit: Unit, prefix: str, entered: _Map, rng: np.random.Generator) -> _Map:
     """Draw and scale a unit's weights on a map of shape (channels, size²); returns what leaves it."""
-    x = held = side = entered
+    tensors = [entered]
     for layer in unit_layers(unit):
-        if layer.kind == "squeeze_pool":
-            held, x = x, x.mean(axis=1, keepdims=True)
-        elif layer.kind == "pool":
+        x = tensors[layer.source]
+        if layer.kind in {"squeeze_pool", "pool"}:
             x = x.mean(axis=1, keepdims=True)
-        elif layer.kind == "scale":
-            x = held * x
-        elif layer.kind == "add":
-            x = x + side
-        elif layer.kind == "shortcut":
-            side = _draw_layer(found, layer, prefix, unit.padding, entered, rng)
+        elif layer.other >= 0:
+            x = x * tensors[layer.other] if layer.kind == "scale" else x + tensors[layer.other]
         else:
             x = _draw_layer(found, layer, prefix, unit.padding, x, rng)
-    return x
+        tensors.append(x)
+    return tensors[-1]
 
 
 def _draw_layer(found: Weights, layer: Layer, prefix: str, padding: str, x: _Map, rng: np.random.Generator) -> _Map:
@@ -91,7 +87,7 @@ def _draw_layer(found: Weights, layer: Layer, prefix: str, padding: str, x: _Map
     target = np.float32(GATE_RMS if layer.kind == "squeeze_expand" else 1)
     scale = target / rms if rms > np.finfo(np.float32).tiny else np.float32(1)
     weight, out = weight * scale, out * scale
-    found[f"{prefix}{layer.name}.weight"] = weight[:, :, 0, 0] if layer.kind in {"hidden", "classifier"} else weight
+    found[f"{prefix}{layer.name}.weight"] = weight[:, :, 0, 0] if layer.kind in LINEAR else weight
     if layer.bias or layer.norm:
         bias = rng.standard_normal(layer.out_channels, dtype=np.float32) * np.float32(BIAS_STD)
         bias += np.float32(layer.kind == "squeeze_expand")  # gates around the middle of their range

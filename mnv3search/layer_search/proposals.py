@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mnv3search.architecture import Architecture, BlockSpec, residual_groups
+from mnv3search.architecture import Architecture, Block
+from mnv3search.layers import free_widths
 
 STEM = -1
 
@@ -47,16 +48,7 @@ class Site:
 
 def sites(architecture: Architecture) -> tuple[Site, ...]:
     """Every place where ``architecture`` can be narrowed: expansions first, then bottlenecks, in order."""
-    found = [
-        Site("expansion", (index,), block.expanded_channels)
-        for index, (block, in_channels) in enumerate(zip(architecture.blocks, architecture.in_channels(), strict=True))
-        if block.has_expansion(in_channels)
-    ]
-    for group in residual_groups(architecture):
-        first = group[0]
-        width = architecture.stem.out_channels if first == STEM else architecture.blocks[first].out_channels
-        found.append(Site("bottleneck", group, width))
-    return tuple(found)
+    return tuple(Site(*width) for width in free_widths(architecture))
 
 
 def narrow(architecture: Architecture, site: Site, channels: int) -> Architecture:
@@ -64,31 +56,18 @@ def narrow(architecture: Architecture, site: Site, channels: int) -> Architectur
     stem = architecture.stem
     if site.kind == "bottleneck" and STEM in site.members:
         stem = replace(stem, out_channels=channels)
-    blocks: list[BlockSpec] = []
+    blocks: list[Block] = []
     new_in = stem.out_channels
     for index, (block, old_in) in enumerate(zip(architecture.blocks, architecture.in_channels(), strict=True)):
-        chosen = index in site.members
-        out = channels if chosen and site.kind == "bottleneck" else block.out_channels
-        expanded = block.expanded_channels
-        if chosen and site.kind == "expansion":
-            expanded = channels
-        elif not block.has_expansion(old_in):
-            expanded = new_in * (block.expanded_channels // old_in)
-        unchanged = (new_in, expanded, out) == (old_in, block.expanded_channels, block.out_channels)
-        blocks.append(block if unchanged else _resized(block, old_in, new_in, expanded, out))
+        expanded, out = block.expanded_channels, block.out_channels
+        if index in site.members:
+            expanded, out = (channels, out) if site.kind == "expansion" else (expanded, channels)
+        if (new_in, expanded, out) != (old_in, block.expanded_channels, block.out_channels):
+            blocks.append(block.narrowed(old_in, new_in, expanded, out))
+        else:
+            blocks.append(block)
         new_in = out
     return replace(architecture, stem=stem, blocks=tuple(blocks))
-
-
-def _resized(block: BlockSpec, old_in: int, new_in: int, expanded: int, out: int) -> BlockSpec:
-    resized = block.resized(new_in, expanded, out)
-    if block.has_expansion(old_in) and not resized.has_expansion(new_in):
-        # an expansion that came to equal its input must not vanish: a layer's removal is no narrowing
-        resized = replace(resized, expansion="always")
-    if not block.has_residual(old_in) and resized.has_residual(new_in):
-        # nor may an addition appear where two bottlenecks came to one width: it would tie them from then on
-        resized = replace(resized, shortcut="none")
-    return resized
 
 
 def narrowest(architecture: Architecture, divisor: int) -> Architecture:

@@ -132,22 +132,25 @@ def _torch_gradients(
     return found
 
 
-def convolve(conv: nn.Conv2d, features: Tensor) -> Tensor:
-    """What ``conv`` makes of ``features`` (N, C, H, W), up to float rounding.
+class FastGradientConv2d(nn.Conv2d):
+    """A convolution whose gradients are fast on a CPU once ``fast_gradients`` is set; up to float rounding the same.
 
-    On another device, in a lower precision, and where nothing is differentiated, ``conv`` itself runs.
+    On another device, in a lower precision, and where nothing is differentiated, torch's own runs.
     """
-    if not _trains_on_cpu(conv, features):
-        whole: Tensor = conv(features)
-        return whole
-    if conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1:
-        return pointwise(features, conv.weight, conv.bias)
-    stride, padding = conv.stride[0], conv.padding[0]
-    square = conv.kernel_size[0] == conv.kernel_size[1] and conv.dilation == (1, 1)
-    if type(conv) is nn.Conv2d and conv.groups == conv.in_channels == conv.out_channels > 1 and square:
-        convolved: Tensor = DepthwiseConv.apply(features, conv.weight, stride, padding)
-        return convolved if conv.bias is None else convolved + conv.bias.view(1, -1, 1, 1)
-    return conv(features)  # type: ignore[no-any-return]
+
+    fast_gradients = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Maps (N, C, H, W) to (N, C', H', W')."""
+        if not (self.fast_gradients and _trains_on_cpu(self, input)):
+            return super().forward(input)
+        if self.kernel_size == self.stride == (1, 1) and self.groups == 1:
+            return pointwise(input, self.weight, self.bias)
+        square = self.kernel_size[0] == self.kernel_size[1] and self.dilation == (1, 1)
+        if not (self.groups == self.in_channels == self.out_channels > 1 and square):
+            return super().forward(input)
+        convolved: Tensor = DepthwiseConv.apply(input, self.weight, self.stride[0], self.padding[0])
+        return convolved if self.bias is None else convolved + self.bias.view(1, -1, 1, 1)
 
 
 def pointwise(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

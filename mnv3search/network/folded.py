@@ -7,20 +7,19 @@ Its norms stay where they are, as after training; they scale by 1 and carry thei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec
+from mnv3search.architecture import Architecture
 from mnv3search.errors import WeightsError
 from mnv3search.graph import Weights, network_weights, unit_weights
-from mnv3search.layers import Unit
-from mnv3search.network.build import MobileNetwork
-from mnv3search.network.modules import Conventions, ConvNormActivation, Head, InvertedResidual
+from mnv3search.layers import Layer, Unit, learned_layers, network_layers, unit_layers
+from mnv3search.network.build import MobileNetwork, empty_network, unit_module
+from mnv3search.network.modules import Conventions, module_paths
 
 FoldedWeights = Mapping[str, NDArray[Any]]
 UNIT_NORM_EPS = 1e-3
@@ -28,17 +27,17 @@ UNIT_NORM_EPS = 1e-3
 
 def folded_network(architecture: Architecture, seed: int = 0) -> MobileNetwork:
     """The network with the weights of ``network_weights(architecture, seed)``, in evaluation mode."""
-    with torch.device("meta"):
-        network = MobileNetwork(architecture)
+    network = empty_network(architecture)
     load_folded(network, network_weights(architecture, seed))
     return network.eval()
 
 
 def folded_unit(unit: Unit, seed: int = 0) -> nn.Module:
     """The module of one unit with the weights of ``unit_weights(unit, seed)``, in evaluation mode."""
+    conventions = Conventions(unit.padding, UNIT_NORM_EPS, 0.01)
     with torch.device("meta"):
-        module = _unit_module(unit)
-    load_folded(module, unit_weights(unit, seed))
+        module = unit_module(unit, conventions)
+    _load(module.to_empty(device="cpu"), unit_layers(unit), unit_weights(unit, seed), UNIT_NORM_EPS)
     return module.eval()
 
 
@@ -51,12 +50,10 @@ def folded_weights(network: MobileNetwork) -> Weights:
     Raises:
         WeightsError: a weight is not finite once it is folded.
     """
-    with torch.device("meta"):
-        structure = MobileNetwork(network.architecture)
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     found: Weights = {}
-    for layer in _deployed_layers(structure):
-        weight, bias = _fold(layer, state)
+    for layer in learned_layers(network_layers(network.architecture)):
+        weight, bias = _fold(layer, state, network.architecture.norm_eps)
         for kind, tensor in (("weight", weight), ("bias", bias)):
             if tensor is None:
                 continue
@@ -67,100 +64,51 @@ def folded_weights(network: MobileNetwork) -> Weights:
     return found
 
 
-class _DeployedLayer(NamedTuple):
-    """A convolution or linear layer: its name in the graph, and where it and its norm stand in the module."""
-
-    name: str
-    path: str
-    module: nn.Conv2d | nn.Linear
-    norm_path: str
-    norm: _BatchNorm | None
-
-
-def _deployed_layers(module: nn.Module) -> Iterator[_DeployedLayer]:
-    for path, layer in list(module.named_modules()):
-        if not isinstance(layer, (nn.Conv2d, nn.Linear)):
-            continue
-        parent_path, _, own = path.rpartition(".")
-        parent = module.get_submodule(parent_path)
-        if isinstance(parent, ConvNormActivation):
-            # the graph calls a stem's only layer `conv`, any other by the place that it has in its block or head
-            name = parent_path if parent_path and not parent_path.endswith("stem") else path
-            yield _DeployedLayer(name, path, layer, f"{parent_path}.norm".lstrip("."), parent.norm)
-        else:
-            yield _DeployedLayer(path, path, layer, f"{path}_norm", getattr(parent, f"{own}_norm", None))
-
-
-def _fold(layer: _DeployedLayer, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+def _fold(layer: Layer, state: Mapping[str, Tensor], eps: float) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of a layer with its norm in them, float64; no bias where there is neither bias nor norm."""
-    weight = state[f"{layer.path}.weight"].double()
-    bias = state[f"{layer.path}.bias"].double() if layer.module.bias is not None else None
-    if layer.norm is None:
+    path, norm = module_paths(layer)
+    weight = state[f"{path}.weight"].double()
+    bias = state[f"{path}.bias"].double() if layer.bias else None
+    if not layer.norm:
         return weight, bias
     gain, shift, mean, variance = (
-        state[f"{layer.norm_path}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var")
+        state[f"{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var")
     )
-    scale = gain / torch.sqrt(variance + layer.norm.eps)
+    scale = gain / torch.sqrt(variance + eps)
     entering = -mean if bias is None else bias - mean
     return weight * scale.reshape(-1, *(1,) * (weight.dim() - 1)), shift + entering * scale
 
 
-def load_folded(module: nn.Module, weights: FoldedWeights) -> None:
-    """Puts folded weights by name (``blocks.3.depthwise.bias``) into a network or a unit's module.
-
-    A module on the meta device is given memory.
+def load_folded(network: MobileNetwork, weights: FoldedWeights) -> None:
+    """Puts folded weights by name (``blocks.3.depthwise.bias``) into a network.
 
     Raises:
         WeightsError: a layer without weights, weights without a layer, or another shape.
     """
-    if any(tensor.is_meta for tensor in module.state_dict().values()):
-        module.to_empty(device="cpu")
-    left = dict(weights)
-    with torch.no_grad():
-        for layer in _deployed_layers(module):
-            _load_layer(layer, left)
+    _load(network, network_layers(network.architecture), weights, network.architecture.norm_eps)
+
+
+def _load(module: nn.Module, layers: Sequence[Layer], weights: FoldedWeights, eps: float) -> None:
+    state, left = module.state_dict(), dict(weights)
+    for layer in learned_layers(layers):
+        path, norm = module_paths(layer)
+        _copy(state[f"{path}.weight"], f"{layer.name}.weight", left)
+        if layer.bias:
+            state[f"{path}.bias"].zero_()
+        if layer.norm:  # it scales by 1: its weight undoes what its eps adds to a variance of 1
+            state[f"{norm}.running_mean"].zero_()
+            state[f"{norm}.running_var"].fill_(1.0)
+            state[f"{norm}.num_batches_tracked"].zero_()
+            state[f"{norm}.weight"].fill_((1.0 + eps) ** 0.5)
+        if layer.norm or layer.bias:
+            _copy(state[f"{norm if layer.norm else path}.bias"], f"{layer.name}.bias", left)
     if left:
         raise WeightsError(f"weights {min(left)!r} have no layer in the network; give those of its own graph")
 
 
-def _load_layer(layer: _DeployedLayer, left: dict[str, NDArray[Any]]) -> None:
-    _copy(layer.module.weight, layer.name, "weight", left)
-    if layer.norm is not None:
-        _pass_through(layer.norm)
-        _copy(layer.norm.bias, layer.name, "bias", left)
-        if layer.module.bias is not None:
-            layer.module.bias.zero_()
-    elif layer.module.bias is not None:
-        _copy(layer.module.bias, layer.name, "bias", left)
-
-
-def _copy(tensor: Tensor, name: str, kind: str, left: dict[str, NDArray[Any]]) -> None:
-    values = left.pop(f"{name}.{kind}", None)
+def _copy(tensor: Tensor, name: str, left: dict[str, NDArray[Any]]) -> None:
+    values = left.pop(name, None)
     if values is None or tuple(values.shape) != tuple(tensor.shape):
         found = "nothing" if values is None else str(tuple(values.shape))
-        raise WeightsError(f"{name}.{kind} is {found}; the network needs {tuple(tensor.shape)}")
+        raise WeightsError(f"{name} is {found}; the network needs {tuple(tensor.shape)}")
     tensor.copy_(torch.from_numpy(values))
-
-
-def _pass_through(norm: _BatchNorm) -> None:
-    """A norm that scales by 1: its weight undoes what its eps adds to a variance of 1."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    norm.running_mean.zero_()
-    norm.running_var.fill_(1.0)
-    norm.num_batches_tracked.zero_()
-    norm.weight.fill_((1.0 + norm.eps) ** 0.5)
-
-
-def _unit_module(unit: Unit) -> nn.Module:
-    conventions = Conventions(unit.padding, unit.conv_bias, UNIT_NORM_EPS, 0.01)
-    spec = unit.spec
-    if isinstance(spec, BlockSpec):
-        return InvertedResidual(unit.in_channels, spec, conventions)
-    if isinstance(spec, HeadSpec):
-        return Head(unit.in_channels, spec, unit.classes, conventions)
-    return ConvNormActivation(
-        unit.in_channels, spec.out_channels, conventions, kernel_size=spec.kernel_size, stride=spec.stride,
-        activation=spec.activation,
-    )  # fmt: skip

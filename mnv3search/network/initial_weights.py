@@ -200,7 +200,9 @@ def _check_architecture(ours: Architecture, theirs: Architecture | None, feature
     faults = list(narrowing_faults(replace(theirs, classes=ours.classes), ours))
     if faults:
         more = f" (and {len(faults) - 1} more differ)" if len(faults) > 1 else ""
-        raise WeightsError(f"in the weights' network {faults[0].told('in this one')}{more}; build that of the weights")
+        raise WeightsError(
+            f"in the weights' network {faults[0].described('in this one')}{more}; build that of the weights"
+        )
 
 
 def _reason_for_new(classifier: Pair, new_classifier: bool | None) -> str:

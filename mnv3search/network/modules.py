@@ -1,4 +1,4 @@
-"""The modules that a network is made of; each is built from its spec and its input channels.
+"""The modules that a network is made of, built and run by the list of its layers.
 
 Modules are registered in the order in which they run, and bear the names of :mod:`mnv3search.layers`. Under
 ``torch.no_grad()`` activations, scalings and additions work in place, as the peak memory of ``cost`` assumes.
@@ -6,17 +6,18 @@ Modules are registered in the order in which they run, and bear the names of :mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, Padding, SqueezeExciteSpec
-from mnv3search.network.dropout import drop
-from mnv3search.network.fast_gradients import convolve
+from mnv3search.architecture import Architecture, HeadSpec, LayerKind, Padding
+from mnv3search.layers import LINEAR, Layer, Unit, last_readers, unit_layers
+from mnv3search.network.fast_gradients import FastGradientConv2d
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {
@@ -32,21 +33,28 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """What holds in a whole network: padding, convolution biases, and batch norm's eps and momentum."""
+    """What holds in a whole network beside its layers: padding, and batch norm's eps and momentum."""
 
     padding: Padding
-    conv_bias: bool
     norm_eps: float
     norm_momentum: float
 
     @classmethod
     def of(cls, architecture: Architecture) -> Conventions:
         """The conventions of ``architecture``."""
-        return cls(architecture.padding, architecture.conv_bias, architecture.norm_eps, architecture.norm_momentum)
+        return cls(architecture.padding, architecture.norm_eps, architecture.norm_momentum)
 
     def norm(self, channels: int) -> nn.BatchNorm2d:
         """A batch norm over maps of ``channels``."""
         return nn.BatchNorm2d(channels, eps=self.norm_eps, momentum=self.norm_momentum)
+
+
+def module_paths(layer: Layer) -> tuple[str, str]:
+    """Where a layer of a unit or network has its convolution or linear layer, and its norm, among the modules."""
+    if layer.kind in LINEAR or layer.kind.startswith("squeeze_"):
+        return layer.name, f"{layer.name}_norm"
+    path = layer.name.removesuffix("conv") if layer.kind == "stem" else f"{layer.name}."
+    return f"{path}conv", f"{path}norm"
 
 
 class SamePadConv2d(nn.Conv2d):
@@ -70,157 +78,162 @@ def _same_padding(size: int, kernel: int, stride: int) -> int:
 class ConvNormActivation(nn.Module):
     """Convolution, batch norm and, where there is one, an activation: (N, C, H, W) to (N, C', ⌈H/s⌉, ⌈W/s⌉)."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        conventions: Conventions,
-        *,
-        kernel_size: int = 1,
-        stride: int = 1,
-        groups: int = 1,
-        activation: str | None = None,
-    ) -> None:
+    def __init__(self, layer: Layer, conventions: Conventions) -> None:
         super().__init__()
         # At stride 1 an odd kernel's SAME padding is the symmetric one.
-        same = conventions.padding == "same" and stride > 1
-        conv = SamePadConv2d if same else nn.Conv2d
-        padding = 0 if same else kernel_size // 2
+        same = conventions.padding == "same" and layer.stride > 1
+        conv = SamePadConv2d if same else FastGradientConv2d
+        padding = 0 if same else layer.kernel_size // 2
         self.conv = conv(
-            in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=conventions.conv_bias
-        )
-        self.norm = conventions.norm(out_channels)
-        self.activation = ACTIVATIONS[activation]() if activation else None
-        self.fast_gradients = False
+            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, padding, groups=layer.groups,
+            bias=layer.bias,
+        )  # fmt: skip
+        self.norm = conventions.norm(layer.out_channels)
+        self.activation = ACTIVATIONS[layer.activation]() if layer.activation else None
 
     def forward(self, features: Tensor) -> Tensor:
         """Runs the three in order."""
-        features = self.norm(self._convolved(features))
+        features = self.norm(self.conv(features))
         return features if self.activation is None else self.activation(features)
-
-    def _convolved(self, features: Tensor) -> Tensor:
-        return convolve(self.conv, features) if self.fast_gradients else self.conv(features)
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by a gate computed from the global pool of all (Hu et al. 2018, arXiv:1709.01507)."""
+    """Scales each channel by a gate computed from the global pool of all (Hu et al. 2018, arXiv:1709.01507).
 
-    def __init__(self, channels: int, spec: SqueezeExciteSpec, conventions: Conventions) -> None:
+    Args:
+        reduce, expand: its two convolutions.
+        conventions: of the network.
+        in_place: whether it may change what it is given, where no gradient is asked for.
+    """
+
+    def __init__(self, reduce: Layer, expand: Layer, conventions: Conventions, *, in_place: bool = True) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(channels, spec.squeeze_channels, 1, bias=spec.use_bias)
-        self.reduce_norm = conventions.norm(spec.squeeze_channels) if spec.use_norm else None
-        self.activation = ACTIVATIONS[spec.activation]()
-        self.expand = nn.Conv2d(spec.squeeze_channels, channels, 1, bias=spec.use_bias)
-        self.expand_norm = conventions.norm(channels) if spec.use_norm else None
-        self.gate = ACTIVATIONS[spec.gate]()
-        self.fast_gradients = False
+        channels, squeeze = reduce.in_channels, reduce.out_channels
+        self.reduce = FastGradientConv2d(channels, squeeze, 1, bias=reduce.bias)
+        self.reduce_norm = conventions.norm(squeeze) if reduce.norm else None
+        self.activation = ACTIVATIONS[reduce.activation]()
+        self.expand = FastGradientConv2d(squeeze, channels, 1, bias=expand.bias)
+        self.expand_norm = conventions.norm(channels) if expand.norm else None
+        self.gate = ACTIVATIONS[expand.activation]()
+        self.in_place = in_place
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, C, H, W) to the same shape."""
-        squeezed = self._convolved(self.reduce, functional.adaptive_avg_pool2d(features, 1))
+        squeezed = self.reduce(functional.adaptive_avg_pool2d(features, 1))
         if self.reduce_norm is not None:
             squeezed = self.reduce_norm(squeezed)
-        scale = self._convolved(self.expand, self.activation(squeezed))
+        scale = self.expand(self.activation(squeezed))
         if self.expand_norm is not None:
             scale = self.expand_norm(scale)
         scale = self.gate(scale)
         # The backward pass needs the features as they were.
-        return features * scale if torch.is_grad_enabled() else features.mul_(scale)
-
-    def _convolved(self, conv: nn.Conv2d, features: Tensor) -> Tensor:
-        return convolve(conv, features) if self.fast_gradients else conv(features)
+        return features.mul_(scale) if self.in_place and not torch.is_grad_enabled() else features * scale
 
 
-class InvertedResidual(nn.Module):
-    """Expansion, depthwise convolution, projection, with squeeze-excite and shortcut as the spec says.
+class _Step(NamedTuple):
+    """One step of a unit's forward: the module (empty: an addition or the pool) that makes one value of others.
 
-    Source: Sandler et al. 2018 (arXiv:1801.04381), Howard et al. 2019 (arXiv:1905.02244); without expansion and
-    shortcut and with an activation after the projection it is V1's separable block (arXiv:1704.04861).
+    Values stand in slots, which are used again once nothing later reads what they hold.
     """
 
-    def __init__(self, in_channels: int, spec: BlockSpec, conventions: Conventions) -> None:
+    kind: LayerKind
+    module: str
+    source: int
+    other: int
+    target: int
+    in_place: bool
+
+
+def _run_module(module: nn.Module, features: Tensor) -> Tensor:
+    result: Tensor = module(features)
+    return result
+
+
+class UnitModule(nn.Module):
+    """A block or head, made and run by its list of layers; each layer's module bears the layer's name.
+
+    A block computes what its layers say: Sandler et al. 2018 (arXiv:1801.04381) and Howard et al. 2019
+    (arXiv:1905.02244) for an inverted residual.
+    """
+
+    def __init__(self, unit: Unit, conventions: Conventions) -> None:
         super().__init__()
-        self.spec = spec
-        self.has_residual = spec.has_residual(in_channels)
-        expanded, out, se = spec.expanded_channels, spec.out_channels, spec.squeeze_excite
-        position = se.position if se else None
-        self.expansion: ConvNormActivation | None = None
-        channels = in_channels
-        if spec.has_expansion(in_channels):
-            self.expansion = ConvNormActivation(in_channels, expanded, conventions, activation=spec.activation)
-            channels = expanded
-        self.depthwise = ConvNormActivation(
-            channels, expanded, conventions, kernel_size=spec.kernel_size, stride=spec.stride, groups=channels,
-            activation=spec.activation,
-        )  # fmt: skip
-        if se is not None and position == "depthwise":
-            self.squeeze_excite = SqueezeExcite(expanded, se, conventions)
-        self.projection = ConvNormActivation(
-            expanded, out, conventions, activation=None if spec.linear_bottleneck else spec.activation
-        )
-        if se is not None and position == "projection":
-            self.squeeze_excite = SqueezeExcite(out, se, conventions)
-        self.se_position = position
-        self.shortcut: ConvNormActivation | None = None
-        if spec.has_projected_shortcut(in_channels):
-            self.shortcut = ConvNormActivation(in_channels, out, conventions)
+        layers = unit_layers(unit)
+        last = last_readers(layers)
+        slots, free, steps = [0], list[int](), list[_Step]()  # the slot of each tensor by its number
+        for number, layer in enumerate(layers, 1):
+            if layer.kind.startswith("squeeze_"):
+                slots.append(-1)  # within the module of the scaling that follows
+                continue
+            in_place = layer.source > 0 and last[layer.source] == number
+            source, other = slots[layer.source], slots[layer.other] if layer.kind == "add" else -1
+            ended = {tensor for tensor in (layer.source, layer.other) if tensor >= 0 and last[tensor] == number}
+            free += {slots[tensor] for tensor in ended} - {-1}
+            slots.append(free.pop() if free else max(slots) + 1)
+            for module in self._made(number, layers, conventions, in_place):
+                steps.append(_Step(layer.kind, module, source, other, slots[-1], in_place))
+                source = slots[-1]
+        self._steps, self._slots = tuple(steps), max(slots) + 1
+
+    def _made(self, number: int, layers: Sequence[Layer], conventions: Conventions, in_place: bool) -> Iterator[str]:
+        """Makes the modules of the ``number``-th layer; gives their names, an empty one where nothing is learned."""
+        layer = layers[number - 1]
+        name = layer.name
+        if layer.kind == "scale":
+            name = name.rpartition(".")[0]
+            reduce, expand = layers[number - 3 : number - 1]
+            self.add_module(name, SqueezeExcite(reduce, expand, conventions, in_place=in_place))
+        elif layer.kind in LINEAR:
+            self.add_module(name, nn.Linear(layer.in_channels, layer.out_channels, bias=layer.bias))
+        elif layer.kernel_size:
+            self.add_module(name, ConvNormActivation(layer, conventions))
+        else:
+            name = ""
+        yield name
+        if layer.kind in LINEAR and layer.norm:
+            norm = nn.BatchNorm1d(layer.out_channels, conventions.norm_eps, conventions.norm_momentum)
+            self.add_module(f"{name}_norm", norm)
+            yield f"{name}_norm"
+        if layer.kind in LINEAR and layer.activation:
+            self.add_module(f"{name}_activation", ACTIVATIONS[layer.activation]())
+            yield f"{name}_activation"
 
     def forward(self, entered: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
-        features: Tensor = entered if self.expansion is None else self.expansion(entered)
-        features = self.depthwise(features)
-        if self.se_position == "depthwise":
-            features = self.squeeze_excite(features)
-        features = self.projection(features)
-        if self.se_position == "projection":
-            features = self.squeeze_excite(features)
-        if not self.has_residual:
-            return features
-        residual: Tensor = entered if self.shortcut is None else self.shortcut(entered)
-        return features + residual if torch.is_grad_enabled() else features.add_(residual)
+        """Maps (N, C, H, W) to (N, C', ⌈H/stride⌉, ⌈W/stride⌉), or to (N, classes)."""
+        return self.run(entered)
+
+    def run(
+        self, entered: Tensor, call: Callable[[nn.Module, Tensor], Tensor] = _run_module,
+        skip: frozenset[LayerKind] = frozenset(),
+    ) -> Tensor:  # fmt: skip
+        """The forward pass with every module run by ``call``, and layers of the kinds ``skip`` passing their source on.
+
+        Without ``add`` and ``shortcut`` there are no residuals, without ``scale`` no squeeze-excite.
+        """
+        modules, values, target = self._modules, [entered] * self._slots, 0
+        for kind, name, source, other, target, in_place in self._steps:
+            features = values[source]
+            if kind in skip:
+                values[target] = features
+            elif other >= 0:
+                free = in_place and not torch.is_grad_enabled()
+                values[target] = features.add_(values[other]) if free else features + values[other]
+            elif name:
+                values[target] = call(modules[name], features)  # type: ignore[arg-type]
+            else:
+                values[target] = functional.adaptive_avg_pool2d(features, 1).flatten(1)
+        return values[target]
 
 
-class Head(nn.Module):
-    """From the last block's maps to the logits, as :class:`~mnv3search.architecture.HeadSpec` says."""
+class Head(UnitModule):
+    """From the last block's maps (N, C, H, W) to logits (N, classes), with dropout before the classifier."""
 
-    def __init__(self, in_channels: int, spec: HeadSpec, classes: int, conventions: Conventions) -> None:
-        super().__init__()
-        self.feature: ConvNormActivation | None = None
-        self.squeeze_excite: SqueezeExcite | None = None
-        self.hidden: nn.Linear | None = None
-        self.hidden_norm: nn.BatchNorm1d | None = None
-        self.hidden_activation: nn.Module | None = None
-        channels = in_channels
-        if spec.feature_channels is not None:
-            self.feature = ConvNormActivation(channels, spec.feature_channels, conventions, activation=spec.activation)
-            channels = spec.feature_channels
-            if spec.squeeze_excite is not None:
-                self.squeeze_excite = SqueezeExcite(channels, spec.squeeze_excite, conventions)
-        if spec.hidden_channels is not None:
-            self.hidden = nn.Linear(channels, spec.hidden_channels, bias=spec.hidden_bias)
-            channels = spec.hidden_channels
-            if spec.hidden_norm:
-                self.hidden_norm = nn.BatchNorm1d(
-                    channels, eps=conventions.norm_eps, momentum=conventions.norm_momentum
-                )
-            self.hidden_activation = ACTIVATIONS[spec.activation]()
-        self.dropout = nn.Dropout(spec.dropout)
-        self.classifier = nn.Linear(channels, classes)
-        self.fast_gradients = False
+    dropout: nn.Dropout
+    classifier: nn.Linear
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to logits (N, classes)."""
-        if self.feature is not None:
-            features = self.feature(features)
-        if self.squeeze_excite is not None:
-            features = self.squeeze_excite(features)
-        features = functional.adaptive_avg_pool2d(features, 1).flatten(1)
-        if self.hidden is not None:
-            features = self.hidden(features)
-        if self.hidden_norm is not None:
-            features = self.hidden_norm(features)
-        if self.hidden_activation is not None:
-            features = self.hidden_activation(features)
-        features = drop(self.dropout, features) if self.fast_gradients else self.dropout(features)
-        logits: Tensor = self.classifier(features)
-        return logits
+    def __init__(self, unit: Unit, conventions: Conventions) -> None:
+        super().__init__(unit, conventions)
+        assert isinstance(unit.spec, HeadSpec)
+        self.dropout = nn.Dropout(unit.spec.dropout)
+        *before, last = self._steps
+        self._steps = (*before, last._replace(module="dropout", target=last.source), last)

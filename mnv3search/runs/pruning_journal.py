@@ -156,7 +156,7 @@ class FolderJournal:
             if one.latency_ms > (latency_ms - required_ms) * (1 + 1e-9):
                 raise ValueError(f"latency_ms is {one.latency_ms}, no cut of {required_ms} from {latency_ms}")
             for fault in narrowing_faults(wide or self._start.architecture, one.architecture):
-                raise ValueError(f"the network before {fault.told('the proposal')}")
+                raise ValueError(f"the network before {fault.described('the proposal')}")
         return Plan(required_ms, planned)
 
     def _before(self) -> tuple[float, float]:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnv3search.architecture import residual_groups
 from mnv3search.cost import count
 from mnv3search.families import NETWORKS, published
 from mnv3search.layer_search import Site, narrow, sites
 from mnv3search.layer_search.proposals import narrowest
+from mnv3search.layers import residual_groups
 
 LARGE = published("mobilenet_v3_large")
 
