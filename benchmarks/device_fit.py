@@ -24,7 +24,7 @@ from benchmarks._pixel_fit import PARAMETERS, FitOptions, LatencyRow, design
 from benchmarks._pixel_fit import fit as fit_features
 from benchmarks._results import write_results
 from benchmarks.row_data import DATA_VARIABLE, data_folder, ofa_architecture
-from mnv3search.architecture import Architecture, HeadSpec, StemSpec, make_divisible, out_size
+from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec, make_divisible, out_size
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.fitted.device import fit_whole_networks
 from mnv3search.latency.model import UnitLatencyModel
@@ -81,6 +81,7 @@ def table_keys(unit: Unit) -> tuple[str, ...]:
         return (_STEM,)
     if isinstance(spec, HeadSpec):
         return _HEAD
+    assert isinstance(spec, BlockSpec)
     into, size, after = unit.in_channels, unit.in_size, out_size(unit.in_size, spec.stride)
     ratio = next(r for r in (1, 3, 4, 6) if make_divisible(into * r) == spec.expanded_channels)
     return (

@@ -30,7 +30,7 @@ from benchmarks._results import ROOT, write_results
 from mnv3search.architecture import Architecture
 from mnv3search.families import published
 from mnv3search.network.build import build_network, prepare_for_training
-from mnv3search.network.modules import ConvNormActivation, Head, SqueezeExcite
+from mnv3search.network.fast_gradients import FastGradientConv2d
 from mnv3search.space import load_space
 
 PUBLISHED, SPACES = ("mobilenet_v3_small", "mobilenet_v3_large"), ("mnv3_small_32",)
@@ -47,7 +47,6 @@ class Way:
     own: bool = True
     depthwise: bool = False
     pointwise: bool = False
-    dropout: bool = False
     activations: bool = False
     fused: bool = False
 
@@ -60,7 +59,6 @@ def ways() -> Iterator[Way]:
     for change, name in (
         ("depthwise", "+ depthwise gradients"),
         ("pointwise", "+ 1×1 as matrix products"),
-        ("dropout", "+ cheap dropout"),
         ("activations", "+ activations that need no copy"),
         ("fused", "+ fused SGD: as mnv3search train"),
     ):
@@ -99,12 +97,8 @@ def network_of(way: Way, name: str, side: int) -> nn.Module:
     in_place = {n for n, module in plain.named_modules() if getattr(module, "inplace", False)}
     network = prepare_for_training(plain)
     for module_name, module in network.named_modules():
-        if isinstance(module, ConvNormActivation):
-            module.fast_gradients = way.depthwise if module.conv.groups > 1 else way.pointwise
-        elif isinstance(module, SqueezeExcite):
-            module.fast_gradients = way.pointwise
-        elif isinstance(module, Head):
-            module.fast_gradients = way.dropout
+        if isinstance(module, FastGradientConv2d):
+            module.fast_gradients = way.depthwise if module.groups > 1 else way.pointwise
         elif module_name in in_place and not way.activations:
             module.inplace = True
     return network

@@ -501,7 +501,8 @@ class Architecture:
         """One short line: ``224px s16 | k3e16c16 k3e64c24s2 … | f960 h1280``; ``+`` marks SE, ``~`` h-swish."""
         head = [f"f{self.head.feature_channels}"] if self.head.feature_channels else []
         head += [f"h{self.head.hidden_channels}"] if self.head.hidden_channels else []
-        return f"{self.resolution}px s{self.stem.out_channels} | {' '.join(map(str, self.blocks))} | {' '.join(head) or 'pool'}"
+        blocks = " ".join(map(str, self.blocks))
+        return f"{self.resolution}px s{self.stem.out_channels} | {blocks} | {' '.join(head) or 'pool'}"
 
 
 def check_architecture(value: object) -> None:

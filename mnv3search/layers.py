@@ -52,6 +52,13 @@ class Unit(NamedTuple):
     conv_bias: bool = False
     classes: int = 0
 
+    @property
+    def part(self) -> Literal["stem", "block", "head"]:
+        """Which part of a network it is."""
+        if isinstance(self.spec, StemSpec):
+            return "stem"
+        return "head" if isinstance(self.spec, HeadSpec) else "block"
+
 
 def units(architecture: Architecture) -> tuple[Unit, ...]:
     """The stem, every block and the head of ``architecture``, in order.
@@ -245,9 +252,8 @@ def live_elements(rows: Sequence[LayerRow]) -> list[int]:
     later.
     """
     last, found, elements = last_readers(rows), [], [rows[0][2] * rows[0][7] * rows[0][7]]
-    alive, number = elements[0], 0
-    for _, _, _, channels, _, _, _, _, size, _, _, _, source, other in rows:
-        number += 1
+    alive = elements[0]
+    for number, (_, _, _, channels, _, _, _, _, size, _, _, _, source, other) in enumerate(rows, 1):
         out = channels * size * size
         elements.append(out)
         alive += out

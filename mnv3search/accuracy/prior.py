@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Capabilities, Evaluation
 from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray, features
-from mnv3search.architecture import Architecture
+from mnv3search.architecture import Architecture, BlockSpec
 from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.reading import parse_json, read_bounded, utf8
@@ -120,7 +120,7 @@ def quantities(architecture: Architecture) -> dict[str, Range]:
     last = head.hidden_channels or head.feature_channels or blocks[-1].out_channels
     several: dict[str, Sequence[float]] = {
         "expansion ratio": ratios,
-        "kernel size": [b.kernel_size for b in blocks],
+        "kernel size": [b.kernel_size for b in blocks if b.kind == BlockSpec.kind],
         "channels of a block": [b.out_channels for b in blocks],
         "stem filters": [architecture.stem.out_channels],
         "blocks": [len(blocks)],

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec, check_architecture, out_size
 from mnv3search.cost import unit_cost
+from mnv3search.errors import EvaluatorError
 from mnv3search.layers import Unit
 
 FloatArray = NDArray[np.float64]
@@ -99,6 +100,11 @@ class _BlockTable:
         resolution, bias = architecture.resolution, architecture.conv_bias
         channels, size = architecture.stem.out_channels, out_size(resolution, architecture.stem.stride)
         for b in architecture.blocks:
+            if b.kind != BlockSpec.kind:
+                raise EvaluatorError(
+                    f"the prior was fitted to inverted residuals and knows no {b.kind} ({b}); take --evaluator proxy "
+                    "or zero_cost:NAME"
+                )
             se = b.squeeze_excite
             key = (
                 channels, size, resolution, bias, b.kernel_size, b.expanded_channels, b.out_channels, b.stride,

@@ -17,16 +17,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from mnv3search.accuracy.evaluator import Capabilities, Evaluation, WholeNumber, parse_numbers
-from mnv3search.architecture import Architecture
+from mnv3search.architecture import Architecture, LayerKind
 from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.threads import on_one_blas_thread
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from mnv3search.network.build import MobileNetwork
-    from mnv3search.network.modules import ConvNormActivation, InvertedResidual
+    from mnv3search.network.modules import ConvNormActivation
     from mnv3search.training.data.images import LabelledImages
 
 if TYPE_CHECKING:
@@ -47,28 +47,22 @@ def feature_maps(
         gates: whether squeeze-excite scales channels.
         after_block: what is done with the maps between two blocks.
     """
+    from mnv3search.network.modules import ConvNormActivation
+
+    def call(module: nn.Module, maps: Tensor) -> Tensor:
+        result: Tensor = layer(module, maps) if isinstance(module, ConvNormActivation) else module(maps)
+        return result
+
+    skip: frozenset[LayerKind] = frozenset()
+    if not residuals:
+        skip |= {"add", "shortcut"}
+    if not gates:
+        skip |= {"scale"}
     maps = layer(network.stem, images)
     for block in network.blocks:
-        maps = _block(block, maps, layer, residuals, gates)  # type: ignore[arg-type]
+        maps = block.run(maps, call, skip)  # type: ignore[operator]
         maps = maps if after_block is None else after_block(maps)
-    if network.head.feature is not None:
-        maps = layer(network.head.feature, maps)
-        if gates and network.head.squeeze_excite is not None:
-            maps = network.head.squeeze_excite(maps)
-    return maps
-
-
-def _block(block: InvertedResidual, entered: Tensor, layer: Layer, residuals: bool, gates: bool) -> Tensor:
-    maps = entered if block.expansion is None else layer(block.expansion, entered)
-    maps = layer(block.depthwise, maps)
-    if gates and block.se_position == "depthwise":
-        maps = block.squeeze_excite(maps)
-    maps = layer(block.projection, maps)
-    if gates and block.se_position == "projection":
-        maps = block.squeeze_excite(maps)
-    if not (residuals and block.has_residual):
-        return maps
-    return maps + (entered if block.shortcut is None else layer(block.shortcut, entered))
+    return network.head.run(maps, call, skip | {"pool", "hidden", "classifier"})
 
 
 POOL = 1 << 22
@@ -159,9 +153,10 @@ def naswot(network: MobileNetwork, images: Tensor) -> float:
 
     with torch.no_grad():
         pooled = functional.adaptive_avg_pool2d(feature_maps(network, images, layer), 1).flatten(1)
-        if network.head.hidden is not None:
-            hidden = network.head.hidden(pooled)
-            record(hidden if network.head.hidden_norm is None else network.head.hidden_norm(hidden))
+        modules = dict(network.head.named_children())
+        if "hidden" in modules:
+            hidden = modules["hidden"](pooled)
+            record(modules["hidden_norm"](hidden) if "hidden_norm" in modules else hidden)
         return float(torch.linalg.slogdet(agreement).logabsdet)
 
 
@@ -231,8 +226,8 @@ def synflow(network: MobileNetwork, resolution: int) -> float:
     image = torch.ones(1, 3, resolution, resolution, dtype=torch.float64)
     maps = feature_maps(network, image, layer, gates=False, after_block=scaled)
     flow = functional.adaptive_avg_pool2d(maps, 1).flatten(1)
-    for linear in (network.head.hidden, network.head.classifier):
-        flow = flow if linear is None else through(linear, flow)
+    for linear in network.head.children():
+        flow = through(linear, flow) if isinstance(linear, nn.Linear) else flow
     torch.autograd.backward(flow.sum())
     total = sum(float(factor.grad) for factor in factors if factor.grad is not None)
     return _log10(total) + sum(exponents) * math.log10(2)

@@ -23,6 +23,7 @@ from mnv3search.architecture import (
     StemSpec,
     from_mapping,
     parse_architecture,
+    spec_fields,
     to_mapping,
 )
 from mnv3search.errors import ArchitectureError, DeviceError
@@ -40,7 +41,7 @@ def unit_key(unit: Unit) -> str:
     What does not change its time is left out: dropout, initialisation, how a squeeze-excite follows another width.
     """
     content: dict[str, Any] = {
-        "kind": {StemSpec: "stem", BlockSpec: "block", HeadSpec: "head"}[type(unit.spec)],
+        "kind": unit.part,
         "in_channels": unit.in_channels,
         "in_size": unit.in_size,
         "padding": unit.padding,
@@ -66,17 +67,16 @@ def network_of_key(key: str) -> Architecture:
     return parse_architecture(f'{{"architecture":{key}}}', "a network of the latency table")
 
 
-def _timed(spec: StemSpec | BlockSpec | HeadSpec) -> StemSpec | BlockSpec | HeadSpec:
+def _timed(spec: Any) -> Any:
     """The spec with the fields that no running time depends on at one fixed value."""
-    if isinstance(spec, StemSpec):
-        return spec
     if isinstance(spec, HeadSpec):
         spec = replace(spec, dropout=_PLAIN_HEAD.dropout, linear_std=_PLAIN_HEAD.linear_std)
-    se = spec.squeeze_excite
-    if se is None:
-        return spec
-    plain = replace(se, ratio=_PLAIN_SE.ratio, relative_to=_PLAIN_SE.relative_to, divisor=_PLAIN_SE.divisor)
-    return replace(spec, squeeze_excite=plain)
+    values = {name: getattr(spec, name) for name in spec_fields(type(spec))}
+    plain = {
+        name: replace(value, ratio=_PLAIN_SE.ratio, relative_to=_PLAIN_SE.relative_to, divisor=_PLAIN_SE.divisor)
+        for name, value in values.items() if isinstance(value, SqueezeExciteSpec)
+    }  # fmt: skip
+    return replace(spec, **plain) if plain else spec
 
 
 def _canonical(content: dict[str, Any]) -> str:

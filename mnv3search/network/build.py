@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mnv3search.architecture import Architecture, HeadSpec, StemSpec, check_architecture
+from mnv3search.architecture import Architecture, check_architecture
 from mnv3search.errors import MissingDependencyError
 from mnv3search.layers import Unit, unit_layers, units
 from mnv3search.network.fast_gradients import FastGradientConv2d
@@ -101,9 +101,9 @@ def blank_network(architecture: Architecture) -> MobileNetwork:
 
 def unit_module(unit: Unit, conventions: Conventions) -> nn.Module:
     """The module of one stem, block or head."""
-    if isinstance(unit.spec, StemSpec):
+    if unit.part == "stem":
         return ConvNormActivation(unit_layers(unit)[0], conventions)
-    return Head(unit, conventions) if isinstance(unit.spec, HeadSpec) else UnitModule(unit, conventions)
+    return Head(unit, conventions) if unit.part == "head" else UnitModule(unit, conventions)
 
 
 def prepare_for_training(network: MobileNetwork) -> MobileNetwork:

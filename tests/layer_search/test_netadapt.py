@@ -49,7 +49,8 @@ class WeightedWidths:
 
     def top1(self, a: Architecture) -> float:
         expanded = sum(w * b.expanded_channels for w, b in zip(self.weights, a.blocks, strict=True))
-        return 50 + expanded + self.bottleneck * (a.stem.out_channels + sum(b.out_channels for b in a.blocks))
+        bottlenecks: int = a.stem.out_channels + sum(b.out_channels for b in a.blocks)
+        return 50 + float(expanded) + self.bottleneck * bottlenecks
 
 
 def two_blocks() -> Architecture:
@@ -109,7 +110,7 @@ def test_the_two_selection_rules_differ_as_their_formulas_say() -> None:
         def of(self, a: Architecture) -> float:
             gone = 64 - a.blocks[1].expanded_channels
             bottlenecks = a.stem.out_channels + sum(b.out_channels for b in a.blocks)
-            return 1000 + 100 * bottlenecks + a.blocks[0].expanded_channels - (3 * gone if gone >= 32 else 0)
+            return float(1000 + 100 * bottlenecks + a.blocks[0].expanded_channels - (3 * gone if gone >= 32 else 0))
 
     seed = two_blocks()
     start = UnevenLatency().of(seed)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, Padding, SqueezeExciteSpec, StemSpec
 from mnv3search.cost import count
 from mnv3search.families import NETWORKS, parse_network
-from mnv3search.layers import units
+from mnv3search.layers import Unit, unit_layers, units
 from mnv3search.network.build import build_network
 from mnv3search.network.modules import Conventions, SqueezeExcite
 from strategies import architectures
@@ -100,7 +100,8 @@ def test_modules_stand_in_the_order_in_which_they_run() -> None:
 
 def test_squeeze_excite_computes_its_formula() -> None:
     """Pool 2; reduce 3·2 + 1 = 7; ReLU; expand −1·7 + 5 = −2; hard-sigmoid (−2 + 3)/6 = 1/6; each pixel × 1/6."""
-    module = SqueezeExcite(1, SqueezeExciteSpec(1), Conventions.of(TINY)).eval()
+    _, _, reduce, expand, *_ = unit_layers(Unit(BlockSpec(1, 1, 1, squeeze_excite=SqueezeExciteSpec(1)), 1, 2))
+    module = SqueezeExcite(reduce, expand, Conventions.of(TINY)).eval()
     for conv, weight, bias in ((module.reduce, 3.0, 1.0), (module.expand, -1.0, 5.0)):
         conv.weight.data.fill_(weight)
         conv.bias.data.fill_(bias)  # type: ignore[union-attr]
@@ -131,9 +132,9 @@ def test_initial_weights_have_the_stated_spread() -> None:
     """He over the outputs: std² = 2 / (out·k²) for a full convolution; linear 0.01; biases 0; norms 1 and 0."""
     torch.manual_seed(0)
     network = build_network(parse_network("mobilenet_v3_small_fanrencli"))
-    feature = network.head.feature.conv  # type: ignore[union-attr]
+    feature: Any = network.get_submodule("head.feature.conv")
     assert float(feature.weight.detach().std()) == pytest.approx((2 / 576) ** 0.5, rel=0.01)
     assert float(network.head.classifier.weight.detach().std()) == pytest.approx(0.01, rel=0.01)
-    assert not feature.bias.any()  # type: ignore[union-attr]
+    assert not feature.bias.any()
     assert network.stem.norm.weight.eq(1).all()
     assert not network.stem.norm.bias.any()

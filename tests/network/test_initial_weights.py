@@ -163,7 +163,7 @@ def test_a_narrowing_is_told_of_slicing(library: str) -> None:
     [
         (replace(TINY, norm_eps=1e-5), "the network has norm_eps 0.001, in this one 1e-05"),
         (replace(TINY, padding="same"), "the network has padding symmetric, in this one same"),
-        (replace(TINY, blocks=(TINY.blocks[0], UNSTRIDED)), "block 1 has stride 2, in this one 1"),
+        (replace(TINY, blocks=(TINY.blocks[0], UNSTRIDED)), r"block 1 has depthwise.stride 2, in this one 1"),
         (replace(TINY, blocks=(replace(TINY.blocks[0], shortcut="none"), TINY.blocks[1])), "block 0 has residual, in"),
     ],
 )  # fmt: skip

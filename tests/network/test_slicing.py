@@ -17,7 +17,7 @@ from mnv3search.errors import UnknownNameError, WeightsError
 from mnv3search.families import NETWORKS, published
 from mnv3search.layer_search.proposals import narrow, sites
 from mnv3search.network.build import build_network
-from mnv3search.network.slicing import SliceRule, SlicingPlan, apply_slicing, plan_slicing, slice_network
+from mnv3search.network.slicing import LayerChannels, SliceRule, SlicingPlan, apply_slicing, plan_slicing, slice_network
 from strategies import architectures
 
 RULES: tuple[SliceRule, ...] = get_args(SliceRule)
@@ -59,12 +59,10 @@ def _shortcut_falls_away(wide: Architecture, narrowed: Architecture) -> bool:
 
 def _switch_off(network: Any, plan: SlicingPlan) -> None:
     """Makes every channel that ``plan`` leaves out zero, by the layers that write it."""
-    kept: dict[str, tuple[int, ...] | None] = {"stem": plan.stem, "head.feature": plan.head.feature}
-    kept |= {"head.hidden": plan.head.hidden, "head.squeeze_excite.reduce": plan.head.squeezed}
-    for index, block in enumerate(plan.blocks):
-        kept |= {f"blocks.{index}.{layer}": block.expanded for layer in ("expansion", "depthwise")}
-        kept |= {f"blocks.{index}.{layer}": block.out for layer in ("projection", "shortcut")}
-        kept[f"blocks.{index}.squeeze_excite.reduce"] = block.squeezed
+    kept = {
+        name.removesuffix(".conv"): channels.outputs for name, channels in plan.items()
+        if not name.endswith("squeeze_excite.expand")
+    }  # fmt: skip
     for name, tensor in network.state_dict().items():
         owner, _, leaf = name.rpartition(".")
         place = owner.removesuffix(".conv").removesuffix(".norm").removesuffix("_norm")
@@ -148,9 +146,10 @@ def test_a_residual_group_keeps_one_choice_by_all_its_filters(rule: SliceRule, s
     site = next(site for site in sites(TINY) if site.kind == "bottleneck")
     narrowed = narrow(TINY, site, 2)
     plan = plan_slicing(TINY, _by_hand().state_dict(), narrowed, rule)
-    assert plan.stem == stem
-    assert [(block.entered, block.out) for block in plan.blocks] == [(stem, stem)] * 2
-    assert plan.blocks[0].expanded == tuple(range(8))
+    assert plan["stem.conv"].outputs == stem
+    for block in ("blocks.0", "blocks.1"):
+        assert (plan[f"{block}.expansion"].inputs, plan[f"{block}.projection"].outputs) == (stem, stem)
+        assert plan[f"{block}.expansion"].outputs == tuple(range(8))
 
 
 def test_an_expanded_channel_is_kept_by_its_expansion_and_taken_along_by_all_that_follows() -> None:
@@ -176,7 +175,8 @@ def test_a_depth_multiplier_keeps_the_best_outputs_of_each_channel_that_enters()
         depthwise.copy_(torch.tensor([1.0, 2.0, 9.0, 9.0, 4.0, 3.0]).reshape(6, 1, 1, 1))
     narrowed = replace(wide, stem=StemSpec(2), blocks=(replace(block, expanded_channels=2),))
     plan = plan_slicing(wide, network.state_dict(), narrowed)
-    assert (plan.blocks[0].entered, plan.blocks[0].expanded) == ((0, 2), (1, 4))
+    assert plan["blocks.0.depthwise"] == ((1, 4), (0, 2))
+    assert plan["blocks.0.projection"].inputs == (1, 4)
 
 
 def test_a_projected_shortcut_whose_widths_came_to_agree_falls_away() -> None:
@@ -207,8 +207,8 @@ def test_a_plan_is_a_value_that_can_be_made_by_hand() -> None:
     network = build_network(TINY)
     narrowed = narrow(TINY, sites(TINY)[0], 2)
     plan = plan_slicing(TINY, network.state_dict(), narrowed, "first")
-    chosen = replace(plan, blocks=(replace(plan.blocks[0], expanded=(2, 7)), plan.blocks[1]))
-    sliced = apply_slicing(network, narrowed, chosen)
+    plan["blocks.0.depthwise"] = LayerChannels(outputs=(2, 7), inputs=(2, 7))
+    sliced = apply_slicing(network, narrowed, plan)
     weight = network.state_dict()["blocks.0.depthwise.conv.weight"]
     assert torch.equal(sliced.state_dict()["blocks.0.depthwise.conv.weight"], weight[[2, 7]])
 
@@ -220,15 +220,15 @@ WIDER = replace(TINY, stem=StemSpec(6), blocks=(BlockSpec(3, 8, 6),) * 2)
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        (WIDER, r"the stem has out_channels 4, .* 6 \(and 2 more differ\); a slice has"),
-        (replace(TINY, blocks=(TINY.blocks[0], BlockSpec(3, 9, 4))), "block 1 has expanded_channels 8, .* 9; a slice"),
-        (replace(TINY, blocks=(BlockSpec(5, 8, 4), TINY.blocks[1])), "block 0 has kernel_size 3, .* 5"),
+        (WIDER, r"the stem has conv.out_channels 4, .* 6 \(and 2 more differ\); a slice has"),
+        (replace(TINY, blocks=(TINY.blocks[0], BlockSpec(3, 9, 4))), "block 1 has expansion.out_channels 8, .* 9;"),
+        (replace(TINY, blocks=(BlockSpec(5, 8, 4), TINY.blocks[1])), r"block 0 has depthwise.kernel_size 3, .* 5"),
         (replace(TINY, blocks=TINY.blocks[:1]), "the network has block count 2, .* 1"),
         (replace(TINY, blocks=(TINY.blocks[0], BlockSpec(3, 4, 4))), "block 1 has expansion, .* none"),
         (replace(TINY, blocks=(TINY.blocks[0], BlockSpec(3, 8, 3))), "block 1 has residual, .* none"),
-        (replace(TINY, blocks=(GATED, TINY.blocks[1])), "block 0 has no squeeze-excite"),
-        (replace(TINY, head=HeadSpec(8)), "the head has hidden_layer, .* none"),
-        (replace(TINY, head=HeadSpec(9, 8)), "the head has feature_channels 8, .* 9; a slice"),
+        (replace(TINY, blocks=(GATED, TINY.blocks[1])), "block 0 has no squeeze_excite"),
+        (replace(TINY, head=HeadSpec(8)), "the head has hidden, .* none"),
+        (replace(TINY, head=HeadSpec(9, 8)), r"the head has feature.out_channels 8, .* 9; a slice"),
         (replace(TINY, norm_eps=1e-5), "the network has norm_eps 0.001, .* 1e-05"),
         (TINY.with_classes(2), "the network has classes 3, .* 2"),
     ],

@@ -39,7 +39,7 @@ class ToyEvaluator:
 
 def _toy_top1(architecture: Architecture) -> float:
     counts = count(architecture)
-    extra = sum(0.03 * (b.kernel_size - 3) + 0.12 * bool(b.squeeze_excite) for b in architecture.blocks)
+    extra: float = sum(0.03 * (b.kernel_size - 3) + 0.12 * bool(b.squeeze_excite) for b in architecture.blocks)
     return 74.3 + 4.6 * math.log(counts.madds / 216.6e6) + 1.3 * math.log(counts.parameters / 5.5e6) + extra
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnv3search.architecture import Architecture, BlockSpec, StemSpec, from_mapping, to_mapping
+from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.files import held, write_atomic, write_text
 from mnv3search.latency.keys import network_key, unit_key, unit_of_key
@@ -110,8 +110,7 @@ def planned_layers(space: str, parts: Sequence[Unit], networks: int) -> LayerFol
 
 
 def _layer_name(unit: Unit, key: str) -> str:
-    kind = {StemSpec: "stem", BlockSpec: "block"}.get(type(unit.spec), "head")
-    return f"layer-{kind}-{unit.in_channels}x{unit.in_size}x{unit.in_size}-{_digest(key)}.onnx"
+    return f"layer-{unit.part}-{unit.in_channels}x{unit.in_size}x{unit.in_size}-{_digest(key)}.onnx"
 
 
 def _digest(key: str) -> str:

@@ -127,9 +127,7 @@ class _Limits:
 
 def entering_elements(parts: Sequence[Unit]) -> FloatArray:
     """Elements of each unit's input where another unit made it, shape (n,); 0 for a stem, which reads the image."""
-    return np.array(
-        [0 if isinstance(u.spec, StemSpec) else u.in_channels * u.in_size**2 for u in parts], dtype=np.float64
-    )
+    return np.array([0 if u.part == "stem" else u.in_channels * u.in_size**2 for u in parts], dtype=np.float64)
 
 
 def fit(networks: Sequence[Sequence[Unit]], alone_ms: Sequence[FloatArray], latency_ms: FloatArray) -> Calibration:
@@ -195,7 +193,7 @@ def _corrections(unit: Unit) -> list[tuple[str | Unit, float]]:
         named = ["block", f"{spec.kernel_size}x{spec.kernel_size}", f"size {unit.in_size}", f"stride {spec.stride}",
                  spec.activation, se]  # fmt: skip
     else:
-        named = ["stem" if isinstance(spec, StemSpec) else "head"]
+        named = [unit.part, getattr(spec, "kind", "")] if unit.part == "block" else [unit.part]
     return [*((name, KIND_STD) for name in named), (unit, UNIT_STD)]
 
 
@@ -271,11 +269,11 @@ def _sorted_by_place(
     blocks: dict[_Place, list[Unit]] = defaultdict(list)
     heads: dict[_Place, list[Unit]] = defaultdict(list)
     for unit in dict.fromkeys(parts):
-        if isinstance(unit.spec, StemSpec):
+        if unit.part == "stem":
             stems.append(unit)
         else:
             place = (unit.in_channels, unit.in_size, unit.padding, unit.conv_bias)
-            (blocks if isinstance(unit.spec, BlockSpec) else heads)[place].append(unit)
+            (blocks if unit.part == "block" else heads)[place].append(unit)
     return stems, blocks, heads
 
 
@@ -307,7 +305,7 @@ def _walk(
 
 
 def _network(stem: Unit, passed: list[Unit], head: Unit) -> Architecture | None:
-    blocks = tuple(unit.spec for unit in passed if isinstance(unit.spec, BlockSpec))
+    blocks = tuple(unit.spec for unit in passed)
     if not isinstance(stem.spec, StemSpec) or not isinstance(head.spec, HeadSpec):
         return None
     return Architecture(
