@@ -98,7 +98,8 @@ def network_of(way: Way, name: str, side: int) -> nn.Module:
     network = prepare_for_training(plain)
     for module_name, module in network.named_modules():
         if isinstance(module, FastGradientConv2d):
-            module.fast_gradients = way.depthwise if module.groups > 1 else way.pointwise
+            if not (way.depthwise if module.groups > 1 else way.pointwise):
+                module.__class__ = nn.Conv2d  # type: ignore[assignment]
         elif module_name in in_place and not way.activations:
             module.inplace = True
     return network

@@ -115,8 +115,8 @@ def prepare_for_training(network: MobileNetwork) -> MobileNetwork:
     """
     network.to(memory_format=torch.channels_last)
     for module in network.modules():
-        if isinstance(module, FastGradientConv2d):
-            module.fast_gradients = True
+        if type(module) is nn.Conv2d:
+            module.__class__ = FastGradientConv2d
         elif isinstance(module, (nn.Hardswish, nn.Hardsigmoid, nn.SiLU)):
             # Their gradients need what they were given, so that torch copies it before it works in place.
             module.inplace = False

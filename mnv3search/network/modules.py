@@ -17,7 +17,6 @@ from torch.nn import functional
 
 from mnv3search.architecture import Architecture, HeadSpec, LayerKind, Padding
 from mnv3search.layers import LINEAR, Layer, Unit, last_readers, unit_layers
-from mnv3search.network.fast_gradients import FastGradientConv2d
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {
@@ -82,7 +81,7 @@ class ConvNormActivation(nn.Module):
         super().__init__()
         # At stride 1 an odd kernel's SAME padding is the symmetric one.
         same = conventions.padding == "same" and layer.stride > 1
-        conv = SamePadConv2d if same else FastGradientConv2d
+        conv = SamePadConv2d if same else nn.Conv2d
         padding = 0 if same else layer.kernel_size // 2
         self.conv = conv(
             layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, padding, groups=layer.groups,
@@ -109,10 +108,10 @@ class SqueezeExcite(nn.Module):
     def __init__(self, reduce: Layer, expand: Layer, conventions: Conventions, *, in_place: bool = True) -> None:
         super().__init__()
         channels, squeeze = reduce.in_channels, reduce.out_channels
-        self.reduce = FastGradientConv2d(channels, squeeze, 1, bias=reduce.bias)
+        self.reduce = nn.Conv2d(channels, squeeze, 1, bias=reduce.bias)
         self.reduce_norm = conventions.norm(squeeze) if reduce.norm else None
         self.activation = ACTIVATIONS[reduce.activation]()
-        self.expand = FastGradientConv2d(squeeze, channels, 1, bias=expand.bias)
+        self.expand = nn.Conv2d(squeeze, channels, 1, bias=expand.bias)
         self.expand_norm = conventions.norm(channels) if expand.norm else None
         self.gate = ACTIVATIONS[expand.activation]()
         self.in_place = in_place
