@@ -13,9 +13,8 @@ from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.layer_search.journal import TrainedStep
 from mnv3search.layer_search.netadapt import NetAdaptOptions, latencies_ms
 from mnv3search.layer_search.proposals import narrowest
-from mnv3search.layer_search.scoring import Score, ShortTerm, plan_step
+from mnv3search.layer_search.scoring import Score, ShortTerm, plan_step, workers_for
 from mnv3search.layer_search.trained import CALIBRATION_NETWORKS, netadapt_trained, random_narrowings
-from mnv3search.layer_search.workers import Here
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.pruning_journal import FolderJournal
 from mnv3search.training.data.splits import NETADAPT, held_out, stable_subset
@@ -53,13 +52,13 @@ def walk_down(work: Path, budget: Budget, seed: int) -> None:
     base, splits, device = load_trained(work / "base"), data(), host(work)
     rest, held = held_out(splits.train, HELD_OUT, NETADAPT)
     short = ShortTerm(budget.short_steps, budget.short_batch, budget.short_rate, seed=seed)
-    workers = Here(rest, stable_subset(held, budget.held_images), short)
     journal = journal_of(work, base)
-    netadapt_trained(
-        journal, device, budget.walk_to * _seed_ms(journal, device, base), workers,
-        options=NetAdaptOptions(budget.step_fraction), on_proposal=_say,
-        on_step=lambda step: _show(step, work / "netadapt", journal),
-    )  # fmt: skip
+    with workers_for(base, rest, stable_subset(held, budget.held_images), short, 1) as workers:
+        netadapt_trained(
+            journal, device, budget.walk_to * _seed_ms(journal, device, base), workers,
+            options=NetAdaptOptions(budget.step_fraction), on_proposal=_say,
+            on_step=lambda step: _show(step, work / "netadapt", journal),
+        )  # fmt: skip
 
 
 def journal_of(work: Path, base: TrainedNetwork) -> FolderJournal:

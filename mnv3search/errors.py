@@ -27,10 +27,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class Mnv3SearchError(Exception):
     """Base of all errors that a user can cause or mend."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (type(self), self.args, self.__dict__)  # subclasses take other arguments than the message
+
+
+def _unpickled(kind: type[Mnv3SearchError], args: tuple[Any, ...], state: dict[str, Any]) -> Mnv3SearchError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ArchitectureError(Mnv3SearchError, ValueError):

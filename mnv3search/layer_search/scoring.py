@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import TrainingError
+from mnv3search.execution import Run, Worker, executor_of
 from mnv3search.latency.model import LatencyModel, Progress
 from mnv3search.layer_search.netadapt import SelectionRule, widest_within
+from mnv3search.threads import allowed_cores
 from mnv3search.training.data.augmentation import Augmentation
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from mnv3search.network.slicing import SliceRule
     from mnv3search.training.data.batches import Batches
     from mnv3search.training.data.images import LabelledImages
+    from mnv3search.training.data.preprocessing import Preprocessing
     from mnv3search.training.trained import TrainedNetwork
 
 
@@ -138,6 +142,7 @@ def _value(planned: Planned, top1: float, before: Score, latency_ms: float, rule
 
 MAX_STEPS = 1_000_000
 MAX_BATCH = 65_536
+MAX_WORKERS = 256
 JUDGED = (64, 256)  # images at a time on a CPU, where progress is to be told often, and elsewhere
 _BATCHES, _DROPOUT = 0, 1  # streams of random numbers
 
@@ -306,3 +311,139 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One proposal's score and its network."""
+
+    number: int
+    score: Score
+    trained: TrainedNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A proposal to score; ``before`` is the network that it narrows, as safetensors."""
+
+    before: bytes
+    before_architecture: Architecture
+    architecture: Architecture
+    step: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """What every worker scores with: one thread of a CPU each, or one GPU each."""
+
+    train: LabelledImages
+    held: LabelledImages
+    short: ShortTerm
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    gpus: int
+
+    def __call__(self, worker: Worker) -> Callable[[_Task], tuple[Score, bytes]]:
+        from mnv3search.training.trained import TrainedNetwork
+
+        @lru_cache(maxsize=1)  # the network before is the same for all proposals of a step
+        def network_before(state: bytes, architecture: Architecture) -> TrainedNetwork:
+            return TrainedNetwork(architecture, _network(architecture, state), self.classes, self.preprocessing)
+
+        def score(task: _Task) -> tuple[Score, bytes]:
+            before = network_before(task.before, task.before_architecture)
+            found, after = score_proposal(
+                before, task.architecture, task.step, task.number, self.train, self.held, self.short,
+                self.device(worker.number), worker.progress,
+            )  # fmt: skip
+            return found, _tensors(after)
+
+        return score
+
+    def device(self, number: int) -> str:
+        """Torch's device of a worker."""
+        return f"cuda:{number % self.gpus}" if self.gpus else "cpu"
+
+
+class Workers:
+    """Scores proposals on an executor; made by :func:`workers_for`.
+
+    A score does not depend on which worker computes it, so any number of workers finds the same network.
+
+    Attributes:
+        count: how many proposals are scored at a time.
+    """
+
+    def __init__(
+        self, run: Run[_Task, tuple[Score, bytes]], setup: _Setup, count: int, on_images: OnImages | None
+    ) -> None:
+        self._run, self._setup, self.count, self._on_images = run, setup, count, on_images
+
+    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Planned]]) -> Iterator[Scored]:
+        """Scores (number, proposal) pairs of a step, each as soon as it is done, in any order.
+
+        Raises:
+            RunError: a worker has ended, most likely for want of memory.
+        """
+        state = _tensors(before)
+        tasks = [_Task(state, before.architecture, planned.architecture, step, n) for n, planned in proposals]
+        for position, (score, after) in self._run(tasks):
+            number, planned = proposals[position]
+            network = _network(planned.architecture, after)
+            yield Scored(number, score, replace(before, architecture=planned.architecture, network=network, facts={}))
+
+    def score_seed(self, trained: TrainedNetwork) -> Score:
+        """Scores a network as it is, in this process."""
+        return score_network(trained, self._setup.held, self._setup.device(0), self._on_images)
+
+    def speed(self, trained: TrainedNetwork) -> float:
+        """Images a second of one proposal's fine-tune, from a few steps of ``trained`` in this process."""
+        return fine_tune_speed(trained, self._setup.train, self._setup.short, self._setup.device(0))
+
+
+@contextmanager
+def workers_for(
+    trained: TrainedNetwork, train: LabelledImages, held: LabelledImages, short: ShortTerm, workers: int | None = None,
+    on_images: OnImages | None = None,
+) -> Iterator[Workers]:  # fmt: skip
+    """Workers for proposals of ``trained`` and its narrowings; their processes end with the context, whatever ends it.
+
+    Args:
+        trained: gives classes and preprocessing.
+        train: images to learn from.
+        held: images to be scored on.
+        short: the fine-tune.
+        workers: processes; None for one a GPU, or one a core where there is no GPU. One works in this process.
+        on_images: called in this process, at least once a second.
+
+    Raises:
+        TrainingError: ``workers`` is not 1 to 256.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = (gpus or min(allowed_cores(), MAX_WORKERS)) if workers is None else workers
+    if not 1 <= count <= MAX_WORKERS:
+        raise TrainingError(f"{count!r} workers; give 1 to {MAX_WORKERS}")
+    setup = _Setup(train, held, short, trained.classes, trained.preprocessing, gpus)
+    with executor_of(count).open(setup, on_images) as run:
+        yield Workers(run, setup, count, on_images)
+
+
+def _tensors(trained: TrainedNetwork) -> bytes:
+    from safetensors.torch import save
+
+    return bytes(save({name: tensor.cpu().contiguous() for name, tensor in trained.network.state_dict().items()}))
+
+
+def _network(architecture: Architecture, state: bytes) -> MobileNetwork:
+    import torch
+    from safetensors.torch import load
+
+    from mnv3search.network.build import MobileNetwork
+
+    with torch.device("meta"):
+        network = MobileNetwork(architecture)
+    network.load_state_dict(load(state), assign=True)
+    return network.eval()

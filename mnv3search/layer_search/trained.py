@@ -22,7 +22,7 @@ from mnv3search.layer_search.scoring import Choice, Plan, Score, choose, plan_st
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from mnv3search.layer_search.workers import Workers
+    from mnv3search.layer_search.scoring import Workers
     from mnv3search.training.trained import TrainedNetwork
 
 CALIBRATION_NETWORKS = 16
@@ -115,7 +115,7 @@ def netadapt_trained(
         journal: holds the trained network, and keeps everything.
         latency: any latency model; its answers are milliseconds.
         limit_ms: above 0.
-        workers: fine-tune and judge, here or in other processes (:mod:`~mnv3search.layer_search.workers`).
+        workers: score proposals; made by :func:`~mnv3search.layer_search.scoring.workers_for`.
         options: δ, decay, selection rule, divisor.
         on_plan: called before the proposals of each step.
         on_proposal: called after each proposal.

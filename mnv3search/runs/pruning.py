@@ -10,7 +10,7 @@ from mnv3search.latency.model import Device
 from mnv3search.layer_search.trained import Narrowed, netadapt_trained
 from mnv3search.layer_search.journal import TrainedStep
 from mnv3search.layer_search.scoring import Plan, Score, fresh_network
-from mnv3search.layer_search.workers import Workers, workers_for
+from mnv3search.layer_search.scoring import Workers, workers_for
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.folder import IMAGES_KEY, PruningFolder
 from mnv3search.runs.images import (

@@ -5,8 +5,7 @@ from __future__ import annotations
 from trained_fakes import ARCHITECTURE, SIDE, fake_trained
 from training_fakes import images
 
-from mnv3search.layer_search.scoring import Planned, ShortTerm
-from mnv3search.layer_search.workers import workers_for
+from mnv3search.layer_search.scoring import Planned, ShortTerm, workers_for
 
 
 def main() -> None:

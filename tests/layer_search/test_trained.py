@@ -18,9 +18,16 @@ from mnv3search.errors import InfeasibleError, TargetError, TrainingError
 from mnv3search.families import published
 from mnv3search.layer_search import NetAdaptOptions
 from mnv3search.layer_search.journal import Memory
-from mnv3search.layer_search.scoring import Planned, Score, ShortTerm, score_network, score_proposal
+from mnv3search.layer_search.scoring import (
+    Planned,
+    Score,
+    Scored,
+    ShortTerm,
+    score_network,
+    score_proposal,
+    workers_for,
+)
 from mnv3search.layer_search.trained import Narrowed, netadapt_trained, random_narrowings
-from mnv3search.layer_search.workers import Here, Scored, workers_for
 from mnv3search.network.slicing import slice_network
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.trained import TrainedNetwork
@@ -81,7 +88,7 @@ def limit_ms() -> float:
     return 0.7 * float(Madds().latency_ms([SEED.architecture])[0])
 
 
-def walk(memory: Memory, workers: ByWidths | Here, limit: float, **options: object) -> Narrowed:
+def walk(memory: Memory, workers: ByWidths, limit: float, **options: object) -> Narrowed:
     return netadapt_trained(memory, Madds(), limit, workers, options=STEPS, **options)  # type: ignore[arg-type]
 
 

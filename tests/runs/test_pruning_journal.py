@@ -20,7 +20,7 @@ from mnv3search.errors import RunError
 from mnv3search.layer_search import NetAdaptOptions
 from mnv3search.layer_search.trained import Narrowed, netadapt_trained
 from mnv3search.layer_search.scoring import Planned, Score
-from mnv3search.layer_search.workers import Scored
+from mnv3search.layer_search.scoring import Scored
 from mnv3search.network.slicing import slice_network
 from mnv3search.runs.pruning_journal import FolderJournal
 from mnv3search.training.trained import TrainedNetwork
@@ -58,7 +58,7 @@ class Sliced:
 def walked(folder: Path) -> Narrowed:
     seed_ms = float(Madds().latency_ms([SEED.architecture])[0])
     journal = FolderJournal(folder, SEED)
-    return netadapt_trained(journal, Madds(), 0.8 * seed_ms, Sliced(), options=NetAdaptOptions(0.1))
+    return netadapt_trained(journal, Madds(), 0.8 * seed_ms, Sliced(), options=NetAdaptOptions(0.1))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
