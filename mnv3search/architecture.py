@@ -178,6 +178,43 @@ class SqueezeExciteSpec:
         return self if squeeze == self.squeeze_channels else replace(self, squeeze_channels=squeeze)
 
 
+ChoiceValue = int | float | bool | str
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceRule:
+    """One thing that a space lets be chosen of a block.
+
+    Attributes:
+        schema: the JSON schema of one value; its ``description`` says what is valid.
+        noun: what several values are called: ``kernel sizes``.
+        label: what stands before the value in the name of a whole choice; of a flag, what stands for true.
+        default: where a space says nothing of it; None where every space has to.
+    """
+
+    schema: Mapping[str, Any]
+    noun: str
+    label: str = ""
+    default: ChoiceValue | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPosition:
+    """Where a block of a space stands, and the rules of the space for all its blocks.
+
+    Attributes:
+        in_channels, out_channels, stride: of the block.
+        expansion_divisor: expanded channels are rounded to its multiples.
+        squeeze_excite: the rule; its ``squeeze_channels`` follow the block's widths.
+    """
+
+    in_channels: int
+    out_channels: int
+    stride: int
+    expansion_divisor: int
+    squeeze_excite: SqueezeExciteSpec
+
+
 class Block(Protocol):
     """What is asked of a block of any kind: a frozen dataclass of plain fields, in :data:`BLOCK_KINDS` by its ``kind``.
 
@@ -186,11 +223,24 @@ class Block(Protocol):
 
     Attributes:
         kind: its name in JSON and spaces.
+        choices: what a space may list for a block of this kind, by name.
+        settings: the JSON schemas of what a space may set for all blocks of a stage, by name.
         expanded_channels: the width inside that can be chosen apart from its input and output; a kind without such a
             width has ``out_channels`` here, and takes no notice of what it is given.
     """
 
     kind: ClassVar[str]
+    choices: ClassVar[Mapping[str, ChoiceRule]]
+    settings: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    @classmethod
+    def from_choices(cls, values: Mapping[str, Any], position: BlockPosition) -> Self:
+        """The block of one value for each of ``choices`` and of the ``settings`` that the space gives.
+
+        Raises:
+            ArchitectureError: there is no such block at this position.
+        """
+        ...
 
     @property
     def stride(self) -> int: ...  # noqa: D102
@@ -244,6 +294,42 @@ class BlockSpec:
     """
 
     kind: ClassVar[str] = "inverted_residual"
+    choices: ClassVar[Mapping[str, ChoiceRule]] = {
+        "kernel_size": ChoiceRule(
+            {
+                "description": "an odd number from 1 to 31; e.g. 3, 5, 7",
+                "type": "integer", "minimum": 1, "maximum": 31, "not": {"multipleOf": 2},
+            },
+            "kernel sizes", "k",
+        ),
+        "expansion_ratio": ChoiceRule(
+            {
+                "description": "a number from 0.1 to 64; e.g. 3, 4, 6",
+                "type": "number", "minimum": 0.1, "maximum": 64,
+            },
+            "expansion ratios", "e",
+        ),
+        "squeeze_excite": ChoiceRule(
+            {"description": "true (with squeeze-excite) or false (without)", "type": "boolean"},
+            "values of squeeze-excite, true and false", "se", default=False,
+        ),
+        "activation": ChoiceRule(
+            {
+                "description": f"one of {', '.join(get_args(Activation))}",
+                "type": "string", "enum": list(get_args(Activation)),
+            },
+            "activations", default="relu",
+        ),
+    }  # fmt: skip
+    settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "expansion": {
+            "description": "where_needed (an expansion convolution where it changes the width) or always",
+            "type": "string", "enum": ["where_needed", "always"],
+        },
+        "shortcut": {
+            "description": "identity, projected or none", "type": "string", "enum": list(get_args(Shortcut)),
+        },
+    }  # fmt: skip
     kernel_size: int
     expanded_channels: int
     out_channels: int
@@ -265,6 +351,17 @@ class BlockSpec:
         check_bool("BlockSpec", "linear_bottleneck", self.linear_bottleneck)
         if self.squeeze_excite is not None:
             check_part("BlockSpec", "squeeze_excite", self.squeeze_excite, SqueezeExciteSpec)
+
+    @classmethod
+    def from_choices(cls, values: Mapping[str, Any], position: BlockPosition) -> BlockSpec:
+        """As :meth:`Block.from_choices`; a ratio of 1 keeps the input's own channels."""
+        channels, out, ratio = position.in_channels, position.out_channels, values["expansion_ratio"]
+        expanded = channels if ratio == 1 else make_divisible(channels * ratio, position.expansion_divisor)
+        se = position.squeeze_excite.following(channels, expanded, out) if values["squeeze_excite"] else None
+        return cls(
+            values["kernel_size"], expanded, out, position.stride, values["activation"], se,
+            values.get("expansion", "where_needed"), shortcut=values.get("shortcut", "identity"),
+        )  # fmt: skip
 
     def has_expansion(self, in_channels: int) -> bool:
         """Whether a 1×1 expansion convolution stands before the depthwise one."""

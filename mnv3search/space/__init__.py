@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from mnv3search.space.choices import BlockChoices, BlockOption, Parameter, Skeleton, StageChoices
+from mnv3search.space.choices import BlockChoices, Parameter, Skeleton, StageChoices
 from mnv3search.space.loading import load_space, parse_space, space_names, space_schema, space_text
 from mnv3search.space.space import CountBatch, PricedSpace, SearchSpace
 
 __all__ = [
     "BlockChoices",
-    "BlockOption",
     "CountBatch",
     "Parameter",
     "PricedSpace",

@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from itertools import product
 
 from mnv3search.architecture import (
-    Activation,
-    BlockSpec,
-    Expansion,
+    BLOCK_KINDS,
+    Block,
+    BlockPosition,
+    ChoiceValue,
     HeadSpec,
     Padding,
-    Shortcut,
     SqueezeExciteSpec,
     StemSpec,
-    make_divisible,
 )
+from mnv3search.errors import ArchitectureError
 
-Value = int | float | bool | str
 SKIP = "skip"
 PAPER_SQUEEZE_EXCITE = SqueezeExciteSpec(8)
+Option = tuple[tuple[str, ChoiceValue], ...]
+"""One whole choice for a block: a value for each of the names in its kind's ``choices``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,71 +34,58 @@ class Parameter:
     """
 
     name: str
-    choices: tuple[Value, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BlockOption:
-    """One whole choice for a block."""
-
-    kernel_size: int
-    expansion_ratio: float
-    use_se: bool = False
-    activation: Activation = "relu"
-
-    @property
-    def label(self) -> str:
-        """Its name among options: ``k5_e3_se_relu``."""
-        return f"k{self.kernel_size}_e{self.expansion_ratio:g}{'_se' if self.use_se else ''}_{self.activation}"
+    choices: tuple[ChoiceValue, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class BlockChoices:
-    """What may be chosen for a block: four independent lists, or a list of whole options.
+    """What may be chosen for a block: independent lists, or a list of whole options.
 
     Attributes:
-        kernel_size, expansion_ratio, squeeze_excite, activation: the lists; not looked at where ``options`` is given.
-        options: pairs of a name and an option; None as the option leaves the block out.
-        expansion, shortcut: as in :class:`~mnv3search.architecture.BlockSpec`, the same for every choice.
+        kind: of the block, in :data:`~mnv3search.architecture.BLOCK_KINDS`.
+        lists: each a name and its values, in the order of the kind's ``choices``; empty where there are options.
+        options: pairs of a label and an option; None as the option leaves the block out.
+        settings: what is the same for every choice.
     """
 
-    kernel_size: tuple[int, ...] = (3,)
-    expansion_ratio: tuple[float, ...] = (1,)
-    squeeze_excite: tuple[bool, ...] = (False,)
-    activation: tuple[Activation, ...] = ("relu",)
-    options: tuple[tuple[str, BlockOption | None], ...] = ()
-    expansion: Expansion = "where_needed"
-    shortcut: Shortcut = "identity"
+    kind: str
+    lists: tuple[tuple[str, tuple[ChoiceValue, ...]], ...] = ()
+    options: tuple[tuple[str, Option | None], ...] = ()
+    settings: Option = ()
 
     @property
     def can_skip(self) -> bool:
         """Whether leaving the block out is among the options."""
         return any(option is None for _, option in self.options)
 
-    def axes(self, *, skippable: bool) -> tuple[tuple[str, tuple[Value, ...]], ...]:
+    def axes(self, *, skippable: bool) -> tuple[tuple[str, tuple[ChoiceValue, ...]], ...]:
         """The independent axes, each a name and its values, the slowest first."""
         if self.options:
             return (("option", tuple(name for name, option in self.options if skippable or option is not None)),)
-        return (
-            ("kernel_size", self.kernel_size),
-            ("expansion_ratio", self.expansion_ratio),
-            ("squeeze_excite", self.squeeze_excite),
-            ("activation", self.activation),
-        )
+        return self.lists
 
-    def combinations(self, *, skippable: bool) -> tuple[BlockOption | None, ...]:
+    def combinations(self, *, skippable: bool) -> tuple[Option | None, ...]:
         """Every whole choice, in the row-major order of :meth:`axes`; None where the block is left out."""
         if self.options:
             return tuple(option for _, option in self.options if skippable or option is not None)
-        lists = (self.kernel_size, self.expansion_ratio, self.squeeze_excite, self.activation)
-        return tuple(BlockOption(*values) for values in product(*lists))
+        names = [name for name, _ in self.lists]
+        return tuple(tuple(zip(names, values, strict=True)) for values in product(*(v for _, v in self.lists)))
 
     def combination_count(self) -> int:
         """How many whole choices there are, known without building them."""
-        if self.options:
-            return len(self.options)
-        lists = (self.kernel_size, self.expansion_ratio, self.squeeze_excite, self.activation)
-        return math.prod(len(values) for values in lists)
+        return len(self.options) or math.prod(len(values) for _, values in self.lists)
+
+
+def option_label(kind: type[Block], option: Option) -> str:
+    """The name of a whole choice: ``k5_e3_se_relu``."""
+    parts = []
+    for name, value in option:
+        label = kind.choices[name].label
+        if isinstance(value, bool):
+            parts += [label or name] if value else []
+        else:
+            parts.append(f"{label}{value}" if isinstance(value, str) else f"{label}{value:g}")
+    return "_".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +136,16 @@ class Skeleton:
         """The widths that may enter a stage."""
         return self.stages[stage - 1].out_channels if stage else (self.stem.out_channels,)
 
-    def block(self, choices: BlockChoices, option: BlockOption, in_channels: int, out: int, stride: int) -> BlockSpec:
-        """The block that an option stands for at its place."""
-        ratio = option.expansion_ratio
-        expanded = in_channels if ratio == 1 else make_divisible(in_channels * ratio, self.expansion_divisor)
-        se = self.squeeze_excite.following(in_channels, expanded, out) if option.use_se else None
-        return BlockSpec(
-            option.kernel_size, expanded, out, stride, option.activation, se, choices.expansion,
-            shortcut=choices.shortcut,
-        )  # fmt: skip
+    def block(self, choices: BlockChoices, option: Option, in_channels: int, out: int, stride: int) -> Block:
+        """The block that an option stands for at its position.
+
+        Raises:
+            ArchitectureError: there is no such block.
+        """
+        position = BlockPosition(in_channels, out, stride, self.expansion_divisor, self.squeeze_excite)
+        block = BLOCK_KINDS[choices.kind].from_choices({**dict(choices.settings), **dict(option)}, position)
+        try:
+            block.check_input(in_channels)
+        except ArchitectureError as error:
+            raise ArchitectureError(f"the block {block} {error}") from None
+        return block

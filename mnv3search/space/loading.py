@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -12,10 +12,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from mnv3search.architecture import Architecture, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import BLOCK_KINDS, Architecture, Block, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
 from mnv3search.errors import ArchitectureError, Mnv3SearchError, SpaceError, UnknownNameError
 from mnv3search.families import parse_network
-from mnv3search.space.choices import SKIP, BlockChoices, BlockOption, Skeleton, StageChoices
+from mnv3search.space.choices import SKIP, BlockChoices, Option, Skeleton, StageChoices, option_label
 from mnv3search.space.documents import Document, Path, parse_document, read_text, shown
 from mnv3search.space.space import SearchSpace
 
@@ -23,18 +23,84 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
 
-@cache
 def space_schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of a space file."""
+    """The JSON schema (draft 2020-12) of a space file, with the choices of every kind of block."""
+    return _schema(tuple(BLOCK_KINDS.values()))
+
+
+@cache
+def _schema(kinds: tuple[type[Block], ...]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(files("mnv3search.space").joinpath("schema.json").read_text(encoding="utf-8"))
+    names = [kind.kind for kind in kinds]
+    rules = {f"block_{kind.kind}": _block_rule(kind, names) for kind in kinds}
+    chosen: dict[str, Any] = {"$ref": f"#/$defs/block_{BlockSpec.kind}"}
+    for name in names:
+        if name != BlockSpec.kind:
+            named = {"properties": {"kind": {"const": name}}, "required": ["kind"]}
+            chosen = {"if": named, "then": {"$ref": f"#/$defs/block_{name}"}, "else": chosen}
+    block = {"description": "a mapping: the choices of each block", "type": "object", **chosen}
+    found["$defs"] |= rules | {"block": block}
     return found
 
 
+def _block_rule(kind: type[Block], kinds: list[str]) -> dict[str, Any]:
+    """The rule of a block of one kind: lists of its choices, or options that have a value for each."""
+    fixed: dict[str, Any] = {"kind": {"description": f"one of {', '.join(kinds)}", "type": "string", "enum": kinds}}
+    fixed |= kind.settings
+    required = [name for name, rule in kind.choices.items() if rule.default is None]
+    words = " and ".join(required) or "its choices"
+    option = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: rule.schema for name, rule in kind.choices.items()},
+        "required": required,
+    }
+    option_words = f"the word skip, or a mapping with {words}"
+    lists = {
+        name: {
+            "description": f"{rule.noun}: one value or a list to choose from",
+            "if": {"type": "array"},
+            "then": _list_rule(rule.noun, rule.schema),
+            "else": rule.schema,
+        }
+        for name, rule in kind.choices.items()
+    }
+    skip = {"description": option_words, "enum": [SKIP]}
+    either = {"description": option_words, "if": {"type": "string"}, "then": skip, "else": option}
+    mapping = {"type": "object", "additionalProperties": False}
+    return {
+        "if": {"required": ["options"]},
+        "then": mapping
+        | {
+            "description": "a mapping with options",
+            "properties": {"options": _list_rule("options", either), **fixed},
+            "required": ["options"],
+        },
+        "else": mapping
+        | {
+            "description": f"a mapping with {words}, or with options",
+            "properties": lists | fixed,
+            "required": required,
+        },
+    }
+
+
+def _list_rule(noun: str, items: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "description": f"a list of 1 to 256 different {noun}",
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 256,
+        "uniqueItems": True,
+        "items": items,
+    }
+
+
 @cache
-def _validator() -> Any:
+def _validator(kinds: tuple[type[Block], ...]) -> Any:
     from jsonschema import Draft202012Validator
 
-    return Draft202012Validator(space_schema())
+    return Draft202012Validator(_schema(kinds))
 
 
 def check_schema(document: Document) -> None:
@@ -43,7 +109,7 @@ def check_schema(document: Document) -> None:
     Raises:
         SpaceError: the first rule that it breaks: file, line, place, value, and what would be valid.
     """
-    errors: list[ValidationError] = list(_validator().iter_errors(document.data))
+    errors: list[ValidationError] = list(_validator(tuple(BLOCK_KINDS.values())).iter_errors(document.data))
     if errors:
         raise min((_explained(document, error) for error in errors), key=lambda found: found[0])[1]
 
@@ -223,13 +289,14 @@ def _listed(value: Any) -> tuple[Any, ...]:
 def _stage(document: Document, number: int, stage: dict[str, Any]) -> StageChoices:
     path: Path = ("stages", number, "block")
     block = stage["block"]
-    fixed: dict[str, Any] = {key: block[key] for key in ("expansion", "shortcut") if key in block}
+    kind = BLOCK_KINDS[block.get("kind", BlockSpec.kind)]
+    settings = tuple((name, block[name]) for name in kind.settings if name in block)
     if "options" in block:
-        choices = BlockChoices(options=_options(document, path, block["options"]), **fixed)
+        options = _options(document, path, kind, block["options"])
+        choices = BlockChoices(kind.kind, options=options, settings=settings)
     else:
-        lists = ("kernel_size", "expansion_ratio", "squeeze_excite", "activation")
-        given: dict[str, Any] = {key: _listed(block[key]) for key in lists if key in block}
-        choices = BlockChoices(**given, **fixed)
+        lists = tuple((name, _listed(value)) for name, value in _values(kind, block))
+        choices = BlockChoices(kind.kind, lists, settings=settings)
     return StageChoices(
         out_channels=_listed(stage["out_channels"]),
         depth=_listed(stage.get("depth", 1)),
@@ -239,14 +306,18 @@ def _stage(document: Document, number: int, stage: dict[str, Any]) -> StageChoic
     )
 
 
-def _options(document: Document, path: Path, listed: list[Any]) -> tuple[tuple[str, BlockOption | None], ...]:
-    found: dict[str, BlockOption | None] = {}
+def _values(kind: type[Block], given: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What is given for each of the kind's choices, or its default."""
+    return ((name, given.get(name, rule.default)) for name, rule in kind.choices.items())
+
+
+def _options(
+    document: Document, path: Path, kind: type[Block], listed: list[Any]
+) -> tuple[tuple[str, Option | None], ...]:
+    found: dict[str, Option | None] = {}
     for number, values in enumerate(listed):
-        option = None
-        if values != SKIP:
-            renamed = {("use_se" if key == "squeeze_excite" else key): value for key, value in values.items()}
-            option = BlockOption(**renamed)
-        label = option.label if option else SKIP
+        option = None if values == SKIP else tuple(_values(kind, values))
+        label = SKIP if option is None else option_label(kind, option)
         if label in found:
             raise document.error((*path, "options", number), f"the option {label} stands twice; keep one")
         found[label] = option

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnv3search.architecture import BlockSpec
+from mnv3search.architecture import Block
 from mnv3search.space.tables import Rows, SpaceTables, StageTable
 
 StageCodes = tuple[int, ...]
@@ -21,7 +21,7 @@ class _StageMatcher:
         self.pad = tables.pad
         self.entering = {width: i for i, width in enumerate(stage.widths_in)}
         self.out = {width: o for o, width in enumerate(stage.choices.out_channels)}
-        self.codes: dict[tuple[int, int, int], dict[BlockSpec, list[int]]] = {}
+        self.codes: dict[tuple[int, int, int], dict[Block, list[int]]] = {}
         self.skips: dict[tuple[int, int, int], int] = {}
         for b, table in enumerate(stage.units):
             for i in range(table.shape[0]):
@@ -29,7 +29,7 @@ class _StageMatcher:
                     self._index(tables, (b, i, o), table[i, o].tolist())
 
     def _index(self, tables: SpaceTables, place: tuple[int, int, int], units: list[int]) -> None:
-        found: dict[BlockSpec, list[int]] = {}
+        found: dict[Block, list[int]] = {}
         for code, unit in enumerate(units):
             if unit == self.pad:
                 self.skips.setdefault(place, code)
@@ -37,7 +37,7 @@ class _StageMatcher:
                 found.setdefault(tables.block_spec(unit), []).append(code)
         self.codes[place] = found
 
-    def segments(self, blocks: Sequence[BlockSpec], start: int, in_channels: int) -> dict[int, StageCodes]:
+    def segments(self, blocks: Sequence[Block], start: int, in_channels: int) -> dict[int, StageCodes]:
         """For each end that the stage can reach from block ``start``, its first codes."""
         i = self.entering.get(in_channels)
         if i is None:
@@ -56,7 +56,7 @@ class _StageMatcher:
                     found[end] = codes
         return found
 
-    def _independent(self, blocks: Sequence[BlockSpec], start: int, i: int, o: int) -> list[tuple[int, StageCodes]]:
+    def _independent(self, blocks: Sequence[Block], start: int, i: int, o: int) -> list[tuple[int, StageCodes]]:
         """Blocks chosen one by one: the first codes that reach each end, block after block."""
         reached: dict[int, StageCodes] = {start: ()}
         found: list[tuple[int, StageCodes]] = []
@@ -83,7 +83,7 @@ class _StageMatcher:
                     found += [(end, (o, d, *codes, *(0,) * (slots - depth))) for end, codes in reached.items()]
         return found
 
-    def _shared(self, blocks: Sequence[BlockSpec], start: int, i: int, o: int) -> list[tuple[int, StageCodes]]:
+    def _shared(self, blocks: Sequence[Block], start: int, i: int, o: int) -> list[tuple[int, StageCodes]]:
         """One choice for the whole stage: the codes that every block so far allows."""
         found: list[tuple[int, StageCodes]] = []
         allowed: set[int] | None = None
@@ -106,7 +106,7 @@ class Matcher:
         self.tables = tables
         self.stages = tuple(_StageMatcher(tables, stage) for stage in tables.stages)
 
-    def row(self, blocks: Sequence[BlockSpec]) -> Rows | None:
+    def row(self, blocks: Sequence[Block]) -> Rows | None:
         """The lexicographically first row that makes these blocks, or None; shape (parameters,)."""
         known: dict[tuple[int, int], tuple[StageCodes, ...] | None] = {}
         found = self._rest(blocks, 0, 0, known)
@@ -119,7 +119,7 @@ class Matcher:
                     row[column] = index
         return row
 
-    def furthest(self, blocks: Sequence[BlockSpec]) -> int:
+    def furthest(self, blocks: Sequence[Block]) -> int:
         """How many leading blocks some network of the space shares."""
         frontier, far = {0}, 0
         for stage in self.stages:
@@ -134,12 +134,12 @@ class Matcher:
             frontier = following
         return far
 
-    def _width(self, blocks: Sequence[BlockSpec], start: int) -> int:
+    def _width(self, blocks: Sequence[Block], start: int) -> int:
         return blocks[start - 1].out_channels if start else self.tables.skeleton.stem.out_channels
 
     def _rest(
         self,
-        blocks: Sequence[BlockSpec],
+        blocks: Sequence[Block],
         number: int,
         start: int,
         known: dict[tuple[int, int], tuple[StageCodes, ...] | None],

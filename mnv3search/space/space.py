@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Architecture, BlockSpec, check_architecture
+from mnv3search.architecture import Architecture, Block, ChoiceValue, check_architecture
 from mnv3search.cost import BYTES_PER_ELEMENT, unit_cost
 from mnv3search.errors import SpaceError, UnknownNameError
 from mnv3search.layers import Unit
 from mnv3search.records import whole
-from mnv3search.space.choices import Parameter, Skeleton, Value
+from mnv3search.space.choices import Parameter, Skeleton
 from mnv3search.space.counting import Automaton, LocalCounter, may_be_ambiguous
 from mnv3search.space.matching import Matcher
 from mnv3search.space.tables import Rows, SpaceTables, cheapest_row
@@ -233,7 +233,7 @@ class SearchSpace:
             place += len(stage.slots)
         return found
 
-    def _blocks(self, ids: Sequence[int]) -> tuple[BlockSpec, ...]:
+    def _blocks(self, ids: Sequence[int]) -> tuple[Block, ...]:
         pad, units = self.tables.pad, self.tables.units
         return tuple([units[i].spec for i in ids[1:-1] if i != pad])  # type: ignore[misc]
 
@@ -245,7 +245,7 @@ class SearchSpace:
         """The architecture of each row, canonical or not, in order."""
         return [self._assembled(self._blocks(ids)) for ids in self.tables.unit_ids(self._rows(indices)).tolist()]
 
-    def _assembled(self, blocks: tuple[BlockSpec, ...]) -> Architecture:
+    def _assembled(self, blocks: tuple[Block, ...]) -> Architecture:
         s = self.skeleton
         return Architecture(
             s.stem, blocks, s.head, s.resolution, s.classes, s.padding, s.conv_bias, s.norm_eps, s.norm_momentum
@@ -311,7 +311,7 @@ class SearchSpace:
             raise SpaceError(f"choices for space {self.name} lack {', '.join(missing[:3])}{more}")
         return self.architecture(row)
 
-    def encode(self, architecture: Architecture) -> dict[str, Value]:
+    def encode(self, architecture: Architecture) -> dict[str, ChoiceValue]:
         """The choices that make an architecture, by parameters' names; unused parameters are absent.
 
         Raises:

@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.architecture import BlockSpec, out_size
+from mnv3search.architecture import Block, out_size
 from mnv3search.errors import SpaceError
 from mnv3search.layers import Unit
 from mnv3search.space.choices import Parameter, Skeleton, StageChoices
@@ -180,9 +180,9 @@ class SpaceTables:
                         table[i, o, code] = self._intern(unit)
         return table
 
-    def block_spec(self, unit: int) -> BlockSpec:
+    def block_spec(self, unit: int) -> Block:
         """The block of a unit id."""
-        return cast(BlockSpec, self.units[unit].spec)
+        return cast(Block, self.units[unit].spec)
 
     def unit_ids(self, rows: NDArray[np.integer]) -> NDArray[np.int32]:
         """Unit ids of each row: stem, every place for a block, head; ``pad`` where there is none. Shape (n, places)."""
