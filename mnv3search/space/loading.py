@@ -32,21 +32,20 @@ def space_schema() -> dict[str, Any]:
 def _schema(kinds: tuple[type[Block], ...]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(files("mnv3search.space").joinpath("schema.json").read_text(encoding="utf-8"))
     names = [kind.kind for kind in kinds]
-    rules = {f"block_{kind.kind}": _block_rule(kind, names) for kind in kinds}
-    chosen: dict[str, Any] = {"$ref": f"#/$defs/block_{BlockSpec.kind}"}
-    for name in names:
-        if name != BlockSpec.kind:
-            named = {"properties": {"kind": {"const": name}}, "required": ["kind"]}
-            chosen = {"if": named, "then": {"$ref": f"#/$defs/block_{name}"}, "else": chosen}
+    rules = {f"block_{kind.kind}": _block_rule(kind) for kind in kinds}
+    kind_rule = {"description": f"one of {', '.join(names)}", "type": "string", "enum": names}
+    chosen: dict[str, Any] = {"properties": {"kind": kind_rule}}
+    for name in names:  # a block that names none is the default
+        named = {"properties": {"kind": {"const": name}}, "required": [] if name == BlockSpec.kind else ["kind"]}
+        chosen = {"if": named, "then": {"$ref": f"#/$defs/block_{name}"}, "else": chosen}
     block = {"description": "a mapping: the choices of each block", "type": "object", **chosen}
     found["$defs"] |= rules | {"block": block}
     return found
 
 
-def _block_rule(kind: type[Block], kinds: list[str]) -> dict[str, Any]:
+def _block_rule(kind: type[Block]) -> dict[str, Any]:
     """The rule of a block of one kind: lists of its choices, or options that have a value for each."""
-    fixed: dict[str, Any] = {"kind": {"description": f"one of {', '.join(kinds)}", "type": "string", "enum": kinds}}
-    fixed |= kind.settings
+    fixed: dict[str, Any] = {"kind": {"const": kind.kind}, **kind.settings}
     required = [name for name, rule in kind.choices.items() if rule.default is None]
     words = " and ".join(required) or "its choices"
     option = {
