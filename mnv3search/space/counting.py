@@ -1,6 +1,6 @@
-"""How many networks a space holds, and drawing them uniformly.
+"""How many networks a space holds, and sampling them uniformly.
 
-Rows that are canonical place by place are counted and drawn stage by stage. Where two such rows can still make one
+Rows that are canonical block by block are counted and sampled stage by stage. Where two such rows can still make one
 network (a block left out, or neighbouring stages of one width), the distinct sequences of blocks are counted instead,
 by the subset construction on the space read as an automaton whose letters are units.
 """
@@ -23,7 +23,7 @@ MAX_AUTOMATON_STATES = 20_000
 
 
 def may_be_ambiguous(tables: SpaceTables) -> bool:
-    """Whether two rows that are canonical place by place could make the same network."""
+    """Whether two rows that are canonical block by block could make the same network."""
     for number, stage in enumerate(tables.stages):
         joins = number > 0 and stage.choices.stride == 1 and set(stage.widths_in) & set(stage.choices.out_channels)
         if stage.choices.block.can_skip or joins:
@@ -54,7 +54,7 @@ class StageWeights:
         counts = (self.codes[b][1][i if b == 0 else 0, o] for b in range(self.stage.depths[d]))
         return math.prod(int(n) for n in counts)
 
-    def draw(self, rows: Rows, entering: Ints, rng: np.random.Generator) -> Ints:
+    def sample(self, rows: Rows, entering: Ints, rng: np.random.Generator) -> Ints:
         """Fill the stage's columns of ``rows``; the index of each row's out width comes back."""
         depths = len(self.stage.depths)
         uniform = rng.random((len(rows), 1))
@@ -90,7 +90,7 @@ def _own_codes(canonical: NDArray[np.int32]) -> tuple[Ints, Ints]:
 
 
 class LocalCounter:
-    """Rows that are canonical place by place: their exact number, uniform draws, and all of them in order."""
+    """Rows that are canonical block by block: their exact number, uniform samples, and all of them in order."""
 
     def __init__(self, tables: SpaceTables) -> None:
         self.tables = tables
@@ -102,12 +102,12 @@ class LocalCounter:
         self.stages = tuple(reversed(weights))
         self.size = following[0]
 
-    def draw(self, n: int, rng: np.random.Generator) -> Rows:
+    def sample(self, n: int, rng: np.random.Generator) -> Rows:
         """``n`` rows, each equally likely; shape (n, parameters)."""
         rows = np.zeros((n, len(self.tables.parameters)), dtype=np.int16)
         entering: Ints = np.zeros(n, dtype=np.int64)
         for stage in self.stages:
-            entering = stage.draw(rows, entering, rng)
+            entering = stage.sample(rows, entering, rng)
         return rows
 
     def rows(self) -> Iterator[Rows]:
@@ -216,7 +216,7 @@ class Automaton:
         self._counts[states] = found
         return found
 
-    def draw(self, rng: np.random.Generator) -> tuple[int, ...]:
+    def sample(self, rng: np.random.Generator) -> tuple[int, ...]:
         """The unit ids of one network's blocks, every network equally likely."""
         states = self.start
         letters: list[int] = []

@@ -1,4 +1,4 @@
-"""YAML read with care: bounded, safe, duplicate keys refused, and every value's line remembered."""
+"""Bounded and safe reading of YAML: duplicate keys are refused, and the line of every value is known."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class _TooMuch(Exception):
 
 @dataclass
 class Document:
-    """Plain data and where each value stands.
+    """Plain data and the line of each value.
 
     Attributes:
         name: of the file, for messages.
@@ -99,13 +99,13 @@ class Document:
     kind: DocumentKind = SPACE
 
     def error(self, path: Path, message: str) -> Mnv3SearchError:
-        """An error that says file, line and place: ``file.yaml:12: stages[2].block.kernel_size: …``."""
+        """An error with file, line and path: ``file.yaml:12: stages[2].block.kernel_size: …``."""
         line = self.key_lines.get(path) if path not in self.lines else self.lines[path]
         while line is None and path:
             path = path[:-1]
             line = self.lines.get(path)
-        place = path_text(path)
-        return self.kind.error(f"{self.name}:{line or 1}: {place + ': ' if place else ''}{message}")
+        key = path_text(path)
+        return self.kind.error(f"{self.name}:{line or 1}: {key + ': ' if key else ''}{message}")
 
 
 def path_text(path: Path) -> str:
@@ -162,7 +162,7 @@ def parse_document(text: str, name: str, kind: DocumentKind = SPACE) -> Document
         raise kind.error(_too_much(name, getattr(error, "line", 1), kind)) from None
     if node is None:
         raise kind.error(f"{name}:1: is empty; a {kind.name} begins with 'format: {kind.format}'")
-    document.data = _Walker(document).value(node, ())
+    document.data = _NodeReader(document).value(node, ())
     return document
 
 
@@ -173,7 +173,7 @@ def _too_much(name: str, line: int, kind: DocumentKind) -> str:
     )
 
 
-class _Walker:
+class _NodeReader:
     """Turns nodes into plain data; aliases are followed and count each time, so that they cannot multiply."""
 
     def __init__(self, document: Document) -> None:
@@ -207,7 +207,7 @@ class _Walker:
             if key in found:
                 first = self.document.key_lines[here]
                 raise self.document.kind.error(
-                    f"{self.document.name}:{line}: {path_text(here)}: the key stands twice, first in line {first}; "
+                    f"{self.document.name}:{line}: {path_text(here)}: the key is given twice, first in line {first}; "
                     f"keep one"
                 )
             self.document.key_lines[here] = line

@@ -106,7 +106,7 @@ def check_schema(document: Document) -> None:
     """Check a document against the schema.
 
     Raises:
-        SpaceError: the first rule that it breaks: file, line, place, value, and what would be valid.
+        SpaceError: the first rule that it breaks: file, line, path, value, and what would be valid.
     """
     errors: list[ValidationError] = list(_validator(tuple(BLOCK_KINDS.values())).iter_errors(document.data))
     if errors:
@@ -114,7 +114,7 @@ def check_schema(document: Document) -> None:
 
 
 def _explained(document: Document, error: ValidationError) -> tuple[tuple[int, int], Mnv3SearchError]:
-    """The error in the project's words, with its rank: the format first, then unknown keys, then by line."""
+    """The error in one line, with its rank: the format first, then unknown keys, then by line."""
     path: Path = tuple(error.absolute_path)
     rule, schema, instance = error.validator, _schema_of(error), _instance_of(error)
     if rule == "additionalProperties":
@@ -147,7 +147,7 @@ def _wrong_value(error: ValidationError) -> str:
         return f"the list is empty; give {valid}"
     if error.validator == "uniqueItems":
         twice = next(v for i, v in enumerate(instance) if v in instance[:i])
-        return f"{shown(twice)} stands twice in the list; give {valid}"
+        return f"{shown(twice)} is twice in the list; give {valid}"
     hint = ""
     if isinstance(instance, str) and "number" in valid:
         hint = " (in YAML a number is written 3, 0.25 or 1e-3, without quotes)"
@@ -178,7 +178,7 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def _shipped() -> Traversable:
-    """The folder of the shipped spaces: in a wheel inside the package, in a checkout beside it."""
+    """The folder of the shipped spaces: in a wheel inside the package, in a checkout next to it."""
     packaged = files("mnv3search").joinpath("_spaces")
     return packaged if packaged.is_dir() else FilePath(__file__).resolve().parents[2] / "search_spaces"
 
@@ -217,7 +217,7 @@ def space_text(name_or_path: str | FilePath) -> str:
 
 
 def parse_space(text: str, name: str, file_name: str = "space.yaml") -> SearchSpace:
-    """The space of a YAML text; ``file_name`` stands in errors.
+    """The space of a YAML text; ``file_name`` is named in errors.
 
     Raises:
         SpaceError: as :func:`load_space`.
@@ -318,7 +318,7 @@ def _options(
         option = None if values == SKIP else tuple(_values(kind, values))
         label = SKIP if option is None else option_label(kind, option)
         if label in found:
-            raise document.error((*path, "options", number), f"the option {label} stands twice; keep one")
+            raise document.error((*path, "options", number), f"the option {label} is given twice; keep one")
         found[label] = option
     return tuple(found.items())
 
@@ -343,7 +343,7 @@ def _check_skips(document: Document, skeleton: Skeleton) -> None:
                 "only block is not one; remove skip or give a depth of 2 or more",
             )  # fmt: skip
         if len(stage.block.options) == 1:
-            raise document.error(path, "skip is the only option; give another beside it")
+            raise document.error(path, "skip is the only option; give another one")
         least -= stage.depth[0] if first else stage.depth[0] - 1
     if least == 0:
         raise document.error(("stages",), "every block can be skipped; at least one must stay")

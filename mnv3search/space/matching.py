@@ -28,14 +28,14 @@ class _StageMatcher:
                 for o in range(table.shape[1]):
                     self._index(tables, (b, i, o), table[i, o].tolist())
 
-    def _index(self, tables: SpaceTables, place: tuple[int, int, int], units: list[int]) -> None:
+    def _index(self, tables: SpaceTables, slot: tuple[int, int, int], units: list[int]) -> None:
         found: dict[Block, list[int]] = {}
         for code, unit in enumerate(units):
             if unit == self.pad:
-                self.skips.setdefault(place, code)
+                self.skips.setdefault(slot, code)
             else:
                 found.setdefault(tables.block_spec(unit), []).append(code)
-        self.codes[place] = found
+        self.codes[slot] = found
 
     def segments(self, blocks: Sequence[Block], start: int, in_channels: int) -> dict[int, StageCodes]:
         """For each end that the stage can reach from block ``start``, its first codes."""
@@ -63,13 +63,13 @@ class _StageMatcher:
         slots = len(self.stage.slots)
         depths = self.stage.depths.tolist()
         for b in range(slots):
-            place = (b, i if b == 0 else 0, o)
+            slot = (b, i if b == 0 else 0, o)
             after: dict[int, StageCodes] = {}
             for position, codes in reached.items():
                 steps = []
-                if place in self.skips:
-                    steps.append((position, self.skips[place]))
-                if position < len(blocks) and (matched := self.codes[place].get(blocks[position])):
+                if slot in self.skips:
+                    steps.append((position, self.skips[slot]))
+                if position < len(blocks) and (matched := self.codes[slot].get(blocks[position])):
                     steps.append((position + 1, matched[0]))
                 for end, code in steps:
                     longer = (*codes, code)

@@ -125,7 +125,7 @@ class SearchSpace:
         reference: the network that results are compared with, in the space's resolution, classes and stem stride.
         reference_name: its published name; None where the space changed it or names none.
         reference_label: what to call it in a table.
-        device, evaluator: what a run uses unless told otherwise; ``evaluator`` is None where the user must say.
+        device, evaluator: a run's defaults; ``evaluator`` is None where the user must name one.
     """
 
     name: str
@@ -139,7 +139,7 @@ class SearchSpace:
 
     @cached_property
     def tables(self) -> SpaceTables:
-        """The space as arrays; for gathers."""
+        """The space as arrays."""
         return SpaceTables(self.skeleton)
 
     @cached_property
@@ -222,15 +222,15 @@ class SearchSpace:
         """Rows that leave a block out, or whose neighbouring stages join at one width; only these can have equals."""
         found = np.zeros(len(rows), dtype=np.bool_)
         entering = np.zeros(len(rows), dtype=np.int64)
-        place = 1
+        first = 1
         for number, stage in enumerate(self.tables.stages):
             out = stage.out.codes(rows)
             if stage.choices.block.can_skip:
-                found |= (ids[:, place : place + len(stage.slots)] == self.tables.pad).any(axis=1)
+                found |= (ids[:, first : first + len(stage.slots)] == self.tables.pad).any(axis=1)
             if number and stage.choices.stride == 1:
                 found |= np.array(stage.widths_in)[entering] == np.array(stage.choices.out_channels)[out]
             entering = out
-            place += len(stage.slots)
+            first += len(stage.slots)
         return found
 
     def _blocks(self, ids: Sequence[int]) -> tuple[Block, ...]:
@@ -255,7 +255,7 @@ class SearchSpace:
         """The canonical row of an architecture; shape (parameters,).
 
         What matters in training alone is no choice and may differ: dropout, the classifier's initial weights, the
-        norms' momentum. The row stands for the network with the space's.
+        norms' momentum. The row is that of the network with the space's.
 
         Raises:
             SpaceError: the architecture is not in the space; the message says where it leaves it.
@@ -324,20 +324,20 @@ class SearchSpace:
     def sample_indices(self, n: int, rng: np.random.Generator) -> Rows:
         """``n`` canonical rows, with every distinct architecture equally likely; shape (n, parameters)."""
         if self._automaton is None:
-            return self._local.draw(n, rng)
+            return self._local.sample(n, rng)
         if self.size / self._local.size < MIN_ACCEPTED_SHARE:
             return self._sampled_by_automaton(self._automaton, n, rng)
         kept = np.zeros((0, len(self.parameters)), dtype=np.int16)
-        while len(kept) < n:  # each draw is kept with a probability known to be at least the bound above
-            drawn = self._local.draw(n - len(kept) + 16, rng)
+        while len(kept) < n:  # each sample is kept with a probability known to be at least the bound above
+            drawn = self._local.sample(n - len(kept) + 16, rng)
             kept = np.concatenate([kept, drawn[(self.canonical(drawn) == drawn).all(axis=1)]])
         return kept[:n]
 
     def _sampled_by_automaton(self, automaton: Automaton, n: int, rng: np.random.Generator) -> Rows:
         rows = np.zeros((n, len(self.parameters)), dtype=np.int16)
         for line in range(n):
-            row = self._matcher.row([self.tables.block_spec(unit) for unit in automaton.draw(rng)])
-            assert row is not None  # the automaton draws from the space
+            row = self._matcher.row([self.tables.block_spec(unit) for unit in automaton.sample(rng)])
+            assert row is not None  # the automaton's networks are of the space
             rows[line] = row
         return rows
 
@@ -372,7 +372,7 @@ class SearchSpace:
             yield from self.architectures(rows[(self.canonical(rows) == rows).all(axis=1)])
 
     def mutate(self, indices: NDArray[np.integer], rng: np.random.Generator, rate: float) -> Rows:
-        """Rows whose parameters each changed with probability ``rate``; blocks that appear are drawn anew."""
+        """Rows whose parameters each changed with probability ``rate``; blocks that appear are random."""
         return self.canonical(mutated(self.tables, self._rows(indices), rng, rate))
 
     def crossover(self, a: NDArray[np.integer], b: NDArray[np.integer], rng: np.random.Generator) -> Rows:

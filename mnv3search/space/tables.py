@@ -1,4 +1,4 @@
-"""A skeleton as arrays: which unit stands at each position for each choice, so that numpy reads whole populations.
+"""A skeleton as arrays: the unit of each position for each choice, so that numpy reads whole populations.
 
 A row of indices has one column for each parameter. In a stage, ``code`` numbers the whole choices of a block (or, where
 choices belong to the stage, of the stage) in row-major order of its axes. Two codes that make the same unit at a
@@ -185,7 +185,7 @@ class SpaceTables:
         return cast(Block, self.units[unit].spec)
 
     def unit_ids(self, rows: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Unit ids of each row: stem, every place for a block, head; ``pad`` where there is none. Shape (n, places)."""
+        """Unit ids of each row: stem, every block at full depth, head; ``pad`` where there is none. Shape (n, 2 + blocks)."""
         count = len(rows)
         columns = [np.full(count, self.stem, dtype=np.int32)]
         entering: Ints = np.zeros(count, dtype=np.int64)
@@ -214,7 +214,7 @@ class SpaceTables:
         return mask
 
     def locally_canonical(self, rows: NDArray[np.integer]) -> Rows:
-        """Unused parameters at 0 and, place by place, the first of the choices that make the same unit."""
+        """Unused parameters at 0 and, block by block, the first of the choices that make the same unit."""
         found: Rows = np.where(self.used(rows), rows, 0).astype(np.int16)
         entering: Ints = np.zeros(len(rows), dtype=np.int64)
         for stage in self.stages:

@@ -32,8 +32,8 @@ BOMB = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range
     [
         ("", "f.yaml:1: is empty; a space begins with 'format: mnv3search.space/1'"),
         ("# only a comment\n", "f.yaml:1: is empty"),
-        ("a: 1\na: 2\n", "f.yaml:2: a: the key stands twice, first in line 1; keep one"),
-        ("a:\n  b: {c: 1, c: 2}\n", "f.yaml:2: a.b.c: the key stands twice, first in line 2; keep one"),
+        ("a: 1\na: 2\n", "f.yaml:2: a: the key is given twice, first in line 1; keep one"),
+        ("a:\n  b: {c: 1, c: 2}\n", "f.yaml:2: a.b.c: the key is given twice, first in line 2; keep one"),
         ("a: [1, 2\n", "f.yaml:2: is not YAML, or cut short: expected ',' or ']'"),
         ('a: "x\n', "f.yaml:2: is not YAML, or cut short: found unexpected end of stream"),
         ("a: 1\n---\nb: 2\n", "f.yaml:2: is not YAML, or cut short: but found another document"),

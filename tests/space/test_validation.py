@@ -41,7 +41,7 @@ BY_SCHEMA = [
     ("[3, 5]", "null", "s.yaml:11: stages[1].block.kernel_size: null is not an odd number from 1 to 31; e.g. 3, 5, 7"),
     ("[3, 5]", "[]", "s.yaml:11: stages[1].block.kernel_size: the list is empty; give a list of 1 to 256 different "
      "kernel sizes"),
-    ("[3, 5]", "[3, 5, 3]", "s.yaml:11: stages[1].block.kernel_size: 3 stands twice in the list; give a list of 1 to "
+    ("[3, 5]", "[3, 5, 3]", "s.yaml:11: stages[1].block.kernel_size: 3 is twice in the list; give a list of 1 to "
      "256 different kernel sizes"),
     ("ratio: 6", "ratio: -6", "s.yaml:12: stages[1].block.expansion_ratio: -6 is not a number from 0.1 to 64; e.g. 3, "
      "4, 6"),
@@ -70,7 +70,7 @@ BY_MEANING = [
      "mobilenet_v2"),
     ("kernel_size: [3, 5]", "kernel_size: .nan", "s.yaml:11: stages[1].block.kernel_size: nan is not a finite number"),
     ("  - out_channels: 16\n", "  - out_channels: 16\n    out_channels: 8\n", "s.yaml:6: stages[0].out_channels: the "
-     "key stands twice, first in line 5; keep one"),
+     "key is given twice, first in line 5; keep one"),
     ("out_channels: 24", "out_channels: 65536", "BlockSpec.expanded_channels is 393216; it must be an integer from 1 "
      "to 65536"),
 ]  # fmt: skip
@@ -117,11 +117,11 @@ def test_rules_beyond_the_schema(old: str, new: str, message: str) -> None:
         ("depth: 2", "depth: 2\n    choices: stage", "s.yaml:13: stages[1].block.options[0]: skip cannot be a choice "
          "of a whole stage; give a list of depths"),
         ("        - {kernel_size: 3, expansion_ratio: 6}\n", "", "s.yaml:12: stages[1].block.options[0]: skip is the "
-         "only option; give another beside it"),
+         "only option; give another one"),
         ("- skip", "- skp", "s.yaml:12: stages[1].block.options[0]: 'skp' is not the word skip, or a mapping with "
          "kernel_size and expansion_ratio"),
         ("- skip", "- {kernel_size: 3, expansion_ratio: 6, activation: relu}", "s.yaml:13: "
-         "stages[1].block.options[1]: the option k3_e6_relu stands twice; keep one"),
+         "stages[1].block.options[1]: the option k3_e6_relu is given twice; keep one"),
         ("- skip", "- {kernel_size: 3}", "s.yaml:12: stages[1].block.options[0]: lacks 'expansion_ratio'; it is a "
          "number from 0.1 to 64; e.g. 3, 4, 6"),
     ],
