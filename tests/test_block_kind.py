@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import (
     BLOCK_KINDS,
     Activation,
     Architecture,
+    BlockPosition,
     BlockSpec,
+    ChoiceRule,
     HeadSpec,
     LayerBuilder,
     Padding,
@@ -24,8 +27,9 @@ from mnv3search.architecture import (
     dump_architecture,
     parse_architecture,
 )
+from mnv3search.block_search import search
 from mnv3search.cost import UnitCost, count, unit_cost
-from mnv3search.errors import ArchitectureError, EvaluatorError
+from mnv3search.errors import ArchitectureError, EvaluatorError, SpaceError
 from mnv3search.graph import network_graph, unit_graph
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.keys import unit_key, unit_of_key
@@ -34,6 +38,7 @@ from mnv3search.layers import Unit, network_layers, residual_groups, units
 from mnv3search.network.build import build_network
 from mnv3search.network.folded import folded_network, folded_unit, folded_weights
 from mnv3search.network.slicing import plan_slicing, slice_network
+from mnv3search.space import parse_space
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,14 @@ class FusedSpec:
     """A fused inverted residual: a full k×k convolution that expands, a projection, and an addition where asked for."""
 
     kind: ClassVar[str] = "trial_fused"
+    choices: ClassVar[Mapping[str, ChoiceRule]] = {
+        "kernel_size": ChoiceRule({"description": "1, 3 or 5", "enum": [1, 3, 5]}, "kernel sizes", "k"),
+        "expanded": ChoiceRule({"description": "a number of channels", "type": "integer"}, "widths", "w", default=8),
+        "residual": ChoiceRule({"description": "true or false", "type": "boolean"}, "flags", "add", default=False),
+    }
+    settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "activation": {"description": "relu or swish", "enum": ["relu", "swish"]}
+    }
     kernel_size: int
     expanded_channels: int
     out_channels: int
@@ -50,6 +63,13 @@ class FusedSpec:
 
     def __post_init__(self) -> None:
         check_int("FusedSpec", "expanded_channels", self.expanded_channels, 1, 1024)
+
+    @classmethod
+    def from_choices(cls, values: Mapping[str, Any], position: BlockPosition) -> FusedSpec:
+        return cls(
+            values["kernel_size"], values["expanded"], position.out_channels, position.stride,
+            values.get("activation", "relu"), values["residual"],
+        )  # fmt: skip
 
     def check_input(self, in_channels: int) -> None:
         if self.residual and (self.stride, self.out_channels) != (1, in_channels):
@@ -200,3 +220,70 @@ def test_its_layers_name_their_inputs() -> None:
     """The addition reads the projection and what entered the block: the stem's output, tensor 1."""
     layers = network_layers(_network())
     assert [(layer.source, layer.other) for layer in layers[:5]] == [(0, -1), (1, -1), (2, -1), (3, 1), (4, -1)]
+
+
+SPACE = """format: mnv3search.space/1
+resolution: 32
+classes: 10
+defaults: {evaluator: null, device: "roofline:10,1000"}
+stem: {out_channels: 8}
+stages:
+  - out_channels: 8
+    depth: [1, 2]
+    block: {kind: trial_fused, kernel_size: [3, 5], expanded: [8, 16], residual: [false, true], activation: swish}
+  - {out_channels: 12, stride: 2, block: {kernel_size: [3, 5], expansion_ratio: 3}}
+  - out_channels: 12
+    depth: 2
+    block: {kind: trial_fused, options: [skip, {kernel_size: 1}, {kernel_size: 3, expanded: 24, residual: true}]}
+head: {feature_channels: null}
+"""
+
+
+def test_a_space_of_it_is_counted_sampled_and_reads_its_networks_again() -> None:
+    """Per block 2·2·2 in the first stage, of depth 1 or 2; 2 in the second; 3 in each of two, skip at either alike."""
+    space = parse_space(SPACE, "trial")
+    assert space.size == (8 + 64) * 2 * (1 + 2 + 4)
+    assert len(set(space.enumerate())) == space.size
+    assert {p.name for p in space.parameters if p.name.startswith("stage1")} == {
+        "stage1.depth", *(f"stage1.block{b}.{c}" for b in (1, 2) for c in ("kernel_size", "expanded", "residual"))
+    }  # fmt: skip
+    for network in space.sample(20, 0):
+        assert isinstance(network.blocks[0], FusedSpec)
+        assert network.blocks[0].activation == "swish"
+        assert parse_architecture(dump_architecture(network)) == network
+        assert space.decode(space.encode(network)) == network
+    rows = space.sample_indices(20, np.random.default_rng(0))
+    assert space.count_batch(rows).madds.tolist() == [count(a).madds for a in space.architectures(rows)]
+    options = {c for p in space.parameters if p.name.endswith("option") for c in p.choices}
+    assert options == {"skip", "k1_w8", "k3_w24_add"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[3, 5], expanded", "[3, 4], expanded", r"stages\[0\].block.kernel_size\[1\]: 4 is not 1, 3 or 5"),
+        ("residual: [", "rezidual: [", "unknown key; did you mean residual"),
+        ("kind: trial_fused, kernel_size: [3, 5], ", "kind: trial_fused, ", "lacks 'kernel_size'; it is kernel sizes"),
+        ("kind: trial_fused, kernel", "kind: fusde, kernel", "'fusde' is not one of inverted_residual, trial_fused"),
+        ("kind: trial_fused, opt", "opt", "expanded.*is an unknown key; the keys here are activation, expansion_ratio"),
+        ("expanded: [8", "expanded: [0", "FusedSpec.expanded_channels is 0"),
+        ("{out_channels: 12, stride: 2, block: {", "{out_channels: 12, stride: 2, block: {kind: trial_fused, residual: "
+         "true, expanded: 8, ", "expansion_ratio.*is an unknown key"),
+        ("depth: [1, 2]\n", "depth: [1, 2]\n    stride: 2\n", "the block fused3e8c8 adds 8 channels to 8 at stride 2"),
+    ],
+)  # fmt: skip
+def test_a_space_of_it_is_checked_by_its_own_rules(old: str, new: str, message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        parse_space(SPACE.replace(old, new, 1), "trial")
+
+
+def test_a_space_of_it_is_searched() -> None:
+    class MoreIsBetter:
+        def evaluate(self, architectures: list[Architecture]) -> list[Evaluation]:
+            return [Evaluation(min(99.0, count(a).parameters / 1e3), 0.1) for a in architectures]
+
+    space, device = parse_space(SPACE, "trial"), load_device("roofline:10,1000")
+    found = search(space, device, MoreIsBetter(), 5.0, trials=20, seed=0)  # type: ignore[arg-type]
+    assert found.evaluated == 20
+    assert space.contains(found.best.architecture)
+    assert any(isinstance(block, FusedSpec) for block in found.best.architecture.blocks)

@@ -185,7 +185,7 @@ class SpaceTables:
         return cast(Block, self.units[unit].spec)
 
     def unit_ids(self, rows: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Unit ids of each row: stem, every block at full depth, head; ``pad`` where there is none. Shape (n, 2 + blocks)."""
+        """Unit ids of rows: stem, blocks at full depth, head; ``pad`` where there is none. Shape (n, 2 + blocks)."""
         count = len(rows)
         columns = [np.full(count, self.stem, dtype=np.int32)]
         entering: Ints = np.zeros(count, dtype=np.int64)
