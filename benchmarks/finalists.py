@@ -22,7 +22,8 @@ from mnv3search.latency.measured.calibration import prepare_for_space
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.model import LatencyKind
 from mnv3search.layers import Unit
-from mnv3search.runs import RunSettings, run
+from mnv3search.runs.session import start_run
+from mnv3search.runs.settings import RunSettings
 from mnv3search.space import load_space
 
 WAYS = {"0.9": (0.9, False), "0.5": (0.5, False), "0.9, verified": (0.9, True)}
@@ -85,7 +86,7 @@ def searched(space_name: str, count: int, args: argparse.Namespace, folder: Path
                 confidence=confidence,
             )  # fmt: skip
             chosen = device if verified else TableAlone(device)
-            found = run(settings, folder / f"{space_name}-{index}-{way}", device=chosen)
+            found = start_run(settings, folder / f"{space_name}-{index}-{way}", device=chosen)
             best = found.summary.best
             rows.append(
                 {"space": space_name, "target_ms": target, "way": way, "predicted_ms": best.latency_ms,

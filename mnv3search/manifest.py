@@ -32,6 +32,7 @@ VERSION = 1
 MAX_MANIFEST_BYTES = 32_000_000  # of a training on 20,000 classes
 MAX_SECONDS, MAX_SESSIONS = 1e10, 10**6
 RUNS = "runs"
+MOST_FOLDERS = 10_000  # of one name
 BEGINNING = "beginning"  # status of a folder while it is made
 _COMMANDS: Mapping[str, str] = {"training": "train", "pruning": "netadapt"}  # that go on; runs keep theirs
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -46,6 +47,8 @@ class Settings:
 
     OLDER: ClassVar[Mapping[str, object]] = {}
     """Settings that manifests may lack, having been written before there were any, with what they stood for."""
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Settings by the names that manifests had for them before."""
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values by name, as the manifest keeps them."""
@@ -58,6 +61,8 @@ class Settings:
         Raises:
             RunError: a missing or unknown name, or a value of another type or out of its range.
         """
+        if isinstance(mapping, Mapping):
+            mapping = {cls.RENAMED.get(name, name): value for name, value in mapping.items()}
         known = {f.name: str(f.type) for f in fields(cls)}
         needed = {f.name for f in fields(cls) if f.default is MISSING}
         if not isinstance(mapping, Mapping) or not needed <= set(mapping) <= set(known):
@@ -80,21 +85,24 @@ class ManifestFolder(Generic[S]):
         path: of the folder.
         settings: what was asked.
         manifest: the content of ``manifest.json``: settings, command, environment, status, times.
+        finished: whether this is a session of what an earlier one finished.
     """
 
     KIND: ClassVar[str]  # in words
     FORMAT: ClassVar[str]
     SETTINGS: ClassVar[type[Any]]
-    BEGINNINGS: ClassVar[tuple[str, ...]]  # files that may stand beside the manifest before anything was found
+    BEGINNINGS: ClassVar[tuple[str, ...]]  # files that may stand with the manifest before anything was found
+    JOURNALS: ClassVar[tuple[str, ...]]  # what a session writes as it goes
     _REMEDY = "give the folder that --out named or the command printed (runs/DATE-...), or begin one without --resume"
 
     def __init__(self, path: Path, settings: S, manifest: dict[str, Any]) -> None:
         self.path, self.settings, self.manifest = path, settings, manifest
         self._before, self._began = float(manifest["seconds"]), time.monotonic()
+        self.finished = False
 
     @classmethod
     @contextmanager
-    def _made(cls, path: Path, settings: S, environment: Mapping[str, object], **facts: object) -> Iterator[Self]:
+    def _made(cls, path: Path, settings: S, **facts: object) -> Iterator[Self]:
         """A new folder; what must not be missing in it is written within.
 
         Where that fails, nothing is left of it; where the process is killed, the manifest says so, and the folder may
@@ -110,7 +118,7 @@ class ManifestFolder(Generic[S]):
             raise RunError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from None
         manifest = {
             "format": cls.FORMAT, "version": VERSION, "status": BEGINNING, "settings": settings.to_mapping(),
-            "command": ["mnv3search", *sys.argv[1:]], "environment": dict(environment), **facts,
+            "command": ["mnv3search", *sys.argv[1:]], "environment": describe_environment(), **facts,
             "started": _now(), "seconds": 0.0, "sessions": 1,
         }  # fmt: skip
         with held(path):
@@ -139,7 +147,7 @@ class ManifestFolder(Generic[S]):
             raise RunError(f"{file} has version {manifest.get('version')!r}; this release reads version {VERSION}")
         if manifest.get("status") == BEGINNING:
             raise RunError(f"{path} was only being made when its process ended: begin it anew, without --resume")
-        manifest = {"seconds": 0.0, "sessions": 1} | manifest
+        manifest = {"seconds": 0.0, "sessions": 1, "status": "running"} | manifest
         try:
             Record(manifest).number("seconds", 0, MAX_SECONDS)
             Record(manifest).integer("sessions", 1, MAX_SESSIONS)
@@ -199,8 +207,43 @@ class ManifestFolder(Generic[S]):
             raise RunError(f"{path} is not a {cls.KIND}: its {MANIFEST} is not of format {cls.FORMAT}; {cls._REMEDY}")
         return manifest
 
+    @contextmanager
+    def session(self, *, resumed: bool) -> Iterator[None]:
+        """Hold the folder for one session, and note in its manifest how that ended; of a finished one nothing is noted.
+
+        A new folder in which no network can meet the target is removed.
+
+        Raises:
+            RunError: another process holds the folder, or a file of it is a link or no regular file.
+        """
+        with held(self.path):
+            if resumed and self.manifest["status"] == "finished":
+                self.finished = True
+                tidy(self.path)
+                with self.resumable():
+                    yield
+                return
+            if resumed:
+                self.continued()  # before notes are taken: a folder that is refused stays as it is
+            try:
+                with self.closing_notes():
+                    yield
+            except InfeasibleError:
+                if not resumed:
+                    self.discard()
+                raise
+
+    def discard(self) -> None:
+        """Remove a folder in which nothing was found, so that its name is free again; what no session writes stays."""
+        if not any((self.path / name).exists() for name in self.JOURNALS if name not in self.BEGINNINGS):
+            self._remove(self.BEGINNINGS)
+
+    def lacks(self, *names: str) -> bool:
+        """Whether files are to be written: always, unless an earlier session finished and they are still there."""
+        return not self.finished or not all((self.path / name).is_file() for name in names)
+
     def continued(self) -> None:
-        """Take up what an earlier session left here, and note that one more works here, which holds the folder.
+        """Note that one more session works in this folder, which it holds.
 
         Raises:
             RunError: a file of the folder is a link, or no regular file.
@@ -210,14 +253,12 @@ class ManifestFolder(Generic[S]):
         self.note(sessions=self.manifest["sessions"] + 1, status="running")
 
     def _lost(self) -> float:
-        """Seconds of a session that was killed, from its last note until it last wrote another file.
-
-        The log is left out: this session's first line is in it.
-        """
+        """Seconds of a session that was killed, from its last note until it last wrote to one of its journals."""
         if self.manifest.get("status") != "running":
             return 0.0
         noted = (self.path / MANIFEST).stat().st_mtime
-        return max(file.stat().st_mtime for file in self.path.iterdir() if file.name != LOG) - noted
+        journals = [self.path / name for name in self.JOURNALS if (self.path / name).exists()]
+        return max([0.0, *(file.stat().st_mtime - noted for file in journals)])
 
     @contextmanager
     def closing_notes(self) -> Iterator[None]:
@@ -259,7 +300,9 @@ class ManifestFolder(Generic[S]):
         return round(self._before + time.monotonic() - self._began, 3)
 
     def note(self, **facts: object) -> None:
-        """Keep facts in the manifest, and how long all sessions have worked."""
+        """Keep facts in the manifest, and how long all sessions have worked; one that is finished stays as it is."""
+        if self.finished:
+            return
         self.manifest |= {**facts, "seconds": self.seconds}
         self.write_json(MANIFEST, self.manifest)
 
@@ -286,17 +329,19 @@ def free_folder(*words: str) -> Path:
     stems = [Path(word).stem if word.endswith((".yaml", ".yml", ".json")) else word for word in words]
     name = re.sub(r"[^A-Za-z0-9_.@-]+", "-", "-".join(stems))
     base = Path(RUNS) / f"{datetime.now().astimezone():%Y-%m-%d}-{name}"
-    path, number = base, 1
-    while True:
+    path = base
+    for number in range(2, MOST_FOLDERS):
         try:
             path.mkdir(parents=True)
         except FileExistsError:
-            number += 1
             path = base.with_name(f"{base.name}-{number}")
+        except FileNotFoundError:  # another process removed the empty parent just now
+            continue
         except OSError as error:
             raise RunError(f"cannot make the folder {path}: {error.strerror}; choose another with --out") from None
         else:
             return path
+    raise RunError(f"cannot make the folder {base}, nor one with a number after it; choose another with --out")
 
 
 def _now() -> str:

@@ -12,7 +12,8 @@ from mnv3search.accuracy.prior import ImagenetPrior
 from mnv3search.cli.progress import ProgressLine
 from mnv3search.errors import EvaluatorError, InfeasibleError, RunError
 from mnv3search.log import logger
-from mnv3search.runs import RunSettings, resume, run
+from mnv3search.runs.session import resume_run, start_run
+from mnv3search.runs.settings import RunSettings
 
 SETTINGS = RunSettings("search", "mnv3_small", "14ms", "pixel1", "prior", trials=30)
 
@@ -24,8 +25,8 @@ def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_logs_its_stages_and_every_session(tmp_path: Path) -> None:
     with ProgressLine(quiet=True) as progress:
-        run(SETTINGS, tmp_path / "r", progress=progress)
-        resume(tmp_path / "r", progress=progress)
+        start_run(SETTINGS, tmp_path / "r", progress=progress)
+        resume_run(tmp_path / "r", progress=progress)
     lines = (tmp_path / "r" / "log.txt").read_text().splitlines()
     assert (
         sum("INFO began: mnv3search" in line for line in lines)
@@ -42,7 +43,7 @@ def test_an_error_is_logged_with_where_it_was_raised(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(ImagenetPrior, "evaluate", broken)
     with pytest.raises(EvaluatorError):
-        run(SETTINGS, tmp_path / "r")
+        start_run(SETTINGS, tmp_path / "r")
     text = (tmp_path / "r" / "log.txt").read_text()
     assert "ERROR failed" in text
     assert "test_log.py" in text
@@ -52,22 +53,22 @@ def test_an_error_is_logged_with_where_it_was_raised(tmp_path: Path, monkeypatch
 
 def test_a_discarded_folder_leaves_no_log(tmp_path: Path) -> None:
     with pytest.raises(InfeasibleError):
-        run(RunSettings("search", "mnv3_small", "1ms", "pixel1", "prior", trials=30), tmp_path / "r")
+        start_run(RunSettings("search", "mnv3_small", "1ms", "pixel1", "prior", trials=30), tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
 def test_a_log_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
-    run(SETTINGS, tmp_path / "r")
+    start_run(SETTINGS, tmp_path / "r")
     letter = tmp_path / "letter.txt"
     letter.write_text("dear")
     (tmp_path / "r" / "log.txt").unlink()
     os.symlink(letter, tmp_path / "r" / "log.txt")
     with pytest.raises(RunError, match=r"log\.txt is a link"):
-        resume(tmp_path / "r")
+        resume_run(tmp_path / "r")
     assert letter.read_text() == "dear"
 
 
 def test_a_program_keeps_its_own_logging(tmp_path: Path) -> None:
     handlers, level = list(logger.handlers), logger.level
-    run(SETTINGS, tmp_path / "r")
+    start_run(SETTINGS, tmp_path / "r")
     assert (list(logger.handlers), logger.level) == (handlers, level)

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from trained_fakes import ARCHITECTURE, saved_fake
 
-import mnv3search.runs
+import mnv3search.runs.session
 from mnv3search import load_evaluator, load_recipe, load_trained, parse_network
 from mnv3search.architecture import dump_architecture, from_mapping
 from mnv3search.errors import ArchitectureError, UnknownNameError, WeightsError
 from mnv3search.families import NETWORKS, published
 from mnv3search.families.scaling import scale_width
-from mnv3search.runs import RunSettings
+from mnv3search.runs.settings import RunSettings
 from mnv3search.space import load_space, space_names
 
 
@@ -130,7 +130,7 @@ def test_files_that_are_no_trained_network(tmp_path: Path, content: bytes, words
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "small"
     settings = RunSettings("run", "mnv3_small", "14ms", "pixel1", "prior", trials=150, finalists=2)
-    mnv3search.runs.run(settings, folder)
+    mnv3search.runs.session.start_run(settings, folder)
     return folder
 
 

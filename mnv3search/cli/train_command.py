@@ -72,7 +72,6 @@ def train_command(network: str | None, out: Path | None, resume: Path | None, as
     mnv3_small_32@0.75, a .json file or a run's folder. Its number of classes is that of the images. The best epoch's
     weights are kept with the architecture, the names of the classes and the preprocessing in one file.
     """
-    from mnv3search.manifest import describe_environment
     from mnv3search.training.devices import is_main_process
 
     if resume is not None:
@@ -84,7 +83,7 @@ def train_command(network: str | None, out: Path | None, resume: Path | None, as
         if resume is not None:
             path, result = resume, _resumed(resume, progress, options["workers"], options["data"])
         else:
-            path, result = start_training(_request(network, options), out, describe_environment(), progress)
+            path, result = start_training(_request(network, options), out, progress)
     if is_main_process():
         show(path, result, as_json=as_json)
 

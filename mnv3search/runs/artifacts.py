@@ -8,21 +8,26 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.candidate import Candidate
 from mnv3search.errors import RunError
 from mnv3search.files import write_text
 from mnv3search.layer_search import Step
 from mnv3search.reading import parse_json, read_bounded, utf8
-from mnv3search.records import LATENCY_MS, Record, TOP1, UNREADABLE
+from mnv3search.records import LATENCY_MS, TOP1, UNREADABLE, Record
 from mnv3search.report.summary import Judged, RunSummary
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.settings import MAX_FINALISTS
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Parsed = TypeVar("Parsed")
 MAX_TABLE_BYTES = 512_000_000
+REPORT = ("best.json", "candidates.csv", "pareto.csv", "pareto.png", "pareto.svg", "report.html")
 _CANDIDATE_COLUMNS = (
     "number", "top1", "top1_std", "latency_ms", "madds", "parameters", "origin", "blocks", "architecture",
 )  # fmt: skip
@@ -33,7 +38,7 @@ _STEP_COLUMNS = (
 
 
 def write_candidates(path: Path, candidates: Iterable[Candidate]) -> None:
-    """One row a candidate, in order; ``blocks`` is the architecture's short line, ``architecture`` all of it as JSON."""
+    """One row a candidate, in order; ``blocks`` is the short line, ``architecture`` all of it as JSON."""
     rows = (
         (
             c.number, repr(c.top1), _optional(c.top1_std), repr(c.latency_ms), c.madds, c.parameters, c.origin,
@@ -152,6 +157,27 @@ class RunOutcome:
     evaluated: int
     seconds: float
     folder: RunFolder
+
+    @property
+    def met(self) -> bool:
+        """Whether the winner is within the target: measured, or as predicted where the device cannot be timed."""
+        return self.summary.verdict is None or self.summary.verdict.met is not False
+
+    def to_frame(self) -> DataFrame:
+        """A row a network: the winner, the finalists and the references; top-1 in percent, latencies in milliseconds.
+
+        ``blocks`` is the architecture's short line. All candidates of the block search are in ``candidates.csv``.
+        """
+        import pandas as pd
+
+        names = (
+            "name", "origin", "top1", "top1_std", "published_top1", "latency_ms", "latency_error_ms", "measured_ms",
+            "measured_error_ms", "madds", "parameters", "architecture",
+        )  # fmt: skip
+        networks = [self.summary.best, *self.summary.finalists, *self.summary.references]
+        frame = pd.DataFrame([{name: getattr(network, name) for name in names} for network in networks])
+        frame.insert(len(names) - 1, "blocks", [str(network.architecture) for network in networks])
+        return frame
 
 
 def judged_mapping(network: Judged) -> dict[str, object]:

@@ -1,19 +1,21 @@
-"""What a reader must know before believing a figure: what was aimed at, where a prediction is no accuracy."""
+"""What a reader must know before believing a figure: what the target asked for, where a prediction is no accuracy."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
-from mnv3search.accuracy.prior import IMAGENET_CLASSES, ImagenetPrior, PUBLISHED, RECIPES, recipe_of
+from pathlib import Path
+from statistics import NormalDist
+
+from mnv3search.accuracy.prior import IMAGENET_CLASSES, PUBLISHED, RECIPES, ImagenetPrior, recipe_of
 from mnv3search.architecture import Architecture
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
 from mnv3search.report.summary import Judged, TargetVerdict, percent
 from mnv3search.runs.settings import RunSettings
-from pathlib import Path
-from statistics import NormalDist
 
-def doubts(evaluator: str, best: Judged) -> Sequence[str]:
+
+def caveats(evaluator: str, best: Judged) -> Sequence[str]:
     """Sentences on a prior: what it predicts where that is not the usual, and a winner unlike what it was fitted to."""
     recipe = recipe_of(evaluator)
     if recipe is None:
@@ -64,7 +66,7 @@ def no_ranking(scores: Sequence[tuple[float, float | None]], chance: float, eval
         return None
     return (
         f"{why}; the network that is named is as good as drawn from them. More epochs ({evaluator.partition(':')[0]}"
-        ":epochs=…), more images to learn from and to judge by, or several trainings of each (seeds=…) would help"
+        ":epochs=…), more images to learn from and to be scored on, or several trainings of each (seeds=…) would help"
     )
 
 
@@ -81,8 +83,8 @@ def _chi_square(freedom: int) -> float:
     return freedom * (1 - part + NormalDist().inv_cdf(0.95) * math.sqrt(part)) ** 3
 
 
-def aim_note(verdict: TargetVerdict, best: Judged) -> Sequence[str]:
-    """Why the winner of a device that cannot be timed is predicted below the target, and how to aim at it instead."""
+def confidence_note(verdict: TargetVerdict, best: Judged) -> Sequence[str]:
+    """Why the winner of a device that cannot be timed is predicted below the target, and how to have it nearer."""
     if verdict.met is not None or verdict.confidence == LEAST_CONFIDENCE or not best.latency_error_ms:
         return ()
     return (

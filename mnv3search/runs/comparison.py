@@ -1,4 +1,4 @@
-"""Runs and networks side by side, judged anew by one device and one evaluator."""
+"""Runs and networks side by side, all scored by one device and one evaluator."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
 from mnv3search.architecture import Architecture, load_architecture
 from mnv3search.candidate import Candidate
 from mnv3search.errors import RunError
+from mnv3search.latency.devices import load_device
 from mnv3search.latency.model import LatencyKind
 from mnv3search.naming import parse_network
 from mnv3search.report.summary import Judged, latency_text, published_text, top1_text
-from mnv3search.runs.caveats import prior_score
-from mnv3search.runs.evaluations import Judge, RememberingEvaluator, published_top1
-from mnv3search.runs.folder import RunFolder
-from mnv3search.runs.images import run_images
-from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.artifacts import read_front
+from mnv3search.runs.caveats import prior_score
+from mnv3search.runs.evaluations import CachedEvaluator, Scorer, published_top1
+from mnv3search.runs.folder import RunFolder
+from mnv3search.runs.images import session_images
+from mnv3search.runs.progress import RunProgress
+from mnv3search.runs.settings import DEVICE, EVALUATOR
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,13 +74,13 @@ class Comparison:
 
 
 def compared(subjects: Sequence[str], device: str | None, evaluator: str | None, progress: RunProgress) -> Comparison:
-    """Judge runs (folders) and networks (names or files) alike.
+    """Scorer runs (folders) and networks (names or files) alike.
 
     Args:
         subjects: as on the command line.
         device: by name; the first run's, or pixel1, where None.
         evaluator: by name; the first run's, or prior, where None.
-        progress: told of each subject.
+        progress: what each subject is reported to.
 
     Raises:
         RunError: a folder that is not a run, nor a training or a pruning.
@@ -86,29 +88,29 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
     """
     runs = {s: RunFolder.open(Path(s)) for s in subjects if Path(s).is_dir() and not _holds_weights(Path(s))}
     first = next(iter(runs.values()), None)
-    device = device or (first.device if first else "pixel1")
-    evaluator = evaluator or (first.settings.evaluator if first else "prior")
+    device = device or (first.device if first else DEVICE)
+    evaluator = evaluator or (first.settings.evaluator if first else EVALUATOR)
     # networks that the first run's evaluator trained are known from its folder
     learns = first is not None and first.settings.data is not None and evaluator == first.settings.evaluator
-    data, kept = (run_images(first, progress), first.proxy) if learns and first else (None, None)
-    memory = RememberingEvaluator(load_evaluator(evaluator, EvaluatorContext(data=data, folder=kept)))
-    judge = Judge.of(device, memory, progress)
+    data, kept = (session_images(first, progress), first.proxy) if learns and first else (None, None)
+    cache = CachedEvaluator(load_evaluator(evaluator, EvaluatorContext(data=data, folder=kept)))
+    scorer = Scorer(load_device(device), cache, progress)
     groups: dict[str, list[Judged]] = {}
     fronts: dict[str, list[Candidate]] = {}
-    progress.stage("judging", len(subjects))
+    progress.stage("scoring", len(subjects))
     for number, subject in enumerate(dict.fromkeys(subjects)):
         if subject in runs:
             folder = runs[subject]
             _check_finished(folder)
             best = load_architecture(folder.path / "best.json")
-            groups[subject] = [judge.judge(folder.path.name, best, "best")]
-            fronts[subject] = _front(judge, read_front(folder.path / "pareto.csv"))
+            groups[subject] = [scorer.score(folder.path.name, best, "best")]
+            fronts[subject] = _front(scorer, read_front(folder.path / "pareto.csv"))
         else:
-            groups[subject] = [judge.judge(subject, parse_network(subject), "reference", published_top1(subject))]
+            groups[subject] = [scorer.score(subject, parse_network(subject), "reference", published_top1(subject))]
         progress.advance(number + 1, subject)
     scores = [prior_score(evaluator, n.architecture) for networks in groups.values() for n in networks]
-    score = memory.capabilities.score_name or next(filter(None, scores), None)
-    return Comparison(judge.device_name, judge.kind, evaluator, memory.capabilities.estimated, groups, fronts, score)
+    score = cache.capabilities.score_name or next(filter(None, scores), None)
+    return Comparison(scorer.device.name, scorer.device.kind, evaluator, cache.capabilities.estimated, groups, fronts, score)
 
 
 def _holds_weights(folder: Path) -> bool:
@@ -123,11 +125,11 @@ def _check_finished(folder: RunFolder) -> None:
         raise RunError(f"{folder.path} has no result yet; go on with mnv3search {kind} --resume {folder.path}")
 
 
-def _front(judge: Judge, architectures: Sequence[Architecture]) -> list[Candidate]:
-    judged = [judge.judge(str(i), a, "block_search") for i, a in enumerate(architectures)]
+def _front(scorer: Scorer, architectures: Sequence[Architecture]) -> list[Candidate]:
+    scored = [scorer.score(str(i), a, "block_search") for i, a in enumerate(architectures)]
     candidates = [
         Candidate(n.architecture, n.top1, n.top1_std, n.latency_ms, n.madds, n.parameters, "block_search", i)
-        for i, n in enumerate(judged)
+        for i, n in enumerate(scored)
         if n.top1 is not None
     ]
     return sorted(candidates, key=lambda c: c.latency_ms)

@@ -1,39 +1,38 @@
-"""What every stage of one run works with."""
+"""The run context: what every stage of one run works with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, Origin
 from mnv3search.errors import RunError
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.whole_networks import busy_sentence
-from mnv3search.latency.model import Device, parse_target
-from mnv3search.runs.evaluations import Judge, LoggingEvaluator, RememberingEvaluator, remembering
+from mnv3search.latency.model import Device
+from mnv3search.runs.evaluations import CachedEvaluator, LoggedEvaluator, Scorer, cached
 from mnv3search.runs.folder import RunFolder
-from mnv3search.runs.images import run_images
+from mnv3search.runs.images import session_images
 from mnv3search.runs.progress import DetailProgress, RunProgress
-from mnv3search.runs.target import Aim, Decisions, TARGET
+from mnv3search.runs.target import LatencyConstraint, PinnedValues, run_constraint
 from mnv3search.runs.timings import Timings
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
 
-FARTHEST_TIMED = 10.0  # from its predicted time, as a factor, that the reference of a relative target was timed
-
 
 @dataclass(frozen=True, slots=True)
-class Bench:
-    """The run's folder, its judge, and what it knows already."""
+class RunContext:
+    """The run's folder, what scores its networks, and what is known already."""
 
     folder: RunFolder
-    judge: Judge
-    memory: RememberingEvaluator
-    logged: LoggingEvaluator
-    decisions: Decisions
+    scorer: Scorer
+    cache: CachedEvaluator
+    logged: LoggedEvaluator
+    pinned: PinnedValues
     timings: Timings
     progress: RunProgress
 
@@ -41,10 +40,10 @@ class Bench:
     def of(
         folder: RunFolder, progress: RunProgress, device: Device | None = None,
         space: Callable[[], SearchSpace] | None = None,
-    ) -> Bench:  # fmt: skip
-        """A bench for the run of ``folder``, over ``space`` where it searches one.
+    ) -> RunContext:  # fmt: skip
+        """The context of the run of ``folder``, over ``space`` where it searches one.
 
-        ``device`` stands in for the one that its settings name.
+        ``device`` stands in for the one that the settings name.
 
         Raises:
             RunError: a file of the folder is damaged.
@@ -52,54 +51,32 @@ class Bench:
             DataError: the images that the evaluator learns from cannot be had.
         """
         progress = DetailProgress(progress)
-        data = run_images(folder, progress)  # which notes the classes that the space's networks take
-        evaluator = load_evaluator(
-            folder.settings.evaluator,
-            EvaluatorContext(space and space(), data, folder.proxy, progress=progress.detailed()),
-        )
-        memory = remembering(evaluator)
-        logged = LoggingEvaluator(memory, folder.evaluations)
-        judge = Judge.by(device or load_device(folder.device), logged, progress)
-        if sentence := busy_sentence(judge.device):
+        # which notes the classes that the space's networks take
+        images = None if folder.settings.data is None else session_images(folder, progress)
+        made_with = EvaluatorContext(space and space(), images, folder.proxy, progress=progress.detailed())
+        evaluator = load_evaluator(folder.settings.evaluator, made_with)
+        cache = cached(evaluator)
+        logged = LoggedEvaluator(cache, folder.evaluations)
+        scorer = Scorer(device or load_device(folder.device), logged, progress)
+        if sentence := busy_sentence(scorer.device):
             progress.note(sentence)
-        decisions, timings = Decisions(folder.decisions), Timings(judge, folder.measured)
-        return Bench(folder, judge, memory, logged, decisions, timings, progress)
+        pinned, timings = PinnedValues(folder.pinned), Timings(scorer, folder.measured)
+        return RunContext(folder, scorer, cache, logged, pinned, timings, progress)
 
-    def aim(self, reference: Architecture, reference_ms: float) -> Aim:
-        """The target in milliseconds, fixed once.
-
-        One that is relative is so to the reference's time: ``reference_ms`` by the latency model, or whole where the
-        device can be timed; and from then on it is given: an error of that time is none of the candidates'.
-        """
-        target = parse_target(self.folder.settings.target)
-
-        def milliseconds() -> float:
-            if target.relative and self.timings.possible:
-                return target.milliseconds(self.timings.alone(reference).measured_ms)
-            return target.milliseconds(reference_ms)
-
-        expected = target.milliseconds(reference_ms)
-        apart = FARTHEST_TIMED if target.relative else 1.0
-        self.decisions.check(TARGET, expected / apart, expected * apart)
-        target_ms = self.decisions.fix(TARGET, milliseconds)
-        return Aim(self.judge.device, target_ms, self.folder.settings.confidence)
+    def constraint(self, reference: Architecture, reference_ms: float) -> LatencyConstraint:
+        """The target in milliseconds, pinned, with the confidence asked for; a relative one is of ``reference``."""
+        settings = self.folder.settings
+        return run_constraint(settings.target, settings.confidence, self.pinned, self.timings, reference, reference_ms)
 
     def candidate(self, architecture: Architecture, origin: Origin, number: int) -> Candidate:
-        """A network judged, as the searches hold it.
+        """A network with its figures, as the searches hold it.
 
         Raises:
             RunError: the run has no evaluator.
         """
-        judged = self.judge.judge("", architecture, origin)
-        if judged.top1 is None:
+        found = self.scorer.score("", architecture, origin)
+        if found.top1 is None:
             raise RunError("a search needs an evaluator: it chooses by accuracy")
         return Candidate(
-            architecture,
-            judged.top1,
-            judged.top1_std,
-            judged.latency_ms,
-            judged.madds,
-            judged.parameters,
-            origin,
-            number,
+            architecture, found.top1, found.top1_std, found.latency_ms, found.madds, found.parameters, origin, number
         )

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
 from mnv3search.accuracy.evaluator import (
     Evaluation,
     Evaluator,
     Report,
     StoppableEvaluator,
+    capabilities_of,
     checked_evaluations,
     evaluated_until,
-    capabilities_of,
 )
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.cost import count
@@ -24,15 +26,14 @@ from mnv3search.errors import EvaluatorError
 from mnv3search.families import published
 from mnv3search.families.figures import published_figures
 from mnv3search.files import append_lines
-from mnv3search.latency.devices import load_device
-from mnv3search.latency.model import Device, LatencyKind, LatencyModel, Preparable, checked_latencies
+from mnv3search.latency.model import Device, Preparable, checked_latencies
 from mnv3search.layers import units
-from mnv3search.records import Record, SCORE, TOP1, read_log
+from mnv3search.records import SCORE, TOP1, Record, read_log
 from mnv3search.report.summary import Judged
 from mnv3search.runs.progress import RunProgress, SilentProgress
-from pathlib import Path
 
-class RememberingEvaluator:
+
+class CachedEvaluator:
     """An evaluator that is never asked twice for one architecture; it knows how many distinct ones were asked."""
 
     def __init__(self, evaluator: Evaluator) -> None:
@@ -58,7 +59,7 @@ class RememberingEvaluator:
         return len(self._known)
 
 
-class StoppableMemory(RememberingEvaluator):
+class StoppableCache(CachedEvaluator):
     """One whose evaluator can be told to give a network up."""
 
     def __init__(self, evaluator: StoppableEvaluator) -> None:
@@ -75,37 +76,34 @@ class StoppableMemory(RememberingEvaluator):
         return answer
 
 
-def remembering(evaluator: Evaluator) -> RememberingEvaluator:
-    """A memory for ``evaluator`` that can do what it can."""
-    return StoppableMemory(evaluator) if isinstance(evaluator, StoppableEvaluator) else RememberingEvaluator(evaluator)
+def cached(evaluator: Evaluator) -> CachedEvaluator:
+    """A cache for ``evaluator`` that can do what it can."""
+    return StoppableCache(evaluator) if isinstance(evaluator, StoppableEvaluator) else CachedEvaluator(evaluator)
 
 
-class LoggingEvaluator:
+class LoggedEvaluator:
     """Appends each new answer to a file, and starts from what the file holds.
 
     Raises:
         RunError: the file cannot be read or written, or a line other than the last is damaged.
     """
 
-    def __init__(self, memory: RememberingEvaluator, log: Path) -> None:
-        self._memory = memory
+    def __init__(self, cache: CachedEvaluator, log: Path) -> None:
+        self._cache = cache
         self._log = log
-        within = memory.capabilities.range
+        within = cache.capabilities.range
         self._logged = dict(read_log(log, lambda record: _parse(record, within), "evaluation"))
-        self.capabilities = memory.capabilities
-        memory.remember(self._logged)
+        self.capabilities = cache.capabilities
+        cache.remember(self._logged)
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation for each architecture, in order; new ones are on disk when this returns."""
-        answers = self._memory.evaluate(architectures)
+        answers = self._cache.evaluate(architectures)
         new = {a: e for a, e in zip(architectures, answers, strict=True) if a not in self._logged}
         if new:
-            self._append(new)
+            append_lines(self._log, [_line(architecture, evaluation) for architecture, evaluation in new.items()])
             self._logged.update(new)
         return answers
-
-    def _append(self, new: Mapping[Architecture, Evaluation]) -> None:
-        append_lines(self._log, [_line(architecture, evaluation) for architecture, evaluation in new.items()])
 
 
 def _line(architecture: Architecture, evaluation: Evaluation) -> str:
@@ -132,26 +130,14 @@ PAPER_VERSION = "v5"
 
 
 @dataclass(slots=True)
-class Judge:
+class Scorer:
     """Gives networks their figures; ``evaluator`` may be None where only latency is asked."""
 
-    device: LatencyModel
-    device_name: str
-    kind: LatencyKind
+    device: Device
     evaluator: Evaluator | None = None
     progress: RunProgress = field(default_factory=SilentProgress)
 
-    @staticmethod
-    def of(device_name: str, evaluator: Evaluator | None, progress: RunProgress) -> Judge:
-        """A judge by a device's name or path."""
-        return Judge.by(load_device(device_name), evaluator, progress)
-
-    @staticmethod
-    def by(device: Device, evaluator: Evaluator | None, progress: RunProgress) -> Judge:
-        """A judge by a device."""
-        return Judge(device, device.name, device.kind, evaluator, progress)
-
-    def told(self, done: int, total: int, what: str) -> None:
+    def on_progress(self, done: int, total: int, what: str) -> None:
         """What a device reports while it measures."""
         self.progress.advance(done, what, total)
 
@@ -159,7 +145,7 @@ class Judge:
         """(milliseconds, one standard deviation or None where the model states none) of each network."""
         if isinstance(self.device, Preparable):
             parts = dict.fromkeys(part for a in architectures for part in units(a))
-            self.device.prepare(list(parts), self.told)
+            self.device.prepare(list(parts), self.on_progress)
         values = checked_latencies(self.device, architectures)
         error_of = getattr(self.device, "latency_error_ms", None)
         errors = [None] * len(values) if error_of is None else [float(e) for e in error_of(architectures)]
@@ -170,7 +156,7 @@ class Judge:
         found = zip(architectures, self.latencies(architectures), strict=True) if architectures else ()
         return {architecture: error for architecture, (_, error) in found if error is not None}
 
-    def judge(self, name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> Judged:
+    def score(self, name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> Judged:
         """Every figure of one network."""
         latency_ms, error_ms = self.latencies([architecture])[0]
         answer = checked_evaluations(self.evaluator, [architecture])[0] if self.evaluator else None
@@ -188,7 +174,7 @@ def published_top1(network: str) -> float | None:
     return rows[0].top1 if rows else None
 
 
-_BESIDE = (
+PUBLISHED = (
     ("mobilenet_v3_large", 1.0), ("mobilenet_v3_large", 0.75), ("mobilenet_v3_small", 1.0),
     ("mobilenet_v3_small", 0.75), ("mobilenet_v2", 1.0), ("mobilenet_v2", 0.75), ("mobilenet_v2", 0.35),
     ("mnasnet_a1", 1.0), ("mnasnet_small", 1.0),
@@ -196,7 +182,7 @@ _BESIDE = (
 NEAR = 2.0
 
 
-def reference_networks(judge: Judge, reference: Judged, target_ms: float) -> list[Judged]:
+def reference_networks(scorer: Scorer, reference: Judged, target_ms: float) -> list[Judged]:
     """Published networks within a factor of two of the target, by the run's evaluator and latency model.
 
     Only for ImageNet's input and classes: elsewhere the published networks are others, and the space's own reference
@@ -204,11 +190,11 @@ def reference_networks(judge: Judge, reference: Judged, target_ms: float) -> lis
     """
     if (reference.architecture.resolution, reference.architecture.classes) != (224, 1000):
         return []
-    named = {name if width == 1.0 else f"{name}@{width:g}": published(name, width) for name, width in _BESIDE}
+    named = {name if width == 1.0 else f"{name}@{width:g}": published(name, width) for name, width in PUBLISHED}
     named = {label: network for label, network in named.items() if network != reference.architecture}
-    latencies = [ms for ms, _ in judge.latencies(list(named.values()))]  # an evaluator may train: it is asked last
+    latencies = [ms for ms, _ in scorer.latencies(list(named.values()))]  # an evaluator may train: it is asked last
     return [
-        judge.judge(label, network, "reference", published_top1(label))
+        scorer.score(label, network, "reference", published_top1(label))
         for (label, network), ms in zip(named.items(), latencies, strict=True)
         if target_ms / NEAR <= ms <= target_ms * NEAR
     ]

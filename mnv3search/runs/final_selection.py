@@ -12,49 +12,60 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate
 from mnv3search.cost import count
 from mnv3search.errors import InfeasibleError, RunError
 from mnv3search.layer_search import NetAdaptResult, Step, Steps, netadapt
-from mnv3search.runs.context import Bench
 from mnv3search.runs.artifacts import read_steps, write_steps
-from mnv3search.runs.target import Aim
-from mnv3search.runs.timings import Timed
+from mnv3search.runs.context import RunContext
+from mnv3search.runs.target import LatencyConstraint
+from mnv3search.runs.timings import Latency
 
 ROOM = 0.005
-"""How far below the target a repair aims, as a share, each time: one session of timing differs from the next."""
+"""How far below the target a repair's limit is, as a share, each time: one session of timing differs from the next."""
 
-Times = Mapping[Architecture, Timed]
+MORE_TIMES = 4
+"""How often a finalist is narrowed on because its own error is larger than its seed's."""
+FARTHEST_PRICED = 2.0
+"""How far apart, as a factor, a device prices a network in two sessions, between which it was calibrated anew."""
+REPAIRS = 2
+WORTH_POINTS = 0.1  # a network that missed is repaired where it is so much better in top-1 than the best that did not
+NEARER = 2
+UNUSED = 0.03  # of the target: where the winner leaves more, networks nearer to it are timed too, NEARER times at most
+TIMED = 6  # so many networks at least, NetAdapt's among them, are timed where so many are within the target
+
+Times = Mapping[Architecture, Latency]
 
 
-def best_of(contenders: Sequence[Candidate]) -> Candidate:
+def best_of(candidates: Sequence[Candidate]) -> Candidate:
     """The highest top-1; of equals the direct candidate, which is the simpler network, then the faster one."""
-    return max(contenders, key=lambda c: (c.top1, c.origin == "block_search", -c.latency_ms))
+    return max(candidates, key=lambda c: (c.top1, c.origin == "block_search", -c.latency_ms))
 
 
-def passing(contenders: Sequence[Candidate], times: Times, target_ms: float, z: float) -> list[Candidate]:
+def passing(candidates: Sequence[Candidate], times: Times, target_ms: float, z: float) -> list[Candidate]:
     """Those whose measured time and ``z`` of its deviations are within the target."""
-    return [c for c in contenders if times[c.architecture].upper_ms(z) <= target_ms]
+    return [c for c in candidates if times[c.architecture].upper_ms(z) <= target_ms]
 
 
-def closest(contenders: Sequence[Candidate], times: Times, z: float) -> Candidate:
+def closest(candidates: Sequence[Candidate], times: Times, z: float) -> Candidate:
     """The one that misses the target by least."""
-    return min(contenders, key=lambda c: times[c.architecture].upper_ms(z))
+    return min(candidates, key=lambda c: times[c.architecture].upper_ms(z))
 
 
-def repaired_limit_ms(contender: Candidate, timed: Timed, target_ms: float, z: float, attempt: int) -> float:
+def repaired_limit_ms(candidate: Candidate, timed: Latency, target_ms: float, z: float, attempt: int) -> float:
     """What a network must be predicted at to be timed within the target, its measured over predicted time as it was.
 
     Twice the ``z`` deviations are taken off: those of this time and those of the next; and :data:`ROOM` for each
     attempt, from 1.
     """
-    return contender.latency_ms * target_ms / timed.upper_ms(2 * z) * (1 - ROOM * attempt)
+    return candidate.latency_ms * target_ms / timed.upper_ms(2 * z) * (1 - ROOM * attempt)
 
 
-def typical_limit_ms(contenders: Sequence[Candidate], times: Times, target_ms: float, z: float, attempt: int) -> float:
+def typical_limit_ms(candidates: Sequence[Candidate], times: Times, target_ms: float, z: float, attempt: int) -> float:
     """The same for networks that were not timed, by the median of those that were."""
-    return statistics.median(repaired_limit_ms(c, times[c.architecture], target_ms, z, attempt) for c in contenders)
+    return statistics.median(repaired_limit_ms(c, times[c.architecture], target_ms, z, attempt) for c in candidates)
 
 
 def how_it_won(best: Candidate, within: Sequence[Candidate], steps: int, unit: str = "points of top-1") -> list[str]:
@@ -79,19 +90,13 @@ def _margin(margin: float, top1_std: float | None, unit: str) -> str:
     return f"{first} beats {second} within the target by {abs(margin):.2f} {unit}{sure}"
 
 
-MORE_TIMES = 4
-"""How often a finalist is narrowed on because its own error is larger than its seed's."""
-FARTHEST_PRICED = 2.0
-"""How far apart, as a factor, a device prices a network in two sessions, between which it was calibrated anew."""
-
-
 class Narrowing:
     """NetAdapt on the finalists of one run; a finalist narrowed once goes on from where it stands."""
 
-    def __init__(self, bench: Bench, seeds: Sequence[Candidate]) -> None:
-        self._bench = bench
+    def __init__(self, context: RunContext, seeds: Sequence[Candidate]) -> None:
+        self._context = context
         self._seeds = seeds
-        self._steps = read_steps(bench.folder.steps, bench.memory.capabilities.range)
+        self._steps = read_steps(context.folder.steps, context.cache.capabilities.range)
         self._check_prices()
 
     def _check_prices(self) -> None:
@@ -101,15 +106,15 @@ class Narrowing:
             RunError: there is one.
         """
         steps = [step for found in self._steps.values() for step in found]
-        prices = self._bench.judge.latencies([step.architecture for step in steps]) if steps else []
+        prices = self._context.scorer.latencies([step.architecture for step in steps]) if steps else []
         for step, (price_ms, _) in zip(steps, prices, strict=True):
             if not price_ms / FARTHEST_PRICED <= step.latency_ms <= price_ms * FARTHEST_PRICED:
                 raise RunError(
-                    f"{self._bench.folder.steps} is damaged: step {step.number} is said to take {step.latency_ms:g} ms, "
-                    f"and the device takes {price_ms:g} ms for its network; restore the file, or remove it"
+                    f"{self._context.folder.steps} is damaged: step {step.number} is said to take "
+                    f"{step.latency_ms:g} ms, and the device takes {price_ms:g} ms for its network; restore the file, or remove it"
                 )
 
-    def first(self, index: int, aim: Aim) -> NetAdaptResult:
+    def first(self, index: int, constraint: LatencyConstraint) -> NetAdaptResult:
         """Finalist ``index``, from 0, narrowed until it is within the target by its own error.
 
         Raises:
@@ -118,55 +123,56 @@ class Narrowing:
         seed = self._seeds[index]
 
         def limit() -> float:
-            found = aim.limit_of(seed.architecture)
-            alone = self._bench.folder.settings.kind == "netadapt"
+            found = constraint.limit_of(seed.architecture)
+            alone = self._context.folder.settings.kind == "netadapt"
             for again in range(MORE_TIMES):
                 result = self._to(index, found, lenient=again > 0 or not alone)
-                own = aim.limit_of(result.final.architecture)
+                own = constraint.limit_of(result.final.architecture)
                 if not result.reached or result.final.latency_ms <= own:
                     break
                 found = min(own, found)
             return found
 
-        self._bench.decisions.check(f"finalist_{index + 1}_first_limit_ms", *aim.limits_range_ms())
+        self._context.pinned.check(f"finalist_{index + 1}_first_limit_ms", *constraint.limits_range_ms())
         return self.to(index, limit, "first")
 
     def to(self, index: int, limit_ms: Callable[[], float], name: str) -> NetAdaptResult:
-        """Finalist ``index`` narrowed to a limit, which is fixed once under ``name``.
+        """Finalist ``index`` narrowed to a limit, which is pinned under ``name``.
 
         Raises:
             InfeasibleError: even its narrowest form is above it.
         """
-        fixed_ms = self._bench.decisions.fix(f"finalist_{index + 1}_{name}_limit_ms", limit_ms)
-        return self._to(index, fixed_ms, lenient=True)
+        pinned_ms = self._context.pinned.pin(f"finalist_{index + 1}_{name}_limit_ms", limit_ms)
+        return self._to(index, pinned_ms, lenient=True)
 
     def _to(self, index: int, limit_ms: float, *, lenient: bool) -> NetAdaptResult:
         """``lenient``: steps that cannot sum to the cut are this limit's infeasibility, not the run's fault."""
-        bench, seed = self._bench, self._seeds[index]
-        least_ms = seed.latency_ms * (1 - bench.folder.settings.netadapt_options().reach)
+        context, seed = self._context, self._seeds[index]
+        least_ms = seed.latency_ms * (1 - context.folder.settings.netadapt_options().reach)
         if lenient and limit_ms < least_ms:
             raise InfeasibleError(limit_ms, least_ms, seed.latency_ms, exact=False, narrowing=True)
         steps = self._steps.setdefault(index + 1, [])
-        whole, called = max(seed.latency_ms - limit_ms, 1e-9), bench.memory.capabilities.score_name or "top-1"
-        bench.progress.stage(f"NetAdapt of network {index + 1} of {len(self._seeds)} to {limit_ms:.4g} ms, %", 100)
+        whole, called = max(seed.latency_ms - limit_ms, 1e-9), context.cache.capabilities.score_name or "top-1"
+        context.progress.stage(f"NetAdapt of network {index + 1} of {len(self._seeds)} to {limit_ms:.4g} ms, %", 100)
 
         def way() -> int:
             return min(100, round(100 * (seed.latency_ms - steps[-1].latency_ms) / whole)) if steps else 0
 
         def keep(step: Step) -> None:
             steps.append(step)
-            write_steps(bench.folder.steps, self._steps)
-            bench.progress.advance(way(), f"{step.latency_ms:.2f} ms  {called} {step.top1:.2f}  {step.change}")
+            write_steps(context.folder.steps, self._steps)
+            context.progress.advance(way(), f"{step.latency_ms:.2f} ms  {called} {step.top1:.2f}  {step.change}")
 
         return netadapt(
-            seed.architecture, bench.judge.device, bench.logged, limit_ms,
-            options=bench.folder.settings.netadapt_options(), resume=_up_to(steps, limit_ms), on_step=keep,
-            on_pricing=lambda done, total, what: bench.progress.advance(way(), f"{what}: {done} of {total}"),
+            seed.architecture, context.scorer.device, context.logged, limit_ms,
+            options=context.folder.settings.netadapt_options(), resume=_up_to(steps, limit_ms), on_step=keep,
+            on_pricing=lambda done, total, what: context.progress.advance(way(), f"{what}: {done} of {total}"),
         )  # fmt: skip
 
     def save(self) -> None:
         """Write the table of steps, also where there are none."""
-        write_steps(self._bench.folder.steps, self._steps)
+        if self._context.folder.lacks("netadapt.csv"):
+            write_steps(self._context.folder.steps, self._steps)
 
 
 def _up_to(steps: Sequence[Step], limit_ms: float) -> list[Step]:
@@ -181,7 +187,7 @@ def narrowed(results: dict[int, NetAdaptResult], seeds: Sequence[Candidate]) -> 
 
 
 def widened(result: NetAdaptResult, limit_ms: float) -> NetAdaptResult | None:
-    """The part of a narrowing that ends at the first step within ``limit_ms``; None where that is the seed or the end."""
+    """A narrowing up to its first step within ``limit_ms``; None where that is the seed or the end."""
     last = next((i for i, step in enumerate(result.steps) if step.latency_ms <= limit_ms), None)
     if last is None or last + 1 == len(result.steps) or result.seed.latency_ms <= limit_ms:
         return None
@@ -202,32 +208,25 @@ def attempted(narrow: Callable[[], NetAdaptResult]) -> NetAdaptResult | None:
         return None
 
 
-REPAIRS = 2
-WORTH_POINTS = 0.1  # a network that missed is repaired where it is so much better in top-1 than the best that did not
-NEARER = 2
-UNUSED = 0.03  # of the target: where the winner leaves more, networks nearer to it are timed too, NEARER times at most
-TIMED = 6  # so many networks at least, NetAdapt's among them, are timed where so many are within the target
-
-
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """Networks that are predicted within the target, and the NetAdapts that led to some of them, by finalist."""
 
-    contenders: Sequence[Candidate]
+    candidates: Sequence[Candidate]
     results: dict[int, NetAdaptResult] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
-    """How a contest ended.
+class Selected:
+    """What the final selection came to.
 
     Attributes:
         best: the winner; where none was timed within the target, the closest.
         attempt: the one that the winner is of.
-        within: all contenders that are within the target.
+        within: all candidates that are within the target.
         met: whether the winner was timed within the target; None where the device cannot be timed.
         repairs: how often the search went on because none was, or better ones were not.
-        timed: how many contenders were timed.
+        timed: how many candidates were timed.
     """
 
     best: Candidate
@@ -247,132 +246,148 @@ class Contest:
 
 
 @dataclass(frozen=True, slots=True)
-class Contenders:
-    """Whom a contest draws on.
+class FinalSelection:
+    """The final selection of one run.
 
     Attributes:
         seeds: what NetAdapt narrows, in the order of the finalists.
         ranked: direct candidates, best first.
-        spare: gives one that is surely predicted within the target, where no other is; or raises why there is none.
+        fallback: gives one that is surely predicted within the target, where no other is; or raises why there is none.
+        baselines: timed with the candidates, for the reader to compare.
     """
 
+    context: RunContext
+    constraint: LatencyConstraint
     seeds: Sequence[Candidate]
     ranked: Sequence[Candidate]
-    spare: Callable[[], Candidate]
+    fallback: Callable[[], Candidate]
+    baselines: Sequence[Architecture]
+
+    def select(self) -> Selected:
+        """The best within the target.
+
+        Raises:
+            InfeasibleError: there is no candidate, and no fallback.
+            RunError: steps or times that cannot be written.
+        """
+        narrowing = Narrowing(self.context, self.seeds)
+        attempt = self._first(narrowing)
+        if not self.context.timings.possible:
+            return Selected(best_of(attempt.candidates), attempt, attempt.candidates)
+        attempts, within, repairs = [attempt], self._timed_within(attempt), 0
+        worth = 0.0 if self.context.cache.capabilities.score_name else WORTH_POINTS  # a score's unit is no point
+        while repairs < REPAIRS and (missed := _worth_repair(attempt, within, worth)):
+            repairs += 1
+            attempt = self._repair(narrowing, attempts, missed, within)
+            if not attempt.candidates:
+                break
+            attempts.append(attempt)
+            within = within + self._timed_within(attempt)
+        for number in range(1, NEARER + 1):
+            nearer = self._nearer(attempts, within, number)
+            if not nearer.candidates:
+                break
+            attempts.append(nearer)
+            within = within + self._timed_within(nearer)
+        everyone = [c for a in attempts for c in a.candidates]
+        best = best_of(within) if within else closest(everyone, self._times, self.constraint.z)
+        won = next(a for a in attempts if best in a.candidates)
+        return Selected(best, won, within, bool(within), repairs, len(everyone))
+
+    @property
+    def _times(self) -> Times:
+        return self.context.timings.known
+
+    def _timed_within(self, attempt: Attempt) -> list[Candidate]:
+        """The candidates of ``attempt`` that are within the target when they are timed."""
+        timings = self.context.timings
+        found = timings.of([c.architecture for c in attempt.candidates], self.baselines)
+        for candidate, timed in zip(attempt.candidates, found, strict=True):
+            timings.check(timed, candidate.latency_ms)
+        return passing(attempt.candidates, self._times, self.constraint.target_ms, self.constraint.z)
+
+    def _limit_ms(self, candidates: Sequence[Candidate], number: int) -> float:
+        return typical_limit_ms(candidates, self._times, self.constraint.target_ms, self.constraint.z, number)
+
+    def _first(self, narrowing: Narrowing) -> Attempt:
+        """Every finalist narrowed until it is within the target by its own error, and the best direct candidates."""
+        results: dict[int, NetAdaptResult] = {}
+        for index in range(len(self.seeds)):
+            result = attempted(partial(narrowing.first, index, self.constraint))
+            if result is not None and result.reached and self.constraint.holds(result.final):
+                results[index] = result
+        adapted = narrowed(results, self.seeds)
+        wanted = max(1, TIMED - len(adapted)) if self.context.timings.possible else 1
+        found = _distinct([*self.constraint.best_within(self.ranked, wanted), *adapted])
+        found = found or [self.fallback()]
+        if self.seeds:
+            narrowing.save()
+        return Attempt(found, results)
+
+    def _repair(
+        self, narrowing: Narrowing, attempts: Sequence[Attempt], missed: Sequence[Candidate],
+        within: Sequence[Candidate],
+    ) -> Attempt:  # fmt: skip
+        """Finalists that missed narrowed on, each by what it was timed at, and direct candidates by what is typical.
+
+        Only what could win is considered: who is better than the best ``within``.
+        """
+        last, number = attempts[-1], len(attempts)
+        target_ms, z = self.constraint.target_ms, self.constraint.z
+        results: dict[int, NetAdaptResult] = {}
+        for index, before in last.results.items():
+            (candidate,) = narrowed({index: before}, self.seeds)
+            if candidate not in missed:
+                continue
+            limit = partial(
+                repaired_limit_ms, candidate, self._times[candidate.architecture], target_ms, z, number
+            )  # fmt: skip
+            result = attempted(partial(narrowing.to, index, limit, f"repair_{number}"))
+            if result is not None and result.reached:
+                results[index] = result
+        adapted, direct_ms = narrowed(results, self.seeds), self._limit_ms(last.candidates, number)
+        known = _known(attempts)
+        least = max((c.top1 for c in within), default=float("-inf"))
+        direct = [
+            c for c in self.ranked if c.latency_ms <= direct_ms and c.top1 > least and c.architecture not in known
+        ]
+        found = _distinct([*direct[: max(1, TIMED - len(adapted))], *adapted])
+        return Attempt([c for c in found if c.top1 > least], results)
+
+    def _nearer(self, attempts: Sequence[Attempt], within: Sequence[Candidate], number: int) -> Attempt:
+        """Better networks nearer the target, where the best ``within`` leaves more than :data:`UNUSED` of it unused.
+
+        They are direct candidates and earlier steps of NetAdapt, as slow as what was timed says of the prediction.
+        """
+        if not within:
+            return Attempt([])
+        best = best_of(within)
+        if self._times[best.architecture].upper_ms(self.constraint.z) > (1 - UNUSED) * self.constraint.target_ms:
+            return Attempt([])
+        limit_ms = self._limit_ms([c for a in attempts for c in a.candidates], number)
+        results = {
+            index: wider
+            for attempt in attempts
+            for index, result in attempt.results.items()
+            if (wider := widened(result, limit_ms)) is not None
+        }
+        direct = [c for c in self.ranked if c.latency_ms <= limit_ms][:TIMED]
+        known = _known(attempts)
+        better = [
+            c for c in _distinct([*narrowed(results, self.seeds), *direct])
+            if c.top1 > best.top1 and c.architecture not in known
+        ]  # fmt: skip
+        return Attempt(better[:TIMED], results)
 
 
-def contest(bench: Bench, aim: Aim, pool: Contenders, beside: Sequence[Architecture]) -> Contest:
-    """The best of ``pool`` within the target; ``beside`` are timed with them, for the reader to compare.
-
-    Raises:
-        InfeasibleError: there is no contender, and no spare one either.
-        RunError: steps or times that cannot be written.
-    """
-    narrowing = Narrowing(bench, pool.seeds)
-    attempt = _first(bench, aim, pool, narrowing)
-    if not bench.timings.possible:
-        return Contest(best_of(attempt.contenders), attempt, attempt.contenders)
-    attempts, within, repairs = [attempt], _timed(bench, aim, attempt, beside), 0
-    worth = 0.0 if bench.memory.capabilities.score_name else WORTH_POINTS  # a score's unit is no point
-    while repairs < REPAIRS and (missed := _worth_repair(attempt, within, worth)):
-        repairs += 1
-        attempt = _repair(bench, aim, pool, narrowing, attempts, missed, within)
-        if not attempt.contenders:
-            break
-        attempts.append(attempt)
-        within = within + _timed(bench, aim, attempt, beside)
-    for number in range(1, NEARER + 1):
-        nearer = _nearer(bench, aim, pool, attempts, within, number)
-        if not nearer.contenders:
-            break
-        attempts.append(nearer)
-        within = within + _timed(bench, aim, nearer, beside)
-    everyone = [c for a in attempts for c in a.contenders]
-    best = best_of(within) if within else closest(everyone, bench.timings.known, aim.z)
-    won = next(a for a in attempts if best in a.contenders)
-    return Contest(best, won, within, bool(within), repairs, len(everyone))
-
-
-def _timed(bench: Bench, aim: Aim, attempt: Attempt, beside: Sequence[Architecture]) -> list[Candidate]:
-    """The contenders of ``attempt`` that are within the target when they are timed."""
-    found = bench.timings.of([c.architecture for c in attempt.contenders], beside)
-    for contender, timed in zip(attempt.contenders, found, strict=True):
-        bench.timings.check(timed, contender.latency_ms)
-    return passing(attempt.contenders, bench.timings.known, aim.target_ms, aim.z)
+def _known(attempts: Sequence[Attempt]) -> set[Architecture]:
+    return {c.architecture for attempt in attempts for c in attempt.candidates}
 
 
 def _worth_repair(attempt: Attempt, within: Sequence[Candidate], worth: float) -> list[Candidate]:
     """Who missed the target but would win by ``worth`` if it had not."""
     enough = max((c.top1 for c in within), default=float("-inf")) + worth
-    return [c for c in attempt.contenders if c not in within and c.top1 > enough]
-
-
-def _first(bench: Bench, aim: Aim, pool: Contenders, narrowing: Narrowing) -> Attempt:
-    """Every finalist narrowed until it is within the target by its own error, and the best direct candidates."""
-    results: dict[int, NetAdaptResult] = {}
-    for index in range(len(pool.seeds)):
-        result = attempted(partial(narrowing.first, index, aim))
-        if result is not None and result.reached and aim.holds(result.final):
-            results[index] = result
-    adapted = narrowed(results, pool.seeds)
-    wanted = max(1, TIMED - len(adapted)) if bench.timings.possible else 1
-    found = _distinct([*aim.best_within(pool.ranked, wanted), *adapted])
-    found = found or [pool.spare()]
-    if pool.seeds:
-        narrowing.save()
-    return Attempt(found, results)
-
-
-def _repair(
-    bench: Bench, aim: Aim, pool: Contenders, narrowing: Narrowing, attempts: Sequence[Attempt],
-    missed: Sequence[Candidate], within: Sequence[Candidate],
-) -> Attempt:  # fmt: skip
-    """Finalists that missed narrowed on, each by what it itself was timed at, and direct candidates by what is typical.
-
-    Only what could win is taken up: who is better than the best ``within``.
-    """
-    last, times, number = attempts[-1], bench.timings.known, len(attempts)
-    results: dict[int, NetAdaptResult] = {}
-    for index, before in last.results.items():
-        (contender,) = narrowed({index: before}, pool.seeds)
-        if contender not in missed:
-            continue
-        limit = partial(
-            repaired_limit_ms, contender, times[contender.architecture], aim.target_ms, aim.z, number
-        )  # fmt: skip
-        result = attempted(partial(narrowing.to, index, limit, f"repair_{number}"))
-        if result is not None and result.reached:
-            results[index] = result
-    adapted = narrowed(results, pool.seeds)
-    direct_ms = typical_limit_ms(last.contenders, times, aim.target_ms, aim.z, number)
-    known = {c.architecture for attempt in attempts for c in attempt.contenders}
-    least = max((c.top1 for c in within), default=float("-inf"))
-    direct = [c for c in pool.ranked if c.latency_ms <= direct_ms and c.top1 > least and c.architecture not in known]
-    found = _distinct([*direct[: max(1, TIMED - len(adapted))], *adapted])
-    return Attempt([c for c in found if c.top1 > least], results)
-
-
-def _nearer(
-    bench: Bench, aim: Aim, pool: Contenders, attempts: Sequence[Attempt], within: Sequence[Candidate], number: int
-) -> Attempt:
-    """Better networks nearer the target, where the best ``within`` it leaves more than :data:`UNUSED` of it unused.
-
-    They are direct candidates and earlier steps of NetAdapt, as slow as what was timed says of the prediction.
-    """
-    times = bench.timings.known
-    if not within or times[best_of(within).architecture].upper_ms(aim.z) > (1 - UNUSED) * aim.target_ms:
-        return Attempt([])
-    known = {c.architecture for attempt in attempts for c in attempt.contenders}
-    limit_ms = typical_limit_ms([c for a in attempts for c in a.contenders], times, aim.target_ms, aim.z, number)
-    found = [widened(result, limit_ms) for attempt in attempts for result in attempt.results.values()]
-    indices = [index for attempt in attempts for index in attempt.results]
-    results = {index: result for index, result in zip(indices, found, strict=True) if result is not None}
-    direct = [c for c in pool.ranked if c.latency_ms <= limit_ms][:TIMED]
-    better = [
-        c for c in _distinct([*narrowed(results, pool.seeds), *direct])
-        if c.top1 > best_of(within).top1 and c.architecture not in known
-    ]  # fmt: skip
-    return Attempt(better[:TIMED], results)
+    return [c for c in attempt.candidates if c not in within and c.top1 > enough]
 
 
 def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:

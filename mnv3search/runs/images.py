@@ -5,36 +5,44 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from mnv3search.errors import DataError, RunError
-from mnv3search.runs.folder import IMAGES_KEY, RunFolder
+from mnv3search.runs.folder import IMAGES_KEY, LatencyFolder
 from mnv3search.training.data.images import LabelledImages
 from mnv3search.training.data.open_data import open_data
-from mnv3search.training.data.splits import DataSplits, NETADAPT, held_out, stable_subset
-from pathlib import Path
-from typing import TYPE_CHECKING
+from mnv3search.training.data.splits import NETADAPT, DataSplits, held_out, stable_subset
 
 if TYPE_CHECKING:
     from mnv3search.runs.progress import RunProgress
     from mnv3search.training.trained import TrainedNetwork
 
+MOST_HELD_OUT = 10_000  # the V3 paper's number; more would cost more than it tells
 
 
-def run_images(folder: RunFolder, progress: RunProgress) -> DataSplits | None:
-    """The images of the run of ``folder``; None where it has none.
-
-    The first session scans them all and notes in the manifest what they are; later ones check that they still are.
+def scanned_images(where: str, progress: RunProgress) -> DataSplits:
+    """The images of ``where``, every one of them looked at.
 
     Raises:
         DataError: no such data, or images that cannot be decoded.
-        RunError: other images, classes or splits than the run began with.
     """
-    where = folder.settings.data
-    if where is None:
-        return None
-    known = folder.manifest.get(IMAGES_KEY)
+    progress.stage("looking at the images")
+    return open_data(where, progress=lambda done, total: progress.advance(done, "images scanned", total))
+
+
+def session_images(folder: LatencyFolder[Any], progress: RunProgress) -> DataSplits:
+    """The images that ``folder`` learns from: scanned where it does not know them yet, and else checked to be the same.
+
+    What they are is noted in the manifest, and where they are now, if they moved.
+
+    Raises:
+        DataError: no such data, or images that cannot be decoded.
+        RunError: other images, classes or splits than the first session had.
+    """
+    where, known = folder.settings.data, folder.manifest.get(IMAGES_KEY)
     if known is None:
-        progress.stage("looking at the images")
-        splits = open_data(where, progress=lambda done, total: progress.advance(done, "images scanned", total))
+        splits = scanned_images(where, progress)
         folder.note(**{IMAGES_KEY: identity(splits)})
         return splits
     try:
@@ -84,38 +92,35 @@ def _words(part: object) -> str:
     return "nothing" if part is None else repr(part)
 
 
-def class_count(folder: RunFolder) -> int | None:
-    """How many classes the run's images have; None where it has no images."""
+def class_count(folder: LatencyFolder[Any]) -> int | None:
+    """How many classes the folder's images have; None where it has no images."""
     known = folder.manifest.get(IMAGES_KEY)
     classes = known.get("classes") if isinstance(known, Mapping) else None
     return len(classes) if isinstance(classes, list) and classes else None
 
 
-MOST_HELD = 10_000  # the V3 paper's number; more would cost more than it tells
-
-
 @dataclass(frozen=True, slots=True)
 class PruningData:
-    """What a pruning learns from, is judged by and held against.
+    """What a pruning learns from, is scored on and compared with.
 
     Attributes:
         learn: training images for the short fine-tunes.
-        held: training images that score proposals; in none of these fine-tunes.
-        splits: all of them, for the training at the end and the last judgement.
-        unseen: whether the network that is pruned is known not to have learned from ``held``: its training left them
-            out.
-        beside: other trained networks, as they were named, that the result is held against.
+        held_out: training images that score proposals; in none of these fine-tunes.
+        splits: all of them, for the training at the end and the last evaluation.
+        unseen: whether the network that is pruned is known not to have learned from ``held_out``: its training left
+            them out.
+        baselines: other trained networks, as they were named, that the result is compared with.
     """
 
     learn: LabelledImages
-    held: LabelledImages
+    held_out: LabelledImages
     splits: DataSplits
     unseen: bool = False
-    beside: Sequence[tuple[str, TrainedNetwork]] = ()
+    baselines: Sequence[tuple[str, TrainedNetwork]] = ()
 
     @property
     def judged_by(self) -> str:
-        """What judges at the end, in words."""
+        """What images the last evaluation is on, in words."""
         return "test images" if self.splits.test is not None else "validation images"
 
     @property
@@ -124,9 +129,7 @@ class PruningData:
         return self.splits.test if self.splits.test is not None else self.splits.val
 
 
-def pruning_data(
-    splits: DataSplits, held_share: float, images: int | None, left_out: object = None
-) -> PruningData:
+def pruning_data(splits: DataSplits, held_share: float, images: int | None, left_out: object = None) -> PruningData:
     """Cut the training images, by the hash of their names, so that every session and process cuts alike.
 
     Args:
@@ -139,10 +142,10 @@ def pruning_data(
     Raises:
         DataError: a class with one image, or more or fewer images asked for than there can be.
     """
-    learn, held = held_out(splits.train, held_share, NETADAPT)
-    held = stable_subset(held, MOST_HELD) if len(held) > MOST_HELD else held
+    learn, scoring = held_out(splits.train, held_share, NETADAPT)
+    scoring = stable_subset(scoring, MOST_HELD_OUT) if len(scoring) > MOST_HELD_OUT else scoring
     unseen = isinstance(left_out, float) and held_share <= left_out < 1
-    return PruningData(stable_subset(learn, images) if images is not None else learn, held, splits, unseen)
+    return PruningData(stable_subset(learn, images) if images is not None else learn, scoring, splits, unseen)
 
 
 def check_classes(splits: DataSplits, where: str, seed: TrainedNetwork) -> None:
@@ -158,8 +161,8 @@ def check_classes(splits: DataSplits, where: str, seed: TrainedNetwork) -> None:
         )
 
 
-def load_beside(names: Sequence[str]) -> list[tuple[str, TrainedNetwork]]:
-    """The trained networks of these names, to be held against the result.
+def load_baselines(names: Sequence[str]) -> list[tuple[str, TrainedNetwork]]:
+    """The trained networks of these names, that the result is compared with.
 
     Raises:
         WeightsError: one is no trained network.
@@ -169,13 +172,13 @@ def load_beside(names: Sequence[str]) -> list[tuple[str, TrainedNetwork]]:
     return [(name, load_trained(Path(name))) for name in names]
 
 
-def check_beside(beside: Sequence[tuple[str, TrainedNetwork]], seed: TrainedNetwork) -> None:
+def check_baselines(baselines: Sequence[tuple[str, TrainedNetwork]], seed: TrainedNetwork) -> None:
     """Pass where they have the classes of ``seed``.
 
     Raises:
         DataError: one has others.
     """
-    for name, trained in beside:
+    for name, trained in baselines:
         if trained.classes != seed.classes:
             raise DataError(f"{name} was trained on other classes than the network that is pruned; leave it away")
 

@@ -6,46 +6,45 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture, dump_architecture, load_architecture
 from mnv3search.block_search import reward, search
 from mnv3search.block_search.row_latency import Feasibility, RowLatency, assess
 from mnv3search.candidate import Candidate, pareto_front
-from mnv3search.errors import DeviceError, RunError
+from mnv3search.errors import RunError
 from mnv3search.files import write_atomic, write_text
 from mnv3search.latency.confidence import stated_errors_ms
 from mnv3search.latency.model import Device
 from mnv3search.latency.measured.calibration import prepare_for_space
 from mnv3search.layer_search.netadapt import fastest_narrowing
 from mnv3search.naming import parse_network
-from mnv3search.reading import read_bounded, utf8
 from mnv3search.report.pareto import shown_candidates
 from mnv3search.report.summary import Judged, RunSummary, TargetVerdict
-from mnv3search.runs.artifacts import RunOutcome, read_steps, write_report
-from mnv3search.runs.context import Bench
+from mnv3search.runs.artifacts import REPORT, RunOutcome, read_steps, write_report
 from mnv3search.runs.caveats import (
-    aim_note,
-    doubts,
+    caveats,
+    confidence_note,
     kept_note,
     no_ranking,
     prior_score,
     repair_note,
     short_training_notes,
 )
+from mnv3search.runs.context import RunContext
 from mnv3search.runs.evaluations import published_top1, reference_networks
-from mnv3search.runs.final_selection import Contenders, Contest, contest, how_it_won
+from mnv3search.runs.final_selection import FinalSelection, Selected, how_it_won
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.images import class_count
 from mnv3search.runs.progress import RunProgress
-from mnv3search.runs.target import Aim
+from mnv3search.runs.target import LatencyConstraint
 from mnv3search.training.progress import duration_text
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mnv3search.block_search import SearchProgress
     from mnv3search.space import SearchSpace
-
 
 
 def load_space_subject(folder: RunFolder) -> SearchSpace:
@@ -108,50 +107,50 @@ class Bounds:
     feasibility: Feasibility
 
 
-def bounded(bench: Bench, space: SearchSpace, aim: Aim) -> Bounds:
-    """The range of ``space``, in which the aim can be met; nothing is evaluated.
+def bounded(context: RunContext, space: SearchSpace, constraint: LatencyConstraint) -> Bounds:
+    """The range of ``space``, in which the constraint can be met; nothing is evaluated.
 
     Raises:
         InfeasibleError: no network of the space meets the target with the confidence that was asked for.
     """
-    bench.progress.stage("bounding the space's latency")
-    rows = RowLatency(space, bench.judge.device, bench.judge.told)
-    feasibility = assess(space, rows, bench.folder.settings.seed)
-    aim.require(feasibility)
+    context.progress.stage("bounding the space's latency")
+    rows = RowLatency(space, context.scorer.device, context.scorer.on_progress)
+    feasibility = assess(space, rows, context.folder.settings.seed)
+    constraint.require(feasibility)
     return Bounds(rows, feasibility)
 
 
-def block_stage(bench: Bench, space: SearchSpace, aim: Aim, bounds: Bounds) -> BlockStage:
-    """Search ``space`` at (1 + slack) times what the aim allows (block search alone: at what it allows)."""
-    settings, judge, progress = bench.folder.settings, bench.judge, bench.progress
+def block_stage(context: RunContext, space: SearchSpace, constraint: LatencyConstraint, bounds: Bounds) -> BlockStage:
+    """Search ``space`` at (1 + slack) times what the constraint allows (block search alone: at what it allows)."""
+    settings, progress = context.folder.settings, context.progress
     rows, feasibility = bounds.rows, bounds.feasibility
     adapts = settings.kind == "run" and settings.finalists > 0
     slack = settings.slack if adapts else 0.0
-    bench.decisions.check("block_search_limit_ms", *aim.limits_range_ms(slack))
-    limit_ms = bench.decisions.fix(
+    context.pinned.check("block_search_limit_ms", *constraint.limits_range_ms(slack))
+    limit_ms = context.pinned.pin(
         "block_search_limit_ms",
-        lambda: (1 + slack) * aim.search_limit_ms(space, rows, settings.seed, feasibility.fastest_ms),
+        lambda: (1 + slack) * constraint.search_limit_ms(space, rows, settings.seed, feasibility.fastest_ms),
     )
     progress.stage(f"block search within {limit_ms:.4g} ms", settings.trials)
     result = search(
-        space, judge.device, bench.memory, limit_ms, settings.trials, settings.seed, sampler=settings.sampler,
+        space, context.scorer.device, context.cache, limit_ms, settings.trials, settings.seed, sampler=settings.sampler,
         objectives=settings.objectives, reward_exponent=settings.reward_exponent, hard=not settings.soft,
-        pruner=settings.pruner, storage=bench.folder.study, priced=rows,
+        pruner=settings.pruner, storage=context.folder.study, priced=rows,
         start=[space.reference], progress=lambda p: progress.advance(p.done, _standing(p), p.trials),
     )  # fmt: skip
-    bench.memory.remember({c.architecture: Evaluation(c.top1, c.top1_std) for c in result.candidates})
+    context.cache.remember({c.architecture: Evaluation(c.top1, c.top1_std) for c in result.candidates})
     exponent = settings.reward_exponent if settings.soft else 0.0
     ranked = sorted(
         result.candidates, key=lambda c: (-reward(c.top1, c.latency_ms, limit_ms, exponent), c.latency_ms, c.number)
     )
-    finalists = aim.best_within(ranked, settings.finalists, slack) if adapts else []
+    finalists = constraint.best_within(ranked, settings.finalists, slack) if adapts else []
     if adapts and len(finalists) < settings.finalists:  # NetAdapt then has a little farther to go
         finalists += [c for c in ranked[: settings.finalists] if c not in finalists][
             : settings.finalists - len(finalists)
         ]
-    bench.folder.note(objective=result.objective)
+    context.folder.note(objective=result.objective)
     notes = [f"the block search maximised {result.objective}"]
-    if aim.never_binds(feasibility):
+    if constraint.never_binds(feasibility):
         notes.append(f"the target never binds: the slowest network of the space takes {feasibility.slowest_ms:.2f} ms")
     if result.stopped:
         notes.append(f"{result.stopped} of {result.evaluated} networks were given up while they were trained")
@@ -164,213 +163,217 @@ def _standing(progress: SearchProgress) -> str:
     return f"best {progress.best_top1:.2f} at {progress.best_latency_ms:.2f} ms"
 
 
-def whole_run(folder: RunFolder, progress: RunProgress, device: Device | None = None) -> RunOutcome:
-    """Block search above the target, NetAdapt on the finalists, the best of these and of the direct candidates.
-
-    ``device`` stands in for the one that the settings name, for a caller that has it at hand.
+def stages(folder: RunFolder, progress: RunProgress, device: Device | None = None) -> RunOutcome:
+    """Every stage of the run of ``folder``; ``device`` stands in for the one that its settings name.
 
     Raises:
-        InfeasibleError: no network of the space meets the target with the confidence that was asked for.
+        InfeasibleError: no network meets the target with the confidence that was asked for.
         MeasurementError: the device is timed, and failed.
         RunError: files that cannot be written or read.
     """
-    loaded = cache(partial(load_space_subject, folder))
-    bench = Bench.of(folder, progress, device, loaded)
-    space = loaded()
-    aim = _aim(bench, space)
-    bounds = bounded(bench, space, aim)  # an evaluator may train: nothing is asked of it for a target out of reach
-    _say_cost(bench, space)
-    reference = _reference(bench, space)
-    stage = block_stage(bench, space, aim, bounds)
-    pool = Contenders(
-        stage.finalists, stage.ranked, lambda: bench.candidate(stage.feasibility.fastest, "block_search", 0)
-    )
-    others = _others(bench, reference, aim)
-    ended = contest(bench, aim, pool, [n.architecture for n in (reference, *others)])
-    steps = len(ended.shown.steps) if ended.shown else 0
-    unit = bench.memory.capabilities.score_name or "points of top-1"
-    notes = [*stage.notes, *how_it_won(ended.best, ended.within, steps, unit)]
-    return _conclude(bench, _Found(aim, reference, others, ended, notes, stage))
+    if folder.settings.kind == "netadapt":
+        return netadapt_stages(RunContext.of(folder, progress, device))
+    space = cache(partial(load_space_subject, folder))
+    return space_stages(RunContext.of(folder, progress, device, space), space())
 
 
-def search_run(folder: RunFolder, progress: RunProgress, device: Device | None = None) -> RunOutcome:
-    """Block search alone, at the target; as :func:`whole_run`, which narrows nothing where no finalists are named."""
-    return whole_run(folder, progress, device)
+def space_stages(context: RunContext, space: SearchSpace) -> RunOutcome:
+    """Block search above the target, NetAdapt on the finalists, the best of these and of the direct candidates."""
+    constraint = _constraint(context, space)
+    # before anything is evaluated: an evaluator may train, and the target may be out of reach
+    bounds = bounded(context, space, constraint)
+    _report_cost(context, space)
+    reference = _reference(context, space)
+    stage = block_stage(context, space, constraint, bounds)
+    others = _others(context, reference, constraint)
+    selected = FinalSelection(
+        context, constraint, stage.finalists, stage.ranked,
+        lambda: context.candidate(stage.feasibility.fastest, "block_search", 0),
+        [n.architecture for n in (reference, *others)],
+    ).select()  # fmt: skip
+    steps = len(selected.shown.steps) if selected.shown else 0
+    unit = context.cache.capabilities.score_name or "points of top-1"
+    notes = [*stage.notes, *how_it_won(selected.best, selected.within, steps, unit)]
+    return _conclude(context, _Found(constraint, reference, others, selected, notes, stage))
 
 
-def netadapt_run(folder: RunFolder, progress: RunProgress, device: Device | None = None) -> RunOutcome:
-    """NetAdapt alone, from a network to the target; as :func:`whole_run`."""
-    bench = Bench.of(folder, progress, device)
-    architecture = load_network_subject(folder)
-    subject = folder.settings.subject
-    progress.stage("pricing the seed")
-    seed_ms, _ = bench.judge.latencies([architecture])[0]
-    aim = bench.aim(architecture, seed_ms)
-    _check_narrowing(bench, aim, architecture, seed_ms)
-    reference = bench.judge.judge(subject, architecture, "reference", published_top1(subject))
-    seed = bench.candidate(architecture, "reference", 0)
-    others = _others(bench, reference, aim)
-    pool = Contenders([seed], (), lambda: _too_slow(bench, aim, architecture, seed_ms))
-    ended = contest(bench, aim, pool, [n.architecture for n in (reference, *others)])
-    steps = ended.shown.steps if ended.shown else ()
+def netadapt_stages(context: RunContext) -> RunOutcome:
+    """NetAdapt alone, from a network to the target."""
+    architecture = load_network_subject(context.folder)
+    subject = context.folder.settings.subject
+    context.progress.stage("pricing the seed")
+    seed_ms, _ = context.scorer.latencies([architecture])[0]
+    constraint = context.constraint(architecture, seed_ms)
+    _check_narrowing(context, constraint, architecture, seed_ms)
+    reference = context.scorer.score(subject, architecture, "reference", published_top1(subject))
+    seed = context.candidate(architecture, "reference", 0)
+    others = _others(context, reference, constraint)
+    selected = FinalSelection(
+        context, constraint, [seed], (), lambda: _too_slow(context, constraint, architecture, seed_ms),
+        [n.architecture for n in (reference, *others)],
+    ).select()  # fmt: skip
+    steps = selected.shown.steps if selected.shown else ()
     notes = [] if steps else [f"the seed already meets the target: {reference.latency_ms:.2f} ms"]
-    return _conclude(bench, _Found(aim, reference, others, ended, notes))
+    return _conclude(context, _Found(constraint, reference, others, selected, notes))
 
 
-def _aim(bench: Bench, space: SearchSpace) -> Aim:
-    bench.progress.stage("pricing the space and its reference")
-    prepare_for_space(space, bench.judge.device, bench.judge.told)
-    return bench.aim(space.reference, bench.judge.latencies([space.reference])[0][0])
+def _constraint(context: RunContext, space: SearchSpace) -> LatencyConstraint:
+    context.progress.stage("pricing the space and its reference")
+    prepare_for_space(space, context.scorer.device, context.scorer.on_progress)
+    return context.constraint(space.reference, context.scorer.latencies([space.reference])[0][0])
 
 
-def _say_cost(bench: Bench, space: SearchSpace) -> None:
+def _report_cost(context: RunContext, space: SearchSpace) -> None:
     """What the trainings of the run will take, by a few steps of the reference; of one that goes on nothing is said."""
-    if not bench.memory.capabilities.trains or bench.memory.distinct:
+    if not context.cache.capabilities.trains or context.cache.distinct:
         return
-    bench.progress.stage("timing a few steps of training")
-    seconds, trials = bench.memory.capabilities.seconds_each(space.reference), bench.folder.settings.trials
+    context.progress.stage("timing a few steps of training")
+    seconds, trials = context.cache.capabilities.seconds_each(space.reference), context.folder.settings.trials
     if seconds is not None:
-        bench.progress.note(
+        context.progress.note(
             f"about {duration_text(seconds)} to train a network like the reference on this machine, and up to "
             f"{duration_text(seconds * (trials + 1))} for the {trials} of the search; those that are given up take less"
         )
 
 
-def _reference(bench: Bench, space: SearchSpace) -> Judged:
-    bench.progress.stage("judging the reference")
+def _reference(context: RunContext, space: SearchSpace) -> Judged:
+    context.progress.stage("scoring the reference")
     published = published_top1(space.reference_name) if space.reference_name else None
-    return bench.judge.judge(space.reference_label, space.reference, "reference", published)
+    return context.scorer.score(space.reference_label, space.reference, "reference", published)
 
 
-def _others(bench: Bench, reference: Judged, aim: Aim) -> list[Judged]:
-    bench.progress.stage("pricing published networks")
-    return reference_networks(bench.judge, reference, aim.target_ms)
+def _others(context: RunContext, reference: Judged, constraint: LatencyConstraint) -> list[Judged]:
+    context.progress.stage("pricing published networks")
+    return reference_networks(context.scorer, reference, constraint.target_ms)
 
 
-def _check_narrowing(bench: Bench, aim: Aim, seed: Architecture, seed_ms: float) -> None:
+def _check_narrowing(context: RunContext, constraint: LatencyConstraint, seed: Architecture, seed_ms: float) -> None:
     """Refuse what NetAdapt would refuse after the seed was judged; a narrowing that was begun passed before.
 
     Raises:
         InfeasibleError: even the fastest narrowing is above the target.
     """
-    limit_ms = aim.limit_of(seed)
-    if seed_ms <= limit_ms or bench.folder.steps.exists():
+    limit_ms = constraint.limit_of(seed)
+    if seed_ms <= limit_ms or context.folder.steps.exists():
         return
-    if _fastest(bench, seed, limit_ms)[1] > limit_ms:
-        _too_slow(bench, aim, seed, seed_ms)
+    if _fastest(context, seed, limit_ms)[1] > limit_ms:
+        _too_slow(context, constraint, seed, seed_ms)
 
 
-def _too_slow(bench: Bench, aim: Aim, seed: Architecture, seed_ms: float) -> Candidate:
+def _too_slow(context: RunContext, constraint: LatencyConstraint, seed: Architecture, seed_ms: float) -> Candidate:
     """Raise why NetAdapt did not bring ``seed`` to the target.
 
     Raises:
         RunError: its steps were too large.
         InfeasibleError: else.
     """
-    fastest, fastest_ms = _fastest(bench, seed, aim.limit_of(seed))
-    if fastest_ms <= aim.limit_of(seed):
-        step = bench.folder.settings.step_fraction
+    fastest, fastest_ms = _fastest(context, seed, constraint.limit_of(seed))
+    if fastest_ms <= constraint.limit_of(seed):
+        step = context.folder.settings.step_fraction
         raise RunError(
-            f"the steps of NetAdapt ended above {aim.target_ms:g} ms, though it narrows this network to "
+            f"the steps of NetAdapt selected above {constraint.target_ms:g} ms, though it narrows this network to "
             f"{fastest_ms:.2f} ms: no layer that was left could be cut by a whole --step of {step:g} of the latency; "
             "begin again with a smaller one"
         )
-    error = stated_errors_ms(bench.judge.device, [fastest])
-    raise aim.infeasible(fastest_ms, float(error[0]), seed_ms, exact=False, narrowing=True)
+    error = stated_errors_ms(context.scorer.device, [fastest])
+    raise constraint.infeasible(fastest_ms, float(error[0]), seed_ms, exact=False, narrowing=True)
 
 
-def _fastest(bench: Bench, seed: Architecture, enough_ms: float) -> tuple[Architecture, float]:
-    divisor = bench.folder.settings.netadapt_options().divisor
-    return fastest_narrowing(seed, bench.judge.device, enough_ms, divisor, bench.judge.told)
+def _fastest(context: RunContext, seed: Architecture, enough_ms: float) -> tuple[Architecture, float]:
+    divisor = context.folder.settings.netadapt_options().divisor
+    return fastest_narrowing(seed, context.scorer.device, enough_ms, divisor, context.scorer.on_progress)
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What the stages of a run found."""
 
-    aim: Aim
+    constraint: LatencyConstraint
     reference: Judged
     others: Sequence[Judged]
-    ended: Contest
+    selected: Selected
     notes: Sequence[str]
     stage: BlockStage | None = None
 
 
-def _conclude(bench: Bench, found: _Found) -> RunOutcome:
-    """Judge the winner and the others, write every file, and say what was found."""
-    ended, judge = found.ended, bench.judge
-    winner = _timed(bench, judge.judge("best", ended.best.architecture, ended.best.origin))
-    lasts = {finalist: steps[-1].architecture for finalist, steps in read_steps(bench.folder.steps).items() if steps}
+def _conclude(context: RunContext, found: _Found) -> RunOutcome:
+    """Score the winner and the others, write every file, and say what was found."""
+    selected, scorer = found.selected, context.scorer
+    winner = _timed(context, scorer.score("best", selected.best.architecture, selected.best.origin))
+    lasts = {finalist: steps[-1].architecture for finalist, steps in read_steps(context.folder.steps).items() if steps}
     finalists = [
-        replace(_timed(bench, judge.judge(_name(c, i), c.architecture, c.origin)), address=_address(c, lasts))
-        for i, c in enumerate(ended.attempt.contenders, start=1)
-        if c.architecture != ended.best.architecture and (c.origin == "netadapt" or ended.met is not None)
+        replace(_timed(context, scorer.score(_name(c, i), c.architecture, c.origin)), address=_address(c, lasts))
+        for i, c in enumerate(selected.attempt.candidates, start=1)
+        if c.architecture != selected.best.architecture and (c.origin == "netadapt" or selected.met is not None)
     ]
-    references = [_timed(bench, n) for n in (found.reference, *found.others)]
-    _keep_trained(bench, winner)
-    summary = _summary(bench, found, winner, references, finalists)
-    bench.progress.stage("writing the report")
-    write_report(bench.folder, summary)
-    evaluated = bench.memory.distinct
-    bench.folder.finish("finished", evaluated=evaluated, target_latency_ms=found.aim.target_ms)
-    return RunOutcome(summary, references[0], evaluated, float(bench.folder.manifest["seconds"]), bench.folder)
+    references = [_timed(context, n) for n in (found.reference, *found.others)]
+    _keep_trained(context, winner)
+    summary = _summary(context, found, winner, references, finalists)
+    if context.folder.lacks(*REPORT):
+        context.progress.stage("writing the report")
+        write_report(context.folder, summary)
+    evaluated = context.cache.distinct
+    context.folder.finish("finished", evaluated=evaluated, target_latency_ms=found.constraint.target_ms)
+    return RunOutcome(summary, references[0], evaluated, float(context.folder.manifest["seconds"]), context.folder)
 
 
-def _timed(bench: Bench, network: Judged) -> Judged:
-    """The network with its measured time beside its figures, where it was timed."""
-    timed = bench.timings.known.get(network.architecture)
-    return replace(network, measured_ms=timed.measured_ms, measured_error_ms=timed.error_ms) if timed else network
+def _timed(context: RunContext, network: Judged) -> Judged:
+    """The network with its measured time among its figures, where it was timed."""
+    timed = context.timings.known.get(network.architecture)
+    return replace(network, measured_ms=timed.ms, measured_error_ms=timed.error_ms) if timed else network
 
 
-def _keep_trained(bench: Bench, winner: Judged) -> None:
-    """Copy the winner out of the networks that the evaluator trained, so that the folder can be judged and exported."""
-    trained = bench.memory.capabilities.trained_file(winner.architecture)
-    if trained is None:
-        bench.folder.trained.unlink(missing_ok=True)  # of a session that was stopped before it named another
-    else:
-        write_atomic(bench.folder.trained, partial(shutil.copyfile, trained))
+def _keep_trained(context: RunContext, winner: Judged) -> None:
+    """Copy the winner out of the networks that the evaluator trained, so that commands take the folder as a RUN."""
+    trained = context.cache.capabilities.trained_file(winner.architecture)
+    if trained is None and not context.folder.finished:
+        context.folder.best.unlink(missing_ok=True)  # of a session that was stopped before it named another
+    elif trained is not None and context.folder.lacks(context.folder.best.name):
+        write_atomic(context.folder.best, partial(shutil.copyfile, trained))
 
 
-def _name(contender: Candidate, place: int) -> str:
-    if contender.origin == "netadapt":
-        return f"finalist {contender.number + 1} after NetAdapt"
+def _name(candidate: Candidate, place: int) -> str:
+    if candidate.origin == "netadapt":
+        return f"finalist {candidate.number + 1} after NetAdapt"
     return f"direct candidate {place}"
 
 
-def _address(contender: Candidate, lasts: Mapping[int, Architecture]) -> str | None:
-    """How commands name a contender after its run's folder; None where only an earlier step of its finalist is it."""
-    if contender.origin == "netadapt":
-        is_last = lasts.get(contender.number + 1) == contender.architecture
-        return f":finalist/{contender.number + 1}" if is_last else None
-    return f":{contender.number}" if contender.origin == "block_search" else None
+def _address(candidate: Candidate, lasts: Mapping[int, Architecture]) -> str | None:
+    """How commands name a candidate after its run's folder; None where only an earlier step of its finalist is it."""
+    if candidate.origin == "netadapt":
+        is_last = lasts.get(candidate.number + 1) == candidate.architecture
+        return f":finalist/{candidate.number + 1}" if is_last else None
+    return f":{candidate.number}" if candidate.origin == "block_search" else None
 
 
 def _verdict(found: _Found, winner: Judged) -> TargetVerdict:
-    ended, aim = found.ended, found.aim
+    selected, constraint = found.selected, found.constraint
     latency_ms = winner.latency_ms if winner.measured_ms is None else winner.measured_ms
-    margin = 100 * (1 - latency_ms / aim.target_ms)
-    return TargetVerdict(aim.target_ms, aim.confidence, ended.met, margin, ended.timed, ended.repairs)
+    margin = 100 * (1 - latency_ms / constraint.target_ms)
+    return TargetVerdict(
+        constraint.target_ms, constraint.confidence, selected.met, margin, selected.timed, selected.repairs
+    )
 
 
 def _summary(
-    bench: Bench, found: _Found, winner: Judged, references: Sequence[Judged], finalists: Sequence[Judged]
+    context: RunContext, found: _Found, winner: Judged, references: Sequence[Judged], finalists: Sequence[Judged]
 ) -> RunSummary:
-    settings, judge, aim = bench.folder.settings, bench.judge, found.aim
+    settings, scorer, constraint = context.folder.settings, context.scorer, found.constraint
     candidates = list(found.stage.candidates) if found.stage else []
-    front = pareto_front([*candidates, found.ended.best])
-    adapted = found.ended.shown
+    front = pareto_front([*candidates, found.selected.best])
+    adapted = found.selected.shown
     seed, steps = (adapted.seed, adapted.steps) if adapted else (None, ())
     shown = [candidate.architecture for group in shown_candidates(candidates, front) for candidate in group]
     shown += [step.architecture for step in steps] + ([seed.architecture] if seed else [])
     verdict = _verdict(found, winner)
     return RunSummary(
-        title=f"{settings.subject} for {aim.target_ms:.4g} ms on {judge.device_name}",
+        title=f"{settings.subject} for {constraint.target_ms:.4g} ms on {scorer.device.name}",
         space=None if settings.kind == "netadapt" else settings.subject,
-        device=judge.device_name,
-        device_kind=judge.kind,
+        device=scorer.device.name,
+        device_kind=scorer.device.kind,
         evaluator=settings.evaluator,
-        top1_estimated=bench.memory.capabilities.estimated,
-        target_latency_ms=aim.target_ms,
+        top1_estimated=context.cache.capabilities.estimated,
+        target_latency_ms=constraint.target_ms,
         best=winner,
         verdict=verdict,
         references=references,
@@ -379,25 +382,25 @@ def _summary(
         front=front,
         seed=seed,
         steps=steps,
-        notes=[*found.notes, *aim_note(verdict, winner), *repair_note(verdict), *_doubts(bench, winner)],
-        manifest=bench.folder.manifest | {"seconds": bench.folder.seconds},
-        latency_errors_ms=judge.errors_ms(shown),
-        score=bench.memory.capabilities.score_name or prior_score(settings.evaluator, winner.architecture),
-        trained=bench.folder.trained.name if bench.folder.trained.is_file() else None,
-        no_ranking=_no_ranking(bench, candidates, winner),
+        notes=[*found.notes, *confidence_note(verdict, winner), *repair_note(verdict), *_caveats(context, winner)],
+        manifest=context.folder.manifest | {"seconds": context.folder.seconds},
+        latency_errors_ms=scorer.errors_ms(shown),
+        score=context.cache.capabilities.score_name or prior_score(settings.evaluator, winner.architecture),
+        trained=context.folder.best.name if context.folder.best.is_file() else None,
+        no_ranking=_no_ranking(context, candidates, winner),
     )
 
 
-def _no_ranking(bench: Bench, candidates: Sequence[Candidate], winner: Judged) -> str | None:
-    memory = bench.memory
-    if not memory.capabilities.trains or memory.capabilities.score_name:
+def _no_ranking(context: RunContext, candidates: Sequence[Candidate], winner: Judged) -> str | None:
+    can = context.cache.capabilities
+    if not can.trains or can.score_name:
         return None
-    chance = max(memory.capabilities.chance, 100 / winner.architecture.classes)
-    return no_ranking([(c.top1, c.top1_std) for c in candidates], chance, bench.folder.settings.evaluator)
+    chance = max(can.chance, 100 / winner.architecture.classes)
+    return no_ranking([(c.top1, c.top1_std) for c in candidates], chance, context.folder.settings.evaluator)
 
 
-def _doubts(bench: Bench, winner: Judged) -> list[str]:
-    settings = bench.folder.settings
-    trained = short_training_notes(settings) if bench.memory.capabilities.trains else ()
-    kept = kept_note(bench.folder.path) if bench.folder.trained.is_file() else ()
-    return [*doubts(settings.evaluator, winner), *trained, *kept]
+def _caveats(context: RunContext, winner: Judged) -> list[str]:
+    settings = context.folder.settings
+    trained = short_training_notes(settings) if context.cache.capabilities.trains else ()
+    kept = kept_note(context.folder.path) if context.folder.best.is_file() else ()
+    return [*caveats(settings.evaluator, winner), *trained, *kept]

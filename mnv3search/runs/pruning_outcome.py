@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from mnv3search.architecture import dump_architecture
 from mnv3search.cost import count
 from mnv3search.files import write_text
@@ -15,114 +18,20 @@ from mnv3search.report.summary import percent
 from mnv3search.runs.folder import PruningFolder
 from mnv3search.runs.images import PruningData
 from mnv3search.runs.progress import RunProgress
-from mnv3search.runs.target import Latency, PruningAim
-from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from mnv3search.runs.settings import PruningSettings
+from mnv3search.runs.target import PruningTarget
+from mnv3search.runs.timings import Latency
 
 if TYPE_CHECKING:
-    from mnv3search.runs.settings import PruningSettings
+    from pandas import DataFrame
+
     from mnv3search.training.data.images import LabelledImages
     from mnv3search.training.evaluation import Metrics
     from mnv3search.training.trained import TrainedNetwork
 
-def heading(walked: Walked, target_ms: float, where: str, *, unseen: bool) -> str:
-    """What a pruning came to, in a few words; ``unseen``: by images that the network had not learned from."""
-    by = "" if unseen or not walked.narrowed.steps else "; proposals scored on images that it may have learned from"
-    if not walked.met:
-        return f"Not pruned to {target_ms:.4g} ms on {where}: the target is missed{by}"
-    if not walked.number:
-        return f"Within {target_ms:.4g} ms on {where} as it is: nothing was pruned"
-    return f"Pruned to {target_ms:.4g} ms on {where}{by}"
-
-
-def notes(
-    settings: PruningSettings, aim: PruningAim, walked: Walked, before: Figures, after: Figures, data: PruningData, *,
-    untrained: bool,
-) -> list[str]:  # fmt: skip
-    """Sentences for the reader; ``untrained``: the last step's network is the result, without a last training."""
-    steps, seed = walked.narrowed.steps, walked.narrowed.seed
-    if not steps and walked.met:
-        return [f"the network already meets the target: {before.latency.ms:.3f} ms; it is kept as it is"]
-    said = [] if walked.met else [_missed(settings, aim, walked, after)]
-    said += _confidence(aim, settings.confidence, walked)
-    if steps:
-        said.append(
-            f"proposals were judged on {seed.images:,} training images that none of their fine-tunes saw: top-1 is "
-            f"known to {_deviations(walked)} points there, and {_rivals(walked)}"
-        )
-    if steps and not data.unseen:
-        said.append(
-            "the network itself may have learned from these images, so that the steps' top-1 is too high and their "
-            f"choice less sure: mnv3search train --held-out {settings.held_out:g} leaves them out for this"
-        )
-    if walked.number < len(steps):
-        said.append(
-            f"timed whole, step {walked.number} of {len(steps)} is within the target already: it is the result, and "
-            "the others were not needed"
-        )
-    if data.splits.test is None:
-        said.append("the validation images also chose the epoch of the last training: its top-1 is a little high")
-    if steps and untrained and settings.finish == "none":
-        said.append("no long fine-tune followed (--finish none); mnv3search train can do it")
-    return said
-
-
-def _missed(settings: PruningSettings, aim: PruningAim, walked: Walked, after: Figures) -> str:
-    """Why the result is not within the target, and what would bring it there."""
-    came = f"the target is missed: the steps ended at {after.latency.ms:.3f} ms, above {_bound(aim, walked)}"
-    if walked.stuck_ms is not None:
-        smaller = f"{settings.step_fraction / 2:.2g}"
-        return (
-            f"{came}, because no layer that is left could be cut by the {walked.stuck_ms:.3g} ms that a step asked for "
-            f"then; that is not as far as narrowing can go: begin again with a smaller --step, such as {smaller}"
-        )
-    if walked.repairs:
-        return (
-            f"{came}, though they went on {_times(walked.repairs)} with what whole times said of the prices; ask "
-            "for a lower --target-latency to have it narrow further, or begin with a faster network"
-        )
-    return f"{came}; begin again with a larger --step"
-
-
-def _bound(aim: PruningAim, walked: Walked) -> str:
-    limit_ms = walked.limit_ms
-    return f"{aim.target_ms:.3f} ms" if not lower(limit_ms, aim.target_ms) else f"the limit of {limit_ms:.3f} ms"
-
-
-def lower(limit_ms: float, target_ms: float) -> bool:
-    """Whether a limit is lower than the target by so much that a reader should see both."""
-    return limit_ms < 0.995 * target_ms
-
-
-def _confidence(aim: PruningAim, confidence: float, walked: Walked) -> list[str]:
-    """Why the steps aimed below the target, and how to aim at it instead."""
-    if confidence == LEAST_CONFIDENCE or not lower(walked.limit_ms, aim.target_ms):
-        return []
-    return [
-        f"{percent(confidence)} confidence by the latency's own error makes the limit {walked.limit_ms:.3f} ms, lower "
-        f"than the target of {aim.target_ms:.3f} ms; --confidence 0.5 aims at the target itself"
-    ]
-
-
-def _deviations(walked: Walked) -> str:
-    """Of the proposals that were kept, each by its own top-1."""
-    stds = [found.step.top1_std or 0.0 for found in walked.narrowed.steps]
-    least, most = f"±{min(stds):.2f}", f"±{max(stds):.2f}"
-    return least if least == most else f"{least} to {most}"
-
-
-def _rivals(walked: Walked) -> str:
-    steps = walked.narrowed.steps
-    close = sum(step.rivals > 0 for step in steps)
-    return f"in {close} of {len(steps)} steps another proposal was within that of the winner"
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
-
 
 @dataclass(frozen=True, slots=True)
-class Walked:
+class Trajectory:
     """Where the steps led.
 
     Attributes:
@@ -133,7 +42,7 @@ class Walked:
         repairs: how often the steps went on because a whole time missed the target.
         limit_ms: what its latency must come to, its relative error kept, to be within the target with the confidence
             asked for.
-        stuck_ms: the cut of a step that no place could make, where the steps ended for that; else None.
+        stuck_ms: the cut of a step that no layer could make, where the steps ended for that; else None.
     """
 
     narrowed: Narrowed
@@ -150,7 +59,7 @@ class Figures:
     """One network's figures.
 
     Attributes:
-        top1, top1_std: percent of the images that judge, and one binomial standard deviation.
+        top1, top1_std: percent of the images of the last evaluation, and one binomial standard deviation.
         val_top1: percent of the validation images.
     """
 
@@ -175,10 +84,10 @@ class PruningOutcome:
     """What a pruning found.
 
     Attributes:
-        folder: where everything stands; its ``best.safetensors`` is the result.
+        folder: where everything is; its ``best.safetensors`` is the result.
         before, after: the trained network and the result.
-        beside: other networks that were asked for.
-        walked: the steps.
+        baselines: other networks that were asked for.
+        trajectory: the steps.
         target_ms, met: the target, and whether the result is within it with the confidence asked for.
         judged_by: ``test images`` or ``validation images``.
         unseen: whether the network is known not to have learned from the images that scored the proposals.
@@ -189,8 +98,8 @@ class PruningOutcome:
     folder: PruningFolder
     before: Figures
     after: Figures
-    beside: Sequence[Figures]
-    walked: Walked
+    baselines: Sequence[Figures]
+    trajectory: Trajectory
     target_ms: float
     judged_by: str
     unseen: bool
@@ -205,12 +114,18 @@ class PruningOutcome:
     @property
     def heading(self) -> str:
         """What it came to, in a few words."""
-        return heading(self.walked, self.target_ms, self.folder.settings.device, unseen=self.unseen)
+        return heading(self.trajectory, self.target_ms, self.folder.settings.device, unseen=self.unseen)
 
     @property
     def met(self) -> bool:
         """Whether the result is within the target with the confidence asked for."""
-        return self.walked.met
+        return self.trajectory.met
+
+    def to_frame(self) -> DataFrame:
+        """A row a network: the trained one, the result and the baselines, with top-1 in percent and milliseconds."""
+        import pandas as pd
+
+        return pd.DataFrame([figures.to_mapping() for figures in (self.before, self.after, *self.baselines)])
 
     def to_mapping(self) -> Mapping[str, object]:
         """What ``--json`` prints and ``result.json`` holds."""
@@ -219,18 +134,18 @@ class PruningOutcome:
             "target": {
                 "latency_ms": self.target_ms,
                 "confidence": self.folder.settings.confidence,
-                "limit_ms": self.walked.limit_ms,
+                "limit_ms": self.trajectory.limit_ms,
                 "met": self.met,
-                "repairs": self.walked.repairs,
+                "repairs": self.trajectory.repairs,
             },
             "before": self.before.to_mapping(),
             "after": self.after.to_mapping(),
-            "beside": [figures.to_mapping() for figures in self.beside],
+            "baselines": [figures.to_mapping() for figures in self.baselines],
             "judged_by": self.judged_by,
-            "held_out_images": self.walked.narrowed.seed.images,
+            "held_out_images": self.trajectory.narrowed.seed.images,
             "held_out_unseen": self.unseen,
-            "steps": self.walked.number,
-            "steps_tried": len(self.walked.narrowed.steps),
+            "steps": self.trajectory.number,
+            "steps_tried": len(self.trajectory.narrowed.steps),
             "trained_images": self.trained_images,
             "seconds": self.seconds,
             "out": str(self.folder.path),
@@ -239,53 +154,56 @@ class PruningOutcome:
 
 
 def conclude(
-    folder: PruningFolder, aim: PruningAim, data: PruningData, walked: Walked,
+    folder: PruningFolder, target: PruningTarget, data: PruningData, trajectory: Trajectory,
     networks: tuple[TrainedNetwork, TrainedNetwork, TrainedNetwork], progress: RunProgress,
 ) -> PruningOutcome:  # fmt: skip
-    """Judge the seed, the result and what is beside them, and write every file.
+    """Evaluate the seed, the result and the baselines, and write every file.
 
     Args:
         folder: of the pruning.
-        aim: target and device.
-        data: images, and the networks beside.
-        walked: the steps.
+        target: of the pruning.
+        data: images and baselines.
+        trajectory: the steps.
         networks: the seed, the last step's network, and that after its training.
-        progress: told of it.
+        progress: what this reports to.
 
     Raises:
         RunError: a file cannot be written.
     """
     seed, narrowed, ended = networks
-    everyone = [("before", seed), ("after", ended), *data.beside]
-    latencies = aim.latencies([trained.architecture for _, trained in everyone], [seed.architecture])
+    everyone = [("before", seed), ("after", ended), *data.baselines]
+    latencies = target.latencies([trained.architecture for _, trained in everyone], [seed.architecture])
     figures = [
         _figures(name, trained, data, ms, progress) for (name, trained), ms in zip(everyone, latencies, strict=True)
     ]
-    before, after = figures[0], replace(figures[1], latency=walked.latency)
-    steps = walked.narrowed.steps
+    before, after = figures[0], replace(figures[1], latency=trajectory.latency)
     outcome = PruningOutcome(
-        folder, before, after, figures[2:], walked, aim.target_ms, data.judged_by, data.unseen, sum(s.trained for s in steps),
-        notes(folder.settings, aim, walked, before, after, data, untrained=narrowed is ended),
+        folder, before, after, figures[2:], trajectory, target.target_ms, data.judged_by, data.unseen,
+        sum(s.trained for s in trajectory.narrowed.steps),
+        _notes(folder.settings, trajectory, target.target_ms, before, after, data, untrained=narrowed is ended),
     )  # fmt: skip
-    _write(folder, aim, outcome, ended)
-    folder.finish("finished", target_ms=aim.target_ms, met=walked.met, steps=walked.number, held_out_unseen=data.unseen)
-    folder.write_json("result.json", outcome.to_mapping())
+    files = ("steps.csv", "best.safetensors", "network.json", "netadapt.png", "netadapt.svg")
+    if folder.lacks(*files):
+        _write(folder, target, outcome, ended)
+    folder.finish(
+        "finished", target_ms=target.target_ms, met=trajectory.met, steps=trajectory.number, held_out_unseen=data.unseen
+    )
+    if folder.lacks("result.json"):
+        folder.write_json("result.json", outcome.to_mapping())
     return outcome
 
 
-def _figures(
-    name: str, trained: TrainedNetwork, data: PruningData, latency: Latency, progress: RunProgress
-) -> Figures:
+def _figures(name: str, trained: TrainedNetwork, data: PruningData, latency: Latency, progress: RunProgress) -> Figures:
     from mnv3search.training.evaluation import evaluate_network
 
-    def judged(images: LabelledImages) -> Metrics:
-        progress.stage(f"judging {_short(name)}, images", len(images))
+    def evaluated(images: LabelledImages) -> Metrics:
+        progress.stage(f"evaluating {_short(name)}, images", len(images))
         return evaluate_network(
             trained.network, images, trained.preprocessing, batch_size=64, progress=lambda n, _: progress.advance(n)
         )
 
-    found = judged(data.judging)
-    val = found.top1 if data.judging is data.splits.val else judged(data.splits.val).top1
+    found = evaluated(data.judging)
+    val = found.top1 if data.judging is data.splits.val else evaluated(data.splits.val).top1
     counts = count(trained.architecture)
     share = found.top1 / 100
     std = 100 * math.sqrt(share * (1 - share) / found.images)
@@ -299,49 +217,116 @@ def _short(name: str) -> str:
     return path.stem if path.suffix in (".safetensors", ".json") else path.name
 
 
-def _write(folder: PruningFolder, aim: PruningAim, outcome: PruningOutcome, ended: TrainedNetwork) -> None:
+def _write(folder: PruningFolder, target: PruningTarget, outcome: PruningOutcome, ended: TrainedNetwork) -> None:
     from mnv3search.training.trained import save_trained
 
-    write_pruning_steps(folder.path / "steps.csv", outcome.walked.narrowed.steps)
-    latency = outcome.after.latency
+    write_pruning_steps(folder.path / "steps.csv", outcome.trajectory.narrowed.steps)
     facts: dict[str, Any] = {
         **ended.facts, "val_accuracy": outcome.after.val_top1, "pruned_from": folder.settings.run,
-        "target_ms": outcome.target_ms, "device": aim.device.name, **latency.to_mapping(),
+        "target_ms": outcome.target_ms, "device": target.device.name, **outcome.after.latency.to_mapping(),
     }  # fmt: skip
     if outcome.judged_by == "test images":
         facts["test_accuracy"] = outcome.after.top1
     save_trained(folder.best, replace(ended, facts=facts))
     write_text(folder.path / "network.json", dump_architecture(ended.architecture))
-    draw_pruning(_picture(aim, outcome), folder.path / "netadapt.png", folder.path / "netadapt.svg")
+    draw_pruning(_picture(target, outcome), folder.path / "netadapt.png", folder.path / "netadapt.svg")
 
 
-def _picture(aim: PruningAim, outcome: PruningOutcome) -> PruningPicture:
-    narrowed = outcome.walked.narrowed
-    path = [Point("", narrowed.seed_latency_ms * aim.tied, narrowed.seed.top1, narrowed.seed.top1_std)]
-    path += [
-        Point(str(s.step.number), s.step.latency_ms * aim.tied, s.step.top1, s.step.top1_std) for s in narrowed.steps
-    ]
-    how = "whole networks timed, steps by their layers" if aim.timed else "estimated"
+def _picture(target: PruningTarget, outcome: PruningOutcome) -> PruningPicture:
+    narrowed, scale = outcome.trajectory.narrowed, target.scale
+    path = [Point("", narrowed.seed_latency_ms * scale, narrowed.seed.top1, narrowed.seed.top1_std)]
+    path += [Point(str(s.step.number), s.step.latency_ms * scale, s.step.top1, s.step.top1_std) for s in narrowed.steps]
+    how = "whole networks timed, steps by their layers" if target.timed else "estimated"
+    limit_ms, confidence, limit = outcome.trajectory.limit_ms, outcome.folder.settings.confidence, None
+    if _is_lower(limit_ms, outcome.target_ms):
+        limit = (limit_ms, f"limit {limit_ms:.4g} ms, {percent(confidence)} sure of the target")
     return PruningPicture(
         f"NetAdapt of {_short(outcome.folder.settings.run)} to {outcome.target_ms:.4g} ms"
         f"{'' if outcome.met else ': missed'}",
         path,
         [_point(outcome.before), _point(outcome.after)],
-        [_point(figures) for figures in outcome.beside],
+        [_point(figures) for figures in outcome.baselines],
         outcome.target_ms,
-        f"ms on {aim.device.name} ({how})",
+        f"ms on {target.device.name} ({how})",
         outcome.judged_by,
-        _limit(outcome),
+        limit,
     )
-
-
-def _limit(outcome: PruningOutcome) -> tuple[float, str] | None:
-    """The limit that the confidence sets, where it is lower than the target, and its name."""
-    limit_ms, confidence = outcome.walked.limit_ms, outcome.folder.settings.confidence
-    if not lower(limit_ms, outcome.target_ms):
-        return None
-    return limit_ms, f"limit {limit_ms:.4g} ms, {percent(confidence)} sure of the target"
 
 
 def _point(figures: Figures) -> Point:
     return Point(figures.name, figures.latency.ms, figures.top1, figures.top1_std)
+
+
+def heading(trajectory: Trajectory, target_ms: float, where: str, *, unseen: bool) -> str:
+    """What a pruning came to, in a few words; ``unseen``: by images that the network had not learned from."""
+    by = "" if unseen or not trajectory.narrowed.steps else "; proposals scored on images that it may have learned from"
+    if not trajectory.met:
+        return f"Not pruned to {target_ms:.4g} ms on {where}: the target is missed{by}"
+    if not trajectory.number:
+        return f"Within {target_ms:.4g} ms on {where} as it is: nothing was pruned"
+    return f"Pruned to {target_ms:.4g} ms on {where}{by}"
+
+
+def _notes(
+    settings: PruningSettings, trajectory: Trajectory, target_ms: float, before: Figures, after: Figures,
+    data: PruningData, *, untrained: bool,
+) -> list[str]:  # fmt: skip
+    """Sentences for the reader; ``untrained``: the last step's network is the result, without a last training."""
+    steps, seed, limit_ms = trajectory.narrowed.steps, trajectory.narrowed.seed, trajectory.limit_ms
+    if not steps and trajectory.met:
+        return [f"the network already meets the target: {before.latency.ms:.3f} ms; it is kept as it is"]
+    said = [] if trajectory.met else [_missed(settings, trajectory, target_ms, after)]
+    if settings.confidence != LEAST_CONFIDENCE and _is_lower(limit_ms, target_ms):
+        said.append(
+            f"{percent(settings.confidence)} confidence by the latency's own error makes the limit {limit_ms:.3f} ms, "
+            f"lower than the target of {target_ms:.3f} ms; --confidence 0.5 takes the target itself as the limit"
+        )
+    if steps:
+        stds = [found.step.top1_std or 0.0 for found in steps]
+        least, most = f"±{min(stds):.2f}", f"±{max(stds):.2f}"
+        close = sum(step.rivals > 0 for step in steps)
+        said.append(
+            f"proposals were scored on {seed.images:,} training images that none of their fine-tunes saw: top-1 is "
+            f"known to {least if least == most else f'{least} to {most}'} points there, and in {close} of {len(steps)} "
+            "steps another proposal was within that of the winner"
+        )
+    if steps and not data.unseen:
+        said.append(
+            "the network itself may have learned from these images, so that the steps' top-1 is too high and their "
+            f"choice less sure: mnv3search train --held-out {settings.held_out:g} leaves them out for this"
+        )
+    if trajectory.number < len(steps):
+        said.append(
+            f"timed whole, step {trajectory.number} of {len(steps)} is within the target already: it is the result, "
+            "and the others were not needed"
+        )
+    if data.splits.test is None:
+        said.append("the validation images also chose the epoch of the last training: its top-1 is a little high")
+    if steps and untrained and settings.finish == "none":
+        said.append("no long fine-tune followed (--finish none); mnv3search train can do it")
+    return said
+
+
+def _missed(settings: PruningSettings, trajectory: Trajectory, target_ms: float, after: Figures) -> str:
+    """Why the result is not within the target, and what would bring it there."""
+    limit_ms = trajectory.limit_ms
+    bound = f"the limit of {limit_ms:.3f} ms" if _is_lower(limit_ms, target_ms) else f"{target_ms:.3f} ms"
+    came = f"the target is missed: the steps ended at {after.latency.ms:.3f} ms, above {bound}"
+    if trajectory.stuck_ms is not None:
+        smaller = f"{settings.step_fraction / 2:.2g}"
+        return (
+            f"{came}, because no layer that is left could be cut by the {trajectory.stuck_ms:.3g} ms that a step asked "
+            f"for then; that is not as far as narrowing can go: begin again with a smaller --step, such as {smaller}"
+        )
+    if trajectory.repairs:
+        times = "once" if trajectory.repairs == 1 else f"{trajectory.repairs} times"
+        return (
+            f"{came}, though they went on {times} with what whole times said of the prices; ask for a lower "
+            "--target-latency to have it narrow further, or begin with a faster network"
+        )
+    return f"{came}; begin again with a larger --step"
+
+
+def _is_lower(limit_ms: float, target_ms: float) -> bool:
+    """Whether a limit is lower than the target by so much that a reader should see both."""
+    return limit_ms < 0.995 * target_ms

@@ -1,24 +1,35 @@
-"""What a run or a pruning was asked: every choice that its result depends on, kept so that it can continue."""
+"""What a run or a pruning was asked: every choice that its result depends on, kept so that it can continue.
+
+The defaults of the command line and of :func:`mnv3search.run` and :func:`mnv3search.prune` are those of the two classes
+here, and of the functions that fill in what depends on the space or the evaluator.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from mnv3search.block_search.samplers import SAMPLERS
-from mnv3search.block_search.stopping import PRUNERS
-from mnv3search.errors import RunError, UnknownNameError
-from mnv3search.latency.confidence import LEAST_CONFIDENCE, z_of
-from mnv3search.latency.model import parse_target
-from mnv3search.layer_search import NetAdaptOptions
-from mnv3search.layer_search.netadapt import SelectionRule
-from mnv3search.layer_search.scoring import ShortTerm
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+from mnv3search.errors import EvaluatorError, RunError, UnknownNameError, WeightsError
 from mnv3search.manifest import Settings
-from mnv3search.training.recipe import Recipe, load_recipe, recipe_names
-from typing import ClassVar, Literal, get_args
+
+if TYPE_CHECKING:
+    from mnv3search.layer_search.netadapt import NetAdaptOptions
+    from mnv3search.layer_search.scoring import ShortTerm
+    from mnv3search.training.recipe import Recipe
 
 RunKind = Literal["run", "search", "netadapt"]
+Selection = Literal["ratio", "accuracy"]
+Finish = Literal["long", "scratch", "none"]
+Rule = Literal["l2", "first", "norm_scale"]
 MAX_TRIALS = 10_000_000
 MAX_FINALISTS = 100
+TRIALS_SCORED, TRIALS_TRAINED = 1_000, 24  # of evaluators that cost a pass through the network, or a training
+DEVICE, EVALUATOR = "pixel1", "prior"  # of NetAdapt alone, and of a comparison
+PRUNING_DEVICE = "host"
+SMALL = 64  # pixels; the side up to which images are trained on as small ones
+MAX_EPOCHS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +44,14 @@ class RunSettings(Settings):
         trials, seed, sampler, objectives, reward_exponent: of the block search.
         soft: the block search maximises the reward, which trades accuracy for latency about the target, in place of
             top-1 within it.
-        slack: block search aims at (1 + slack) · target.
+        slack: block search goes up to (1 + slack) · target.
         finalists: how many networks NetAdapt takes down to the target.
         step_fraction, decay, selection: NetAdapt's.
         confidence: a network is within the target where its latency and so many of its deviations are (see
-            :func:`~mnv3search.latency.confidence.z_of`); 0.5 aims at the latency itself.
+            :func:`~mnv3search.latency.confidence.z_of`); 0.5 counts the latency alone.
         data: where the evaluator's images are, as ``open_data`` takes it; None where it needs none. The networks take
             the images' number of classes, whatever the space or the subject says.
-        pruner: when a network that is trained to be judged is given up.
+        pruner: when a training of a network is given up.
 
     Raises:
         RunError: a value out of its range, or steps of NetAdapt that cannot sum to the slack.
@@ -48,8 +59,8 @@ class RunSettings(Settings):
         Mnv3SearchError: a NetAdapt option out of its range.
     """
 
-    # a run that was made before there was a confidence aimed at the latency itself
-    OLDER: ClassVar[Mapping[str, object]] = {"confidence": LEAST_CONFIDENCE}
+    # runs that were made before there was a confidence held the latency itself to the target
+    OLDER: ClassVar[Mapping[str, object]] = {"confidence": 0.5}
 
     kind: RunKind
     subject: str
@@ -66,12 +77,15 @@ class RunSettings(Settings):
     finalists: int = 3
     step_fraction: float = 0.01
     decay: float = 1.0
-    selection: Literal["ratio", "accuracy"] = "ratio"
+    selection: Selection = "ratio"
     confidence: float = 0.9
     data: str | None = None
     pruner: str = "auto"
 
     def __post_init__(self) -> None:
+        from mnv3search.block_search.samplers import SAMPLERS
+        from mnv3search.block_search.stopping import PRUNERS
+
         if self.kind not in get_args(RunKind):
             raise RunError(f"kind is {self.kind!r}; it must be one of {', '.join(get_args(RunKind))}")
         _check_range("trials", self.trials, 1, MAX_TRIALS)
@@ -80,7 +94,7 @@ class RunSettings(Settings):
         _check_range("slack", self.slack, 0, 10)
         _check_range("finalists", self.finalists, 0, MAX_FINALISTS)
         _check_range("reward exponent", self.reward_exponent, -10, 0)
-        if not LEAST_CONFIDENCE <= self.confidence < 1:
+        if not 0.5 <= self.confidence < 1:
             raise RunError(f"confidence is {self.confidence!r}; it must be at least 0.5 and below 1, such as 0.9")
         if self.sampler not in SAMPLERS:
             raise UnknownNameError("sampler", self.sampler, SAMPLERS)
@@ -92,6 +106,8 @@ class RunSettings(Settings):
 
     def netadapt_options(self) -> NetAdaptOptions:
         """How NetAdapt steps in this run."""
+        from mnv3search.layer_search.netadapt import NetAdaptOptions
+
         return NetAdaptOptions(self.step_fraction, self.decay, self.selection)
 
 
@@ -111,12 +127,6 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
         raise RunError(f"{name} is {value!r}; it must be from {low:.12g} to {high:.12g}")
 
 
-Finish = Literal["long", "scratch", "none"]
-Rule = Literal["l2", "first", "norm_scale"]
-SMALL = 64  # pixels; the side up to which images are trained on as small ones
-MAX_EPOCHS = 100_000
-
-
 @dataclass(frozen=True, slots=True)
 class PruningSettings(Settings):
     """The question of one pruning.
@@ -129,12 +139,12 @@ class PruningSettings(Settings):
         step_fraction, decay, selection: δ, its factor from step to step, and what wins (:class:`NetAdaptOptions`).
         short_steps, short_batch, short_rate: T, batch size and learning rate of every proposal's fine-tune.
         images: training images that these draw from; None for all but the held-out ones.
-        held_out: share of the training images that proposals are judged on, and not trained on in their fine-tunes.
+        held_out: share of the training images that proposals are scored on, and not trained on in their fine-tunes.
         rule: which channels a narrowing keeps.
         finish: a long fine-tune, a training from scratch, or none.
         recipe, epochs: of that; None for what suits the image size.
         seed: of everything random.
-        beside: trained networks to hold the result against in the picture, such as width multipliers.
+        baselines: trained networks to compare the result with in the picture, such as width multipliers.
         weights: file with the weights of ``run``, where that was trained elsewhere.
         fit_recipe: whether a shipped recipe of the end is fitted to the number of images; before, it was not.
         confidence: the result counts as within the target with this confidence, by its latency's error.
@@ -146,6 +156,7 @@ class PruningSettings(Settings):
     """
 
     OLDER: ClassVar[Mapping[str, object]] = {"fit_recipe": False}
+    RENAMED: ClassVar[Mapping[str, str]] = {"beside": "baselines"}
 
     run: str
     data: str
@@ -153,7 +164,7 @@ class PruningSettings(Settings):
     device: str
     step_fraction: float = 0.025
     decay: float = 1.0
-    selection: SelectionRule = "ratio"
+    selection: Selection = "ratio"
     short_steps: int = 100
     short_batch: int = 64
     short_rate: float = 0.005
@@ -164,12 +175,17 @@ class PruningSettings(Settings):
     recipe: str | None = None
     epochs: int | None = None
     seed: int = 0
-    beside: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
     confidence: float = 0.9
     weights: str | None = None
     fit_recipe: bool = True
 
     def __post_init__(self) -> None:
+        from mnv3search.latency.confidence import z_of
+        from mnv3search.latency.model import parse_target
+
+        if not self.run or not self.data:
+            raise RunError("a pruning needs a trained network and its images: neither can be an empty text")
         parse_target(self.target)
         self.netadapt_options()
         self.short_term()
@@ -186,10 +202,14 @@ class PruningSettings(Settings):
 
     def netadapt_options(self) -> NetAdaptOptions:
         """How NetAdapt steps."""
+        from mnv3search.layer_search.netadapt import NetAdaptOptions
+
         return NetAdaptOptions(self.step_fraction, self.decay, self.selection)
 
     def short_term(self) -> ShortTerm:
         """The fine-tune of every proposal."""
+        from mnv3search.layer_search.scoring import ShortTerm
+
         return ShortTerm(self.short_steps, self.short_batch, self.short_rate, self.rule, seed=self.seed)
 
     def finishing_recipe(self, resolution: int, images: int) -> Recipe:
@@ -201,6 +221,8 @@ class PruningSettings(Settings):
         Raises:
             UnknownNameError, TrainingError: no such recipe, or a damaged one.
         """
+        from mnv3search.training.recipe import load_recipe, recipe_names
+
         small, scratch = resolution <= SMALL, self.finish == "scratch"
         recipe = load_recipe(self.recipe or ("small_32" if small else "paper" if scratch else "finetune"))
         if self.recipe is None and small and not scratch:
@@ -209,3 +231,116 @@ class PruningSettings(Settings):
             recipe = recipe.for_epochs(self.epochs)
         shipped = self.recipe is None or self.recipe in recipe_names()
         return recipe.for_images(images) if shipped and self.fit_recipe else recipe
+
+
+RUN: Mapping[str, Any] = {f.name: f.default for f in fields(RunSettings) if f.default is not MISSING}
+"""The defaults of :class:`RunSettings` by name; the command line's are these."""
+PRUNING: Mapping[str, Any] = {f.name: f.default for f in fields(PruningSettings) if f.default is not MISSING}
+"""The same of :class:`PruningSettings`."""
+
+
+def space_settings(
+    kind: Literal["run", "search"], space: str, target_latency: str, *, device: str | None = None,
+    evaluator: str | None = None, data: str | None = None, trials: int | None = None, finalists: int | None = None,
+    **options: Any,
+) -> RunSettings:  # fmt: skip
+    """The settings of a run over a space: its own device and evaluator, and as many trials as an evaluation allows.
+
+    Everything that is named is looked up, so that a mistake is said before there is a folder; images are not read.
+
+    Raises:
+        Mnv3SearchError: what is wrong.
+    """
+    from mnv3search.accuracy.evaluator import capabilities_of
+    from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
+    from mnv3search.latency.devices import load_device
+    from mnv3search.latency.model import parse_target
+    from mnv3search.space import load_space
+    from mnv3search.training.data.open_data import open_data
+
+    parse_target(target_latency)
+    loaded = load_space(space)
+    device, evaluator = device or loaded.device, evaluator or loaded.evaluator
+    if evaluator is None:
+        raise EvaluatorError(
+            f"space {loaded.name} has no evaluator of its own: accuracy there must be learned from your images; give "
+            "them with --data and add --evaluator proxy, or take a score such as --evaluator zero_cost:madds"
+        )
+    load_device(device)
+    images = open_data(data, scan=False) if data else None
+    can = capabilities_of(load_evaluator(evaluator, EvaluatorContext(loaded, images)))
+    if trials is None:
+        trials = TRIALS_TRAINED if can.trains else RUN["trials"] if can.cheap else TRIALS_SCORED
+    if finalists is None:
+        finalists = 0 if can.trains and kind == "run" else RUN["finalists"]
+    return RunSettings(
+        kind, space, target_latency, device, evaluator, trials=trials, finalists=finalists, data=data, **options
+    )
+
+
+def netadapt_settings(
+    network: str, target_latency: str, *, device: str | None = None, evaluator: str | None = None, **options: Any
+) -> RunSettings:
+    """The settings of NetAdapt from a network without weights.
+
+    Raises:
+        Mnv3SearchError: what is wrong.
+    """
+    from mnv3search.accuracy.registry import load_evaluator
+    from mnv3search.latency.devices import load_device
+    from mnv3search.latency.model import parse_target
+    from mnv3search.naming import parse_network
+
+    device, evaluator = device or DEVICE, evaluator or EVALUATOR
+    parse_target(target_latency)
+    parse_network(network)
+    load_device(device)
+    load_evaluator(evaluator)
+    return RunSettings("netadapt", network, target_latency, device, evaluator, **options)
+
+
+def pruning_settings(
+    run: str, data: str, target_latency: str, *, device: str | None = None, weights: str | None = None,
+    held_out: float | None = None, **options: Any,
+) -> PruningSettings:  # fmt: skip
+    """The settings of a pruning; ``held_out`` is what the network's own training left out, where that is known.
+
+    Raises:
+        WeightsError: ``run`` is no trained network.
+        Mnv3SearchError: anything else that is wrong.
+    """
+    from mnv3search.latency.devices import load_device
+
+    if weights is None and not is_trained(run):
+        raise WeightsError(
+            f"{run} is no trained network, which --data asks for; give the folder of a training or its "
+            f"best.safetensors (mnv3search train {run} --data {data} makes one), add --weights FILE, or leave --data "
+            "away"
+        )
+    device = device or PRUNING_DEVICE
+    resolution, left_out = _resolution_and_held_out(run, weights)
+    if held_out is None:
+        held_out = left_out or PRUNING["held_out"]
+    settings = PruningSettings(run, data, target_latency, device, held_out=held_out, weights=weights, **options)
+    settings.finishing_recipe(resolution, images=1)  # which says what is wrong with it
+    load_device(device)
+    return settings
+
+
+def is_trained(network: str) -> bool:
+    """Whether this names a trained network: a file of one, or a folder, other than a search's without weights."""
+    if not network or not Path(network).is_dir():
+        return network.endswith(".safetensors")
+    return (Path(network) / "best.safetensors").is_file() or not (Path(network) / "best.json").is_file()
+
+
+def _resolution_and_held_out(run: str, weights: str | None) -> tuple[int, float | None]:
+    """The pixels a side that a network takes, and the share of its training images that was left out for NetAdapt."""
+    from mnv3search.naming import parse_network
+    from mnv3search.training.trained import load_trained
+
+    if weights is not None:
+        return parse_network(run).resolution, None
+    trained = load_trained(Path(run))
+    left_out = trained.facts.get("held_out")
+    return trained.architecture.resolution, left_out if isinstance(left_out, float) else None

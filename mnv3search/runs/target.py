@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import numpy as np
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.row_latency import Feasibility, RowLatency
 from mnv3search.candidate import Candidate
@@ -17,17 +21,16 @@ from mnv3search.latency.confidence import LEAST_CONFIDENCE, limits_ms, probabili
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.whole_networks import busy_sentence
 from mnv3search.latency.measured.calibration import MIN_NETWORKS
-from mnv3search.latency.model import CalibratedOnNetworks, Device, LatencyModel, WholeMeasurer, parse_target
+from mnv3search.latency.model import CalibratedOnNetworks, Device, LatencyModel
+from mnv3search.latency.model import parse_target
 from mnv3search.layer_search.netadapt import latencies_ms
 from mnv3search.layer_search.trained import CALIBRATION_NETWORKS, random_narrowings
 from mnv3search.reading import read_json
-from mnv3search.records import LATENCY_MS, Record, UNREADABLE
+from mnv3search.records import LATENCY_MS, UNREADABLE, Record
+from mnv3search.runs.evaluations import Scorer
 from mnv3search.runs.folder import PruningFolder
-from mnv3search.runs.evaluations import Judge
 from mnv3search.runs.progress import RunProgress
-from mnv3search.runs.timings import Timed, Timings
-from pathlib import Path
-from typing import TYPE_CHECKING
+from mnv3search.runs.timings import Latency, Timings
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
@@ -35,10 +38,18 @@ if TYPE_CHECKING:
 MAX_BYTES = 1_000_000
 TARGET = "target_ms"
 FARTHEST = 100.0  # from the target, as a factor, that any limit of a search or a narrowing is
-REMEDY = "put it right, or remove the file: what it fixes is then worked out anew"
+REMEDY = "put it right, or remove the file: what it pins is then worked out anew"
+ASKED_AT_ONCE = 64
+MOST_ASKED = 8_192  # errors are dear beside latencies: so many of the best are asked for theirs, and no more
+SAMPLED_ROWS, SAMPLED_NETWORKS, NEAR_TARGET = 4_096, 64, 64
+INCLUSIVE_QUANTILE = 0.1
+ROUNDING = 1e-9
+LARGEST_ERRORS = 10.0  # a stated error is a part of the latency, and so are a few of them
+FARTHEST_TIMED = 10.0  # from its predicted time, as a factor, that the reference of a relative target was timed
+MOST_REPAIRS = 2  # of a pruning whose result was timed above the target
 
 
-class Decisions:
+class PinnedValues:
     """Named milliseconds in ``decisions.json``: each is computed when it is first asked for, and then kept.
 
     A device that is calibrated anew in each session prices a network a little differently; a resumed run must not
@@ -50,13 +61,13 @@ class Decisions:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known = _read(path)
+        self._known = _read_pinned(path)
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
 
-    def fix(self, name: str, compute: Callable[[], float]) -> float:
-        """The figure of this name in milliseconds; ``compute`` is called where it is not yet known.
+    def pin(self, name: str, compute: Callable[[], float]) -> float:
+        """The value of this name in milliseconds; ``compute`` is called where it is not yet known.
 
         Raises:
             RunError: the file cannot be written.
@@ -67,7 +78,7 @@ class Decisions:
         return self._known[name]
 
     def check(self, name: str, low: float, high: float) -> None:
-        """Pass where the figure of this name is unknown, or within what can have been fixed.
+        """Pass where the value of this name is unknown, or within what can have been pinned.
 
         Raises:
             RunError: it is not.
@@ -76,11 +87,12 @@ class Decisions:
         if not low <= known <= high:
             raise RunError(
                 f"{self._path} is damaged: {name} is {known:g}; what was asked makes it {low:g}"
-                + (f" to {high:g}" if high > low else "") + f"; {REMEDY}"
+                + (f" to {high:g}" if high > low else "")
+                + f"; {REMEDY}"
             )
 
 
-def _read(path: Path) -> dict[str, float]:
+def _read_pinned(path: Path) -> dict[str, float]:
     try:
         record = Record(read_json(path, MAX_BYTES, os.O_NOFOLLOW))
         found = {name: record.number(name, *LATENCY_MS) for name in record.names()}
@@ -96,22 +108,14 @@ def _read(path: Path) -> dict[str, float]:
     return found
 
 
-ASKED_AT_ONCE = 64
-MOST_ASKED = 8_192  # errors are dear beside latencies: so many of the best are asked for theirs, and no more
-SAMPLED_ROWS, SAMPLED_NETWORKS, NEAR_TARGET = 4_096, 64, 64
-INCLUSIVE_QUANTILE = 0.1
-ROUNDING = 1e-9
-LARGEST_ERRORS = 10.0  # a stated error is a part of the latency, and so are a few of them
-
-
 @dataclass(frozen=True, slots=True)
-class Aim:
-    """A target, and how surely it is to be met by what ``device`` states.
+class LatencyConstraint:
+    """A target in milliseconds, and the confidence with which networks must be within it by their own errors.
 
     Attributes:
         device: prices networks; may state their errors.
         target_ms: milliseconds.
-        confidence: from 0.5, where the latency itself is aimed at, to below 1.
+        confidence: from 0.5, where the latency itself must be within the target, to below 1.
     """
 
     device: LatencyModel
@@ -124,17 +128,24 @@ class Aim:
         return z_of(self.confidence)
 
     def limits_range_ms(self, slack: float = 0.0) -> tuple[float, float]:
-        """The least and the most that the latency of networks can have to come to, aimed (1 + ``slack``) higher."""
+        """The least and the most that networks' latencies can be limited to, (1 + ``slack``) times higher."""
         return self.target_ms / LARGEST_ERRORS, (1 + slack) * self.target_ms * (1 + ROUNDING)
 
     def limit_of(self, architecture: Architecture) -> float:
         """What the network's latency must come to, in milliseconds, if its relative error stays as it is."""
         return float(limits_ms(self.device, [architecture], self.target_ms, self.confidence)[0])
 
+    def error_of(self, architecture: Architecture) -> float:
+        """One stated deviation in milliseconds; 0 where none counts."""
+        return float(stated_errors_ms(self.device, [architecture])[0]) if self.z else 0.0
+
+    def met(self, latency_ms: float, error_ms: float) -> bool:
+        """Whether a latency and its error are within the target."""
+        return latency_ms + self.z * error_ms <= self.target_ms * (1 + ROUNDING)
+
     def holds(self, network: Candidate) -> bool:
         """Whether the network is within the target by its own error."""
-        error = float(stated_errors_ms(self.device, [network.architecture])[0]) if self.z else 0.0
-        return network.latency_ms + self.z * error <= self.target_ms * (1 + ROUNDING)
+        return self.met(network.latency_ms, self.error_of(network.architecture))
 
     def best_within(self, ranked: Sequence[Candidate], count: int, slack: float = 0.0) -> list[Candidate]:
         """The first ``count`` of ``ranked`` that are within (1 + slack) times the limit of each, in their order."""
@@ -175,7 +186,7 @@ class Aim:
         Raises:
             InfeasibleError: it is not; the message says at what confidence it would be.
         """
-        error = float(stated_errors_ms(self.device, [bounds.fastest])[0]) if self.z else 0.0
+        error = self.error_of(bounds.fastest)
         if bounds.fastest_ms + self.z * error <= self.target_ms:
             return
         raise self.infeasible(bounds.fastest_ms, error, bounds.slowest_ms, exact=bounds.exact)
@@ -193,109 +204,111 @@ class Aim:
 
     def never_binds(self, bounds: Feasibility) -> bool:
         """Whether even the space's slowest network is within the target."""
-        error = float(stated_errors_ms(self.device, [bounds.slowest])[0]) if self.z else 0.0
-        return bounds.slowest_ms + self.z * error <= self.target_ms
+        return bounds.slowest_ms + self.z * self.error_of(bounds.slowest) <= self.target_ms
 
 
-MOST_REPAIRS = 2
+def run_constraint(
+    text: str, confidence: float, pinned: PinnedValues, timings: Timings, reference: Architecture, reference_ms: float
+) -> LatencyConstraint:
+    """The constraint of a run whose target is written ``text``, pinned in milliseconds.
+
+    A relative target is so to the reference's time: ``reference_ms`` by the latency model, or whole where the device
+    can be timed; and from then on it is given: an error of that time is none of the candidates'.
+    """
+    target = parse_target(text)
+
+    def milliseconds() -> float:
+        measured = target.relative and timings.possible
+        return target.milliseconds(timings.alone(reference).ms if measured else reference_ms)
+
+    expected, apart = target.milliseconds(reference_ms), FARTHEST_TIMED if target.relative else 1.0
+    pinned.check(TARGET, expected / apart, expected * apart)
+    return LatencyConstraint(timings.device, pinned.pin(TARGET, milliseconds), confidence)
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """A network's latency in milliseconds, one standard deviation of it, and whether it was timed whole."""
-
-    ms: float
-    error_ms: float | None
-    measured: bool
-
-    def to_mapping(self) -> dict[str, object]:
-        """As the result's JSON has it."""
-        return {"latency_ms": self.ms, "latency_error_ms": self.error_ms, "measured": self.measured}
-
-
-class PruningAim:
+class PruningTarget:
     """The target of one pruning, and how networks are held to it.
 
     A relative target is relative to the seed: to its whole time where the device can be timed. The steps are priced by
-    the device's sum over units, whose error is much the same for all narrowings of one network; so prices are tied to
-    the seed's whole time, and the result is timed whole.
+    the device's sum over units, whose error is much the same for all narrowings of one network; so prices are scaled
+    to the seed's whole time, and the result is timed whole.
+
+    Attributes:
+        seed_ms: price of the network that is pruned.
+        scale: its whole time over its price; 1 where the device cannot be timed.
+        constraint: target and confidence.
     """
 
     def __init__(self, folder: PruningFolder, seed: Architecture, progress: RunProgress, device: Device | None) -> None:
         self.device = device or load_device(folder.device)
-        judge = Judge.by(self.device, None, progress)
+        scorer = Scorer(self.device, progress=progress)
         if sentence := busy_sentence(self.device):
             progress.note(sentence)
         self._seed = seed
-        self._confidence = folder.settings.confidence
-        self._target = parse_target(folder.settings.target)
-        self._decisions = Decisions(folder.path / "decisions.json")
-        self._timings = Timings(judge, folder.path / "measured.jsonl")
+        self._pinned = PinnedValues(folder.pinned)
+        self._timings = Timings(scorer, folder.measured)
         progress.stage("pricing the network")
         _calibrate(self.device, seed)
-        self.seed_ms = self._decisions.fix("seed_priced_ms", lambda: latencies_ms(self.device, [seed], judge.told)[0])
-        self.tied = 1.0
+        self.seed_ms = self._pinned.pin(
+            "seed_priced_ms", lambda: latencies_ms(self.device, [seed], scorer.on_progress)[0]
+        )
+        self.scale = 1.0
         if self.timed:
-            whole = self._decisions.fix("seed_measured_ms", lambda: self._timings.alone(seed).measured_ms)
-            self.tied = whole / self.seed_ms
-        self.target_ms = self._decisions.fix("target_ms", lambda: self._target.milliseconds(self.seed_ms * self.tied))
+            whole = self._pinned.pin("seed_measured_ms", lambda: self._timings.alone(seed).ms)
+            self.scale = whole / self.seed_ms
+        target = parse_target(folder.settings.target)
+        target_ms = self._pinned.pin(TARGET, lambda: target.milliseconds(self.seed_ms * self.scale))
+        self.constraint = LatencyConstraint(self.device, target_ms, folder.settings.confidence)
+
+    @property
+    def target_ms(self) -> float:
+        """Milliseconds."""
+        return self.constraint.target_ms
 
     @property
     def timed(self) -> bool:
         """Whether whole networks can be timed here and now."""
-        return isinstance(self.device, WholeMeasurer)
-
-    @property
-    def z(self) -> float:
-        """Deviations that a latency must stay below the target."""
-        return z_of(self._confidence)
+        return self._timings.possible
 
     def first_limit_ms(self) -> float:
         """What the steps' prices must come to at first."""
-        if self.timed:
-            return self._decisions.fix(_limit(1), lambda: self.target_ms / self.tied)
-        return self._decisions.fix(
-            _limit(1), lambda: float(limits_ms(self.device, [self._seed], self.target_ms, self._confidence)[0])
+        return self._pinned.pin(
+            _limit(1), lambda: self.target_ms / self.scale if self.timed else self.constraint.limit_of(self._seed)
         )
 
     def infeasible(self, found: InfeasibleError) -> InfeasibleError:
         """``found``, which speaks of prices alone, in terms of the target and of the confidence that was asked for."""
-        fastest_ms = found.fastest_ms * self.tied
-        room = self.target_ms / (self.first_limit_ms() * self.tied)  # 1 and z relative errors
-        error_ms = fastest_ms * (room - 1) / self.z if self.z else 0.0
-        feasible = math.floor(100 * probability_within(fastest_ms, error_ms, self.target_ms)) / 100
-        return InfeasibleError(
-            self.target_ms, fastest_ms, found.slowest_ms * self.tied, exact=False, narrowing=True,
-            needed_ms=fastest_ms * room,
-            feasible_confidence=feasible if LEAST_CONFIDENCE <= feasible < self._confidence else None,
-        )  # fmt: skip
+        fastest_ms, z = found.fastest_ms * self.scale, self.constraint.z
+        room = self.target_ms / (self.first_limit_ms() * self.scale)  # 1 and z relative errors
+        error_ms = fastest_ms * (room - 1) / z if z else 0.0
+        return self.constraint.infeasible(
+            fastest_ms, error_ms, found.slowest_ms * self.scale, exact=False, narrowing=True
+        )
 
     @property
     def repairs(self) -> int:
         """How often a lower limit was set, in this session or an earlier one."""
-        return sum(_limit(number + 2) in self._decisions for number in range(MOST_REPAIRS))
+        return sum(_limit(number + 2) in self._pinned for number in range(MOST_REPAIRS))
 
     def limit_ms(self) -> float:
         """The limit that the steps go down to now: the last that was set."""
         first = self.first_limit_ms()
-        return first if not self.repairs else self._decisions.fix(_limit(self.repairs + 1), lambda: first)
+        return first if not self.repairs else self._pinned.pin(_limit(self.repairs + 1), lambda: first)
 
     def repaired_limit_ms(self, price_ms: float, found: Latency) -> float:
         """A lower limit, for a network of this price that took ``found``.
 
         What a millisecond of price saves of the whole is read from the seed and this network; it is halved at most.
         """
-        over_ms = found.ms + self.z * (found.error_ms or 0.0) - self.target_ms
-        saved = (self.seed_ms * self.tied - found.ms) / max(self.seed_ms - price_ms, 1e-9)
+        over_ms = found.upper_ms(self.constraint.z) - self.target_ms
+        saved = (self.seed_ms * self.scale - found.ms) / max(self.seed_ms - price_ms, 1e-9)
         wanted = price_ms - over_ms / saved if saved > 0 else price_ms / 2
-        return self._decisions.fix(
-            _limit(self.repairs + 2), lambda: min(max(wanted, price_ms / 2), price_ms * (1 - 1e-6))
-        )
+        return self._pinned.pin(_limit(self.repairs + 2), lambda: min(max(wanted, price_ms / 2), price_ms * (1 - 1e-6)))
 
-    def latencies(self, networks: Sequence[Architecture], beside: Sequence[Architecture] = ()) -> list[Latency]:
-        """Each timed whole with ``beside`` in one session, or priced where the device cannot be timed."""
+    def latencies(self, networks: Sequence[Architecture], baselines: Sequence[Architecture] = ()) -> list[Latency]:
+        """Each timed whole with ``baselines`` in one session, or priced where the device cannot be timed."""
         if self.timed:
-            return [_of(timed) for timed in self._timings.of(networks, beside)]
+            return self._timings.of(networks, baselines)
         errors = stated_errors_ms(self.device, networks)
         return [
             Latency(ms, float(error), measured=False)
@@ -309,15 +322,11 @@ class PruningAim:
         """
         if not self.timed:
             return self.first_limit_ms()
-        return self.target_ms / (1 + self.z * (found.error_ms or 0.0) / found.ms)
+        return self.target_ms / (1 + self.constraint.z * found.error_ms / found.ms)
 
     def met(self, found: Latency) -> bool:
         """Whether a latency and its error are within the target with the confidence that was asked for."""
-        return found.ms + self.z * (found.error_ms or 0.0) <= self.target_ms * (1 + 1e-9)
-
-
-def _of(timed: Timed) -> Latency:
-    return Latency(timed.measured_ms, timed.error_ms, measured=True)
+        return self.constraint.met(found.ms, found.error_ms)
 
 
 def _calibrate(device: Device, seed: Architecture) -> None:

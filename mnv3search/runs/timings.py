@@ -1,4 +1,4 @@
-"""Whole networks timed in a run: in one interleaved session each time, and never lost.
+"""Whole networks timed in a run or a pruning: in one interleaved session each time, and never lost.
 
 Each session's times are appended to ``measured.jsonl``, one JSON object a line, as soon as the session ends. A resumed
 run takes them from there rather than timing again, however much later: they are of the device that the run is for.
@@ -15,24 +15,28 @@ from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import MeasurementError, RunError
 from mnv3search.files import append_lines
 from mnv3search.latency.measured.whole_networks import disturbed_sentence
-from mnv3search.latency.model import WholeMeasurer
+from mnv3search.latency.model import Device, WholeMeasurer
 from mnv3search.records import ERROR_MS, LATENCY_MS, Record, read_log
-from mnv3search.runs.evaluations import Judge
-
+from mnv3search.runs.evaluations import Scorer
 
 FARTHEST_TIMED = 30.0  # from what it is predicted at, as a factor, that a network is timed
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """A network timed whole: the median in milliseconds and one standard deviation of it."""
+class Latency:
+    """A network's latency and one standard deviation of it, in milliseconds: timed whole, or predicted."""
 
-    measured_ms: float
+    ms: float
     error_ms: float
+    measured: bool = True
 
     def upper_ms(self, z: float) -> float:
-        """The median and ``z`` deviations."""
-        return self.measured_ms + z * self.error_ms
+        """The latency and ``z`` deviations."""
+        return self.ms + z * self.error_ms
+
+    def to_mapping(self) -> dict[str, object]:
+        """As a pruning's JSON has it."""
+        return {"latency_ms": self.ms, "latency_error_ms": self.error_ms, "measured": self.measured}
 
 
 class Timings:
@@ -42,22 +46,27 @@ class Timings:
         RunError: the file cannot be read, or a line other than the last is damaged.
     """
 
-    def __init__(self, judge: Judge, log: Path) -> None:
-        self._judge = judge
+    def __init__(self, scorer: Scorer, log: Path) -> None:
+        self._scorer = scorer
         self._log = log
         self._known = dict(read_log(log, _parse, "time"))
 
     @property
-    def possible(self) -> bool:
-        """Whether the device can be timed."""
-        return isinstance(self._judge.device, WholeMeasurer)
+    def device(self) -> Device:
+        """What times networks, or prices them."""
+        return self._scorer.device
 
     @property
-    def known(self) -> Mapping[Architecture, Timed]:
+    def possible(self) -> bool:
+        """Whether the device can be timed."""
+        return isinstance(self.device, WholeMeasurer)
+
+    @property
+    def known(self) -> Mapping[Architecture, Latency]:
         """What was timed, in this session of the run or an earlier one; the latest of each network."""
         return self._known
 
-    def alone(self, architecture: Architecture) -> Timed:
+    def alone(self, architecture: Architecture) -> Latency:
         """One network timed now and kept nowhere: where a target is relative to it.
 
         Raises:
@@ -65,8 +74,8 @@ class Timings:
         """
         return self._session([architecture])[0]
 
-    def of(self, architectures: Sequence[Architecture], beside: Sequence[Architecture]) -> list[Timed]:
-        """Each of ``architectures`` timed; those not known yet in one session, ``beside`` among them.
+    def of(self, architectures: Sequence[Architecture], baselines: Sequence[Architecture]) -> list[Latency]:
+        """Each of ``architectures`` timed; those not known yet in one session, ``baselines`` among them.
 
         Raises:
             MeasurementError: the device failed, or gave a time that is not usable.
@@ -74,55 +83,50 @@ class Timings:
         """
         missing = list(dict.fromkeys(a for a in architectures if a not in self._known))
         if missing:
-            session = list(dict.fromkeys([*missing, *beside]))
+            session = list(dict.fromkeys([*missing, *baselines]))
             found = dict(zip(session, self._session(session), strict=True))
-            self._append(found)
+            append_lines(self._log, [_line(architecture, time) for architecture, time in found.items()])
             self._known.update(found)
         return [self._known[a] for a in architectures]
 
-    def check(self, timed: Timed, predicted_ms: float) -> None:
+    def check(self, timed: Latency, predicted_ms: float) -> None:
         """Pass where a time is one that a network of this prediction can take.
 
         Raises:
             RunError: it is not.
         """
-        if not predicted_ms / FARTHEST_TIMED <= timed.measured_ms <= predicted_ms * FARTHEST_TIMED:
+        if not predicted_ms / FARTHEST_TIMED <= timed.ms <= predicted_ms * FARTHEST_TIMED:
             raise RunError(
-                f"a network that is predicted at {predicted_ms:g} ms was timed at {timed.measured_ms:g} ms, which no "
+                f"a network that is predicted at {predicted_ms:g} ms was timed at {timed.ms:g} ms, which no "
                 f"prediction is off by; if {self._log} is damaged, remove it: its networks are then timed again"
             )
 
-    def _session(self, architectures: Sequence[Architecture]) -> list[Timed]:
-        device = self._judge.device
+    def _session(self, architectures: Sequence[Architecture]) -> list[Latency]:
+        device, progress = self.device, self._scorer.progress
         if not isinstance(device, WholeMeasurer):
-            raise MeasurementError(f"{self._judge.device_name} cannot be timed here")
-        self._judge.progress.stage(f"timing {len(architectures)} whole networks, interleaved")
-        measured = device.measure(architectures, self._judge.told)
+            raise MeasurementError(f"{device.name} cannot be timed here")
+        progress.stage(f"timing {len(architectures)} whole networks, interleaved")
+        measured = device.measure(architectures, self._scorer.on_progress)
         if sentence := disturbed_sentence(measured):
-            self._judge.progress.note(sentence)
-        found = [Timed(float(m.latency_ms), float(m.error_ms)) for m in measured]
+            progress.note(sentence)
+        found = [Latency(float(m.latency_ms), float(m.error_ms)) for m in measured]
         if len(found) != len(architectures) or not all(_usable(timed) for timed in found):
             raise MeasurementError(
-                f"{self._judge.device_name} gave times that cannot be used; it must give one positive, finite time for "
-                f"each of {len(architectures)} networks, with an error of at least 0"
+                f"{self._scorer.device.name} gave times that cannot be used; it must give one positive, finite time "
+                f"for each of {len(architectures)} networks, with an error of at least 0"
             )
         return found
 
-    def _append(self, found: Mapping[Architecture, Timed]) -> None:
-        lines = [
-            json.dumps(
-                {"measured_ms": t.measured_ms, "error_ms": t.error_ms, "architecture": to_mapping(a)},
-                separators=(",", ":"),
-            )
-            for a, t in found.items()
-        ]
-        append_lines(self._log, lines)
+
+def _usable(timed: Latency) -> bool:
+    return LATENCY_MS[0] <= timed.ms <= LATENCY_MS[1] and ERROR_MS[0] <= timed.error_ms <= ERROR_MS[1]
 
 
-def _usable(timed: Timed) -> bool:
-    return LATENCY_MS[0] <= timed.measured_ms <= LATENCY_MS[1] and ERROR_MS[0] <= timed.error_ms <= ERROR_MS[1]
+def _line(architecture: Architecture, timed: Latency) -> str:
+    content = {"measured_ms": timed.ms, "error_ms": timed.error_ms, "architecture": to_mapping(architecture)}
+    return json.dumps(content, separators=(",", ":"))
 
 
-def _parse(record: Record) -> tuple[Architecture, Timed]:
-    timed = Timed(record.number("measured_ms", *LATENCY_MS), record.number("error_ms", *ERROR_MS))
+def _parse(record: Record) -> tuple[Architecture, Latency]:
+    timed = Latency(record.number("measured_ms", *LATENCY_MS), record.number("error_ms", *ERROR_MS))
     return from_mapping(record.value("architecture")), timed

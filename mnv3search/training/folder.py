@@ -74,6 +74,7 @@ class TrainingFolder(ManifestFolder[TrainingSettings]):
 
     KIND, FORMAT, SETTINGS = "training", "mnv3search.training", TrainingSettings
     BEGINNINGS = ("network.json",)
+    JOURNALS = ("history.csv", "last.safetensors", "best.safetensors")
 
     @classmethod
     def create(
@@ -81,7 +82,6 @@ class TrainingFolder(ManifestFolder[TrainingSettings]):
         path: Path | None,
         settings: TrainingSettings,
         architecture: Architecture,
-        environment: Mapping[str, object],
         images: Mapping[str, int],
     ) -> Self:
         """A new folder: ``path``, or ``runs/<date>-train-<network>`` with a number where that is taken.
@@ -92,7 +92,7 @@ class TrainingFolder(ManifestFolder[TrainingSettings]):
         path = path or free_folder("train", settings.network)
         weights, teacher = (where and absolute_data(where) for where in (settings.weights, settings.teacher))
         settings = replace(settings, data=absolute_data(settings.data), weights=weights, teacher=teacher)
-        with cls._made(path, settings, environment, images=dict(images)) as folder:
+        with cls._made(path, settings, images=dict(images)) as folder:
             write_text(path / "network.json", dump_architecture(architecture))
             return folder
 

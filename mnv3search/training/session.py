@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,7 +67,7 @@ class _Session:
 
 
 def start_training(
-    request: TrainingRequest, out: Path | None, environment: Mapping[str, object], progress: TrainingProgress
+    request: TrainingRequest, out: Path | None, progress: TrainingProgress
 ) -> tuple[Path, TrainingResult]:
     """Check everything that was asked, read the data, build the network, make the folder, and train in it.
 
@@ -80,7 +79,7 @@ def start_training(
         RunError: the folder cannot be made or written; several processes need a name for it.
         KeyboardInterrupt: Ctrl-C, with the state saved.
     """
-    session = _started(request, out, environment, progress)
+    session = _started(request, out, progress)
     with _locked(session.path):
         return session.path, _run(session, progress)
 
@@ -107,9 +106,7 @@ def _locked(path: Path) -> AbstractContextManager[None]:
     return held(path) if is_main_process() else nullcontext()
 
 
-def _started(
-    request: TrainingRequest, out: Path | None, environment: Mapping[str, object], progress: TrainingProgress
-) -> _Session:
+def _started(request: TrainingRequest, out: Path | None, progress: TrainingProgress) -> _Session:
     if process_count() > 1 and out is None:
         raise TrainingError("several processes train into one folder: give it a name with --out")
     if out is not None and is_main_process():
@@ -133,7 +130,7 @@ def _started(
     )  # fmt: skip
     folder = None
     if is_main_process():
-        folder = TrainingFolder.create(out, settings, architecture, environment, images=_counts(data))
+        folder = TrainingFolder.create(out, settings, architecture, images=_counts(data))
     wait_for_everyone()
     path = folder.path if folder is not None else out
     assert path is not None

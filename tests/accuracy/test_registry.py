@@ -21,7 +21,8 @@ from mnv3search.accuracy.registry import EvaluatorContext
 from mnv3search.architecture import Architecture
 from mnv3search.block_search import search
 from mnv3search.errors import EvaluatorError, UnknownNameError
-from mnv3search.runs import RunSettings, run
+from mnv3search.runs.session import start_run
+from mnv3search.runs.settings import RunSettings
 from mnv3search.training.data.open_data import open_data
 
 
@@ -137,7 +138,7 @@ def test_an_installed_evaluator_is_used_by_a_run_that_names_it(tmp_path: Path) -
         kind="search", subject="mnv3_small_32", target="2x", device="pixel1", evaluator="counting:2.5",
         data=str(images), trials=4,
     )  # fmt: skip
-    outcome = run(settings, tmp_path / "run")
+    outcome = start_run(settings, tmp_path / "run")
     assert outcome.summary.best.architecture.classes == 10
     assert outcome.summary.best.top1 is not None
     assert outcome.summary.best.top1 % 2.5 == 0

@@ -151,7 +151,7 @@ def test_resume_takes_nothing_that_is_settled(invoke: Invoke, here: Path) -> Non
 @pytest.mark.parametrize(
     ("stage", "last", "kept"),
     [
-        ("pruning.open_data", "interrupted", False),
+        ("images.open_data", "interrupted", False),
         ("pruning.end_training", "go on with mnv3search netadapt --resume p", True),
     ],
 )

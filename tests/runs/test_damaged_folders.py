@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mnv3search.errors import Mnv3SearchError, RunError
-from mnv3search.runs import RunSettings, resume, run
+from mnv3search.runs.session import resume_run, start_run
+from mnv3search.runs.settings import RunSettings
 from mnv3search.runs.comparison import compared
 from mnv3search.runs.progress import SilentProgress
 
@@ -44,7 +45,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mnv3search.report.pareto.ParetoFigure.save", lambda *_: None)
-        run(SETTINGS, folder, device=board())
+        start_run(SETTINGS, folder, device=board())
     assert all((folder / name).exists() for name in FILES)
     return folder
 
@@ -116,7 +117,7 @@ def test_a_damaged_file_is_one_line_or_none(whole: Path, data: st.DataObject, na
     if (folder / name).exists():
         (folder / name).write_bytes(damaged(name, (folder / name).read_bytes(), data.draw))
     try:
-        outcome = resume(folder, device=board())
+        outcome = resume_run(folder, device=board())
         best, target_ms = outcome.summary.best, outcome.summary.target_latency_ms
     except Mnv3SearchError as error:
         message = str(error)
@@ -156,7 +157,7 @@ def test_values_out_of_range_are_refused_by_name(whole: Path, name: str, key: st
         line[key] = value
     (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(RunError, match=f"{name}.*"):
-        resume(folder, device=board())
+        resume_run(folder, device=board())
 
 
 @pytest.mark.parametrize(("column", "value"), [("latency_ms", "0.001"), ("top1", "100.5"), ("number", "2")])
@@ -170,7 +171,7 @@ def test_steps_out_of_range_are_refused(whole: Path, column: str, value: str) ->
         writer.writeheader()
         writer.writerows(rows)
     with pytest.raises(RunError, match=r"netadapt\.csv"):
-        resume(folder, device=board())
+        resume_run(folder, device=board())
 
 
 @pytest.mark.parametrize("name", [*FILES, "report.html"])
@@ -182,5 +183,5 @@ def test_a_file_that_is_a_link_is_refused_and_what_it_points_to_left_alone(whole
     (folder / name).unlink()
     (folder / name).symlink_to(letter)
     with pytest.raises(RunError, match="link"):
-        resume(folder, device=board())
+        resume_run(folder, device=board())
     assert letter.read_bytes() == before

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mnv3search.errors import EvaluatorError, InfeasibleError, RunError
-from mnv3search.runs import RunFolder, RunSettings
+from mnv3search.runs.folder import RunFolder
+from mnv3search.runs.settings import RunSettings
 
 SETTINGS = RunSettings("run", "mnv3_large", "50ms", "pixel1", "prior", trials=100, seed=3)
 
@@ -48,13 +49,13 @@ def test_runs_that_begin_together_each_have_a_folder(tmp_path: Path, monkeypatch
 
 
 def test_two_that_begin_in_one_folder_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    with RunFolder._made(tmp_path / "a", SETTINGS, {}), pytest.raises(RunError, match="another process works on"):
+    with RunFolder._made(tmp_path / "a", SETTINGS), pytest.raises(RunError, match="another process works on"):
         RunFolder.create(tmp_path / "a", SETTINGS)
     assert RunFolder.open(tmp_path / "a").settings == SETTINGS
 
 
 def test_a_folder_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="full"), RunFolder._made(tmp_path / "a", SETTINGS, {}) as folder:
+    with pytest.raises(OSError, match="full"), RunFolder._made(tmp_path / "a", SETTINGS) as folder:
         (folder.path / "network.json").touch()
         raise OSError("full")
     assert not (tmp_path / "a").exists()
@@ -193,7 +194,7 @@ def test_a_run_from_before_there_was_a_confidence_aimed_at_the_latency_itself(tm
 
 def test_a_folder_in_which_nothing_was_found_is_discarded_whole(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "a", SETTINGS)
-    folder.decisions.write_text("{}")
+    folder.pinned.write_text("{}")
     folder.discard()
     assert not folder.path.exists()
 

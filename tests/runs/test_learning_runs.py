@@ -14,7 +14,6 @@ from image_fakes import make_image_folder
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.accuracy.proxy import Proxy
 from mnv3search.architecture import Architecture
-from mnv3search.cli.run_command import space_settings
 from mnv3search.errors import (
     ArchitectureError,
     DataError,
@@ -25,7 +24,10 @@ from mnv3search.errors import (
     WeightsError,
 )
 from mnv3search.report.summary import headline
-from mnv3search.runs import RunFolder, RunOutcome, RunSettings, resume, run
+from mnv3search.runs.artifacts import RunOutcome
+from mnv3search.runs.folder import RunFolder
+from mnv3search.runs.session import resume_run, start_run
+from mnv3search.runs.settings import RunSettings, space_settings
 from mnv3search.runs.artifacts import outcome_mapping
 from mnv3search.runs.progress import SilentProgress
 from mnv3search.training.trained import load_trained
@@ -67,7 +69,7 @@ def judged(outcome: RunOutcome) -> list[tuple[str, float]]:
 
 
 def test_a_run_trains_its_networks_on_the_images_and_keeps_them(asked: RunSettings) -> None:
-    outcome = run(asked, Path("r"))
+    outcome = start_run(asked, Path("r"))
     best = outcome.summary.best
     assert best.architecture.classes == 3
     assert best.top1 == max(top1 for _, top1 in judged(outcome))
@@ -84,7 +86,7 @@ def test_a_run_trains_its_networks_on_the_images_and_keeps_them(asked: RunSettin
 
 
 def test_a_network_that_a_run_trained_is_named_by_its_number(asked: RunSettings) -> None:
-    candidate = run(asked, Path("r")).summary.candidates[1]
+    candidate = start_run(asked, Path("r")).summary.candidates[1]
     trained = load_trained(f"r:{candidate.number}")
     assert (trained.architecture, trained.classes) == (candidate.architecture, ("class_0", "class_1", "class_2"))
     for file in Path("r/proxy").glob("*.safetensors"):
@@ -96,7 +98,7 @@ def test_a_network_that_a_run_trained_is_named_by_its_number(asked: RunSettings)
 
 
 def test_an_interrupted_run_goes_on_without_training_again(asked: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    undisturbed = run(asked, Path("whole"))
+    undisturbed = start_run(asked, Path("whole"))
     train = Proxy._trained
     trained: list[Architecture] = []
 
@@ -108,7 +110,7 @@ def test_an_interrupted_run_goes_on_without_training_again(asked: RunSettings, m
 
     monkeypatch.setattr(Proxy, "_trained", until_the_third)
     with pytest.raises(KeyboardInterrupt):
-        run(asked, Path("r"))
+        start_run(asked, Path("r"))
     assert json.loads(Path("r/manifest.json").read_text())["status"] == "interrupted"
     before = len(trained)
 
@@ -117,7 +119,7 @@ def test_an_interrupted_run_goes_on_without_training_again(asked: RunSettings, m
         return train(self, architecture, *more)
 
     monkeypatch.setattr(Proxy, "_trained", noted)
-    outcome = resume(Path("r"))
+    outcome = resume_run(Path("r"))
     assert outcome.evaluated == undisturbed.evaluated
     assert len(trained) - before == outcome.evaluated - before
     assert len(trained) == len(set(trained))
@@ -133,10 +135,10 @@ def test_an_interrupted_run_goes_on_without_training_again(asked: RunSettings, m
     ids=["fewer", "renamed", "classes"],
 )
 def test_other_images_are_no_way_to_resume(asked: RunSettings, change: Any, words: str) -> None:
-    run(asked, Path("r"))
+    start_run(asked, Path("r"))
     change(Path("images"))
     with pytest.raises(RunError, match=words):
-        resume(Path("r"))
+        resume_run(Path("r"))
 
 
 def test_what_the_trainings_will_take_is_said_before_any(asked: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,13 +150,13 @@ def test_what_the_trainings_will_take_is_said_before_any(asked: RunSettings, mon
         def note(self, text: str) -> None:
             said.append(text)
 
-    run(asked, Path("r"), progress=Told())
+    start_run(asked, Path("r"), progress=Told())
     assert any("about 5 min to train a network" in text and "25 min for the 4 of the search" in text for text in said)
 
 
 def test_networks_that_learnt_nothing_are_no_ranking(asked: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Proxy, "evaluate_until", lambda *_: Evaluation(100 / 3, 9.0, ((1, 100 / 3),)))
-    outcome = run(asked, Path("r"))
+    outcome = start_run(asked, Path("r"))
     first = headline(outcome.summary)[0]
     assert first.label == "No ranking"
     assert "not above chance (33.3 %)" in first.text
@@ -164,13 +166,13 @@ def test_networks_that_learnt_nothing_are_no_ranking(asked: RunSettings, monkeyp
 
 def test_finalists_can_be_asked_for(asked: RunSettings) -> None:
     narrow = replace(asked, target="2x", finalists=1, slack=1.0, step_fraction=0.3, trials=2)
-    outcome = run(narrow, Path("r"))
+    outcome = start_run(narrow, Path("r"))
     assert not any("left out" in note for note in outcome.summary.notes)
     assert Path("r/netadapt.csv").exists()
 
 
 def test_a_score_is_shown_as_one(asked: RunSettings) -> None:
-    outcome = run(replace(asked, evaluator="zero_cost:naswot,images=4", data=None, finalists=1), Path("r"))
+    outcome = start_run(replace(asked, evaluator="zero_cost:naswot,images=4", data=None, finalists=1), Path("r"))
     said = " ".join(sentence.text for sentence in headline(outcome.summary))
     assert "score" in said
     assert "no accuracy" in said
@@ -181,34 +183,26 @@ def test_a_score_is_shown_as_one(asked: RunSettings) -> None:
     assert outcome.summary.best.architecture.classes == 10
 
 
-def options(**given: Any) -> dict[str, Any]:
-    unset: dict[str, Any] = dict.fromkeys(
-        ("data", "trials", "finalists", "device", "evaluator", "runtime", "threads", "precision")
-    )
-    unset["allow_stale"] = False
-    return {"space": "tiny.yaml", "target_latency": "1.5x"} | unset | given
-
-
 @pytest.mark.parametrize(
     ("evaluator", "trials", "finalists"),
     [("proxy", 24, 0), ("zero_cost:naswot", 1000, 3), ("zero_cost:madds", 5000, 3), ("prior", 5000, 3)],
 )
 @pytest.mark.usefixtures("asked")
 def test_dear_evaluators_are_asked_less(evaluator: str, trials: int, finalists: int) -> None:
-    settings = space_settings("run", options(evaluator=evaluator, data="images"))
+    settings = space_settings("run", "tiny.yaml", "1.5x", evaluator=evaluator, data="images")
     assert (settings.trials, settings.finalists) == (trials, finalists)
 
 
 @pytest.mark.usefixtures("asked")
 def test_what_is_missing_is_named_before_a_folder_is_made() -> None:
     with pytest.raises(EvaluatorError, match=r"--data.*--evaluator"):
-        space_settings("run", options())
+        space_settings("run", "tiny.yaml", "1.5x")
     with pytest.raises(EvaluatorError, match="--data"):
-        space_settings("run", options(evaluator="proxy"))
+        space_settings("run", "tiny.yaml", "1.5x", evaluator="proxy")
     with pytest.raises(DataError):
-        space_settings("run", options(evaluator="proxy", data="nowhere"))
+        space_settings("run", "tiny.yaml", "1.5x", evaluator="proxy", data="nowhere")
     with pytest.raises(UnknownNameError, match="median"):
-        space_settings("run", options(evaluator="proxy", data="images", pruner="medain"))
+        space_settings("run", "tiny.yaml", "1.5x", evaluator="proxy", data="images", pruner="medain")
 
 
 def test_settings_of_before_there_were_images_are_read(asked: RunSettings) -> None:
@@ -220,38 +214,38 @@ def test_settings_of_before_there_were_images_are_read(asked: RunSettings) -> No
 
 
 def test_a_folder_that_moves_takes_its_networks_along(asked: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(asked, Path("r"))
+    start_run(asked, Path("r"))
     shutil.move("r", "moved")
     monkeypatch.setattr(Proxy, "_trained", lambda *_: pytest.fail("trained again"))
     (Path("moved") / "study.log").unlink()
     (Path("moved") / "evaluations.jsonl").unlink()
-    assert resume(Path("moved")).summary.best.top1 is not None
+    assert resume_run(Path("moved")).summary.best.top1 is not None
     assert RunFolder.open(Path("moved")).settings == asked
 
 
 def test_a_run_goes_on_from_another_folder_and_after_its_images_moved(
     asked: RunSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    run(replace(asked, data="images"), Path("r"))
+    start_run(replace(asked, data="images"), Path("r"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    assert resume(tmp_path / "r").summary.best.top1 is not None
+    assert resume_run(tmp_path / "r").summary.best.top1 is not None
     shutil.move(tmp_path / "images", elsewhere / "here")
     with pytest.raises(DataError, match=r"if the images moved: mnv3search run --resume .*/r --data WHERE"):
-        resume(tmp_path / "r")
-    assert resume(tmp_path / "r", data="here").summary.best.top1 is not None
+        resume_run(tmp_path / "r")
+    assert resume_run(tmp_path / "r", data="here").summary.best.top1 is not None
     assert RunFolder.open(tmp_path / "r").settings.data == str(elsewhere / "here")
     make_image_folder(elsewhere / "other", 3, per_class=9, side=16)
     with pytest.raises(RunError, match="is not what this run began with"):
-        resume(tmp_path / "r", data="other")
+        resume_run(tmp_path / "r", data="other")
     assert RunFolder.open(tmp_path / "r").settings.data == str(elsewhere / "here")
 
 
 def test_data_of_a_run_that_learns_from_none_are_refused(asked: RunSettings) -> None:
     RunFolder.create(Path("r"), replace(asked, data=None, evaluator="prior"))
     with pytest.raises(RunError, match="learns from no images"):
-        resume(Path("r"), data="images")
+        resume_run(Path("r"), data="images")
 
 
 def test_a_target_out_of_reach_is_refused_before_anything_is_trained(
@@ -262,7 +256,7 @@ def test_a_target_out_of_reach_is_refused_before_anything_is_trained(
 
     monkeypatch.setattr(Proxy, "_trained", never)
     with pytest.raises(InfeasibleError):
-        run(replace(asked, target="0.01x"), Path("r"))
+        start_run(replace(asked, target="0.01x"), Path("r"))
     assert not Path("r").exists()
 
 
@@ -275,12 +269,12 @@ def test_an_interrupt_in_the_references_training_leaves_a_run_that_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(Proxy, "_trained", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run(asked, Path("r"))
-    assert resume(Path("r")).evaluated >= 4
+            start_run(asked, Path("r"))
+    assert resume_run(Path("r")).evaluated >= 4
 
 
 def test_the_winner_stands_in_the_folder_as_it_was_trained(asked: RunSettings) -> None:
-    outcome = run(asked, Path("r"))
+    outcome = start_run(asked, Path("r"))
     best = outcome.summary.best
     trained = load_trained(Path("r"))
     assert trained.architecture == best.architecture
@@ -303,7 +297,7 @@ def test_progress_calls_a_score_by_its_own_name(tmp_path: Path, monkeypatch: pyt
     score = RunSettings(
         "netadapt", "mnv3_small_32@0.5", "0.97x", "roofline:10,10", "zero_cost:parameters", confidence=0.5
     )
-    outcome = run(score, tmp_path / "r", progress=Told())
+    outcome = start_run(score, tmp_path / "r", progress=Told())
     steps = [detail for detail in told if " → " in detail]
     assert len(steps) == len(outcome.summary.steps) > 0
     assert all(f"  {outcome.summary.score} " in detail and "top-1" not in detail for detail in steps)

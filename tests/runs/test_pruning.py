@@ -30,7 +30,7 @@ from mnv3search.cost import count
 from mnv3search.errors import DataError, InfeasibleError, RunError, TargetError
 from mnv3search.latency.model import LatencyKind, Progress
 from mnv3search.runs.progress import SilentProgress
-from mnv3search.runs.pruning import prune, resume_pruning
+from mnv3search.runs.session import resume_pruning, start_pruning
 from mnv3search.runs.images import pruning_data
 from mnv3search.runs.folder import PruningFolder
 from mnv3search.runs.pruning_journal import FolderJournal
@@ -133,7 +133,7 @@ class Heard(SilentProgress):
 
 
 def test_a_pruning_leaves_a_run_and_says_what_it_found(settings: PruningSettings, tmp_path: Path) -> None:
-    outcome = prune(replace(settings, epochs=6), tmp_path / "p", device=Estimated(), workers=1)
+    outcome = start_pruning(replace(settings, epochs=6), tmp_path / "p", device=Estimated(), workers=1)
     target_ms = 0.8 * float(Estimated().latency_ms([ARCHITECTURE])[0])
     assert outcome.met
     assert outcome.target_ms == pytest.approx(target_ms)
@@ -160,9 +160,9 @@ def test_a_pruning_leaves_a_run_and_says_what_it_found(settings: PruningSettings
 @pytest.mark.parametrize("after", [1, 5])
 def test_interrupted_anywhere_it_ends_the_same(settings: PruningSettings, tmp_path: Path, after: int) -> None:
     settings = replace(settings, finish="none")
-    prune(settings, tmp_path / "whole", device=Estimated(), workers=1)
+    start_pruning(settings, tmp_path / "whole", device=Estimated(), workers=1)
     with pytest.raises(KeyboardInterrupt):
-        prune(settings, tmp_path / "cut", device=Estimated(), workers=1, progress=StopAt(after))
+        start_pruning(settings, tmp_path / "cut", device=Estimated(), workers=1, progress=StopAt(after))
     assert json.loads((tmp_path / "cut" / "manifest.json").read_text())["status"] == "interrupted"
     log = tmp_path / "cut" / "proposals.jsonl"
     log.write_bytes(log.read_bytes() + b'{"step": 1, "propo')  # as a kill leaves it
@@ -182,23 +182,23 @@ def test_the_target_is_held_by_whole_times_and_missed_prices_are_repaired(
 ) -> None:
     settings = replace(settings, finish="none")
     host = Host()
-    even = prune(settings, tmp_path / "even", device=host, workers=1)
+    even = start_pruning(settings, tmp_path / "even", device=host, workers=1)
     assert host.calibrated_on[0] == ARCHITECTURE, "a table is fitted on the network and its narrowings"
-    assert (even.met, even.walked.repairs) == (True, 0), "a constant factor is tied to the seed's whole time"
+    assert (even.met, even.trajectory.repairs) == (True, 0), "a constant factor is tied to the seed's whole time"
     assert even.target_ms == pytest.approx(0.8 * 1.2 * Host().seed_ms)
-    worse = prune(settings, tmp_path / "worse", device=Host(worse=0.45), workers=1)
-    assert worse.walked.repairs > 0
+    worse = start_pruning(settings, tmp_path / "worse", device=Host(worse=0.45), workers=1)
+    assert worse.trajectory.repairs > 0
     assert worse.met
     assert worse.after.latency.measured
     assert worse.after.latency.ms <= worse.target_ms
     again = resume_pruning(tmp_path / "worse", device=Host(worse=0.45), workers=1)
-    assert (again.walked.repairs, again.after.latency) == (worse.walked.repairs, worse.after.latency)
+    assert (again.trajectory.repairs, again.after.latency) == (worse.trajectory.repairs, worse.after.latency)
 
 
 def test_the_first_step_that_is_timed_fast_enough_is_the_result(settings: PruningSettings, tmp_path: Path) -> None:
     settings = replace(settings, finish="none", target="0.7x", step_fraction=0.05)
-    outcome = prune(settings, tmp_path / "p", device=Host(worse=-1.2), workers=1)
-    steps, number = outcome.walked.narrowed.steps, outcome.walked.number
+    outcome = start_pruning(settings, tmp_path / "p", device=Host(worse=-1.2), workers=1)
+    steps, number = outcome.trajectory.narrowed.steps, outcome.trajectory.number
     assert 0 < number < len(steps), "whole networks were faster than their prices said"
     assert load_trained(tmp_path / "p").architecture == steps[number - 1].step.architecture
     assert outcome.after.latency.ms <= outcome.target_ms
@@ -212,16 +212,16 @@ def test_the_cost_is_said_before_anything_is_trained_and_progress_is_in_images(
     settings: PruningSettings, tmp_path: Path
 ) -> None:
     heard = Heard()
-    outcome = prune(replace(settings, finish="none"), tmp_path / "p", device=Estimated(), workers=1, progress=heard)
-    (steps,) = (s.step for s in outcome.walked.narrowed.steps[:1])
+    outcome = start_pruning(replace(settings, finish="none"), tmp_path / "p", device=Estimated(), workers=1, progress=heard)
+    (steps,) = (s.step for s in outcome.trajectory.narrowed.steps[:1])
     cost = heard.told[heard.place("NetAdapt takes up to")][1]
-    judged = outcome.walked.narrowed.seed.images
+    judged = outcome.trajectory.narrowed.seed.images
     learned = 30 - judged
     assert f"up to 2 steps of about {steps.proposals} proposals, each trained on 4 images (1 steps of 4)" in cost
-    assert f"judged on {judged:,}" in cost
+    assert f"scored on {judged:,}" in cost
     assert "images/s, one after the other, about" in cost
     assert heard.place("NetAdapt takes up to") < heard.place("best top-1")
-    judging, images = heard.place("judging the network, images"), heard.place("NetAdapt, images")
+    judging, images = heard.place("scoring the network, images"), heard.place("NetAdapt, images")
     assert heard.told[judging][3] == judged
     advances = [told for told in heard.told[images:] if told[0] == "advance" and "step 1" in told[1]]
     each = 4 + learned + judged  # its norms are measured on all images that it learns from, as these are few
@@ -234,8 +234,8 @@ def test_the_cost_is_said_before_anything_is_trained_and_progress_is_in_images(
 def test_a_step_with_one_proposal_is_said_before_it_is_trained(settings: PruningSettings, tmp_path: Path) -> None:
     heard = Heard()
     coarse = replace(settings, finish="none", target="0.7x", step_fraction=0.3)
-    outcome = prune(coarse, tmp_path / "p", device=Estimated(), workers=1, progress=heard)
-    assert outcome.walked.narrowed.steps[0].step.proposals == 1
+    outcome = start_pruning(coarse, tmp_path / "p", device=Estimated(), workers=1, progress=heard)
+    assert outcome.trajectory.narrowed.steps[0].step.proposals == 1
     said = heard.place("only one layer can be cut by the")
     assert "a smaller --step, such as 0.075, gives more proposals" in heard.told[said][1]
     assert said < heard.place("best top-1")
@@ -245,13 +245,13 @@ def test_it_is_said_whether_the_network_had_learned_from_what_scores_its_proposa
     settings: PruningSettings, tmp_path: Path
 ) -> None:
     settings = replace(settings, finish="none")
-    seen = prune(settings, tmp_path / "seen", device=Estimated(), workers=1)
+    seen = start_pruning(settings, tmp_path / "seen", device=Estimated(), workers=1)
     assert seen.heading.endswith("; proposals scored on images that it may have learned from")
     assert any("mnv3search train --held-out 0.3 leaves them out" in note for note in seen.notes)
     assert json.loads((tmp_path / "seen" / "manifest.json").read_text())["held_out_unseen"] is False
     apart = replace(fake_trained(ARCHITECTURE), facts={"held_out": 0.3})
     save_trained(tmp_path / "apart.safetensors", apart)
-    unseen = prune(
+    unseen = start_pruning(
         replace(settings, run=str(tmp_path / "apart.safetensors")), tmp_path / "q", device=Estimated(), workers=1
     )
     assert (unseen.unseen, unseen.to_mapping()["held_out_unseen"]) == (True, True)
@@ -263,8 +263,8 @@ def test_what_a_training_leaves_out_is_what_pruning_holds_out(settings: PruningS
     for share in (0.3, 0.1):
         data = pruning_data(whole, share, None, rest.held_out)
         assert data.unseen
-        assert not set(data.held.files) & set(rest.train.files)
-    assert set(data.learn.files) | set(data.held.files) == set(whole.train.files)
+        assert not set(data.held_out.files) & set(rest.train.files)
+    assert set(data.learn.files) | set(data.held_out.files) == set(whole.train.files)
     assert not pruning_data(whole, 0.5, None, rest.held_out).unseen, "more than the training left out"
 
 
@@ -273,7 +273,7 @@ def test_images_that_moved_are_named_anew_and_others_are_refused(
 ) -> None:
     settings = replace(settings, finish="none")
     with pytest.raises(KeyboardInterrupt):
-        prune(settings, tmp_path / "p", device=Estimated(), workers=1, progress=StopAt(1))
+        start_pruning(settings, tmp_path / "p", device=Estimated(), workers=1, progress=StopAt(1))
     moved = Path(settings.data).rename(tmp_path / "moved")
     with pytest.raises(DataError, match=r"if the images moved: mnv3search netadapt --resume .* --data WHERE"):
         resume_pruning(tmp_path / "p", device=Estimated(), workers=1)
@@ -286,7 +286,7 @@ def test_images_that_moved_are_named_anew_and_others_are_refused(
 
 def test_files_of_a_folder_that_are_links_are_refused(settings: PruningSettings, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        prune(settings, tmp_path / "p", device=Estimated(), workers=1, progress=StopAt(1))
+        start_pruning(settings, tmp_path / "p", device=Estimated(), workers=1, progress=StopAt(1))
     for name in ("proposals.jsonl", "steps"):
         mine, inside = tmp_path / f"mine-{name}", tmp_path / "p" / name
         inside.rename(mine)
@@ -304,15 +304,15 @@ def test_networks_beside_it_are_judged_by_the_same_images(settings: PruningSetti
         ARCHITECTURE, blocks=(ARCHITECTURE.blocks[0], replace(ARCHITECTURE.blocks[1], expanded_channels=32))
     )
     save_trained(tmp_path / "narrower.safetensors", fake_trained(narrower))
-    settings = replace(settings, finish="none", beside=(str(tmp_path / "narrower.safetensors"),))
-    outcome = prune(settings, tmp_path / "p", device=Estimated(), workers=1)
-    assert [figures.name for figures in outcome.beside] == ["narrower"]
-    assert outcome.beside[0].madds == count(narrower).madds
+    settings = replace(settings, finish="none", baselines=(str(tmp_path / "narrower.safetensors"),))
+    outcome = start_pruning(settings, tmp_path / "p", device=Estimated(), workers=1)
+    assert [figures.name for figures in outcome.baselines] == ["narrower"]
+    assert outcome.baselines[0].madds == count(narrower).madds
 
 
 def test_an_impossible_target_leaves_no_folder_and_names_the_bounds(settings: PruningSettings, tmp_path: Path) -> None:
     with pytest.raises(InfeasibleError) as caught:
-        prune(replace(settings, target="0.01x"), tmp_path / "p", device=Estimated(), workers=1)
+        start_pruning(replace(settings, target="0.01x"), tmp_path / "p", device=Estimated(), workers=1)
     assert caught.value.fastest_ms < caught.value.slowest_ms
     assert not (tmp_path / "p").exists()
 
@@ -323,7 +323,7 @@ def test_a_confidence_that_is_in_the_way_is_named(settings: PruningSettings, tmp
             return 2 * self.latency_ms(architectures)
 
     with pytest.raises(InfeasibleError, match=r"--confidence 0\.\d+ or less makes it feasible") as caught:
-        prune(replace(settings, target="0.9x", confidence=0.99), tmp_path / "p", device=Unsure(), workers=1)
+        start_pruning(replace(settings, target="0.9x", confidence=0.99), tmp_path / "p", device=Unsure(), workers=1)
     target = 0.9 * caught.value.slowest_ms  # the seed's own latency is the slowest
     assert caught.value.target_latency_ms == pytest.approx(target)
     assert caught.value.fastest_ms < target
@@ -332,21 +332,21 @@ def test_a_confidence_that_is_in_the_way_is_named(settings: PruningSettings, tmp
 def test_images_of_other_classes_are_refused(settings: PruningSettings, tmp_path: Path) -> None:
     other = make_image_folder(tmp_path / "other", ["cat", "dog", "owl"], per_class=4, side=SIDE)
     with pytest.raises(DataError, match="cat, dog, owl, but the network was trained on class_0"):
-        prune(replace(settings, data=str(other)), tmp_path / "p", device=Estimated(), workers=1)
+        start_pruning(replace(settings, data=str(other)), tmp_path / "p", device=Estimated(), workers=1)
 
 
 def test_steps_too_large_for_any_layer_are_named_as_the_cause(settings: PruningSettings, tmp_path: Path) -> None:
     coarse = replace(settings, target="0.4x", step_fraction=0.5, finish="none")
-    outcome = prune(coarse, tmp_path / "p", device=Estimated(), workers=1)
+    outcome = start_pruning(coarse, tmp_path / "p", device=Estimated(), workers=1)
     seed_ms = float(Estimated().latency_ms([ARCHITECTURE])[0])
     asked_ms = min(0.5 * seed_ms, outcome.after.latency.ms - 0.4 * seed_ms)
     assert not outcome.met
-    assert outcome.walked.stuck_ms == pytest.approx(asked_ms)
+    assert outcome.trajectory.stuck_ms == pytest.approx(asked_ms)
     assert "the target is missed" in outcome.heading
     assert "Pruned to" not in outcome.heading
     assert "smaller --step, such as 0.25" in outcome.notes[0]
-    finer = prune(replace(coarse, step_fraction=0.1), tmp_path / "q", device=Estimated(), workers=1)
-    assert (finer.met, finer.walked.stuck_ms) == (True, None), "the remedy that was named"
+    finer = start_pruning(replace(coarse, step_fraction=0.1), tmp_path / "q", device=Estimated(), workers=1)
+    assert (finer.met, finer.trajectory.stuck_ms) == (True, None), "the remedy that was named"
 
 
 def test_a_seed_that_no_step_can_narrow_is_not_said_to_meet_a_surer_target(
@@ -357,8 +357,8 @@ def test_a_seed_that_no_step_can_narrow_is_not_said_to_meet_a_surer_target(
             return self.latency_ms(architectures)
 
     asked = replace(settings, target="1.1x", confidence=0.9, step_fraction=0.9, finish="none")
-    outcome = prune(asked, tmp_path / "p", device=Unsure(), workers=1)
-    assert (outcome.met, outcome.walked.number) == (False, 0)
+    outcome = start_pruning(asked, tmp_path / "p", device=Unsure(), workers=1)
+    assert (outcome.met, outcome.trajectory.number) == (False, 0)
     assert "already meets" not in " ".join(outcome.notes)
 
 
@@ -367,20 +367,20 @@ def test_the_limit_that_a_confidence_sets_is_told_and_drawn(settings: PruningSet
         def latency_error_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
             return 0.1 * self.latency_ms(architectures)
 
-    sure = prune(replace(settings, finish="none", confidence=0.9), tmp_path / "p", device=Unsure(), workers=1)
+    sure = start_pruning(replace(settings, finish="none", confidence=0.9), tmp_path / "p", device=Unsure(), workers=1)
     limit_ms = sure.target_ms / (1 + 0.1 * NormalDist().inv_cdf(0.9))
-    assert sure.walked.limit_ms == pytest.approx(limit_ms)
+    assert sure.trajectory.limit_ms == pytest.approx(limit_ms)
     assert sure.after.latency.ms <= limit_ms
     assert f"90 % confidence by the latency's own error makes the limit {limit_ms:.3f} ms" in " ".join(sure.notes)
     assert json.loads((tmp_path / "p" / "result.json").read_text())["target"]["limit_ms"] == pytest.approx(limit_ms)
     assert f"limit {limit_ms:.4g} ms, 90 % sure" in (tmp_path / "p" / "netadapt.svg").read_text()
-    even = prune(replace(settings, finish="none", confidence=0.5), tmp_path / "q", device=Unsure(), workers=1)
+    even = start_pruning(replace(settings, finish="none", confidence=0.5), tmp_path / "q", device=Unsure(), workers=1)
     assert "confidence" not in " ".join(even.notes)
     assert "sure of the target" not in (tmp_path / "q" / "netadapt.svg").read_text()
 
 
 def test_a_target_that_is_met_keeps_the_network(settings: PruningSettings, tmp_path: Path) -> None:
-    outcome = prune(replace(settings, target="2x"), tmp_path / "p", device=Estimated(), workers=1)
+    outcome = start_pruning(replace(settings, target="2x"), tmp_path / "p", device=Estimated(), workers=1)
     assert outcome.met
     assert "already meets" in outcome.notes[0]
     assert "nothing was pruned" in outcome.heading
@@ -391,7 +391,7 @@ def test_a_target_that_is_met_keeps_the_network(settings: PruningSettings, tmp_p
 
 
 def test_a_damaged_folder_is_named_by_file_and_line(settings: PruningSettings, tmp_path: Path) -> None:
-    prune(replace(settings, finish="none"), tmp_path / "p", device=Estimated(), workers=1)
+    start_pruning(replace(settings, finish="none"), tmp_path / "p", device=Estimated(), workers=1)
     log = tmp_path / "p" / "proposals.jsonl"
     lines = log.read_text().splitlines()
     log.write_text("\n".join([lines[0], '{"step": 1, "proposal": 0, "score": {"top1": 300}}', *lines[2:]]) + "\n")
@@ -436,7 +436,7 @@ def test_a_shipped_recipe_of_the_end_is_fitted_to_few_images(
 
 
 def test_settings_come_back_from_a_manifest_and_damage_is_named() -> None:
-    settings = PruningSettings("r", "d", "0.5x", "host", images=10, beside=("a", "b"))
+    settings = PruningSettings("r", "d", "0.5x", "host", images=10, baselines=("a", "b"))
     kept = json.loads(json.dumps(settings.to_mapping()))
     assert PruningSettings.from_mapping(kept, "m") == settings
     wrong: list[object] = [

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mnv3search.accuracy.evaluator import Capabilities, Evaluation
 from mnv3search.architecture import Architecture
 from mnv3search.families import published
-from mnv3search.runs.evaluations import Judge, reference_networks
-from mnv3search.runs.progress import SilentProgress
+from mnv3search.latency.devices import load_device
+from mnv3search.runs.evaluations import Scorer, reference_networks
 
 
 class Training:
@@ -26,9 +26,9 @@ class Training:
 
 def test_only_networks_that_are_shown_are_evaluated() -> None:
     evaluator = Training()
-    judge = Judge.of("pixel1", evaluator, SilentProgress())
-    reference = judge.judge("mobilenet_v3_small", published("mobilenet_v3_small"), "reference")
-    shown = reference_networks(judge, reference, reference.latency_ms)
+    scorer = Scorer(load_device("pixel1"), evaluator)
+    reference = scorer.score("mobilenet_v3_small", published("mobilenet_v3_small"), "reference")
+    shown = reference_networks(scorer, reference, reference.latency_ms)
     assert {"mobilenet_v3_small@0.75", "mobilenet_v2@0.35"} <= {network.name for network in shown}
     assert all(reference.latency_ms / 2 <= network.latency_ms <= 2 * reference.latency_ms for network in shown)
     assert evaluator.asked == [reference.architecture, *(network.architecture for network in shown)]

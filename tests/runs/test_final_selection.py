@@ -6,7 +6,7 @@ import pytest
 
 from mnv3search.candidate import Candidate, Origin
 from mnv3search.families import published
-from mnv3search.runs.timings import Timed
+from mnv3search.runs.timings import Latency
 from mnv3search.runs.final_selection import ROOM, best_of, closest, how_it_won, passing, repaired_limit_ms, typical_limit_ms
 
 LARGE, SMALL, V2 = published("mobilenet_v3_large"), published("mobilenet_v3_small"), published("mobilenet_v2")
@@ -43,7 +43,7 @@ def test_the_direct_candidate_wins_where_it_is_better_or_equal() -> None:
 
 def test_only_what_is_timed_within_the_target_passes() -> None:
     others = [candidate(75.0, "netadapt", 0, LARGE), candidate(74.0, "block_search", 0, SMALL)]
-    times = {LARGE: Timed(49.9, 0.1), SMALL: Timed(49.8, 0.1)}
+    times = {LARGE: Latency(49.9, 0.1), SMALL: Latency(49.8, 0.1)}
     assert passing(others, times, 50.0, 0.0) == others
     # 49.9 + 1.28 · 0.1 is above 50, 49.8 + 1.28 · 0.1 is not
     assert passing(others, times, 50.0, 1.28) == others[1:]
@@ -53,7 +53,7 @@ def test_only_what_is_timed_within_the_target_passes() -> None:
 
 def test_a_repair_aims_below_by_what_was_timed_over_what_was_predicted() -> None:
     # predicted 49, timed 51 ±0.5 in all with two deviations: 49 · 50 / 52, and half a percent of room
-    assert repaired_limit_ms(DIRECT, Timed(51.0, 0.5), 50.0, 1.0, 1) == pytest.approx(49 * 50 / 52 * (1 - ROOM))
+    assert repaired_limit_ms(DIRECT, Latency(51.0, 0.5), 50.0, 1.0, 1) == pytest.approx(49 * 50 / 52 * (1 - ROOM))
     three = [candidate(70.0, "netadapt", i, a) for i, a in enumerate((LARGE, SMALL, V2))]
-    times = {LARGE: Timed(51.0, 0.0), SMALL: Timed(52.0, 0.0), V2: Timed(60.0, 0.0)}
+    times = {LARGE: Latency(51.0, 0.0), SMALL: Latency(52.0, 0.0), V2: Latency(60.0, 0.0)}
     assert typical_limit_ms(three, times, 50.0, 1.0, 2) == pytest.approx(49 * 50 / 52 * (1 - 2 * ROOM))

@@ -9,7 +9,7 @@ import pytest
 from mnv3search.architecture import Architecture, StemSpec
 from mnv3search.families import published
 from mnv3search.report.summary import Judged, TargetVerdict
-from mnv3search.runs.caveats import aim_note, doubts, no_ranking, prior_score, repair_note
+from mnv3search.runs.caveats import confidence_note, caveats, no_ranking, prior_score, repair_note
 
 
 def judged(architecture: Architecture) -> Judged:
@@ -20,21 +20,21 @@ SMALL = published("mobilenet_v3_small")
 
 
 def test_the_prior_on_imagenet_networks_needs_no_word() -> None:
-    assert not doubts("prior", judged(SMALL))
-    assert not doubts("prior", judged(SMALL.with_resolution(96)))
+    assert not caveats("prior", judged(SMALL))
+    assert not caveats("prior", judged(SMALL.with_resolution(96)))
 
 
 def test_a_winner_unlike_the_fitted_networks_is_named_with_value_and_range() -> None:
-    (said,) = doubts("prior", judged(SMALL.with_resolution(32).with_classes(10)))
+    (said,) = caveats("prior", judged(SMALL.with_resolution(32).with_classes(10)))
     assert "input px 32 (fitted: 96 to 320)" in said
     assert "classes 10 (fitted: 1000)" in said
-    (said,) = doubts("prior", judged(replace(SMALL, stem=StemSpec(4))))
+    (said,) = caveats("prior", judged(replace(SMALL, stem=StemSpec(4))))
     assert "stem filters 4 (fitted: 8 to " in said
-    assert doubts("prior", judged(SMALL.with_resolution(512)))
+    assert caveats("prior", judged(SMALL.with_resolution(512)))
 
 
 def test_a_recipe_says_what_it_predicts() -> None:
-    said = doubts("prior:once_for_all", judged(published("mobilenet_v3_large")))
+    said = caveats("prior:once_for_all", judged(published("mobilenet_v3_large")))
     assert "the once-for-all supernet's subnet" in said[0]
 
 
@@ -45,7 +45,7 @@ def test_for_other_classes_the_prior_gives_a_score() -> None:
 
 
 def test_a_users_own_evaluator_answers_for_itself() -> None:
-    assert not doubts("mine", judged(SMALL.with_classes(10)))
+    assert not caveats("mine", judged(SMALL.with_classes(10)))
 
 
 VERDICT = TargetVerdict(10.0, 0.9, None, 5.0)
@@ -53,15 +53,15 @@ ESTIMATED = replace(judged(SMALL), latency_error_ms=0.5)
 
 
 def test_a_search_that_aimed_lower_says_so_and_how_not_to() -> None:
-    (said,) = aim_note(VERDICT, ESTIMATED)
+    (said,) = confidence_note(VERDICT, ESTIMATED)
     assert "90 % confidence" in said
     assert said.endswith("--confidence 0.5 aims at the prediction itself")
 
 
 def test_nothing_is_said_of_an_aim_that_changed_nothing() -> None:
-    assert not aim_note(replace(VERDICT, confidence=0.5), ESTIMATED)
-    assert not aim_note(VERDICT, judged(SMALL))
-    assert not aim_note(replace(VERDICT, met=True), ESTIMATED)
+    assert not confidence_note(replace(VERDICT, confidence=0.5), ESTIMATED)
+    assert not confidence_note(VERDICT, judged(SMALL))
+    assert not confidence_note(replace(VERDICT, met=True), ESTIMATED)
 
 
 @pytest.mark.parametrize(
