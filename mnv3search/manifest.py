@@ -300,10 +300,16 @@ class ManifestFolder(Generic[S]):
         return round(self._before + time.monotonic() - self._began, 3)
 
     def note(self, **facts: object) -> None:
-        """Keep facts in the manifest, and how long all sessions have worked; one that is finished stays as it is."""
-        if self.finished:
-            return
-        self.manifest |= {**facts, "seconds": self.seconds}
+        """Keep facts in the manifest, and how long all sessions have worked; of what is finished nothing is noted."""
+        if not self.finished:
+            self._keep(**facts, seconds=self.seconds)
+
+    def note_moved_data(self) -> None:
+        """Keep in the manifest where the images are now."""
+        self._keep(settings=self.settings.to_mapping())
+
+    def _keep(self, **facts: object) -> None:
+        self.manifest |= facts
         self.write_json(MANIFEST, self.manifest)
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:

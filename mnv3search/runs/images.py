@@ -51,7 +51,7 @@ def session_images(folder: LatencyFolder[Any], progress: RunProgress) -> DataSpl
         raise DataError(f"{error}; if the images moved: {folder.command_to_resume} --data WHERE") from None
     check_same(known, identity(splits), where)
     if folder.manifest["settings"]["data"] != where:
-        folder.note(settings=folder.settings.to_mapping())  # a later session finds them there
+        folder.note_moved_data()  # a later session finds them there
     return splits
 
 

@@ -89,16 +89,36 @@ def test_the_final_table_marks_what_is_estimated(invoke: Invoke) -> None:
     assert "block search" in outcome.err
 
 
+def written(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir()}
+
+
 def test_resuming_a_finished_run_evaluates_nothing_again_and_says_the_same(invoke: Invoke, tmp_path: Path) -> None:
     first = json.loads(invoke(*RUN, "--out", "r", "--json").out)
-    log = (tmp_path / "r" / "evaluations.jsonl").read_bytes()
-    trials = created_trials(tmp_path / "r")
+    trials, before = created_trials(tmp_path / "r"), written(tmp_path / "r")
     again = json.loads(invoke("run", "--resume", "r", "--json").out)
-    assert again["best"] == first["best"]
-    assert again["evaluated"] == first["evaluated"]
+    assert again == first
     assert created_trials(tmp_path / "r") == trials
-    assert (tmp_path / "r" / "evaluations.jsonl").read_bytes() == log
-    assert json.loads((tmp_path / "r" / "manifest.json").read_text())["sessions"] == 2
+    after = written(tmp_path / "r")
+    changed = {name for name in before if before[name] != after.get(name)}
+    assert (changed - {"study.log"}, after.keys()) == (set(), before.keys()), "its report stays as it is"
+    (tmp_path / "r" / "report.html").unlink()
+    assert invoke("run", "--resume", "r", "--json").code == 0
+    assert (tmp_path / "r" / "report.html").is_file(), "what was lost is written again"
+
+
+def test_a_soft_search_takes_a_slower_network_where_the_reward_says_so(invoke: Invoke, tmp_path: Path) -> None:
+    asked = ("search", "--space", "mnv3_small", "--target-latency", "0.9x", "--trials", "300", "--confidence", "0.5")
+    hard = json.loads(invoke(*asked, "--out", "h", "--json").out)
+    soft = json.loads(invoke(*asked, "--soft", "--reward-exponent", "-0.01", "--out", "s", "--json").out)
+    target = hard["target_latency_ms"]
+    assert any("reward" in note for note in soft["notes"])
+    assert not any("reward" in note for note in hard["notes"])
+    found = rows(tmp_path / "s" / "candidates.csv")
+    assert any(float(row["latency_ms"]) > target for row in found), "networks above the target are searched as well"
+    assert all(float(row["latency_ms"]) <= target for row in rows(tmp_path / "h" / "candidates.csv"))
+    assert json.loads((tmp_path / "s" / "manifest.json").read_text())["settings"]["soft"] is True
+    assert soft["best"]["latency_ms"] <= target, "the network that is named meets the target all the same"
 
 
 LONG = ("run", "--space", "mnv3_large", "--target-latency", "50ms", "--trials", "1500")

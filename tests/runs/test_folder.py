@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +50,33 @@ def test_runs_that_begin_together_each_have_a_folder(tmp_path: Path, monkeypatch
     assert len(set(made)) == 6
 
 
+BEGIN = """
+import sys
+from mnv3search.runs.folder import RunFolder
+from mnv3search.runs.settings import RunSettings
+sys.stdin.readline()
+print(RunFolder.create(None, RunSettings("run", "mnv3_large", "50ms", "pixel1", "prior")).path)
+"""
+
+
+def test_processes_that_begin_in_one_second_each_have_a_folder(tmp_path: Path) -> None:
+    root = str(Path(__file__).resolve().parents[2])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", BEGIN], cwd=tmp_path, text=True, env={**os.environ, "PYTHONPATH": root},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("begin\n")
+        process.stdin.flush()
+    made = {process.communicate(timeout=120)[0].strip() for process in processes}
+    assert len(made) == 3
+    assert {RunFolder.open(tmp_path / path).manifest["status"] for path in made} == {"running"}
+
+
 def test_two_that_begin_in_one_folder_do_not_overwrite_each_other(tmp_path: Path) -> None:
     with RunFolder._made(tmp_path / "a", SETTINGS), pytest.raises(RunError, match="another process works on"):
         RunFolder.create(tmp_path / "a", SETTINGS)
@@ -79,6 +108,34 @@ def test_the_seconds_of_every_session_count_that_of_a_killed_one_too(tmp_path: P
     third.continued()
     third.note()
     assert 150 <= RunFolder.open(folder.path).manifest["seconds"] < 170
+
+
+def test_only_what_a_session_writes_counts_as_its_work(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", SETTINGS)
+    noted = (folder.path / "manifest.json").stat().st_mtime
+    (folder.path / "mine.txt").write_text("a note, days after it was killed")
+    os.utime(folder.path / "mine.txt", (noted + 90_000, noted + 90_000))
+    folder.study.touch()
+    os.utime(folder.study, (noted - 90_000, noted - 90_000))  # copied with its times, the manifest without
+    again = RunFolder.open(folder.path)
+    again.continued()
+    assert 0 <= again.manifest["seconds"] < 10
+
+
+def test_a_finished_run_whose_folder_is_refused_stays_finished(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", SETTINGS)
+    folder.finish("finished")
+    (folder.path / "report.html").symlink_to(tmp_path / "elsewhere")
+    before = (folder.path / "manifest.json").read_bytes()
+    with pytest.raises(RunError, match="is a link"), RunFolder.open(folder.path).session(resumed=True):
+        raise AssertionError
+    interrupted = RunFolder.create(tmp_path / "b", SETTINGS)
+    interrupted.finish("interrupted")
+    (interrupted.path / "report.html").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="is a link"), RunFolder.open(interrupted.path).session(resumed=True):
+        raise AssertionError
+    assert (folder.path / "manifest.json").read_bytes() == before
+    assert RunFolder.open(interrupted.path).manifest["status"] == "interrupted"
 
 
 def test_a_folder_that_holds_something_is_not_overwritten(tmp_path: Path) -> None:
