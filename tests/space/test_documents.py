@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mnv3search.errors import SpaceError
-from mnv3search.space.documents import parse_document, path_text, read_text
+from mnv3search.space.documents import parse_document, path_text, read_text, shown
 
 
 def test_values_and_their_lines() -> None:
@@ -88,3 +88,20 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for path, message in cases.items():
         with pytest.raises(SpaceError, match=message):
             read_text(path)
+
+
+def test_an_error_has_the_line_of_the_value_or_of_what_holds_it() -> None:
+    document = parse_document("a: 1\nb:\n  - x\n  - c: 2\n\n    d: 3\n", "f.yaml")
+    for path, line, key in (
+        (("b", 1, "d"), 6, "b[1].d"), (("b", 1, "e", "f"), 4, "b[1]"), (("b", 5), 3, "b"), (("z",), 1, ""),
+    ):  # fmt: skip
+        assert str(document.error(path, "no")) == f"f.yaml:{line}: {key}{': ' if key else ''}no"
+    moved = parse_document("\n\na:\n\n  1\n", "f.yaml")
+    assert str(moved.error((), "no")) == "f.yaml:3: no"
+    assert str(moved.error(("a",), "no")) == "f.yaml:5: a: no"
+
+
+def test_values_are_shown_on_one_short_line() -> None:
+    assert [shown(value) for value in (True, 3, "a\n b", ["x"])] == ["true", "3", "'a\\n b'", "['x']"]
+    assert shown("x" * 58) == f"'{'x' * 58}'"
+    assert shown("x" * 59) == f"'{'x' * 56}..."

@@ -201,3 +201,41 @@ def test_stages_that_overlap_in_too_many_ways(monkeypatch: pytest.MonkeyPatch) -
     joining = "  - {out_channels: 24, depth: [1, 2], block: {kernel_size: [3, 5], expansion_ratio: 6}}\nhead:"
     message = _message(GOOD.replace("head:", joining))
     assert message.startswith("s.yaml:5: stages: neighbouring stages of this space overlap in too many ways")
+
+
+def test_the_first_error_is_reported() -> None:
+    """A wrong format before all else, then unknown keys, then what is missing or wrong, from the top."""
+    wrong = GOOD.replace("expansion_ratio: 6", "expansion_ratio: 600").replace("[2, 3]", "[2, 0]")
+    assert _message(wrong).startswith("s.yaml:9: stages[1].depth[1]: 0 is not")
+    unknown = wrong.replace("head: {", "head: {fetaure_channels: 3, ")
+    assert _message(unknown).startswith("s.yaml:13: head.fetaure_channels: 'fetaure_channels' is an unknown key; did")
+    newer = unknown.replace("space/1", "space/2")
+    assert _message(newer).startswith("s.yaml:1: format: 'mnv3search.space/2' is not mnv3search.space/1")
+    lacking = wrong.replace("feature_channels: 64", "")
+    assert _message(lacking).startswith("s.yaml:9: "), "by line"
+    assert _message(lacking.replace("600", "6").replace("[2, 0]", "2")).startswith("s.yaml:13: head: lacks 'feature")
+
+
+def test_few_near_keys_are_named() -> None:
+    assert _message(_changed("kernel_size: [3, 5]", "kernel_sise: [3, 5]")).endswith("; did you mean kernel_size?")
+    message = _message(_changed("stride: 2", "zzz: 2"))
+    assert message.endswith("the keys here are block, choices, depth, out_channels, stride")
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text(GOOD.replace("[3, 5]", "[3, 4]"), encoding="utf-8")
+    with pytest.raises(SpaceError) as caught:
+        load_space(path)
+    assert str(caught.value).startswith(f"{path}:11: stages[1].block.kernel_size[1]: 4 is not")
+    assert space_text(str(path)) == path.read_text()
+
+
+def test_first_choices_are_a_network_of_the_space() -> None:
+    """Without a reference: stride in the first block alone, expanded widths by each block's own input, its own norm."""
+    text = GOOD.replace("defaults: {reference: mobilenet_v2}", "norm: {eps: 0.25, momentum: 0.5}")
+    space = parse_space(text.replace("[3, 5]", "[5, 3]"), "mine")
+    blocks = [(b.kernel_size, b.stride, b.expanded_channels) for b in space.reference.blocks]
+    assert blocks == [(3, 1, 16), (5, 2, 16 * 6), (5, 1, 24 * 6)]
+    assert (space.reference.norm_eps, space.reference.norm_momentum) == (0.25, 0.5)
+    assert space.contains(space.reference)
