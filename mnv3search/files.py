@@ -17,7 +17,8 @@ from pathlib import Path
 from mnv3search.errors import RunError
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
-"""What file systems answer that know no such lock, or none of a folder: work goes on without."""
+"""What file systems answer that know no such lock: work goes on without."""
+LOCK = ".lock"
 _PART = re.compile(r"\..*\.part(\.[^.]*)?")  # what write_atomic writes first
 
 
@@ -83,7 +84,7 @@ def _is_still(handle: int, path: Path) -> bool:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what a process that was killed was writing in ``folder``, which this one holds.
+    """Remove what a process that was killed was writing in ``folder``, which this one has locked.
 
     Raises:
         RunError: a link, a pipe or the like is in it: its files are regular ones, and nothing outside it is touched.
@@ -162,19 +163,41 @@ def locks_work(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process alone; the lock is the operating system's and ends with the process.
+def locked(path: Path) -> Iterator[None]:
+    """Lock a folder or a file for this process alone; the lock is the operating system's and ends with the process.
+
+    It is on a file of its own, :data:`LOCK` in the folder or ``.NAME.lock`` beside the file, which is gone afterwards:
+    NFS locks only what is open for writing, and drops a lock when anything closes the file that it is on.
 
     Raises:
-        RunError: another process holds it.
+        RunError: another process has locked it, or no file can be made there.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    lock = path / LOCK if path.is_dir() else path.with_name(f".{path.name}{LOCK}")
+    handle = _lock_file(lock, path)
     try:
-        if not _locked(handle):
-            raise RunError(f"another process works on {folder}; wait for it, or choose another folder")
         yield
     finally:
+        with contextlib.suppress(OSError):
+            if _is_still(handle, lock):
+                lock.unlink()
         os.close(handle)
+
+
+def _lock_file(lock: Path, path: Path) -> int:
+    while True:
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise RunError(f"cannot write {lock}: {error.strerror}; choose a folder that can be written") from None
+        try:
+            if not _locked(handle):
+                raise RunError(f"another process works on {path}; wait for it, or choose another folder")
+            if _is_still(handle, lock):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # the process that had it is just done and has removed it
 
 
 def _locked(handle: int) -> bool:

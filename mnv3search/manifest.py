@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from mnv3search.errors import InfeasibleError, RunError
-from mnv3search.files import held, part_name, tidy, undisturbed, write_text
+from mnv3search.files import LOCK, locked, part_name, tidy, undisturbed, write_text
 from mnv3search.log import logged_to
 from mnv3search.reading import read_json
 from mnv3search.records import Record
@@ -121,7 +121,7 @@ class ManifestFolder(Generic[S]):
             "command": ["mnv3search", *sys.argv[1:]], "environment": describe_environment(), **facts,
             "started": _now(), "seconds": 0.0, "sessions": 1,
         }  # fmt: skip
-        with held(path):
+        with locked(path):
             cls.check_free(path)  # another process may have been faster
             folder = cls(path, settings, manifest)
             try:
@@ -173,7 +173,7 @@ class ManifestFolder(Generic[S]):
 
     @classmethod
     def _is_free(cls, path: Path) -> bool:
-        found = {file.name for file in path.iterdir()}
+        found = {file.name for file in path.iterdir()} - {LOCK}
         if found <= {part_name(MANIFEST)}:
             return True
         ours = {MANIFEST, *cls.BEGINNINGS}
@@ -216,7 +216,7 @@ class ManifestFolder(Generic[S]):
         Raises:
             RunError: another process holds the folder, or a file of it is a link or no regular file.
         """
-        with held(self.path):
+        with locked(self.path):
             if resumed and self.manifest["status"] == "finished":
                 self.finished = True
                 tidy(self.path)
@@ -319,7 +319,7 @@ class ManifestFolder(Generic[S]):
     def _remove(self, names: Iterable[str]) -> None:
         """Remove the manifest and the files ``names``, and the folder where it holds nothing else."""
         with suppress(OSError):  # a folder that stays is no harm, and hides no error
-            for name in (MANIFEST, LOG, *names):
+            for name in (MANIFEST, LOG, LOCK, *names):
                 (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
             if self.path.parent == Path(RUNS):

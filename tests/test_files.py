@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import stat
 import threading
 from pathlib import Path
 
 import pytest
 
 from mnv3search.errors import RunError
-from mnv3search.files import append_lines, held, tidy, write_atomic, write_text
+from mnv3search.files import append_lines, locked, locks_work, tidy, write_atomic, write_text
 
 
 def test_text_replaces_what_was_there(tmp_path: Path) -> None:
@@ -53,11 +55,72 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         write_text(tmp_path / "nowhere" / "a.txt", "x")
 
 
-def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
-    with held(tmp_path), pytest.raises(RunError, match="another process works on"), held(tmp_path):
+@pytest.mark.parametrize("name", ["folder", "file"])
+def test_a_folder_or_file_is_locked_by_one_at_a_time(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for _ in range(2):
+        with locked(tmp_path / name):
+            (lock,) = set(tmp_path.rglob("*")) - set(before)
+            assert lock == tmp_path / {"folder": "folder/.lock", "file": ".file.lock"}[name]
+            with pytest.raises(RunError, match="another process works on"), locked(tmp_path / name):
+                pass
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_lock_is_on_a_file_that_is_open_for_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock, opened = fcntl.flock, []
+
+    def noted(handle: int, operation: int) -> None:
+        opened.append(fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE)
+        assert stat.S_ISREG(os.fstat(handle).st_mode)
+        flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", noted)
+    with locked(tmp_path):
+        write_text(tmp_path / "a.txt", "x")
+    assert opened == [os.O_RDWR] * 2
+
+
+def test_a_lock_that_a_killed_process_left_is_taken_and_one_that_goes_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".lock").touch()
+    flock, tries = fcntl.flock, []
+
+    def removed_first(handle: int, operation: int) -> None:
+        flock(handle, operation)
+        tries.append(handle)
+        if len(tries) == 1:
+            (tmp_path / ".lock").unlink()  # by the process that had it, as its last act
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with locked(tmp_path):
+        assert len(tries) == 2
+        assert (tmp_path / ".lock").is_file()
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_no_lock_file_can_be_made_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match=r"cannot write .*\.lock"), locked(tmp_path):
         pass
-    with held(tmp_path):
-        assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_file_systems_without_locks_are_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(handle: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    assert locks_work(tmp_path)
+    assert locks_work(tmp_path / "none")  # nothing can be made there, which says nothing of locks
+    monkeypatch.setattr(fcntl, "flock", refused)
+    monkeypatch.setattr(fcntl, "lockf", refused)
+    with locked(tmp_path), locked(tmp_path):
+        write_text(tmp_path / "a.txt", "x")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert not locks_work(tmp_path)
 
 
 def test_files_follow_the_umask(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mnv3search.errors import RunError
-from mnv3search.files import held
+from mnv3search.files import locked
 from mnv3search.reading import parse_json
 from mnv3search.records import UNREADABLE, Record
 
@@ -38,7 +38,7 @@ def open_journal(path: Path, take: Take = lambda log, number: None) -> StudyJour
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-            opened.enter_context(held(path))
+            opened.enter_context(locked(path))
             file = opened.enter_context(path.open("ab+"))
         except OSError as error:
             remedy = "give a folder that can be written"

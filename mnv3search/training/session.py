@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import DataError, RunError, TrainingError, WeightsError
-from mnv3search.files import held
+from mnv3search.files import locked
 from mnv3search.naming import parse_network
 from mnv3search.threads import allowed_cores
 from mnv3search.training.data.open_data import absolute_data, open_data
@@ -103,7 +103,7 @@ def resume_training(
 
 
 def _locked(path: Path) -> AbstractContextManager[None]:
-    return held(path) if is_main_process() else nullcontext()
+    return locked(path) if is_main_process() else nullcontext()
 
 
 def _started(request: TrainingRequest, out: Path | None, progress: TrainingProgress) -> _Session:

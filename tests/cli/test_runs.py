@@ -18,7 +18,7 @@ import pytest
 
 from mnv3search.architecture import from_mapping, load_architecture
 from mnv3search.cost import count
-from mnv3search.files import held
+from mnv3search.files import locked
 from mnv3search.latency.devices import load_device
 
 Invoke = Callable[..., Any]
@@ -264,7 +264,7 @@ def test_a_run_with_a_device_file_is_compared_wherever_it_is(invoke: Invoke, tmp
 def test_a_run_that_another_process_works_on_is_left_alone(invoke: Invoke, tmp_path: Path) -> None:
     invoke("netadapt", "mobilenet_v3_small", "--target-latency", "0.95x", "--out", "n", "--json")
     before = {p.name: p.read_bytes() for p in (tmp_path / "n").iterdir()}
-    with held(tmp_path / "n"):
+    with locked(tmp_path / "n"):
         outcome = invoke("netadapt", "--resume", "n")
     assert outcome.code == 2
     assert "another process" in outcome.err

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from training_fakes import PREPROCESSING, TINY, tiny_network
 
 from mnv3search.architecture import dump_architecture
-from mnv3search.files import held
+from mnv3search.files import locked
 from mnv3search.training.trained import TrainedNetwork, load_trained, save_trained
 
 Invoke = Callable[..., Any]
@@ -409,7 +409,7 @@ def test_a_training_that_runs_is_left_as_it_is_by_a_second_one(invoke: Invoke, p
     assert invoke(*TRAIN, "--out", "run").code == 0
     (place / "run" / "best.safetensors").unlink()  # so that something is left to do
     manifest = (place / "run" / "manifest.json").read_text()
-    with held(place / "run"):
+    with locked(place / "run"):
         refused(invoke("train", "--resume", "run"), "another process works on")
     assert (place / "run" / "manifest.json").read_text() == manifest
 

@@ -264,3 +264,18 @@ def test_what_no_run_writes_or_a_search_has_begun_is_not_discarded(tmp_path: Pat
     begun.discard()
     assert [p.name for p in mine.path.iterdir()] == ["mine.txt"]
     assert (begun.path / "manifest.json").exists()
+
+
+def test_a_folder_in_which_a_killed_process_left_its_lock_is_free_and_no_later_work(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".lock").touch()
+    folder = RunFolder.create(tmp_path / "a", SETTINGS)
+    folder.note(status="running")
+    (folder.path / ".lock").touch()
+    later = (folder.path / "manifest.json").stat().st_mtime + 1000
+    os.utime(folder.path / ".lock", (later, later))
+    again = RunFolder.open(folder.path)
+    again.continued()
+    assert again.seconds < 500
+    again.discard()
+    assert not again.path.exists()

@@ -12,7 +12,7 @@ from typing import Any
 
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import ArchitectureError, DeviceError
-from mnv3search.files import held, write_atomic, write_text
+from mnv3search.files import locked, write_atomic, write_text
 from mnv3search.latency.keys import network_key, unit_key, unit_of_key
 from mnv3search.latency.measured.calibration import MIN_NETWORKS, assembled_networks
 from mnv3search.latency.model import Progress
@@ -134,7 +134,7 @@ def write_layers(plan: LayerFolder, folder: Path, progress: Progress | None = No
         MissingDependencyError: onnx is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder):
+    with locked(folder):
         done = _written(plan, folder)
         free, needed = shutil.disk_usage(folder).free, plan.bytes - sum(_about_bytes(f.subject) for f in done.values())
         if needed > free:
