@@ -5,6 +5,11 @@ quick::
 
     import mnv3search
 
+    outcome = mnv3search.run("mnv3_large", "50ms")  # block search and NetAdapt, in a folder, as on the command line
+    outcome.to_frame()  # the winner, the finalists and published networks
+    mnv3search.resume("runs/DIR")  # goes on with a run or a pruning
+    mnv3search.prune("runs/flowers", "flowers/", "0.6x")  # NetAdapt on a trained network
+
     space = mnv3search.load_space("mnv3_large")
     result = mnv3search.search(
         space, mnv3search.load_device("pixel1"), mnv3search.ImagenetPrior(), target_latency_ms=50.0, trials=5000, seed=0
@@ -63,6 +68,9 @@ if TYPE_CHECKING:
     from mnv3search.naming import parse_network as parse_network
     from mnv3search.network.build import build_network as build_network
     from mnv3search.report.pareto import plot_pareto as plot_pareto
+    from mnv3search.runs.session import prune as prune
+    from mnv3search.runs.session import resume as resume
+    from mnv3search.runs.session import run as run
     from mnv3search.space import SearchSpace as SearchSpace
     from mnv3search.space import load_space as load_space
     from mnv3search.training.data.open_data import open_data as open_data
@@ -107,7 +115,10 @@ _HOMES = {
     "pareto_front": "candidate",
     "parse_network": "naming",
     "plot_pareto": "report.pareto",
+    "prune": "runs.session",
     "published": "families",
+    "resume": "runs.session",
+    "run": "runs.session",
     "search": "block_search",
     "train_network": "training.loop",
 }

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from mnv3search.architecture import Architecture, from_mapping, load_architecture
 from mnv3search.errors import ArchitectureError, UnknownNameError, WeightsError
 from mnv3search.families import NETWORKS
 from mnv3search.families.registry import network_name
-from mnv3search.reading import parse_json, read_bounded, utf8
+from mnv3search.reading import open_regular, parse_json, utf8
 from mnv3search.space import load_space, space_names
 from mnv3search.trained_header import SUFFIX, trained_header
 
@@ -24,7 +25,7 @@ _IN_FOLDERS = ("best.json", "best.safetensors", "network.json")  # of a search; 
 _SPACES = (".yaml", ".yml")
 _IN_RUN = re.compile(r"(?P<run>.+):(?:(?P<table>front|finalist)/)?(?P<number>[0-9]{1,9})")
 _TABLES = {None: "candidates.csv", "front": "pareto.csv", "finalist": "netadapt.csv"}
-MAX_TABLE_BYTES = 512_000_000
+MAX_TABLE_BYTES, MAX_LINE = 512_000_000, 1_000_000
 
 
 def parse_network(text: str | Path) -> Architecture:
@@ -102,23 +103,43 @@ def _in_folder(folder: Path) -> Architecture:
 
 
 def _in_run(folder: Path, table: str | None, number: int) -> Architecture:
-    """A network of a run's tables: by its number among the candidates, its place on the front, or its finalist."""
+    """A network of a run's tables: by its number among the candidates, its position on the front, or its finalist."""
     file = folder / _TABLES[table]
+    key = {None: "number", "front": "", "finalist": "finalist"}[table]
+    found, seen = None, set()
     try:
-        rows = list(csv.DictReader(io.StringIO(utf8(read_bounded(file, MAX_TABLE_BYTES)), newline="")))
-        key = {None: "number", "front": "", "finalist": "finalist"}[table]
-        numbers = [int(row[key]) if key else place for place, row in enumerate(rows, start=1)]
-        if number in numbers:
-            at = len(rows) - 1 - numbers[::-1].index(number)  # of a finalist's steps the last
-            return from_mapping(parse_json(rows[at]["architecture"]))
+        for position, row in enumerate(_rows(file), start=1):
+            seen.add(int(row[key]) if key else position)
+            if (int(row[key]) if key else position) == number:
+                found = row["architecture"]  # of a finalist's steps the last
+                if table != "finalist":
+                    break
+        if found is not None:
+            return from_mapping(parse_json(found))
     except OSError as error:
         raise ArchitectureError(f"{folder} has no such network: cannot read {file}: {error.strerror}") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ArchitectureError(
-            f"{file} is damaged or of an earlier release ({error}): resume its run, which writes it anew"
+            f"{file} is damaged or of an earlier release ({error}): remove it and resume its run, which writes it anew"
         ) from None
-    known = f"they go from {min(numbers)} to {max(numbers)}" if numbers else "it is empty"
+    known = f"they go from {min(seen)} to {max(seen)}" if seen else "it is empty"
     raise ArchitectureError(f"{folder} has no network {f'{table}/' if table else ''}{number}; of {file.name} {known}")
+
+
+def _rows(file: Path) -> Iterator[dict[str, str]]:
+    """The rows of a table, read as they are asked for: no more than :data:`MAX_LINE` bytes a line, and of the whole."""
+    left = MAX_TABLE_BYTES
+
+    def lines(stream: BinaryIO) -> Iterator[str]:
+        nonlocal left
+        while line := stream.readline(MAX_LINE + 1):
+            left -= len(line)
+            if len(line) > MAX_LINE or left < 0:
+                raise ValueError("it has more bytes than such a table may have")
+            yield utf8(line)
+
+    with open_regular(file) as stream:
+        yield from csv.DictReader(lines(stream))
 
 
 def _trained(path: Path) -> Architecture:

@@ -49,7 +49,10 @@ PUBLIC = [
     "pareto_front",
     "parse_network",
     "plot_pareto",
+    "prune",
     "published",
+    "resume",
+    "run",
     "search",
     "train_network",
 ]

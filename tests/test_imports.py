@@ -71,12 +71,6 @@ HEAVY = {
 DEFINE_MODULES = ("network", "training.rmsprop")
 
 
-# Circles that are known and on their way out: the import to remove, module and target.
-KNOWN_CIRCLES = {
-    ("cli.group", "cli"),
-}
-
-
 class Import(NamedTuple):
     target: str
     line: int
@@ -178,8 +172,6 @@ def circle(graph: Mapping[str, set[str]]) -> list[str]:
 
 def test_modules_import_one_another_in_no_circle() -> None:
     graph = {m: imported_modules(path.read_text(encoding="utf-8")) - {m} for m, path in MODULES.items()}
-    for module, target in KNOWN_CIRCLES:
-        graph.get(module, set()).discard(target)
     assert circle(graph) == []
 
 

@@ -166,6 +166,16 @@ def test_a_damaged_table_of_a_run(tmp_path: Path, content: str) -> None:
         parse_network(f"{tmp_path}:0")
 
 
+def test_a_table_is_read_only_as_far_as_the_network(run: Path, tmp_path: Path) -> None:
+    lines = (run / "candidates.csv").read_text().splitlines()
+    (tmp_path / "candidates.csv").write_text("\n".join([*lines[:4], "damaged", *lines[5:]]) + "\n")
+    number = next(csv.DictReader(lines))["number"]
+    assert parse_network(f"{tmp_path}:{number}") == parse_network(f"{run}:{number}")
+    (tmp_path / "candidates.csv").write_text(f"number,architecture\n0,{'x' * 2_000_000}\n")
+    with pytest.raises(ArchitectureError, match="more bytes than such a table may have"):
+        parse_network(f"{tmp_path}:0")
+
+
 def test_a_run_without_tables(tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError, match=r"no such network: cannot read .*pareto\.csv"):
         parse_network(f"{tmp_path}:front/1")

@@ -7,21 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from mnv3search.cli.commands import COMMANDS as COMMANDS
 from mnv3search.cli.stopping import Stopping
-
-COMMANDS = {
-    "run": ("run", "search"),
-    "netadapt": ("netadapt",),
-    "count": ("count", "spaces", "tables"),
-    "latency": ("latency",),
-    "device": ("profile", "devices", "device"),
-    "compare": ("compare",),
-    "train": ("train",),
-    "evaluate": ("evaluate", "predict"),
-    "export": ("export",),
-    "completion": ("completion",),
-}
-"""The commands by the file that holds them: ``cli/run_command.py`` holds ``run_command`` and ``search_command``."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,6 +8,7 @@ import click
 
 from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
+from mnv3search.runs.settings import DEVICE, EVALUATOR
 
 
 @click.command(
@@ -18,8 +19,8 @@ from mnv3search.cli.progress import ProgressLine
     ),
 )
 @click.argument("subjects", nargs=-1, required=True, metavar="RUN_OR_NETWORK...")
-@click.option("--device", help="One device for all.  [default: the first run's, or pixel1]")
-@click.option("--evaluator", help="One evaluator for all.  [default: the first run's, or prior]")
+@click.option("--device", help=f"One device for all.  [default: the first run's, or {DEVICE}]")
+@click.option("--evaluator", help=f"One evaluator for all.  [default: the first run's, or {EVALUATOR}]")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("compare"), show_default=True,
     help="Where to draw, without its ending: .png and .svg are written.",
@@ -28,12 +29,12 @@ from mnv3search.cli.progress import ProgressLine
 def compare_command(
     subjects: tuple[str, ...], device: str | None, evaluator: str | None, out: Path, as_json: bool
 ) -> None:
-    """Runs and networks on one plot, judged alike.
+    """Runs and networks on one plot, scored alike.
 
     A network is a published one's name, a search space's for its reference, a .json or .safetensors file, or the folder
     of a training or a pruning, of which the architecture counts: its accuracy is what the evaluator says.
 
-    Figures of different devices or evaluators cannot be compared, so every network is judged anew.
+    Figures of different devices or evaluators cannot be compared, so every network is scored anew.
     """
     from mnv3search.report.plots import draw_comparison
     from mnv3search.runs.artifacts import judged_mapping
@@ -42,6 +43,7 @@ def compare_command(
     with ProgressLine(quiet=as_json) as progress:
         found = compared(subjects, device, evaluator, progress)
         png, svg = out.with_name(out.name + ".png"), out.with_name(out.name + ".svg")
+        replaced = " (in place of earlier ones)" if png.exists() or svg.exists() else ""
         draw_comparison(
             found.groups, png, svg, x_label=found.x_label, y_label=found.y_label, title="Compared", fronts=found.fronts
         )
@@ -51,4 +53,4 @@ def compare_command(
         return
     console = stdout_console()
     console.print(found.table())
-    console.print(f"drawn: {png} and {svg}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"drawn: {png} and {svg}{replaced}", markup=False, highlight=False, soft_wrap=True)

@@ -12,7 +12,8 @@ from contextlib import suppress
 
 import click
 
-from mnv3search.cli import COMMANDS, verbosity
+from mnv3search.cli import verbosity
+from mnv3search.cli.commands import COMMANDS
 from mnv3search.cli.output import escape_what_cannot_be_shown, shown
 from mnv3search.cli.stopping import Stopping
 from mnv3search.errors import InfeasibleError, Mnv3SearchError

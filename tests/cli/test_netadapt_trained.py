@@ -105,6 +105,7 @@ def test_a_network_with_weights_from_elsewhere_is_pruned_without_a_training(invo
         (("images", "--data", "images", "--target-latency", "0.8x", *HOW), "holds no best.safetensors"),
         # both before the images are looked at, which are not there
         (("run", "--data", "nowhere", "--target-latency", "0.8x", *HOW, "--out", "run"), "is not an empty folder"),
+        (("run", "--data", "nowhere", "--target-latency", "0.8x", *HOW, "--baseline", "rnu"), "rnu"),
         (("run", "--data", "nowhere", "--target-latency", "0.8x", *HOW, "--beside", "rnu"), "rnu"),
     ],
 )

@@ -219,6 +219,8 @@ def test_netadapt_alone_narrows_a_published_network(invoke: Invoke, tmp_path: Pa
 
 def test_a_run_can_be_compared_with_networks(invoke: Invoke) -> None:
     invoke("netadapt", "mobilenet_v3_small", "--target-latency", "0.95x", "--out", "n", "--json")
+    assert "in place of earlier ones" not in invoke("compare", "n", "mobilenet_v3_small").out
+    assert "compare.svg (in place of earlier ones)" in invoke("compare", "n", "mobilenet_v3_small").out
     found = json.loads(invoke("compare", "n", "mobilenet_v3_small", "--json").out)
     run, seed = found["networks"]
     assert run["latency_ms"] <= 0.95 * seed["latency_ms"]

@@ -299,7 +299,7 @@ def test_files_of_a_folder_that_are_links_are_refused(settings: PruningSettings,
         mine.rename(inside)
 
 
-def test_networks_beside_it_are_judged_by_the_same_images(settings: PruningSettings, tmp_path: Path) -> None:
+def test_baselines_are_evaluated_on_the_same_images(settings: PruningSettings, tmp_path: Path) -> None:
     narrower = replace(
         ARCHITECTURE, blocks=(ARCHITECTURE.blocks[0], replace(ARCHITECTURE.blocks[1], expanded_channels=32))
     )
@@ -439,6 +439,8 @@ def test_settings_come_back_from_a_manifest_and_damage_is_named() -> None:
     settings = PruningSettings("r", "d", "0.5x", "host", images=10, baselines=("a", "b"))
     kept = json.loads(json.dumps(settings.to_mapping()))
     assert PruningSettings.from_mapping(kept, "m") == settings
+    before = {"beside" if name == "baselines" else name: value for name, value in kept.items()}
+    assert PruningSettings.from_mapping(before, "m") == settings, "as manifests named the baselines before"
     wrong: list[object] = [
         {**kept, "epochs": "3"},
         {**kept, "shell": "x"},
