@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,8 +38,9 @@ from benchmarks.prior_model import Changes, Posterior, shipped
 from benchmarks.prior_report import OWN_RECIPES, Figures, page
 from benchmarks.prior_rows import SOURCES, IntArray, Rows
 from benchmarks.row_data import data_folder, ofa_rows
-from mnv3search.accuracy.prior import FORMAT, VERSION, ImagenetPrior, ranges
+from mnv3search.accuracy.prior import FORMAT, VERSION, ImagenetPrior, Range, quantities
 from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray
+from mnv3search.architecture import Architecture
 
 ROUNDS = 3
 SHIPPED = ROOT / "mnv3search" / "accuracy" / "imagenet_prior.json"
@@ -66,6 +68,16 @@ def provenance(rows: Rows, seed: int) -> dict[str, object]:
         "date": datetime.now(tz=UTC).date().isoformat(),
         "versions": {package: metadata.version(package) for package in ("numpy", "scipy")},
     }  # fmt: skip
+
+
+def ranges(architectures: Iterable[Architecture]) -> dict[str, Range]:
+    """The ranges of all the networks together."""
+    found: dict[str, Range] = {}
+    for architecture in architectures:
+        for name, (low, high) in quantities(architecture).items():
+            known = found.get(name, (low, high))
+            found[name] = (min(known[0], low), max(known[1], high))
+    return found
 
 
 def write_shipped(posterior: Posterior, calibrations: list[Calibration], rows: Rows, folder: Path, seed: int) -> None:

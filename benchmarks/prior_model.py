@@ -1,6 +1,6 @@
 """The prior's process: rows of three sources, the posterior of the coefficients, and what ships of it.
 
-On the scale of ``prior_kernel.from_top1`` a figure is ``offset of its source + f(network)``, and for a published
+On the scale of ``prior_rows.from_top1`` a figure is ``offset of its source + f(network)``, and for a published
 network ``+ g(network)``: ``f`` is shared by all sources, ``g`` is what publication changes (Gaussian processes with
 one set of coordinates; Bonilla et al. 2008). How large ``g`` may be was chosen by predicting sources from each other.
 
@@ -11,6 +11,7 @@ alone would let it fall, and never narrow the stated deviation.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.prior_hyperparameters import ALIKE_STD, OFFSET_VARIANCE, Hyperparameters, Sharing
 from benchmarks.prior_rows import PUBLISHED, SOURCES, IntArray, Rows, source_means, standardisation
-from mnv3search.accuracy.prior import Basis, packed_triangle, squared_distances
+from mnv3search.accuracy.prior import Basis, squared_distances
 from mnv3search.accuracy.prior_features import FloatArray
 
 BELIEF_ROUNDS = 12
@@ -211,6 +212,11 @@ def _head(posterior: Posterior, source: int) -> FloatArray:
     return head
 
 
+def _packed_triangle(factor: FloatArray) -> str:
+    """The lower triangle of ``factor`` as the file holds it: half precision, base64."""
+    return base64.b64encode(factor[np.tril_indices(len(factor))].astype("<f2").tobytes()).decode()
+
+
 def shipped(posterior: Posterior, recipes: dict[str, dict[str, object]]) -> dict[str, object]:
     """The shipped file's fields, rounded to ship; ``recipes`` holds what each adds of its own, by source."""
     frame = posterior.frame
@@ -223,7 +229,7 @@ def shipped(posterior: Posterior, recipes: dict[str, dict[str, object]]) -> dict
         described[name] = {
             "offset": round(float(frame.means[source] + weights[0]), 6),
             "weights": [0.0, *(float(f"{w:.7g}") for w in weights[1:])],
-            "covariance_factor": packed_triangle(factor),
+            "covariance_factor": _packed_triangle(factor),
             "bend_variance": round(float(frame.bend_variance(np.array([source]))[0]), 6),
         } | recipes[name]
     return {

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.accuracy.prior import from_top1
+from mnv3search.accuracy.prior import REFERENCE_ERROR
 from mnv3search.accuracy.prior_features import FloatArray
 
 SOURCES = ("once_for_all", "accel_nasbench", "published")
 PUBLISHED = SOURCES.index("published")
 IntArray = NDArray[np.intp]
+
+
+def from_top1(top1: FloatArray) -> FloatArray:
+    """Top-1 in percent on the scale on which effects add, ``-25 ln(error / 25)``: what ``prior.to_top1`` inverts."""
+    return np.asarray(-REFERENCE_ERROR * np.log((100.0 - top1) / REFERENCE_ERROR), dtype=np.float64)
 
 
 @dataclass(frozen=True)

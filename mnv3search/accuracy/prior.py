@@ -12,7 +12,7 @@ points in feature space (Snelson and Ghahramani 2006); what these cannot carry i
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -28,24 +28,35 @@ from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray, featur
 from mnv3search.architecture import Architecture, BlockSpec
 from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
-from mnv3search.reading import parse_json, read_bounded, utf8
+from mnv3search.reading import parse_json, read_bounded
 from mnv3search.threads import on_one_blas_thread
 
+FORMAT = "mnv3search-imagenet-prior"
+VERSION = 2
+PRIOR_FILE = "imagenet_prior.json"
+PUBLISHED = "published"
+IMAGENET_CLASSES = 1000
+RECIPES: Mapping[str, str] = MappingProxyType(
+    {
+        PUBLISHED: "ImageNet top-1",
+        "once_for_all": "top-1 of the once-for-all supernet's subnet",
+        "accel_nasbench": "top-1 after Accel-NASBench's short training",
+    }
+)
+"""What the prior predicts, by recipe: networks as published, as subnets of a supernet, after a short training."""
+_BATCH = 4096
+_LIMITS = (0.1, 99.9)
+_MAX_BYTES = 64_000_000
+_REMEDY = "restore the file that mnv3search ships, or fit it again with benchmarks/prior.py --write"
 JITTER = 1e-6
-REFERENCE_ERROR = 25.0
-"""Percent of error at which a unit of the scale is a point of top-1: MobileNetV3-Large's."""
-
-LOWEST = 40.0
-"""Percent of top-1 below which no network was fitted."""
-
-
-def from_top1(top1: FloatArray) -> FloatArray:
-    """Top-1 in percent on the scale on which effects add: ``-25 ln(error / 25)``."""
-    return np.asarray(-REFERENCE_ERROR * np.log((100.0 - top1) / REFERENCE_ERROR), dtype=np.float64)
+REFERENCE_ERROR = 25.0  # percent of error at which a unit of the scale is a point of top-1: MobileNetV3-Large's
+LOWEST = 40.0  # percent of top-1 below which no network was fitted
+_ROUNDING = 0.02  # a width rounded to 8 channels is no new ratio
+Range = tuple[float, float]
 
 
 def to_top1(scale: FloatArray) -> FloatArray:
-    """The inverse of :func:`from_top1` from 40 % on; below, where no network was fitted, it falls slower and to 0."""
+    """Top-1 in percent of the scale on which effects add, ``-25 ln(error / 25)``; below 40 % it falls slower, to 0."""
     error = REFERENCE_ERROR * np.exp(-scale / REFERENCE_ERROR)
     tail = LOWEST * (np.maximum(error, 100.0 - LOWEST) / (100.0 - LOWEST)) ** ((LOWEST - 100.0) / LOWEST)
     return np.asarray(np.where(error > 100.0 - LOWEST, tail, 100.0 - error), dtype=np.float64)
@@ -93,10 +104,6 @@ class Basis:
         return x * self.linear_scale, bend
 
 
-Range = tuple[float, float]
-_ROUNDING = 0.02  # a width rounded to 8 channels is no new ratio
-
-
 @dataclass(frozen=True, slots=True)
 class OutsideRange:
     """A quantity of a network, its value, and the smallest and largest among the fitted networks."""
@@ -112,13 +119,13 @@ class OutsideRange:
 
 
 def quantities(architecture: Architecture) -> dict[str, Range]:
-    """What can be out of range, in words, each with its smallest and largest value within the network."""
+    """What can be out of the fitted range, each with its smallest and largest value within the network."""
     blocks = architecture.blocks
     ins = list(architecture.in_channels())
     ratios = [b.expanded_channels / c for b, c in zip(blocks, ins, strict=True) if b.expanded_channels != c]
     cost, head = count(architecture), architecture.head
     last = head.hidden_channels or head.feature_channels or blocks[-1].out_channels
-    several: dict[str, Sequence[float]] = {
+    values: dict[str, Sequence[float]] = {
         "expansion ratio": ratios,
         "kernel size": [b.kernel_size for b in blocks if b.kind == BlockSpec.kind],
         "channels of a block": [b.out_channels for b in blocks],
@@ -129,53 +136,12 @@ def quantities(architecture: Architecture) -> dict[str, Range]:
         "M MAdds": [cost.madds / 1e6],
         "classes": [architecture.classes],
     }
-    return {name: (float(min(values)), float(max(values))) for name, values in several.items() if values}
-
-
-def ranges(architectures: Iterable[Architecture]) -> dict[str, Range]:
-    """The ranges of all the networks together."""
-    found: dict[str, Range] = {}
-    for architecture in architectures:
-        for name, (low, high) in quantities(architecture).items():
-            known = found.get(name, (low, high))
-            found[name] = (min(known[0], low), max(known[1], high))
-    return found
-
-
-def outside(architecture: Architecture, fitted: Mapping[str, Range]) -> list[OutsideRange]:
-    """Every quantity of the network that lies outside the fitted ranges."""
-    found = []
-    for name, (low, high) in quantities(architecture).items():
-        least, most = fitted.get(name, (low, high))
-        if low < least * (1 - _ROUNDING):
-            found.append(OutsideRange(name, low, least, most))
-        if high > most * (1 + _ROUNDING):
-            found.append(OutsideRange(name, high, least, most))
-    return found
-
-
-FORMAT = "mnv3search-imagenet-prior"
-VERSION = 2
-PRIOR_FILE = "imagenet_prior.json"
-PUBLISHED = "published"
-IMAGENET_CLASSES = 1000
-RECIPES: Mapping[str, str] = MappingProxyType(
-    {
-        PUBLISHED: "ImageNet top-1",
-        "once_for_all": "top-1 of the once-for-all supernet's subnet",
-        "accel_nasbench": "top-1 after Accel-NASBench's short training",
-    }
-)
-"""What the prior predicts, by recipe: networks as published, as subnets of a supernet, after a short training."""
-_BATCH = 4096
-_LIMITS = (0.1, 99.9)
-_MAX_BYTES = 64_000_000
-_REMEDY = "restore the file that mnv3search ships, or fit it again with benchmarks/prior.py --write"
+    return {name: (float(min(found)), float(max(found))) for name, found in values.items() if found}
 
 
 @dataclass(frozen=True)
 class RecipeCoefficients:
-    """The process as one recipe sees it; d features, m inducing points; the scale is ``prior_kernel.from_top1``'s.
+    """The process as one recipe sees it; d features, m inducing points; the scale is :func:`to_top1`'s.
 
     Attributes:
         offset: at the origin.
@@ -213,8 +179,8 @@ class PriorCoefficients:
         spread = design.astype(np.float32) @ of.covariance_factor  # single precision suffices for a deviation
         unreached = of.bend_variance * np.maximum(1.0 - np.einsum("nm,nm->n", bend, bend), 0.0)
         own = np.einsum("ns,ns->n", spread, spread).astype(np.float64) + unreached
-        top1 = to_top1(of.offset + design @ of.weights)
-        return top1, slope(np.clip(top1, *_LIMITS)) * np.sqrt(of.noise_variance + of.spread_scale**2 * own)
+        top1 = np.clip(to_top1(of.offset + design @ of.weights), *_LIMITS)
+        return top1, slope(top1) * np.sqrt(of.noise_variance + of.spread_scale**2 * own)
 
 
 class ImagenetPrior:
@@ -250,7 +216,7 @@ class ImagenetPrior:
         Raises:
             EvaluatorError: the file is missing, damaged or of another version.
         """
-        return _shipped() if self._path is None else _at(self._path)
+        return _read(self._path)
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -268,13 +234,19 @@ class ImagenetPrior:
         answers: list[Evaluation] = []
         for start in range(0, len(architectures), _BATCH):
             top1, std = coefficients.predict(features(architectures[start : start + _BATCH]), self.recipe)
-            top1 = np.clip(top1, *_LIMITS)
             answers += map(Evaluation, np.round(top1, 6).tolist(), np.round(std, 6).tolist())
         return answers
 
     def outside_range(self, architecture: Architecture) -> list[OutsideRange]:
         """Where the network lies outside those that this recipe was fitted to; empty where it does not."""
-        return outside(architecture, self.coefficients.recipes[self.recipe].fitted)
+        fitted, found = self.coefficients.recipes[self.recipe].fitted, []
+        for name, (low, high) in quantities(architecture).items():
+            least, most = fitted.get(name, (low, high))
+            if low < least * (1 - _ROUNDING):
+                found.append(OutsideRange(name, low, least, most))
+            if high > most * (1 + _ROUNDING):
+                found.append(OutsideRange(name, high, least, most))
+        return found
 
 
 def recipe_of(evaluator: str) -> str | None:
@@ -283,33 +255,22 @@ def recipe_of(evaluator: str) -> str | None:
     return (recipe or PUBLISHED) if name == "prior" else None
 
 
-@lru_cache(maxsize=1)
-def _shipped() -> PriorCoefficients:
-    resource = files("mnv3search.accuracy") / PRIOR_FILE
-    try:
-        text = resource.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvaluatorError(f"the ImageNet prior cannot be read from {PRIOR_FILE}: {error}; {_REMEDY}") from error
-    return coefficients_from_json(text, PRIOR_FILE)
-
-
 @lru_cache(maxsize=4)
-def _at(path: Path) -> PriorCoefficients:
+def _read(path: Path | None) -> PriorCoefficients:
+    """The coefficients at ``path``, or those that ship."""
+    name = PRIOR_FILE if path is None else str(path)
     try:
-        text = utf8(read_bounded(path, _MAX_BYTES))
-    except (OSError, ValueError) as error:
-        raise EvaluatorError(f"the ImageNet prior cannot be read from {path}: {error}; {_REMEDY}") from error
-    return coefficients_from_json(text, str(path))
+        shipped = files("mnv3search.accuracy") / PRIOR_FILE
+        content = shipped.read_bytes() if path is None else read_bounded(path, _MAX_BYTES)
+    except OSError as error:
+        raise EvaluatorError(f"the ImageNet prior cannot be read from {name}: {error}; {_REMEDY}") from error
+    return coefficients_from_json(content, name)
 
 
-def coefficients_from_json(text: str, name: str) -> PriorCoefficients:
-    """The coefficients in ``text``; ``name`` stands for it in messages.
-
-    Raises:
-        EvaluatorError: not JSON, of another format or version, for other features, or with missing or unusable numbers.
-    """
+def coefficients_from_json(content: bytes | str, name: str) -> PriorCoefficients:
+    """The coefficients in ``content``; ``name`` stands for it in messages."""
     try:
-        data = parse_json(text)
+        data = parse_json(content)
     except ValueError as error:
         raise EvaluatorError(f"the ImageNet prior {name} is not valid JSON ({error}); {_REMEDY}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -335,12 +296,8 @@ def _numbers(data: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> Float
     return array
 
 
-def packed_triangle(factor: FloatArray) -> str:
-    """The lower triangle of ``factor`` as the file holds it: half precision, base64."""
-    return base64.b64encode(factor[np.tril_indices(len(factor))].astype("<f2").tobytes()).decode()
-
-
 def _triangle(data: Mapping[str, Any], key: str, size: int) -> NDArray[np.float32]:
+    """A lower triangular matrix, (size, size): its rows up to the diagonal, half precision, base64."""
     values = np.frombuffer(base64.b64decode(data[key], validate=True), dtype="<f2").astype(np.float32)
     if len(values) != size * (size + 1) // 2 or not np.isfinite(values).all():
         raise ValueError(f"{key!r} as the triangle of {size} coefficients")

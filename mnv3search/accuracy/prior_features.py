@@ -1,8 +1,8 @@
-"""What the prior sees of an architecture: smooth structural numbers, summed over blocks into places of the network.
+"""The prior's features of an architecture: smooth structural numbers, summed over the blocks of each stage.
 
-A place is a level (how often the input has been halved) and, at the two deepest levels, which of two stages: a stage
-begins where the width changes, and how much it counts as a new one grows smoothly with the change. Nothing here jumps
-when a channel count changes by a little.
+A stage is a level (how often the input has been halved); the two deepest levels have two each: the second begins where
+the width changes, and how much of a block counts to it grows smoothly with the change. No feature jumps when a channel
+count changes by a little.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mnv3search.layers import Unit
 
 FloatArray = NDArray[np.float64]
 
-PLACES = ("/2", "/4", "/8", "/16a", "/16b", "/32a", "/32b")
+STAGES = ("/2", "/4", "/8", "/16a", "/16b", "/32a", "/32b")
 _REFERENCE_WIDTHS = np.log2([16.0, 24.0, 40.0, 80.0, 112.0, 160.0, 320.0])
-_PLACE_OF_LEVEL = (0, 0, 1, 2, 3, 5)
+_STAGE_OF_LEVEL = (0, 0, 1, 2, 3, 5)
 _NEW_STAGE_LOG_WIDTH = 0.2
 _RESOLUTION = 224
 _MAX_ROWS = 1 << 17
@@ -35,8 +35,8 @@ _KINDS = ("blocks", "entry_ratio", "ratio", "late_ratio", "entry_kernel", "kerne
 _GLOBALS = ("log_madds", "log_parameters", "resolution", "stem_width", "feature_width", "hidden", "swish_early",
             "swish_middle", "swish_late", "swish_ends", "separable", "residual", "depth",
             "inverse_resolution", "inverse_root_madds", "inverse_root_both", "inverse_root_parameters")  # fmt: skip
-FEATURE_NAMES = tuple(f"{kind}{place}" for kind in _KINDS for place in PLACES) + _GLOBALS
-KIND_OF_FEATURE = tuple(kind for kind in _KINDS for _ in PLACES) + tuple(f"net_{name}" for name in _GLOBALS)
+FEATURE_NAMES = tuple(f"{kind}{stage}" for kind in _KINDS for stage in STAGES) + _GLOBALS
+KIND_OF_FEATURE = tuple(kind for kind in _KINDS for _ in STAGES) + tuple(f"net_{name}" for name in _GLOBALS)
 
 
 def _is_swish(activation: str) -> float:
@@ -44,15 +44,15 @@ def _is_swish(activation: str) -> float:
 
 
 def _block_numbers(unit: Unit, resolution: int) -> tuple[float, ...]:
-    """Place of the block's level, soft new stage, entry, then what ``_place_sums`` sums from "ratio" on."""
+    """First stage of the block's level, how much the block begins the second, entry, then the sums from "ratio" on."""
     spec = unit.spec
     assert isinstance(spec, BlockSpec)
-    level = min(max(round(math.log2(resolution / out_size(unit.in_size, spec.stride))), 0), len(_PLACE_OF_LEVEL) - 1)
+    level = min(max(round(math.log2(resolution / out_size(unit.in_size, spec.stride))), 0), len(_STAGE_OF_LEVEL) - 1)
     change = math.log(spec.out_channels / unit.in_channels) / _NEW_STAGE_LOG_WIDTH
     new_stage = 1.0 - math.exp(-change * change)
     cost = unit_cost(unit)
     return (
-        float(_PLACE_OF_LEVEL[level]),
+        float(_STAGE_OF_LEVEL[level]),
         0.0 if spec.stride > 1 else new_stage,
         1.0 if spec.stride > 1 else new_stage,
         math.log2(spec.expanded_channels / unit.in_channels + 0.5),
@@ -69,6 +69,7 @@ def _block_numbers(unit: Unit, resolution: int) -> tuple[float, ...]:
 
 @lru_cache(maxsize=1 << 12)
 def _end_numbers(stem: Unit, head: Unit) -> tuple[float, ...]:
+    """Of stem and head: M MAdds at 224 px, 10,000 parameters, four globals from "resolution" on, "swish_ends"."""
     stem_spec, head_spec = stem.spec, head.spec
     assert isinstance(stem_spec, StemSpec)
     assert isinstance(head_spec, HeadSpec)
@@ -94,8 +95,8 @@ class _BlockTable:
         self._rows: list[tuple[float, ...]] = []
         self._array: FloatArray = np.empty((0, 0))
 
-    def index(self, architecture: Architecture) -> list[int]:
-        """Rows of the architecture's blocks, in order."""
+    def index(self, architecture: Architecture) -> tuple[list[int], int]:
+        """Rows of the architecture's blocks, in order; and the side of the last one's output."""
         index, found = self._index, []
         resolution, bias = architecture.resolution, architecture.conv_bias
         channels, size = architecture.stem.out_channels, out_size(resolution, architecture.stem.stride)
@@ -120,7 +121,7 @@ class _BlockTable:
             channels = b.out_channels
             if b.stride > 1:
                 size = out_size(size, b.stride)
-        return found
+        return found, size
 
     def gather(self, index: list[int]) -> FloatArray:
         """The numbers of the rows, shape (12, len(index))."""
@@ -140,17 +141,6 @@ _TABLE = _BlockTable()
 _TABLE_LOCK = Lock()
 
 
-def _ends(architecture: Architecture) -> tuple[float, ...]:
-    last = architecture.blocks[-1].out_channels
-    size = out_size(architecture.resolution, architecture.stem.stride)
-    for block in architecture.blocks:
-        if block.stride > 1:
-            size = out_size(size, block.stride)
-    bias = architecture.conv_bias
-    stem = Unit(architecture.stem, 3, architecture.resolution, "symmetric", bias)
-    return _end_numbers(stem, Unit(architecture.head, last, size, "symmetric", bias, architecture.classes))
-
-
 def _restarting_cumsum(values: FloatArray, restart: NDArray[np.bool_]) -> FloatArray:
     """Cumulative sum that begins again, at 0, where ``restart``; ``values`` are not negative, and 0 there."""
     total = np.cumsum(values)
@@ -158,15 +148,15 @@ def _restarting_cumsum(values: FloatArray, restart: NDArray[np.bool_]) -> FloatA
     return np.asarray(total - np.maximum.accumulate(base), dtype=np.float64)
 
 
-def _place_sums(rows: FloatArray, starts: NDArray[np.intp]) -> FloatArray:
-    """Sums over the blocks at each place; ``rows`` (12, blocks); shape (len(_SUMS), networks, places)."""
+def _stage_sums(rows: FloatArray, starts: NDArray[np.intp]) -> FloatArray:
+    """Sums over the blocks of each stage; ``rows`` (12, blocks); shape (len(_SUMS), networks, stages)."""
     level = rows[0].astype(np.intp)
     first = np.zeros(len(level), dtype=bool)
     first[starts] = True
     new_level = first.copy()
     new_level[1:] |= level[1:] != level[:-1]
     new_stage = np.where(new_level, 0.0, rows[1])
-    stage = np.minimum(_restarting_cumsum(new_stage, new_level), 1.0)
+    share_of_second = np.minimum(_restarting_cumsum(new_stage, new_level), 1.0)
     entry = np.where(first, 1.0, rows[2])
     rest = 1.0 - entry
     so_far = _restarting_cumsum(np.where(new_level, 0.0, rest), new_level)
@@ -177,14 +167,14 @@ def _place_sums(rows: FloatArray, starts: NDArray[np.intp]) -> FloatArray:
          entry * se, rest * se, *rows[6:]]
     )  # fmt: skip
     run = np.flatnonzero(new_level)  # a level's blocks stand together
-    network, place = np.cumsum(first)[run] - 1, level[run]
+    network, stage = np.cumsum(first)[run] - 1, level[run]
     total = np.add.reduceat(values, run, axis=1)
-    values *= stage
+    values *= share_of_second
     in_second = np.add.reduceat(values, run, axis=1)
-    sums = np.zeros((len(values), len(starts), len(PLACES)))
-    divided = place >= PLACES.index("/16a")
-    sums[:, network, place] = total - np.where(divided, in_second, 0.0)
-    sums[:, network[divided], place[divided] + 1] = in_second[:, divided]
+    sums = np.zeros((len(values), len(starts), len(STAGES)))
+    divided = stage >= STAGES.index("/16a")
+    sums[:, network, stage] = total - np.where(divided, in_second, 0.0)
+    sums[:, network[divided], stage[divided] + 1] = in_second[:, divided]
     return sums
 
 
@@ -195,29 +185,35 @@ def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
 def features(architectures: Sequence[Architecture]) -> FloatArray:
     """The structural features, shape (n, len(FEATURE_NAMES)); logarithms are to base 2."""
     index: list[int] = []
-    starts = []
+    starts, ends = [], []
     with _TABLE_LOCK:
         _TABLE.trim()
         for architecture in architectures:
             check_architecture(architecture)
             starts.append(len(index))
-            index += _TABLE.index(architecture)
+            found, size = _TABLE.index(architecture)
+            index += found
+            # counts do not depend on the padding
+            stem = Unit(architecture.stem, 3, architecture.resolution, "symmetric", architecture.conv_bias)
+            last = architecture.blocks[-1].out_channels
+            head = Unit(architecture.head, last, size, "symmetric", architecture.conv_bias, architecture.classes)
+            ends.append(_end_numbers(stem, head))
         rows = _TABLE.gather(index)
-    ends = np.array([_ends(architecture) for architecture in architectures])
-    column = dict(zip(_SUMS, _place_sums(rows, np.array(starts, dtype=np.intp)), strict=True))
+    end = np.array(ends).T
+    column = dict(zip(_SUMS, _stage_sums(rows, np.array(starts, dtype=np.intp)), strict=True))
     blocks = column["blocks"]
     occupied = np.minimum(blocks, 1.0)
-    places = [column[kind] for kind in _KINDS[:9]]
-    places.append((_share(column["width"], blocks) - _REFERENCE_WIDTHS) * occupied)
-    places.append(np.log2(column["madds"] + 2.0) - np.log2(20.0))
-    places.append(np.log2(column["parameters"] + 0.5) - np.log2(10.0))
+    by_stage = [column[kind] for kind in _KINDS[:9]]
+    by_stage.append((_share(column["width"], blocks) - _REFERENCE_WIDTHS) * occupied)
+    by_stage.append(np.log2(column["madds"] + 2.0) - np.log2(20.0))
+    by_stage.append(np.log2(column["parameters"] + 0.5) - np.log2(10.0))
     depth = blocks.sum(axis=1)
     swish = column["swish"]
     zones = [_share(swish[:, z].sum(axis=1), blocks[:, z].sum(axis=1)) for z in (slice(0, 3), slice(3, 4), slice(4, 7))]
-    madds, parameters = column["madds"].sum(axis=1) + ends[:, 0], column["parameters"].sum(axis=1) + ends[:, 1]
-    coarse, starved = 2.0 ** -ends[:, 2], np.sqrt(220 / madds)
-    whole = [np.log2(madds / 220), np.log2(parameters / 400), *ends[:, 2:6].T, *zones, ends[:, 6],
+    madds, parameters = column["madds"].sum(axis=1) + end[0], column["parameters"].sum(axis=1) + end[1]
+    coarse, starved = 2.0 ** -end[2], np.sqrt(220 / madds)
+    whole = [np.log2(madds / 220), np.log2(parameters / 400), *end[2:6], *zones, end[6],
              _share(column["separable"].sum(axis=1), depth), _share(column["residual"].sum(axis=1), depth),
              np.log2(depth / 16), coarse - 1.0, starved - 1.0, coarse * starved - 1.0,
              np.sqrt(400 / parameters) - 1.0]  # fmt: skip
-    return np.concatenate([*places, np.stack(whole, axis=1)], axis=1)
+    return np.concatenate([*by_stage, np.stack(whole, axis=1)], axis=1)

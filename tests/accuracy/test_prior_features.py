@@ -1,4 +1,4 @@
-"""The prior's features: sums over places by hand, smoothness where stages merge, independence of the batch."""
+"""The prior's features: sums over stages by hand, smoothness where stages merge, independence of the batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_one_name_and_kind_for_each_column() -> None:
 
 def test_mobilenet_v3_large_by_hand() -> None:
     seen = named(parse_network("mobilenet_v3_large"))
-    assert [seen[f"blocks{place}"] for place in ("/2", "/4", "/8", "/32a", "/32b")] == [1, 2, 3, 3, 0]
+    assert [seen[f"blocks{stage}"] for stage in ("/2", "/4", "/8", "/32a", "/32b")] == [1, 2, 3, 3, 0]
     assert seen["blocks/16a"] + seen["blocks/16b"] == pytest.approx(6)
     # 80 → 112 is a new stage but for exp(-(ln 1.4 / 0.2)²) of it
     assert seen["blocks/16b"] == pytest.approx(2 * (1 - math.exp(-((math.log(1.4) / 0.2) ** 2))))
@@ -52,7 +52,7 @@ def test_resolution_is_told_apart_from_structure() -> None:
     assert small["resolution"] == -1
     assert small["inverse_resolution"] == 1
     for kind in ("blocks", "ratio", "kernel", "width"):
-        assert all(large[f"{kind}{place}"] == small[f"{kind}{place}"] for place in ("/2", "/8", "/16b", "/32a"))
+        assert all(large[f"{kind}{stage}"] == small[f"{kind}{stage}"] for stage in ("/2", "/8", "/16b", "/32a"))
 
 
 def _two_stages(second: int) -> Architecture:

@@ -18,13 +18,12 @@ from benchmarks.prior_hyperparameters import (
     initial_hyperparameters,
 )
 from benchmarks.prior_model import Changes, Posterior, centroids, fit, make_basis, shipped
-from benchmarks.prior_rows import PUBLISHED, SOURCES, Rows
+from benchmarks.prior_rows import PUBLISHED, SOURCES, Rows, from_top1
 from mnv3search.accuracy.prior import (
     FORMAT,
     VERSION,
     Basis,
     coefficients_from_json,
-    from_top1,
     slope,
     squared_distances,
     to_top1,
