@@ -1,7 +1,7 @@
-"""The proxy: every network is trained for a few epochs on your own images and judged on images that were held out.
+"""The proxy evaluator: trains every network for a few epochs on your images and measures its top-1 on held-out ones.
 
-Its answers are measured accuracies, in percent, of short trainings: lower than a full training gives, in an order that
-is close to it. ``benchmarks/evaluators.py`` says how close.
+Its answers are accuracies, in percent, of short trainings: lower than a full training gives, in an order that is close
+to it; ``benchmarks/evaluators.py`` measures how close.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from mnv3search.errors import DivergedError, EvaluatorError, RunError
 from mnv3search.training.data.splits import DataSplits, stable_subset
 
 if TYPE_CHECKING:
+    from mnv3search.training.data.images import LabelledImages
     from mnv3search.training.loop import TrainingResult
     from mnv3search.training.progress import TrainingProgress
     from mnv3search.training.recipe import Recipe
@@ -51,8 +52,8 @@ class ProxyOptions:
 
     Attributes:
         epochs: over the subset; where None as many as make 10,000 passes over an image, 3 to 30.
-        images: to learn from: a stable subset of the training images, or all where there are fewer. At most as many are
-            judged on.
+        images: to train on: a stable subset of the training images, or all where there are fewer. At most as many
+            measure the accuracy.
         resolution: of network and images; each network's own where None.
         seeds: trainings of each network, whose mean is its accuracy.
         seed: of the first of them: weights, order of the images, augmentation, dropout.
@@ -66,12 +67,7 @@ class ProxyOptions:
 
     @staticmethod
     def parsed(text: str) -> ProxyOptions:
-        """The options of ``epochs=3,images=10000``.
-
-        Raises:
-            UnknownNameError: no such option.
-            EvaluatorError: an option out of its range.
-        """
+        """The options of ``epochs=3,images=10000``."""
         return ProxyOptions(**parse_numbers(text, OPTIONS, "proxy"))  # type: ignore[arg-type]
 
 
@@ -82,13 +78,13 @@ class Proxy:
         self, data: DataSplits, options: ProxyOptions | None = None, *, folder: Path | None = None,
         progress: TrainingProgress | None = None,
     ) -> None:  # fmt: skip
-        """Make one.
+        """Train on ``data.train``, measure on ``data.val``; ``data.test`` is never read.
 
         Args:
-            data: ``train`` is learnt from, ``val`` is judged on; ``test`` is never looked at.
+            data: images with labels.
             options: how short the trainings are.
             folder: where trained networks are kept (``<key>.safetensors``) and found again; None keeps none.
-            progress: told of every step.
+            progress: notified of every step.
         """
         self.options = options or ProxyOptions()
         self._folder, self._progress = folder, progress
@@ -97,14 +93,14 @@ class Proxy:
         chance = 100.0 * float(np.bincount(self._val.labels).max()) / len(self._val) if len(self._val) else 0.0
         passes = -(-PASSES // max(len(self._train), 1))
         self.epochs = self.options.epochs or min(max(passes, LEAST_EPOCHS), MOST_EPOCHS)
-        images = " ".join(_digest([*part.files, *map(str, part.labels.tolist())]) for part in (self._train, self._val))
+        images = " ".join(_digest(*part.files, *map(str, part.labels.tolist())) for part in (self._train, self._val))
         self.capabilities = Capabilities(
             trains=True, chance=chance, identity=f"{self.options} in {self.epochs} epochs on {images}",
             trained_file=self.trained_file, seconds_each=self.seconds_each,
         )  # fmt: skip
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """The accuracy of each in the best epoch of its short training; ``top1_std`` as :func:`spread` says.
+        """The accuracy of each in the best epoch of its short training; ``top1_std`` is :func:`spread`'s.
 
         A network whose loss does not stay finite has the accuracy of chance.
 
@@ -112,32 +108,30 @@ class Proxy:
             DataError: images that this network cannot learn from, such as other classes, or that cannot be read.
             RunError: a trained network cannot be kept in the folder.
             WeightsError, EvaluatorError: one that was kept there is damaged.
-            KeyboardInterrupt: Ctrl-C; networks that were finished are kept.
         """
         return [self.evaluate_until(architecture, lambda _: False) for architecture in architectures]
 
     def evaluate_until(self, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]) -> Evaluation:
-        """As :meth:`evaluate`, of one network; ``give_up`` may end the training of the first seed after any epoch.
-
-        One whose loss does not stay finite is given up as well.
-        """
-        scored: list[float] = []
+        """As :meth:`evaluate`, of one network; ``give_up`` may end the training of the first seed after any epoch."""
+        best: list[float] = []
         reports: tuple[Report, ...] = ()
         for seed in range(self.options.seed, self.options.seed + self.options.seeds):
             found = self._kept(architecture, seed)
             if found is None:
                 try:
-                    result = self._trained(architecture, seed, None if scored else give_up)
-                except DivergedError:  # the network's own doing; a full disk or lost images are not, and are raised
-                    chance = self.capabilities.chance
-                    return Evaluation(chance, spread([chance], len(self._val)), stopped=True)
+                    result = self._trained(architecture, seed, None if best else give_up)
+                except DivergedError:  # the network's fault; a full disk or lost images are not, and are raised
+                    return self._answer([self.capabilities.chance], stopped=True)
                 found = tuple((record.epoch, record.val_top1) for record in result.history)
                 if result.stopped:
-                    return Evaluation(_best(found), spread([_best(found)], len(self._val)), found, stopped=True)
+                    return self._answer([_best(found)], found, stopped=True)
                 self._keep(architecture, seed, result, found)
             reports = reports or found
-            scored.append(_best(found))
-        return Evaluation(statistics.fmean(scored), spread(scored, len(self._val)), reports)
+            best.append(_best(found))
+        return self._answer(best, reports)
+
+    def _answer(self, best: Sequence[float], reports: tuple[Report, ...] = (), *, stopped: bool = False) -> Evaluation:
+        return Evaluation(statistics.fmean(best), spread(best, len(self._val)), reports, stopped=stopped)
 
     def _trained(
         self, architecture: Architecture, seed: int, give_up: Callable[[Sequence[Report]], bool] | None
@@ -155,7 +149,7 @@ class Proxy:
             reports.append((record.epoch, record.val_top1))
             return record.epoch < self.epochs and give_up is not None and give_up(reports)
 
-        trained = architecture.with_resolution(self.options.resolution or architecture.resolution)
+        trained = self._resized(architecture)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = build_network(trained)
@@ -165,26 +159,26 @@ class Proxy:
         )  # fmt: skip
 
     def seconds_each(self, architecture: Architecture) -> float:
-        """What this network's trainings would take on this machine, by a few steps; judging is left out."""
+        """Seconds of this network's trainings on this machine, extrapolated from a few steps, without evaluation."""
         from mnv3search.network.build import build_network
         from mnv3search.training.data.batches import Batches
         from mnv3search.training.data.preprocessing import Preprocessing
         from mnv3search.training.fine_tune import fine_tune
 
-        trained, recipe = (
-            architecture.with_resolution(self.options.resolution or architecture.resolution),
-            self._recipe(),
-        )
+        trained, recipe = self._resized(architecture), self._recipe()
         batches = Batches(
             self._train, Preprocessing(trained.resolution), min(recipe.batch_size, len(self._train)),
             augmentation=recipe.augmentation, shuffle=True, drop_last=True,
         )  # fmt: skip
         network = build_network(trained)
-        fine_tune(network, batches, 1, 1e-3)  # which prepares
+        fine_tune(network, batches, 1, 1e-3)  # warm-up
         began = time.perf_counter()
         fine_tune(network, batches, COST_STEPS, 1e-3, first_step=1)
         each = (time.perf_counter() - began) / COST_STEPS
         return each * len(batches) * self.epochs * self.options.seeds
+
+    def _resized(self, architecture: Architecture) -> Architecture:
+        return architecture.with_resolution(self.options.resolution or architecture.resolution)
 
     def _recipe(self) -> Recipe:
         from mnv3search.training.recipe import load_recipe
@@ -201,13 +195,12 @@ class Proxy:
             "resolution": self.options.resolution,
             "recipe": self._recipe().to_mapping(),
             "seed": seed,
-            "images": [_digest(images.files) for images in (self._train, self._val)],
+            "images": [_digest(*images.files) for images in (self._train, self._val)],
         }
-        text = json.dumps(asked, sort_keys=True)
-        return self._folder / f"{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.safetensors"
+        return self._folder / f"{_digest(json.dumps(asked, sort_keys=True))}.safetensors"
 
     def trained_file(self, architecture: Architecture) -> Path | None:
-        """The network as it was trained, of the first seed; None where it was not, or is kept nowhere."""
+        """The file of the network as the first seed trained it; None where there is none."""
         path = self._path(architecture, self.options.seed)
         return path if path is not None and path.is_file() else None
 
@@ -225,8 +218,6 @@ class Proxy:
             raise EvaluatorError(f"{path} holds no report of its training; delete it, then resume") from None
 
     def _keep(self, architecture: Architecture, seed: int, result: TrainingResult, reports: tuple[Report, ...]) -> None:
-        from dataclasses import replace
-
         from mnv3search.training.trained import save_trained
 
         path = self._path(architecture, seed)
@@ -242,17 +233,17 @@ class Proxy:
         save_trained(path, replace(result.trained, facts=facts))
 
 
-def spread(scored: Sequence[float], images: int) -> float:
-    """One standard deviation of a mean accuracy, in points: of the images judged on, and of the seeds where several.
+def spread(top1: Sequence[float], images: int) -> float:
+    """One standard deviation of the mean of ``top1``, in points: of so many held-out images, and of several seeds.
 
     The binomial's, with one image added on either side so that it is never 0; with one seed it says nothing of how
     another training of the same network would end, which for short trainings is often more.
     """
-    right = images * statistics.fmean(scored) / 100
+    right = images * statistics.fmean(top1) / 100
     share = (right + 1) / (images + 2)
     variance = 1e4 * share * (1 - share) / (images + 2)
-    if len(scored) > 1:
-        variance += statistics.variance(scored) / len(scored)
+    if len(top1) > 1:
+        variance += statistics.variance(top1) / len(top1)
     return math.sqrt(variance)
 
 
@@ -261,9 +252,9 @@ def _best(reports: Sequence[Report]) -> float:
     return max(top1 for _, top1 in reports)
 
 
-def _at_most(images: Any, count: int) -> Any:
+def _at_most(images: LabelledImages, count: int) -> LabelledImages:
     return images if len(images) <= count else stable_subset(images, count, "proxy")
 
 
-def _digest(files: Sequence[str]) -> str:
-    return hashlib.blake2b("\0".join(files).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+def _digest(*texts: str) -> str:
+    return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
