@@ -11,9 +11,8 @@ MAdds on the same draws: above 0 throughout its interval, an evaluator is better
 on one thread, the median over networks, with building the network.
 
 Networks of 224 px are scored at 32 px (synflow at 64) unless a row says otherwise: these defaults were chosen by cost,
-with both tables in sight. Weights and noise are of seed 0, one draw. The sums of ranks have equal weights; that of zen,
-synflow and parameters was chosen after both tables were looked at and before the trainings, the others before any. They
-order a set, and so are no evaluators.
+with both tables in sight. Weights and noise are of seed 0, one draw. The sum of ranks has equal weights and was chosen
+after both tables were looked at and before the trainings; it orders a set, and so is no evaluator.
 The prior was fitted to rows of both tables, so its figures there are no test of it: `results/*-prior` holds it to rows
 and families that were left out.
 """

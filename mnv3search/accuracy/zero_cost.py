@@ -29,23 +29,17 @@ if TYPE_CHECKING:
     from mnv3search.network.modules import ConvNormActivation
     from mnv3search.training.data.images import LabelledImages
 
-if TYPE_CHECKING:
     Layer = Callable[[ConvNormActivation, Tensor], Tensor]
 
 
 def feature_maps(
-    network: MobileNetwork, images: Tensor, layer: Layer, *, residuals: bool = True, gates: bool = True,
+    network: MobileNetwork, images: Tensor, layer: Layer, *, skip: frozenset[LayerKind] = frozenset(),
     after_block: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The maps before the global pool, (N, C, H, W): the network's own forward pass with every layer by ``layer``.
+    """The maps before the global pool, (N, C, H, W), of images (N, 3, R, R).
 
-    Args:
-        network: in training mode, so that norms use the batch.
-        images: (N, 3, R, R).
-        layer: runs one convolution with its norm and activation.
-        residuals: whether blocks add their input.
-        gates: whether squeeze-excite scales channels.
-        after_block: what is done with the maps between two blocks.
+    Every convolution runs, with its norm and activation, by ``layer``; layers of the kinds ``skip`` are left out;
+    ``after_block`` maps what goes from one block to the next.
     """
     from mnv3search.network.modules import ConvNormActivation
 
@@ -53,11 +47,6 @@ def feature_maps(
         result: Tensor = layer(module, maps) if isinstance(module, ConvNormActivation) else module(maps)
         return result
 
-    skip: frozenset[LayerKind] = frozenset()
-    if not residuals:
-        skip |= {"add", "shortcut"}
-    if not gates:
-        skip |= {"scale"}
     maps = layer(network.stem, images)
     for block in network.blocks:
         maps = block.run(maps, call, skip)  # type: ignore[operator]
@@ -66,6 +55,7 @@ def feature_maps(
 
 
 POOL = 1 << 22
+MIXUP = 0.01
 Initialisation = Literal["training", "gaussian"]
 
 
@@ -80,7 +70,7 @@ def untrained_network(architecture: Architecture, seed: int, initialisation: Ini
 
     from mnv3search.network.build import undrawn_network
 
-    network, place = undrawn_network(architecture), 0
+    network, drawn = undrawn_network(architecture), 0
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -88,8 +78,8 @@ def untrained_network(architecture: Architecture, seed: int, initialisation: Ini
                 if initialisation == "training":
                     outputs = module.weight.shape[0] * math.prod(module.weight.shape[2:])
                     std = math.sqrt(2 / outputs) if isinstance(module, nn.Conv2d) else architecture.head.linear_std
-                _fill(module.weight, place, seed)
-                place += module.weight.numel()
+                _fill(module.weight, drawn, seed)
+                drawn += module.weight.numel()
                 module.weight.mul_(std)
                 if module.bias is not None:
                     module.bias.zero_()
@@ -97,11 +87,11 @@ def untrained_network(architecture: Architecture, seed: int, initialisation: Ini
     return network
 
 
-def _fill(weight: Tensor, place: int, seed: int) -> None:
-    """Copy the draw from ``place`` on into ``weight``, from the start again where it ends."""
+def _fill(weight: Tensor, offset: int, seed: int) -> None:
+    """Copy the numbers of the draw from ``offset`` on into ``weight``, from the start again where it ends."""
     pool, flat, done = _pool(seed), weight.view(-1), 0
     while done < len(flat):
-        start = (place + done) % POOL
+        start = (offset + done) % POOL
         count = min(len(flat) - done, POOL - start)
         flat[done : done + count] = pool[start : start + count]
         done += count
@@ -116,48 +106,11 @@ def _pool(seed: int) -> Tensor:
 
 @lru_cache(maxsize=4)
 def noise(count: int, resolution: int, seed: int) -> Tensor:
-    """Standard normal images, (count, 3, resolution, resolution), not those that the weights are drawn from."""
+    """Standard normal images, (count, 3, resolution, resolution), by another seed than the weights."""
     import torch
 
     generator = torch.Generator().manual_seed(seed + 2**32)
     return torch.randn(count, 3, resolution, resolution, generator=generator)
-
-
-MIXUP = 0.01
-
-
-def naswot(network: MobileNetwork, images: Tensor) -> float:
-    """The naswot score, log |det K| of the codes of ``images``: how well the untrained network tells them apart.
-
-    A code has a bit for each unit before an activation, 1 where it is above 0; K[i, j] counts the bits in which images
-    i and j agree. Hard swish has no single bend as ReLU has; its sign is taken likewise. The few units within
-    squeeze-excite are left out. Source: Mellor et al. 2021 (arXiv:2006.04647), equation 2.
-    """
-    import torch
-    from torch.nn import functional
-
-    agreement = torch.zeros(len(images), len(images), dtype=torch.float64)
-
-    def record(units: Tensor) -> None:
-        # of signs ±1 the product is agreements less disagreements
-        signs = (units.flatten(1) > 0).float().mul_(2).sub_(1)
-        agreement.add_((signs @ signs.T).double().add_(signs.shape[1]).div_(2))
-
-    def layer(module: ConvNormActivation, maps: Tensor) -> Tensor:
-        maps = module.norm(module.conv(maps))
-        if module.activation is None:
-            return maps
-        record(maps)
-        activated: Tensor = module.activation(maps)
-        return activated
-
-    with torch.no_grad():
-        pooled = functional.adaptive_avg_pool2d(feature_maps(network, images, layer), 1).flatten(1)
-        modules = dict(network.head.named_children())
-        if "hidden" in modules:
-            hidden = modules["hidden"](pooled)
-            record(modules["hidden_norm"](hidden) if "hidden_norm" in modules else hidden)
-        return float(torch.linalg.slogdet(agreement).logabsdet)
 
 
 def zen(network: MobileNetwork, images: Tensor, others: Tensor) -> float:
@@ -171,23 +124,24 @@ def zen(network: MobileNetwork, images: Tensor, others: Tensor) -> float:
 
     logs: list[float] = []
 
-    def layer(module: ConvNormActivation, maps: Tensor) -> Tensor:
-        return after(module, module.conv(maps))
-
-    def measured(module: ConvNormActivation, maps: Tensor) -> Tensor:
-        maps = module.conv(maps)
-        variance = maps.var(dim=(0, 2, 3), correction=0)
+    def plain(module: ConvNormActivation, maps: Tensor) -> Tensor:
+        convolved = module.conv(maps)
+        variance = convolved.var(dim=(0, 2, 3), correction=0)
         logs.append(0.5 * math.log(max(float(variance.mean()), 1e-30)))
-        return after(module, maps)
+        return activated(module, convolved)
 
-    def after(module: ConvNormActivation, maps: Tensor) -> Tensor:
+    def activated(module: ConvNormActivation, maps: Tensor) -> Tensor:
         maps = module.norm(maps)
         return maps if module.activation is None else module.activation(maps)
 
+    def mixed(module: ConvNormActivation, maps: Tensor) -> Tensor:
+        return activated(module, module.conv(maps))
+
+    skip: frozenset[LayerKind] = frozenset({"add", "shortcut", "scale"})
     with torch.no_grad():
-        plain = feature_maps(network, images, measured, residuals=False, gates=False)
-        mixed = feature_maps(network, images + MIXUP * others, layer, residuals=False, gates=False)
-        change = float((plain - mixed).abs().sum(dim=(1, 2, 3)).mean())
+        maps = feature_maps(network, images, plain, skip=skip)
+        mixed_maps = feature_maps(network, images + MIXUP * others, mixed, skip=skip)
+        change = float((maps - mixed_maps).abs().sum(dim=(1, 2, 3)).mean())
     return math.log(max(change, 1e-30)) + sum(logs)
 
 
@@ -224,7 +178,7 @@ def synflow(network: MobileNetwork, resolution: int) -> float:
     for name, parameter in network.named_parameters():
         parameter.abs_() if name.endswith("weight") else parameter.zero_()
     image = torch.ones(1, 3, resolution, resolution, dtype=torch.float64)
-    maps = feature_maps(network, image, layer, gates=False, after_block=scaled)
+    maps = feature_maps(network, image, layer, skip=frozenset({"scale"}), after_block=scaled)
     flow = functional.adaptive_avg_pool2d(maps, 1).flatten(1)
     for linear in network.head.children():
         flow = through(linear, flow) if isinstance(linear, nn.Linear) else flow
@@ -268,11 +222,11 @@ OPTIONS: Mapping[str, WholeNumber] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a network is shown.
+    """What a network is scored on.
 
     Attributes:
         count: images in the batch.
-        resolution: at most; a network of a lower resolution is shown its own.
+        resolution: at most; a network of a lower resolution is scored at its own.
         seed: of weights and noise.
         images: real ones to choose from, or None for normal noise with labels in turn.
     """
@@ -290,43 +244,31 @@ class Probe:
         """Images (N, 3, R, R) and labels (N,)."""
         import torch
 
-        side = self.side(architecture)
-        if self.images is None:
+        from mnv3search.training.data.batches import Batches
+        from mnv3search.training.data.preprocessing import Preprocessing
+        from mnv3search.training.data.splits import stable_subset
+
+        side, images = self.side(architecture), self.images
+        if images is None:
             return noise(self.count, side, self.seed), torch.arange(self.count) % architecture.classes
-        return _real(self.images, self.count, side)
+        chosen = stable_subset(images, min(len(images), max(self.count, len(images.classes))), "zero cost")
+        # evenly over the classes
+        indices = {round(i * (len(chosen) - 1) / max(self.count - 1, 1)) for i in range(self.count)}
+        batch = next(iter(Batches(chosen.subset(sorted(indices)), Preprocessing(side), self.count).epoch(0)))
+        return batch.images, batch.labels
 
 
-def _real(images: LabelledImages, count: int, side: int) -> tuple[Tensor, Tensor]:
-    from mnv3search.training.data.batches import Batches
-    from mnv3search.training.data.preprocessing import Preprocessing
-    from mnv3search.training.data.splits import stable_subset
-
-    chosen = stable_subset(images, min(len(images), max(count, len(images.classes))), "zero cost")
-    # as many of each class as there are: the batch is every so-manieth of them
-    places = [round(i * (len(chosen) - 1) / max(count - 1, 1)) for i in range(count)]
-    batch = next(iter(Batches(chosen.subset(sorted(set(places))), Preprocessing(side), count).epoch(0)))
-    return batch.images, batch.labels
-
-
-def _score_naswot(architecture: Architecture, probe: Probe) -> float:
-
-    return naswot(untrained_network(architecture, probe.seed, "training"), probe.batch(architecture)[0])
-
-
-def _score_zen(architecture: Architecture, probe: Probe) -> float:
-
+def _zen(architecture: Architecture, probe: Probe) -> float:
     images = noise(2 * probe.count, probe.side(architecture), probe.seed)
     network = untrained_network(architecture, probe.seed, "gaussian")
     return zen(network, images[: probe.count], images[probe.count :])
 
 
-def _score_synflow(architecture: Architecture, probe: Probe) -> float:
-
+def _synflow(architecture: Architecture, probe: Probe) -> float:
     return synflow(untrained_network(architecture, probe.seed, "training"), probe.side(architecture))
 
 
-def _score_gradient_norm(architecture: Architecture, probe: Probe) -> float:
-
+def _gradient_norm(architecture: Architecture, probe: Probe) -> float:
     return gradient_norm(untrained_network(architecture, probe.seed, "training"), *probe.batch(architecture))
 
 
@@ -340,7 +282,7 @@ def _madds(architecture: Architecture, probe: Probe) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Score:
-    """How a score is computed, what it is shown unless told, and whether it costs nothing to speak of.
+    """How a score is computed, its own number of images and resolution, and whether it costs next to nothing.
 
     Resolutions are the least at which a network of 224 px is still ordered about as well as at twice as much
     (``benchmarks/evaluators.py``): building the network is then most of the cost.
@@ -355,10 +297,9 @@ class _Score:
 
 SCORES: Mapping[str, _Score] = MappingProxyType(
     {
-        "naswot": _Score(_score_naswot, "naswot, log |det K|", images=16),
-        "zen": _Score(_score_zen, "Zen-score", images=8),
-        "synflow": _Score(_score_synflow, "synflow, log₁₀", resolution=64),
-        "gradient_norm": _Score(_score_gradient_norm, "gradient norm, log₁₀", images=16),
+        "zen": _Score(_zen, "Zen-score", images=8),
+        "synflow": _Score(_synflow, "synflow, log₁₀", resolution=64),
+        "gradient_norm": _Score(_gradient_norm, "gradient norm, log₁₀", images=16),
         "parameters": _Score(_parameters, "parameters, log₁₀", cheap=True),
         "madds": _Score(_madds, "MAdds, log₁₀", cheap=True),
     }
@@ -379,11 +320,11 @@ class ZeroCost:
 
         Args:
             score: one of :data:`SCORES`.
-            images: in the batch that a network is shown; each score's own where None.
-            resolution: of them at most; each score's own where None. A network of a lower one is shown its own.
+            images: in a batch; each score's own number where None.
+            resolution: of them at most; each score's own where None. A network of a lower one is scored at its own.
             repeats: how many draws of weights the score is the mean of.
             seed: of weights and noise.
-            data: real images for naswot and gradient_norm; noise where None.
+            data: real images for gradient_norm; noise where None.
 
         Raises:
             UnknownNameError: no such score.
@@ -391,17 +332,15 @@ class ZeroCost:
         if score not in SCORES:
             raise UnknownNameError("zero-cost score", score, SCORES)
         self.score = score
-        self._how = SCORES[score]
-        shown = images or self._how.images, resolution or self._how.resolution, repeats, seed
-        identity = f"zero_cost:{score} with images, resolution, repeats, seed {shown}"
+        how = SCORES[score]
+        self._compute = how.compute
+        shown = images or how.images, resolution or how.resolution
+        identity = f"zero_cost:{score} with images, resolution, repeats, seed {(*shown, repeats, seed)}"
         if data is not None:
             files = "\0".join(data.files).encode("utf-8", "surrogateescape")
             identity += f" on {hashlib.blake2b(files, digest_size=8).hexdigest()}"
-        self.capabilities = Capabilities(cheap=self._how.cheap, score_name=self._how.label, identity=identity)
-        self._probes = [
-            Probe(images or self._how.images, resolution or self._how.resolution, seed + repeat, data)
-            for repeat in range(repeats)
-        ]
+        self.capabilities = Capabilities(cheap=how.cheap, score_name=how.label, identity=identity)
+        self._probes = [Probe(*shown, seed + repeat, data) for repeat in range(repeats)]
 
     @on_one_blas_thread
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
@@ -413,7 +352,7 @@ class ZeroCost:
         return [Evaluation(self._mean(architecture)) for architecture in architectures]
 
     def _mean(self, architecture: Architecture) -> float:
-        found = [self._how.compute(architecture, probe) for probe in self._probes]
+        found = [self._compute(architecture, probe) for probe in self._probes]
         mean = round(sum(found) / len(found), 6)
         if not math.isfinite(mean):
             raise EvaluatorError(
@@ -424,7 +363,7 @@ class ZeroCost:
 
 
 def zero_cost(text: str, data: LabelledImages | None = None) -> ZeroCost:
-    """The evaluator of ``naswot`` or ``naswot,images=64,seed=1``.
+    """The evaluator of ``zen`` or ``zen,images=64,seed=1``.
 
     Raises:
         UnknownNameError: no such score or option.

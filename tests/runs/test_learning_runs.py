@@ -172,7 +172,7 @@ def test_finalists_can_be_asked_for(asked: RunSettings) -> None:
 
 
 def test_a_score_is_shown_as_one(asked: RunSettings) -> None:
-    outcome = start_run(replace(asked, evaluator="zero_cost:naswot,images=4", data=None, finalists=1), Path("r"))
+    outcome = start_run(replace(asked, evaluator="zero_cost:zen,images=4", data=None, finalists=1), Path("r"))
     said = " ".join(sentence.text for sentence in headline(outcome.summary))
     assert "score" in said
     assert "no accuracy" in said
@@ -185,7 +185,7 @@ def test_a_score_is_shown_as_one(asked: RunSettings) -> None:
 
 @pytest.mark.parametrize(
     ("evaluator", "trials", "finalists"),
-    [("proxy", 24, 0), ("zero_cost:naswot", 1000, 3), ("zero_cost:madds", 5000, 3), ("prior", 5000, 3)],
+    [("proxy", 24, 0), ("zero_cost:zen", 1000, 3), ("zero_cost:madds", 5000, 3), ("prior", 5000, 3)],
 )
 @pytest.mark.usefixtures("asked")
 def test_dear_evaluators_are_asked_less(evaluator: str, trials: int, finalists: int) -> None:
