@@ -253,4 +253,4 @@ def _judge_model(
         tally.add(torch.from_numpy(model.logits(squares.pixels)), torch.from_numpy(squares.labels))
         if progress is not None:
             progress(tally.images, len(images))
-    return tally.judgement(time.perf_counter() - began)
+    return tally.metrics(time.perf_counter() - began)

@@ -193,12 +193,13 @@ class ProposalProgress:
     """Counts the images of all processes that were learned from and scored on, and those still expected."""
 
     def __init__(self, settings: PruningSettings, data: PruningData, progress: RunProgress) -> None:
-        from mnv3search.training.evaluation import IMAGES
+        from mnv3search.training.evaluation import CALIBRATION_IMAGES
 
         short = settings.short_term()
         self._settings, self._options, self._progress = settings, settings.netadapt_options(), progress
         self._steps, self._batch = short.steps, min(short.batch_size, len(data.learn))
-        self._scored, self._calibrated = len(data.held_out), min(len(data.learn), IMAGES) if short.steps else 0
+        self._scored = len(data.held_out)
+        self._calibrated = min(len(data.learn), CALIBRATION_IMAGES) if short.steps else 0
         self._seen, self._total, self._detail = 0, 0, ""
         self._said = False
 

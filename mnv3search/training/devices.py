@@ -62,7 +62,7 @@ def accelerator(precision: Precision = "fp32") -> Any:
 
 
 def evaluation_device() -> str:
-    """Where a network is judged: ``cuda`` where there is one, else ``cpu``."""
+    """The device for evaluation: ``cuda`` where there is one, else ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -87,7 +87,7 @@ def process_count() -> int:
 
 
 def _launched() -> tuple[int, int]:
-    """This process's number and how many there are, by the variables that launchers set; (0, 1) without them."""
+    """This process's number and the number of processes, by the variables of launchers; (0, 1) without them."""
     figures = {}
     for name, alone in _VARIABLES.items():
         text = os.environ.get(name, alone)

@@ -1,4 +1,4 @@
-"""The loss of a step: cross-entropy with the labels, and with a teacher's opinion where there is one."""
+"""The loss of a step: cross-entropy with the labels, and with a teacher's probabilities where there is one."""
 
 from __future__ import annotations
 
@@ -42,19 +42,14 @@ class Teacher:
 
     def loss(self, images: Tensor, logits: Tensor, hard: Tensor) -> Tensor:
         """The student's loss for ``images`` (N, 3, R, R), its ``logits`` (N, C) and its ``hard`` loss by the labels."""
-        from torch.nn import functional
-
-        teachers = functional.log_softmax(self._opinion(images) / self._temperature, dim=1)
-        students = functional.log_softmax(logits / self._temperature, dim=1)
-        soft = functional.kl_div(students, teachers, log_target=True, reduction="batchmean") * self._temperature**2
-        return (1 - self._share) * hard + self._share * soft
-
-    def _opinion(self, images: Tensor) -> Tensor:
         import torch
         from torch.nn import functional
 
         with torch.no_grad():
+            seen = images
             if self._side is not None and self._side != images.shape[-1]:
-                images = functional.interpolate(images, size=(self._side, self._side), mode="bilinear", antialias=True)
-            opinion: Tensor = self._network(images)
-        return opinion
+                seen = functional.interpolate(images, size=(self._side, self._side), mode="bilinear", antialias=True)
+            teachers = functional.log_softmax(self._network(seen) / self._temperature, dim=1)
+        students = functional.log_softmax(logits / self._temperature, dim=1)
+        soft = functional.kl_div(students, teachers, log_target=True, reduction="batchmean") * self._temperature**2
+        return (1 - self._share) * hard + self._share * soft

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,26 +20,27 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from mnv3search.training.data.batches import Batch
     from mnv3search.training.data.images import LabelledImages
     from mnv3search.training.data.preprocessing import Preprocessing
 
+
 MIN_TOP5_CLASSES = 6  # below, a label is always among the first five
-_DAMAGED = "its weights are damaged or too large; take an earlier checkpoint"
+CALIBRATION_IMAGES = 2_000  # that the norms' statistics are measured on, at most
+AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metrics:
-    """What a network scored.
+    """The metrics of a network on labelled images.
 
     Attributes:
         top1, top5: percent of images whose label is the first, or among the first five, of its classes.
         loss: mean cross-entropy in nats.
-        images: how many there were.
-        answers: (M, 3) int64, sorted: true class, what the network says, and how many images of the one are taken for
-            the other, which is above 0; none of a training by several processes.
-        classes: how many there are.
-        seconds: that judging took, reading the images included.
+        images: number of images.
+        answers: (M, 3) int64, sorted: true class, predicted class, and how many images of the one are taken for the
+            other, which is above 0; none of a training by several processes.
+        classes: number of classes.
+        seconds: of the evaluation, reading the images included.
     """
 
     top1: float
@@ -52,10 +53,10 @@ class Metrics:
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """(classes, classes), row = true class, column = what the network says; 8 bytes for each pair of classes."""
+        """(classes, classes), row = true class, column = predicted class; 8 bytes for each pair of classes."""
         matrix = np.zeros((self.classes, self.classes), np.int64)
-        true, said, count = self.answers.T
-        matrix[true, said] = count
+        true, predicted, count = self.answers.T
+        matrix[true, predicted] = count
         return matrix
 
     @property
@@ -72,7 +73,7 @@ class Metrics:
         return shares
 
     def worst_confusions(self, count: int = 5, true: int | None = None) -> list[tuple[int, int, int]]:
-        """The most frequent mistakes, of class ``true`` or of all: (true class, said class, images), most first."""
+        """The most frequent mistakes, of class ``true`` or of all: (true class, predicted, images), most first."""
         wrong = self.answers[self.answers[:, 0] != self.answers[:, 1]]
         if true is not None:
             wrong = wrong[wrong[:, 0] == true]
@@ -88,35 +89,32 @@ def evaluate_network(
     images: LabelledImages,
     preprocessing: Preprocessing,
     *,
-    batch_size: int = 256,
+    batch_size: int = AT_ONCE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Metrics:
-    """Judge ``network``, where its weights are, on every one of ``images``; its training mode stays as it was.
+    """Evaluate ``network``, where its weights are, on all of ``images``; its training mode stays as it was.
 
     Args:
         network: (N, 3, R, R) to logits (N, classes).
         images: with labels in the order of the logits.
         preprocessing: of an image for the network.
-        batch_size: images that are judged at a time; on CPUs 256 small images are as fast as any.
-        progress: told how many images of how many are judged.
+        batch_size: images at a time; on CPUs 256 small images are as fast as any.
+        progress: called with (done, total) images.
 
     Raises:
         DataError: no images, a label that the network has no logit for, or an image that cannot be read.
         DivergedError: the network gives NaN.
     """
-    from mnv3search.training.data.batches import Batches
-
     architecture = getattr(network, "architecture", None)
     check_evaluable(images, len(images.classes) if architecture is None else architecture.classes)
-    began = time.perf_counter()
-    batches = Batches(images, preprocessing, batch_size)
-    tally = MetricSums(len(images.classes))
+    began, sums = time.perf_counter(), MetricSums(len(images.classes))
+    device = next((parameter.device for parameter in network.parameters()), "cpu")
     with evaluating(network):
-        for batch in batches.epoch(0):
-            tally.judge(network, batch)
+        for batch in Batches(images, preprocessing, batch_size).epoch(0):
+            sums.add(network(batch.images.to(device)), batch.labels.to(device))
             if progress is not None:
-                progress(tally.images, len(images))
-    return tally.judgement(time.perf_counter() - began)
+                progress(sums.images, len(images))
+    return sums.metrics(time.perf_counter() - began)
 
 
 def check_evaluable(images: LabelledImages, logits: int) -> None:
@@ -127,7 +125,7 @@ def check_evaluable(images: LabelledImages, logits: int) -> None:
             "of the classes that it was trained on"
         )
     if not len(images):
-        raise DataError(f"{images.source.name} holds no images to judge on; give a folder with one folder a class")
+        raise DataError(f"{images.source.name} holds no images to evaluate on; give a folder with one folder a class")
 
 
 @contextmanager
@@ -146,24 +144,19 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 class MetricSums:
-    """Sums over judged batches, which can be added up over processes.
+    """Sums over batches, which can be added up over processes.
 
     Attributes:
-        images, right: how many were judged, and how many of them have the network's first class.
+        images, right: number of images, and how many of them have the network's first class.
         among_five: how many have their label among the network's first five.
         loss: the sum of their cross-entropies.
     """
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
-        self._answers: Counter[int] = Counter()  # by true class × classes + said class: sparse, as classes are many
+        self._answers: Counter[int] = Counter()  # by true × classes + predicted class: sparse, as classes are many
         self.images = self.right = self.among_five = 0
         self.loss = 0.0
-
-    def judge(self, network: Callable[[Tensor], Tensor], batch: Batch) -> None:
-        """Add the judgement of one batch whose labels are (N,)."""
-        device = next(iter(_tensors(network)), batch.images).device
-        self.add(network(batch.images.to(device)), batch.labels.to(device))
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Add logits (N, C) with labels (N,)."""
@@ -178,7 +171,7 @@ class MetricSums:
         self.loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
 
     def add_up(self, total: Callable[[Tensor], Tensor]) -> None:
-        """Replace every sum by ``total`` of it, that over all processes; what is taken for what is given up."""
+        """Replace every sum by ``total`` of it, that over all processes; the confusions are given up."""
         import torch
 
         own = [self.images, self.right, self.among_five, self.loss]
@@ -186,8 +179,8 @@ class MetricSums:
         self.images, self.right, self.among_five = int(images), int(right), int(among_five)
         self._answers.clear()
 
-    def judgement(self, seconds: float) -> Metrics:
-        """The figures of all that was added.
+    def metrics(self, seconds: float) -> Metrics:
+        """The metrics of all that was added.
 
         Raises:
             DivergedError: the loss is not finite.
@@ -195,25 +188,19 @@ class MetricSums:
         images = max(self.images, 1)
         loss = self.loss / images
         if not np.isfinite(loss):
-            raise DivergedError(f"the network's loss is {loss} on the images that judge it: {_DAMAGED}")
+            raise DivergedError(
+                f"the network's loss is {loss} on the images of the evaluation: its weights are damaged or too large; "
+                "take an earlier checkpoint"
+            )
         top1, top5 = 100.0 * self.right / images, 100.0 * self.among_five / images
         counted = sorted(self._answers.items())
         answers = np.array([(*divmod(code, self.classes), n) for code, n in counted], np.int64).reshape(-1, 3)
         return Metrics(top1, top5, loss, self.images, answers, self.classes, seconds)
 
 
-def _tensors(network: object) -> Iterable[Tensor]:
-    parameters = getattr(network, "parameters", None)
-    return parameters() if callable(parameters) else ()
-
-
-IMAGES = 2_000  # that statistics are measured on, at most
-AT_ONCE = 256
-
-
 def calibration_batches(train: LabelledImages, preprocessing: Preprocessing, workers: int = 0) -> Batches:
-    """Up to 2,000 training images of all classes as they are judged, mixed, in batches of one size."""
-    count = min(len(train), IMAGES)
+    """Up to 2,000 training images of all classes, prepared as for evaluation, mixed, in batches of one size."""
+    count = min(len(train), CALIBRATION_IMAGES)
     chosen = train.subset(np.linspace(0, len(train) - 1, count).round().astype(np.int64))
     size = count // -(-count // AT_ONCE)
     return Batches(chosen, preprocessing, size, shuffle=True, drop_last=True, workers=workers)
@@ -222,7 +209,9 @@ def calibration_batches(train: LabelledImages, preprocessing: Preprocessing, wor
 def calibrate_norms(network: nn.Module, batches: Batches, on_images: Callable[[int], None] | None = None) -> None:
     """Give every norm of ``network``, in place, the mean statistics of ``batches``; its mode stays as it was.
 
-    ``on_images`` is called with the number of images of each batch.
+    Running statistics lag behind the weights, and after few steps still hold their first values: a network that has
+    learnt then gives one constant class. Subnets of once-for-all networks are calibrated alike (Cai et al. 2020,
+    arXiv:1908.09791). ``on_images`` is called with the number of images of each batch.
     """
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm

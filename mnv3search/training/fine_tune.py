@@ -1,4 +1,4 @@
-"""A few plain steps, as NetAdapt takes them between two cuts: no epochs, no judging, nothing kept but the weights."""
+"""A few plain steps, as NetAdapt takes them between two cuts: no epochs, no evaluation, no files."""
 
 from __future__ import annotations
 
@@ -20,19 +20,10 @@ if TYPE_CHECKING:
 
 
 def fine_tune(
-    network: MobileNetwork,
-    batches: Batches,
-    steps: int,
-    learning_rate: float,
-    *,
-    momentum: float = 0.9,
-    weight_decay: float = 1e-5,
-    label_smoothing: float = 0.0,
-    clip_norm: float | None = 5.0,
-    first_step: int = 0,
-    seed: int = 0,
-    on_step: Callable[[int], None] | None = None,
-) -> None:
+    network: MobileNetwork, batches: Batches, steps: int, learning_rate: float, *, momentum: float = 0.9,
+    weight_decay: float = 1e-5, label_smoothing: float = 0.0, clip_norm: float | None = 5.0, first_step: int = 0,
+    seed: int = 0, on_step: Callable[[int], None] | None = None,
+) -> None:  # fmt: skip
     """Train ``network`` in place for ``steps`` steps of SGD with Nesterov momentum at a constant rate.
 
     A pure function of its arguments: equal weights, batches, seed and first step give equal weights again, bit for bit,
@@ -47,7 +38,7 @@ def fine_tune(
         weight_decay: of SGD; norms and biases are not decayed.
         label_smoothing: share of the label that is spread over all classes.
         clip_norm: the gradients' largest norm; None for any. A network that has just been cut has large ones.
-        first_step: the place in the stream of batches to begin at, so that one call can go on where another ended.
+        first_step: position in the stream of batches to begin at, so that one call can continue another.
         seed: of dropout.
         on_step: called with the number of steps that are done after each.
 
@@ -58,7 +49,12 @@ def fine_tune(
     """
     import torch
 
-    _check(len(batches), steps, first_step, learning_rate)
+    if len(batches) < 1:
+        raise TrainingError("there is no batch to fine-tune on; give more images or smaller batches")
+    if steps < 0 or first_step < 0:
+        raise TrainingError(f"steps ({steps}) and first_step ({first_step}) must be 0 or more")
+    if not 0 < learning_rate < math.inf:
+        raise TrainingError(f"the learning rate of a fine-tuning, {learning_rate!r}, must be above 0")
     training = network.training
     prepared(network).train()
     optimiser = torch.optim.SGD(
@@ -108,12 +104,3 @@ def _stream(batches: Batches, first: int, count: int) -> Iterator[Batch]:
             yield batch
             count -= 1
         epoch, start = epoch + 1, 0
-
-
-def _check(batches: int, steps: int, first_step: int, learning_rate: float) -> None:
-    if batches < 1:
-        raise TrainingError("there is no batch to fine-tune on; give more images or smaller batches")
-    if steps < 0 or first_step < 0:
-        raise TrainingError(f"steps ({steps}) and first_step ({first_step}) must be 0 or more")
-    if not 0 < learning_rate < math.inf:
-        raise TrainingError(f"the learning rate of a fine-tuning, {learning_rate!r}, must be above 0")

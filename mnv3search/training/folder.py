@@ -1,4 +1,4 @@
-"""A training's folder: what was asked, how far it came, and where its files stand.
+"""A training's folder: its settings and its files.
 
 ``manifest.json`` (settings, versions, hardware, status), ``network.json`` (the architecture), ``best.safetensors`` (the
 trained network), ``last.safetensors`` (the state to resume from), ``history.csv`` (every epoch), and ``tensorboard/``
@@ -24,7 +24,7 @@ from mnv3search.training.workload import Freeze
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings(Settings):
-    """What a training was asked.
+    """The settings of a training.
 
     Attributes:
         network: as the user named it.
@@ -33,11 +33,11 @@ class TrainingSettings(Settings):
         recipe_name: of the recipe that it was made of.
         preprocessing: of every image.
         seed: of everything random.
-        weights: where the training began, or None for fresh ones.
+        weights: that the training begins with, or None for fresh ones.
         freeze: ``features`` or ``none``.
         teacher: a trained network to learn from, or None.
         tensorboard: whether TensorBoard's events are written.
-        threads: that torch computes on, which the last bits of the weights depend on; None where it was not said.
+        threads: that torch computes on, which the last bits of the weights depend on; None where none were given.
         held_out: share of the training images that is left out, for NetAdapt to score its proposals on.
     """
 
@@ -78,11 +78,7 @@ class TrainingFolder(ManifestFolder[TrainingSettings]):
 
     @classmethod
     def create(
-        cls,
-        path: Path | None,
-        settings: TrainingSettings,
-        architecture: Architecture,
-        images: Mapping[str, int],
+        cls, path: Path | None, settings: TrainingSettings, architecture: Architecture, images: Mapping[str, int]
     ) -> Self:
         """A new folder: ``path``, or ``runs/<date>-train-<network>`` with a number where that is taken.
 

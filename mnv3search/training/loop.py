@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from mnv3search.architecture import to_mapping
@@ -46,6 +46,14 @@ if TYPE_CHECKING:
     from mnv3search.training.recipe import Recipe
 
 
+HISTORY = "history.csv"
+SAVE_EVERY_S = 300.0
+NOTED_EPOCH_S = 5.0
+COST_STEPS, LEAST_COST_S = 5, 10.0  # steps that a training's time is estimated from; shorter ones are not noted
+_REMEDY = "lower the learning rate, lengthen the warm-up or set clip_norm"
+OnEpoch = Callable[[EpochRecord], bool | None]
+
+
 class Interruption:
     """Within it a first SIGINT only sets ``asked``; a second one raises ``KeyboardInterrupt`` at once.
 
@@ -54,18 +62,16 @@ class Interruption:
 
     def __init__(self) -> None:
         self.asked = False
-        self._before: object = None
+        self._before: Any = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._note)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]  # what signal.signal gave
+            signal.signal(signal.SIGINT, self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
@@ -73,22 +79,14 @@ class Interruption:
         self.asked = True
 
 
-HISTORY = "history.csv"
-SAVE_EVERY_S = 300.0
-NOTED_EPOCH_S = 5.0
-COST_STEPS, LEAST_COST_S = 5, 10.0  # so many steps tell what a training will take; less than that is not worth a word
-_REMEDY = "lower the learning rate, lengthen the warm-up or set clip_norm"
-OnEpoch = Callable[[EpochRecord], bool | None]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingResult:
-    """What a training came to.
+    """The result of a training.
 
     Attributes:
         trained: the network of the best epoch by validation top-1 (of averaged weights where there is an average).
         history: every epoch.
-        seconds: of the whole call, judging included.
+        seconds: of the whole call, evaluation included.
         images: trained on in all epochs.
         stopped: whether ``on_epoch`` ended it early.
     """
@@ -112,18 +110,18 @@ def train_network(
 
     Args:
         network: with the weights to begin from and as many logits as there are classes.
-        data: images to learn from and to choose by.
+        data: training and validation images.
         recipe: how.
         preprocessing: of the images, stored with the trained network.
-        seed: of the images' order and changes, and of dropout. One seed gives the same weights, bit for bit, on one
+        seed: of the images' order and transforms, and of dropout. One seed gives the same weights, bit for bit, on one
             machine with one number of threads.
         folder: where ``best.safetensors``, ``last.safetensors`` (the state to resume from) and ``history.csv`` are
-            written; it must exist. None keeps all in memory.
-        resume: go on from ``last.safetensors`` in ``folder``, to the same weights as undisturbed.
+            written. None keeps all in memory.
+        resume: continue from ``last.safetensors`` in ``folder``, to the same weights as undisturbed.
         freeze: ``features``: only the classifier learns, and norms keep their statistics.
-        teacher: a network of the same classes to learn from beside the labels.
+        teacher: a network of the same classes to learn from as well as from the labels.
         workers: threads that decode large images ahead.
-        progress: told what is being done.
+        progress: of stages and steps.
         on_epoch: called after each epoch; True ends the training there.
 
     Raises:
@@ -142,24 +140,36 @@ def train_network(
         raise TrainingError(f"seed {seed!r} must be from 0 to {MAX_SEED}")
     check_data(network, train, val)
     if resume and folder is None:
-        raise TrainingError("resume needs the folder of the training to go on with")
+        raise TrainingError("resume needs the folder of the training to resume")
     most = min(recipe.batch_size, len(train))
     recipe = replace(recipe, batch_size=most - most % process_count())
-    asked = _asked(network, train, val, recipe, preprocessing, seed, freeze, teacher)
+    asked: dict[str, Any] = {  # what decides the weights, in plain values
+        "architecture": to_mapping(network.architecture),
+        "classes": list(train.classes),
+        "train images": _digest(train),
+        "validation images": _digest(val),
+        "recipe": recipe.to_mapping(),
+        "preprocessing": preprocessing.to_mapping(),
+        "seed": seed,
+        "freeze": freeze,
+        "teacher": teacher is not None,
+    }
     state = None
     if resume and folder is not None:
         state = load_state(folder / LAST, asked)
         restore_network(folder / LAST, network, state[1])  # before the features of frozen layers are computed
+    facts: dict[str, object] = {"train_images": fingerprint(train)}
+    if isinstance(data, DataSplits) and data.held_out:
+        facts["held_out"] = data.held_out
+    progress = progress or SilentProgress()
     with own_randomness(), recipe_settings(network, recipe):
         steps = Steps(
             network, train, val, recipe, preprocessing, seed=seed, freeze=freeze, teacher=teacher, workers=workers,
-            progress=progress or SilentProgress(),
+            progress=progress,
         )  # fmt: skip
-        left_out = data.held_out if isinstance(data, DataSplits) else 0.0
-        facts: dict[str, object] = {"train_images": fingerprint(train)} | ({"held_out": left_out} if left_out else {})
-        training = _Training(steps, folder, asked, (train.classes, preprocessing, facts), progress or SilentProgress())
+        training = _Training(steps, folder, asked, train.classes, preprocessing, facts, progress)
         if state is not None:
-            training.take_up(*state)
+            training.restore(*state)
         try:
             with Interruption() as interruption:
                 return training.run(interruption, on_epoch)
@@ -168,30 +178,30 @@ def train_network(
 
 
 class _Training:
-    """Epoch after epoch around :class:`Steps`: judging, keeping the best, saving the state."""
+    """Epoch after epoch around :class:`Steps`: evaluating, keeping the best, saving the state."""
 
     def __init__(
-        self, steps: Steps, folder: Path | None, asked: dict[str, Any],
-        about: tuple[tuple[str, ...], Preprocessing, dict[str, object]], progress: TrainingProgress,
+        self, steps: Steps, folder: Path | None, asked: dict[str, Any], classes: tuple[str, ...],
+        preprocessing: Preprocessing, facts: dict[str, object], progress: TrainingProgress,
     ) -> None:  # fmt: skip
         self.steps, self.folder, self.asked, self.progress = steps, folder, asked, progress
-        self.classes, self.preprocessing, self.facts = about
+        self.classes, self.preprocessing, self.facts = classes, preprocessing, facts
         self.best: TrainedNetwork | None = None
         self.saved = "no checkpoint was written yet"
         self.saved_at = time.monotonic()
         self._first = 0.0
 
-    def take_up(self, counters: Counters, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from the folder's state; the network has its weights already."""
+    def restore(self, counters: Counters, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from the folder's state; the network has its weights already."""
         assert self.folder is not None
         steps = self.steps
         steps.counters = counters
         restore_optimiser(self.folder / LAST, steps.optimiser, tensors)
         if steps.average is not None:
             steps.average.load(tensors_of(tensors, "average"))
-        if steps.counters.scaler is not None and steps.accelerator.scaler is not None:
-            steps.accelerator.scaler.load_state_dict(steps.counters.scaler)
-        if steps.counters.history:
+        if counters.scaler is not None and steps.accelerator.scaler is not None:
+            steps.accelerator.scaler.load_state_dict(counters.scaler)
+        if counters.history:
             self.best = load_trained(self.folder / BEST)
         self._note_saved()
 
@@ -206,7 +216,7 @@ class _Training:
         while counters.epoch < epochs and not stopped:
             try:
                 self._epoch(interruption, before)
-                record = self._judged()
+                record = self._evaluated()
                 self._keep(record)
             except DivergedError as error:
                 raise DivergedError(f"{error}; {self.saved}; {_REMEDY}") from None
@@ -227,13 +237,13 @@ class _Training:
                 counters.epoch * steps.steps + done - before,
                 f"epoch {counters.epoch + 1} of {steps.recipe.epochs}, loss {loss:.3f}, {speed_text(speed)}{best}",
             )
-            self._say_cost(counters.epoch * steps.steps + done - before)
+            self._note_cost(counters.epoch * steps.steps + done - before)
             self._stop_if(interruption)
             if time.monotonic() - self.saved_at > SAVE_EVERY_S:
                 self.save()
 
-    def _say_cost(self, done: int) -> None:
-        """Once, after a few steps whose first is left out: what the steps that are left will take at their speed."""
+    def _note_cost(self, done: int) -> None:
+        """Note once, after a few steps whose first is left out, how long the remaining steps will take."""
         steps, counters, now = self.steps, self.steps.counters, time.perf_counter()
         if done == 1:
             self._first = now
@@ -244,7 +254,7 @@ class _Training:
         if left * each >= LEAST_COST_S:
             self.progress.note(
                 f"about {duration_text(left * each)} of training on this machine: {left:,} steps of "
-                f"{steps.recipe.batch_size} images at {speed_text(steps.recipe.batch_size / each)}, judging apart"
+                f"{steps.recipe.batch_size} images at {speed_text(steps.recipe.batch_size / each)}, evaluation apart"
             )
 
     def _stop_if(self, interruption: Interruption) -> None:
@@ -252,16 +262,16 @@ class _Training:
             self.save()
             raise KeyboardInterrupt
 
-    def _judged(self) -> EpochRecord:
+    def _evaluated(self) -> EpochRecord:
         counters, steps = self.steps.counters, self.steps
-        judgement = steps.judge()
+        metrics = steps.evaluate()
         return EpochRecord(
             epoch=counters.epoch + 1,
             learning_rate=steps.rate_at(counters.epoch, steps.steps - 1),
             train_loss=counters.loss_sum / max(counters.seen, 1),
-            val_top1=judgement.top1,
-            val_top5=judgement.top5,
-            val_loss=judgement.loss,
+            val_top1=metrics.top1,
+            val_top5=metrics.top5,
+            val_loss=metrics.loss,
             seconds=counters.seconds,
             images_per_second=steps.steps * steps.recipe.batch_size / max(counters.seconds, 1e-9),
         )
@@ -291,7 +301,7 @@ class _Training:
             "epoch": record.epoch, "epochs": self.steps.recipe.epochs, "recipe": self.steps.recipe.name,
             "seed": self.asked["seed"], **self.facts,
         }  # fmt: skip
-        network = plain_copy(self.steps.judged).cpu().requires_grad_(requires_grad=True)
+        network = plain_copy(self.steps.evaluated).cpu().requires_grad_(requires_grad=True)
         return TrainedNetwork(network.architecture, network, self.classes, self.preprocessing, facts)
 
     def save(self) -> None:
@@ -323,24 +333,6 @@ class _Training:
             f"the last good checkpoint is {self.folder / LAST} (epoch {counters.epoch + 1}, after {counters.step} of "
             f"{self.steps.steps} steps)"
         )
-
-
-def _asked(
-    network: MobileNetwork, train: LabelledImages, val: LabelledImages, recipe: Recipe, preprocessing: Preprocessing,
-    seed: int, freeze: Freeze, teacher: nn.Module | None,
-) -> dict[str, Any]:  # fmt: skip
-    """What decides the weights, in plain values."""
-    return {
-        "architecture": to_mapping(network.architecture),
-        "classes": list(train.classes),
-        "train images": _digest(train),
-        "validation images": _digest(val),
-        "recipe": recipe.to_mapping(),
-        "preprocessing": preprocessing.to_mapping(),
-        "seed": seed,
-        "freeze": freeze,
-        "teacher": teacher is not None,
-    }
 
 
 def _digest(images: LabelledImages) -> str:

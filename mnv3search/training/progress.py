@@ -10,14 +10,14 @@ from mnv3search.training.state import EpochRecord
 
 
 class TrainingProgress(Protocol):
-    """Told of every stage and of every step within it."""
+    """Receives every stage and every step within it."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """A new stage begins; ``total`` is its number of steps where that is known."""
         ...
 
     def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
-        """``done`` steps of the stage are done; ``detail`` says how it stands."""
+        """``done`` steps of the stage are done; ``detail`` describes the last."""
         ...
 
     def note(self, text: str) -> None:
@@ -26,7 +26,7 @@ class TrainingProgress(Protocol):
 
 
 class SilentProgress:
-    """Says nothing."""
+    """Reports nothing."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Nothing."""

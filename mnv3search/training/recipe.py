@@ -29,8 +29,8 @@ from mnv3search.training.data.augmentation import Augmentation
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
-Place = Callable[[YamlPath], str]
-"""Where a value stands, for a message: the file, the line and the field."""
+Position = Callable[[YamlPath], str]
+"""The position of a value, for a message: the file, the line and the field."""
 
 
 @cache
@@ -61,7 +61,7 @@ def _finite(_: object, value: object) -> bool:
         return False
 
 
-def check_recipe(content: object, place: Place) -> None:
+def check_recipe(content: object, position: Position) -> None:
     """Hold a recipe's plain values to the schema.
 
     Raises:
@@ -75,7 +75,7 @@ def check_recipe(content: object, place: Place) -> None:
     first = min(errors, key=lambda e: (0 if tuple(e.absolute_path) in ((), ("format",)) and e.validator in
                                        ("const", "type") else order.get(str(e.validator), 3)))  # fmt: skip
     path, message = _explained(first)
-    where = place(path)
+    where = position(path)
     raise TrainingError(f"{where}: {message}" if where else message)
 
 
@@ -121,14 +121,14 @@ class Recipe:
         schedule: ``cosine`` to 0, ``step`` (× ``decay_factor`` every ``decay_epochs``) or ``constant``.
         warmup_epochs: over which the rate rises linearly.
         label_smoothing: share of the label that is spread over all classes.
-        ema_decay: of the moving average of weights, which is then judged and kept; None for none.
+        ema_decay: of the moving average of weights, which is then evaluated and kept; None for none.
         clip_norm: the gradients' largest norm; None for any.
         dropout: before the classifier, in place of the architecture's; None for that.
         norm_momentum: of the norms' running statistics, in place of the architecture's; None for that. Training of few
             steps needs more than the paper's 0.01.
-        augmentation: what is done to a training image.
+        augmentation: of training images.
         precision: ``auto`` is fp32 on CPUs, bf16 or fp16 on GPUs.
-        distillation_temperature, distillation_share: of a teacher's opinion, where a teacher is given.
+        distillation_temperature, distillation_share: of a teacher's loss, where a teacher is given.
         name: of the file, for messages and manifests.
     """
 
@@ -182,13 +182,13 @@ class Recipe:
         return cls._read(mapping, name, lambda path: f"recipe {name}: {path_text(path)}")
 
     @classmethod
-    def _read(cls, content: Any, name: str, place: Place) -> Self:
-        check_recipe(content, place)
+    def _read(cls, content: Any, name: str, position: Position) -> Self:
+        check_recipe(content, position)
         values = {key: value for key, value in content.items() if key not in {"format", "description"}}
         try:
             values["augmentation"] = Augmentation.from_mapping(content.get("augmentation", {}))
         except Mnv3SearchError as error:
-            raise TrainingError(f"{place(('augmentation',))}: {error}") from None
+            raise TrainingError(f"{position(('augmentation',))}: {error}") from None
         return cls(**values, name=name)
 
     def changed(self, **values: Any) -> Self:
@@ -247,10 +247,10 @@ def parse_recipe(text: str, name: str, file_name: str = "recipe.yaml") -> Recipe
     """
     document = parse_document(text, file_name, RECIPE)
 
-    def place(path: YamlPath) -> str:
+    def position(path: YamlPath) -> str:
         return str(document.error(path, "")).removesuffix(": ")
 
-    return Recipe._read(document.data, name, place)
+    return Recipe._read(document.data, name, position)
 
 
 def _shipped() -> Traversable:

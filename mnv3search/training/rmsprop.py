@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,25 +27,15 @@ class TensorFlowRMSprop(Optimizer):
     """
 
     def __init__(
-        self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        lr: float,
-        *,
-        decay: float = 0.9,
-        momentum: float = 0.9,
-        eps: float = 1e-3,
-        weight_decay: float = 0.0,
-    ) -> None:
+        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float, *, decay: float = 0.9,
+        momentum: float = 0.9, eps: float = 1e-3, weight_decay: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__(
             params, {"lr": lr, "decay": decay, "momentum": momentum, "eps": eps, "weight_decay": weight_decay}
         )
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step from the gradients that the parameters hold."""
         loss = None
         if closure is not None:

@@ -36,7 +36,7 @@ class EpochRecord:
         train_loss: mean loss of its steps, as trained (smoothed, mixed, distilled).
         val_top1, val_top5: percent, of the averaged weights where there is an average.
         val_loss: mean cross-entropy, nats.
-        seconds: of training, judging left out.
+        seconds: of training, evaluation left out.
         images_per_second: trained on in that time.
     """
 
@@ -51,7 +51,7 @@ class EpochRecord:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """By what epochs are compared: top-1, then the loss; more is better."""
+        """Orders epochs: by top-1, then by loss; more is better."""
         return (self.val_top1, -self.val_loss)
 
     def to_mapping(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ LAST = "last.safetensors"
 
 @dataclass(slots=True)
 class Counters:
-    """Where a training stands.
+    """How far a training is.
 
     Attributes:
         epoch: the current one, from 0.
@@ -115,13 +115,7 @@ class Counters:
 
 
 def save_state(path: Path, asked: Mapping[str, Any], counters: Counters, tensors: Mapping[str, Tensor]) -> None:
-    """Write a state, whole or not at all.
-
-    Args:
-        path: of the file.
-        asked: what the training was asked; a state is only taken up by a training that was asked the same.
-        counters: where it stands.
-        tensors: all of its tensors, see :func:`all_tensors`.
+    """Write a state, whole or not at all; only a training that was ``asked`` the same resumes from it.
 
     Raises:
         RunError: the file cannot be written.
@@ -148,7 +142,7 @@ def load_state(path: Path, asked: Mapping[str, Any]) -> tuple[Counters, dict[str
 
 
 def load_counters(path: Path) -> Counters:
-    """How far the training of a state came, whatever it was asked.
+    """The counters of a state, whatever its training was asked.
 
     Raises:
         RunError: it is missing, damaged or of another version.
@@ -179,12 +173,12 @@ def _features(path: Path, tensors: Mapping[str, Tensor], known: str) -> dict[str
 
     best = path.with_name(BEST)
     try:
-        held = {f"network.{name}": tensor for name, tensor in read_safetensors(best)[0].items()}
+        every = {f"network.{name}": tensor for name, tensor in read_safetensors(best)[0].items()}
     except WeightsError as error:
-        raise RunError(f"{path} goes on from the frozen features in {BEST}, but {error}; start anew") from None
-    found = {name: tensor for name, tensor in held.items() if name not in tensors}
+        raise RunError(f"{path} resumes from the frozen features in {BEST}, but {error}; start anew") from None
+    found = {name: tensor for name, tensor in every.items() if name not in tensors}
     if digest(found) != known:
-        raise RunError(f"{best} holds other features than those that {path} goes on from; put its own there again")
+        raise RunError(f"{best} holds other features than those that {path} resumes from; put its own there again")
     return found
 
 

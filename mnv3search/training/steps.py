@@ -15,7 +15,7 @@ from mnv3search.training.evaluation import Metrics, MetricSums, calibrate_norms,
 from mnv3search.training.optimisers import MovingAverage, make_optimiser
 from mnv3search.training.recipe import learning_rate
 from mnv3search.training.state import Counters
-from mnv3search.training.workload import Freeze, Share, make_workload
+from mnv3search.training.workload import Freeze, make_workload
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +36,8 @@ class Steps:
 
     Attributes:
         network: that is trained, in place.
-        judged: a plain copy that :meth:`judge` fills with the weights to be judged and kept.
-        counters: where the training stands.
+        evaluated: a plain copy that :meth:`evaluate` fills with the weights to evaluate and keep.
+        counters: how far the training is.
     """
 
     def __init__(
@@ -49,13 +49,14 @@ class Steps:
         self.accelerator: Any = accelerator(recipe.precision)
         self._device: torch.device = self.accelerator.device
         network.to(self._device)
-        self.judged = plain_copy(network)
+        self.evaluated = plain_copy(network)
         prepared(network, frozen=self._frozen)
-        self.train_mode()
-        share = Share(self.accelerator.process_index, self.accelerator.num_processes)
+        network.train(not self._frozen)  # frozen features keep the statistics of their norms
+        network.head.dropout.train()
         self._work = make_workload(
-            network, train, val, recipe, preprocessing, seed=seed, freeze=freeze, teacher=teacher is not None,
-            share=share, workers=workers, progress=progress,
+            network, train, val, recipe, preprocessing, seed=seed, frozen=self._frozen, teacher=teacher is not None,
+            rank=self.accelerator.process_index, world=self.accelerator.num_processes, workers=workers,
+            progress=progress,
         )  # fmt: skip
         self.optimiser = make_optimiser(self._work.module, recipe)
         self._module, self._stepper = self.accelerator.prepare(self._work.module, self.optimiser)
@@ -81,17 +82,12 @@ class Steps:
         unwrapped = self.accelerator.unwrap_model(self._module, keep_fp32_wrapper=False)
         vars(unwrapped).pop("forward", None)  # the class's own is there again
 
-    def train_mode(self) -> None:
-        """The network as it is trained; frozen features keep the statistics of their norms."""
-        self.network.train(not self._frozen)
-        self.network.head.dropout.train()
-
     def rate_at(self, epoch: int, step: int) -> float:
         """The learning rate of a step, by its middle."""
         return learning_rate(self.recipe, epoch + (step + 0.5) / self.steps)
 
     def epoch(self) -> Iterator[int]:
-        """Take the steps of the current epoch that are left; gives the number of steps that are done after each."""
+        """Take the steps of the current epoch that are left; yields the number of steps done after each."""
         counters = self.counters
         began = time.perf_counter()
         for batch in self._work.train.epoch(counters.epoch, counters.step):
@@ -145,25 +141,24 @@ class Steps:
             counters.seen += images
         self._pending.clear()
 
-    def judge(self) -> Metrics:
-        """Judge the averaged weights, or the weights where there is no average; they are then in ``judged``.
+    def evaluate(self) -> Metrics:
+        """Evaluate the averaged weights, or the weights where there is no average; they are then in ``evaluated``.
 
         Their norms are calibrated, in every process alike; frozen ones keep their statistics.
         """
         state = self.network.state_dict() | (self.average.tensors if self.average else {})
-        self.judged.load_state_dict(state)
+        self.evaluated.load_state_dict(state)
         if self._calibration is not None:
-            calibrate_norms(self.judged, self._calibration)
-        tally = MetricSums(self._classes)
-        began = time.perf_counter()
-        part = self._work.judged_part(self.judged)
-        with evaluating(self.judged):
+            calibrate_norms(self.evaluated, self._calibration)
+        sums, began = MetricSums(self._classes), time.perf_counter()
+        part = self._work.evaluated_part(self.evaluated)
+        with evaluating(self.evaluated):
             for batch in self._work.val.epoch(0):
                 if len(batch):
-                    tally.judge(part, batch)
+                    sums.add(part(batch.images.to(self._device)), batch.labels.to(self._device))
         if self.accelerator.num_processes > 1:
-            tally.add_up(lambda own: self.accelerator.reduce(own.to(self._device), "sum"))
-        return tally.judgement(time.perf_counter() - began)
+            sums.add_up(lambda own: self.accelerator.reduce(own.to(self._device), "sum"))
+        return sums.metrics(time.perf_counter() - began)
 
     @property
     def fixed(self) -> set[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mnv3search.training.recipe import Recipe
 
 Freeze = Literal["none", "features"]
-JUDGED_AT_ONCE = 256
+EVALUATED_AT_ONCE = 256
 MOST_CACHED_BYTES = 2**30
 
 
@@ -42,60 +42,51 @@ class Epochs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is trained and judged.
+    """What is trained and evaluated.
 
     Attributes:
         module: what a step runs: (N, …) to logits; parts of the network, which it trains.
         train, val: batches for it.
-        judged_part: of a copy of the network, what gives logits for a batch of ``val``.
+        evaluated_part: of a copy of the network, what gives logits for a batch of ``val``.
     """
 
     module: nn.Module
     train: Epochs
     val: Epochs
-    judged_part: Callable[[MobileNetwork], nn.Module]
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """This process among all that train together."""
-
-    rank: int = 0
-    world: int = 1
+    evaluated_part: Callable[[MobileNetwork], nn.Module]
 
 
 def make_workload(
     network: MobileNetwork, train: LabelledImages, val: LabelledImages, recipe: Recipe, preprocessing: Preprocessing, *,
-    seed: int, freeze: Freeze, teacher: bool, share: Share, workers: int, progress: TrainingProgress,
+    seed: int, frozen: bool, teacher: bool, rank: int, world: int, workers: int, progress: TrainingProgress,
 ) -> Workload:  # fmt: skip
-    """The workload of a training; ``recipe.batch_size`` is at most the number of training images.
+    """The workload of process ``rank`` of ``world``; ``recipe.batch_size`` is at most the number of training images.
 
     With frozen features, no augmentation and no teacher the features of every image are the same in every epoch: they
     are computed now, once, where they fit into 1 GiB.
     """
     images = Batches(
         train, preprocessing, recipe.batch_size, augmentation=recipe.augmentation, seed=seed, shuffle=True,
-        drop_last=True, rank=share.rank, world=share.world, workers=workers,
+        drop_last=True, rank=rank, world=world, workers=workers,
     )  # fmt: skip
-    at_once = max(JUDGED_AT_ONCE // share.world, 1) * share.world
-    judged = Batches(val, preprocessing, at_once, rank=share.rank, world=share.world, workers=workers)
-    width = network.head.classifier.in_features
-    fits = (len(train) + len(val)) * width * 4 <= MOST_CACHED_BYTES
-    if freeze == "features" and recipe.augmentation == Augmentation() and not teacher and fits and share.world == 1:
-        progress.note("the features are frozen and the images do not change: their features are computed once")
-        from torch import nn
+    at_once = max(EVALUATED_AT_ONCE // world, 1) * world
+    validation = Batches(val, preprocessing, at_once, rank=rank, world=world, workers=workers)
+    fits = (len(train) + len(val)) * network.head.classifier.in_features * 4 <= MOST_CACHED_BYTES
+    if not (frozen and recipe.augmentation == Augmentation() and not teacher and fits and world == 1):
+        return Workload(network, images, validation, lambda copy: copy)
+    progress.note("the features are frozen and the images do not change: their features are computed once")
+    from torch import nn
 
-        return Workload(
-            nn.Sequential(network.head.dropout, network.head.classifier),
-            CachedFeatures(network, train, preprocessing, recipe.batch_size, seed, progress, workers=workers),
-            CachedFeatures(network, val, preprocessing, JUDGED_AT_ONCE, None, progress, workers=workers),
-            lambda copy: copy.head.classifier,
-        )
-    return Workload(network, images, judged, lambda copy: copy)
+    return Workload(
+        nn.Sequential(network.head.dropout, network.head.classifier),
+        CachedFeatures(network, train, preprocessing, recipe.batch_size, seed, progress, workers=workers),
+        CachedFeatures(network, val, preprocessing, EVALUATED_AT_ONCE, None, progress, workers=workers),
+        lambda copy: copy.head.classifier,
+    )
 
 
 class CachedFeatures:
-    """What the classifier of a network sees of images: (N, features), computed once."""
+    """The inputs of a network's classifier for images: (N, features), computed once."""
 
     def __init__(
         self, network: MobileNetwork, images: LabelledImages, preprocessing: Preprocessing, batch_size: int,
@@ -110,7 +101,7 @@ class CachedFeatures:
         found: list[Tensor] = []
         labels: list[Tensor] = []
         with evaluating(network), _input_of(network.head.classifier, found):
-            for batch in Batches(images, preprocessing, JUDGED_AT_ONCE, workers=workers).epoch(0):
+            for batch in Batches(images, preprocessing, EVALUATED_AT_ONCE, workers=workers).epoch(0):
                 network(batch.images.to(device))
                 labels.append(batch.labels)
                 progress.advance(sum(map(len, labels)))
@@ -135,7 +126,7 @@ class CachedFeatures:
 
 @contextmanager
 def _input_of(layer: nn.Module, found: list[Tensor]) -> Iterator[None]:
-    """Within it, what ``layer`` is given is appended to ``found``, on the CPU."""
+    """Within it, the inputs of ``layer`` are appended to ``found``, on the CPU."""
     handle = layer.register_forward_pre_hook(lambda _, given: found.append(given[0].detach().cpu()))
     try:
         yield
@@ -155,6 +146,6 @@ def check_data(network: MobileNetwork, train: LabelledImages, val: LabelledImage
         )
     if classes < 2:
         raise DataError(f"{train.source.name} has one class, {train.classes[0]!r}; to learn takes at least two")
-    for images, what in ((train, "learn from"), (val, "judge by")):
+    for images, what in ((train, "train on"), (val, "validate on")):
         if not len(images):
             raise DataError(f"{images.source.name} holds no images to {what}; give more images")

@@ -75,7 +75,7 @@ def test_from_a_folder_to_a_judged_network(invoke: Invoke, place: Path) -> None:
     assert (manifest["format"], manifest["status"]) == ("mnv3search.training", "finished")
     assert manifest["environment"]["versions"]["torch"]
     assert manifest["images"] == {"train": 24, "val": 24, "test": 0, "classes": 3}
-    assert "24 to learn from" in trained.err
+    assert "24 training images" in trained.err
     assert load_trained(place / "run").classes == ("aster", "daisy", "rose")
     judged = invoke("evaluate", "run", "--data", "flowers/val", "--json")
     assert judged.code == 0, judged.err
@@ -396,7 +396,7 @@ def test_a_loss_that_is_nan(invoke: Invoke, place: Path) -> None:
 def test_a_folder_that_holds_something_is_left_alone(invoke: Invoke, place: Path) -> None:
     outcome = invoke(*TRAIN, "--out", "flowers")
     refused(outcome, "flowers", "--out")
-    assert "looking at" not in outcome.err  # said at once, not after a scan of all images
+    assert "scanning" not in outcome.err  # said at once, not after a scan of all images
     assert sorted(path.name for path in (place / "flowers").iterdir()) == ["train", "val"]
 
 

@@ -49,7 +49,7 @@ def test_int8_is_judged_by_its_own_logits(images: LabelledImages) -> None:
 
 def test_other_classes_and_no_images_are_refused(tmp_path: Path, images: LabelledImages) -> None:
     model = ExportedModel(export_onnx(fake_trained()))
-    with pytest.raises(DataError, match="no images to judge on"):
+    with pytest.raises(DataError, match="no images to evaluate on"):
         evaluate_predictor(model, images.subset([]))
     more = open_images(str(make_image_folder(tmp_path / "more", 4, per_class=1, side=20, split=())))
     with pytest.raises(DataError, match="has 4 classes, but the network has 3 logits"):

@@ -35,7 +35,7 @@ def test_images_are_bounded_and_of_all_classes() -> None:
     assert set(batches.images.labels.tolist()) == {0, 1, 2}
 
 
-def test_what_is_judged_and_kept_does_not_depend_on_the_norms_momentum() -> None:
+def test_what_is_evaluated_and_kept_does_not_depend_on_the_norms_momentum() -> None:
     kept = []
     for momentum in (0.5, 1e-4):
         recipe = replace(RECIPE, norm_momentum=momentum, ema_decay=None)

@@ -14,14 +14,14 @@ from mnv3search.training.evaluation import MetricSums, evaluate_network
 
 
 def test_figures_by_hand() -> None:
-    tally = MetricSums(6)
+    sums = MetricSums(6)
     logits = torch.zeros(4, 6)
     for row, said in enumerate((0, 1, 1, 5)):
         logits[row, said] = 10.0
     logits[2, 0] = -10.0  # the truth is the last of six: not among the first five
-    tally.add(logits[:3], torch.tensor([0, 1, 0]))
-    tally.add(logits[3:], torch.tensor([2]))
-    found = tally.judgement(2.0)
+    sums.add(logits[:3], torch.tensor([0, 1, 0]))
+    sums.add(logits[3:], torch.tensor([2]))
+    found = sums.metrics(2.0)
     assert (found.images, found.top1, found.top5, found.seconds) == (4, 50.0, 75.0, 2.0)
     each = [math.log(math.exp(10) + 5) - 10] * 2
     each += [math.log(math.exp(10) + 4 + math.exp(-10)) + 10, math.log(math.exp(10) + 5)]
@@ -32,7 +32,7 @@ def test_figures_by_hand() -> None:
     assert sorted(found.worst_confusions()) == [(0, 1, 1), (2, 5, 1)]
 
 
-def test_a_network_is_judged_on_every_image_and_left_in_its_mode() -> None:
+def test_a_network_is_evaluated_on_every_image_and_left_in_its_mode() -> None:
     network = tiny_network().train()
     network.head.dropout.eval()
     before = weights_of(network)
@@ -72,11 +72,11 @@ def test_weights_that_are_nan() -> None:
 
 def test_what_is_kept_grows_with_the_images_and_not_with_the_pairs_of_classes() -> None:
     """A matrix of ImageNet-21k's classes has 3.5 GB."""
-    tally = MetricSums(200_000)
+    sums = MetricSums(200_000)
     logits = torch.zeros(2, 200_000)
     logits[0, 199_999] = logits[1, 7] = 1.0
-    tally.add(logits, torch.tensor([199_999, 3]))
-    found = tally.judgement(1.0)
+    sums.add(logits, torch.tensor([199_999, 3]))
+    found = sums.metrics(1.0)
     assert found.answers.tolist() == [[3, 7, 1], [199_999, 199_999, 1]]
     assert found.class_accuracy[[3, 199_999]].tolist() == [0.0, 100.0]
     assert found.worst_confusions() == [(3, 7, 1)]

@@ -59,9 +59,9 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert best.val_top1 > 80
     assert result.trained.facts["epoch"] == best.epoch
     assert result.images == 8 * 48
-    judged = evaluate_network(result.trained.network, splits()[1], PREPROCESSING)
-    assert judged.top1 == best.val_top1
-    assert judged.loss == pytest.approx(best.val_loss, rel=1e-6)
+    evaluated = evaluate_network(result.trained.network, splits()[1], PREPROCESSING)
+    assert evaluated.top1 == best.val_top1
+    assert evaluated.loss == pytest.approx(best.val_loss, rel=1e-6)
     kept = load_trained(tmp_path)
     assert same_weights(weights_of(kept.network), weights_of(result.trained.network))
     assert kept.classes == ("class_0", "class_1", "class_2")
@@ -73,13 +73,13 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
 def test_of_epochs_with_the_same_top_1_that_of_the_lower_loss_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged, found = Steps.judge, [(50.0, 1.0), (50.0, 0.8), (50.0, 0.9), (40.0, 0.1)]
+    evaluate, found = Steps.evaluate, [(50.0, 1.0), (50.0, 0.8), (50.0, 0.9), (40.0, 0.1)]
 
     def scored(steps: Steps) -> Metrics:
         top1, loss = found[steps.counters.epoch]
-        return replace(judged(steps), top1=top1, loss=loss)
+        return replace(evaluate(steps), top1=top1, loss=loss)
 
-    monkeypatch.setattr(Steps, "judge", scored)
+    monkeypatch.setattr(Steps, "evaluate", scored)
     recipe = replace(RECIPE, epochs=4)
     folders = [tmp_path / "whole", tmp_path / "cut"]
     for folder in folders:

@@ -1,4 +1,4 @@
-"""Two processes under torchrun: one network, judged on all images."""
+"""Two processes under torchrun: one network, evaluated on all images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TESTS = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.slow
-def test_two_processes_end_with_one_network_that_is_judged_on_all_images(tmp_path: Path) -> None:
+def test_two_processes_end_with_one_network_that_is_evaluated_on_all_images(tmp_path: Path) -> None:
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DataError
-from mnv3search.training.data.jpeg_header import plain_jpeg_size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,6 +23,10 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 80_000_000  # 240 MB decoded; under the count at which Pillow itself begins to warn
 MAX_FILE_BYTES = 256 * 1024 * 1024
 ORIENTATION, IMAGE_WIDTH, IMAGE_HEIGHT = 0x0112, 0x0100, 0x0101  # tags of EXIF and TIFF
+# Markers of JPEG: frames of baseline, extended and progressive Huffman coding; other frames; what ends the search.
+_SIZED = frozenset({0xC0, 0xC1, 0xC2})
+_OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_APP1, _APP2, _ADOBE, _SCAN, _END = 0xE1, 0xE2, 0xEE, 0xDA, 0xD9
 # What Pillow's parsers raise for data that are cut short or damaged.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, struct.error, zlib.error)
 
@@ -99,6 +102,33 @@ def decode(data: bytes, name: str) -> NDArray[np.uint8]:
         DataError: the data are empty, too large, cut short, damaged or no image.
     """
     return EncodedImage(data, name).pixels()
+
+
+def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a JPEG with three channels of 8 bits in the usual colours and no EXIF; None for all else.
+
+    EXIF may ask for a turn, an Adobe marker may say that the colours are others, APP2 that more pictures follow. Most
+    images are of this kind: a scan of CIFAR-10 takes two thirds of the time that Pillow's whole reader takes.
+    """
+    if data[:3] != b"\xff\xd8\xff":
+        return None
+    at = 2
+    while at + 9 < len(data):
+        if data[at] != 0xFF:
+            return None
+        marker = data[at + 1]
+        length = data[at + 2] << 8 | data[at + 3]
+        if marker in {_ADOBE, _SCAN, _END} or marker in _OTHER_FRAMES or length < 2:
+            return None
+        if marker == _APP1 or (marker == _APP2 and data[at + 4 : at + 7] == b"MPF"):
+            return None
+        if marker in _SIZED:
+            height, width = data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
+            usual = data[at + 4] == 8 and data[at + 9] == 3 and height > 0 and width > 0
+            # Component numbers "RGB" mean that the colours were never turned into luma and chroma.
+            return (width, height) if usual and data[at + 10 : at + 11] != b"R" else None
+        at += 2 + length
+    return None
 
 
 def _decode_plain_jpeg(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | None:

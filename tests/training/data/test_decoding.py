@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnv3search.errors import DataError
-from mnv3search.training.data.decoding import EncodedImage, decode
-from mnv3search.training.data.jpeg_header import plain_jpeg_size
+from mnv3search.training.data.decoding import EncodedImage, decode, plain_jpeg_size
 
 
 def smooth(height: int, width: int, seed: int = 0) -> Image.Image:
