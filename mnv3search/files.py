@@ -102,14 +102,19 @@ def tidy(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, whole or not at all (see :func:`write_atomic`)."""
+    write_atomic(path, lambda temporary: _fill(temporary, text.encode()))
 
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
 
-    write_atomic(path, write)
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content``, whole or not at all (see :func:`write_atomic`)."""
+    write_atomic(path, lambda temporary: _fill(temporary, content))
+
+
+def _fill(file: Path, content: bytes) -> None:
+    with file.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:

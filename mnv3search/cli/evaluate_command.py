@@ -42,62 +42,50 @@ MAX_IN_MATRIX = 1000  # classes up to which the JSON has every pair of them
 @json_option
 @on_threads()
 def evaluate_command(run: str, weights: str | None, data: str, batch_size: int, as_json: bool) -> None:
-    """Judge a trained network on labelled images.
+    """Evaluate a trained network on labelled images.
 
     RUN is the folder of a training or of a pruning, a trained network's .safetensors file, or an exported .onnx, which
     then runs in onnxruntime. A NETWORK has --weights FILE; its logits are those of the images' classes in the order of
     their sorted folders, as ImageNet's are. Prints top-1, top-5 (of 6 classes and more), loss, the accuracy of every
     class and the most frequent confusions.
     """
-    from mnv3search.export.predictor import evaluate_predictor, unseen
+    from mnv3search.export.predictor import evaluate_predictor, load_predictor, unseen
     from mnv3search.training.data.open_data import open_images
 
-    model = _model(run, weights, data)
+    model = load_predictor(run, weights, data)
     with ProgressLine(quiet=as_json) as progress:
-        progress.stage(f"looking at the images of {data}")
+        progress.stage(f"scanning the images of {data}")
         images = open_images(
             data, model.classes, scan=True, on_fault=progress.note,
             progress=lambda done, total: progress.advance(done, "images", total),
         )  # fmt: skip
         images, note = unseen(model, images)
-        progress.stage(f"judging {len(images)} images", len(images))
+        progress.stage(f"evaluating {len(images)} images", len(images))
         found = evaluate_predictor(
             model, images, batch_size=batch_size, progress=lambda done, _: progress.advance(done)
         )
     if as_json:
-        print_json({**_judgement_mapping(found, model), "note": note})
+        print_json({**_metrics_mapping(found, model), "note": note})
     else:
-        _show_judgement(found, model, data)
+        _show_metrics(found, model, data)
         if note is not None:
             stdout_console().print(f"• {note}", markup=False, highlight=False)
 
 
-def _model(run: str, weights: str | None, data: str) -> Predictor:
-    from mnv3search.export.predictor import NetworkPredictor, load_predictor
-
-    if weights is None:
-        return load_predictor(run)
-    from mnv3search.training.data.open_data import open_images
-    from mnv3search.training.trained import check_weights, with_weights
-
-    check_weights(run, weights)  # what does not fit is said before the images' folders are listed
-    return NetworkPredictor(with_weights(run, weights, open_images(data).classes))
-
-
-def _judgement_mapping(found: Metrics, model: Predictor) -> dict[str, object]:
+def _metrics_mapping(found: Metrics, model: Predictor) -> dict[str, object]:
     return {
         "top1": found.top1, "top5": found.top5, "loss": found.loss, "images": found.images,
         "images_per_second": found.images / found.seconds,
         "class_accuracy": dict(zip(model.classes, found.class_accuracy.tolist(), strict=True)),
         "confusions": [
-            {"true": model.classes[true], "said": model.classes[said], "images": count}
-            for true, said, count in found.worst_confusions(SHOWN_CONFUSIONS)
+            {"true": model.classes[true], "said": model.classes[predicted], "images": count}
+            for true, predicted, count in found.worst_confusions(SHOWN_CONFUSIONS)
         ],
         "confusion": found.confusion.tolist() if found.classes <= MAX_IN_MATRIX else None,
     }  # fmt: skip
 
 
-def _show_judgement(found: Metrics, model: Predictor, data: str) -> None:
+def _show_metrics(found: Metrics, model: Predictor, data: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -119,22 +107,22 @@ def _show_judgement(found: Metrics, model: Predictor, data: str) -> None:
         classes.add_column(column, justify="right")
     counts = found.class_images
     shares = found.class_accuracy.tolist()
-    order = sorted(range(len(shares)), key=lambda place: (math.isnan(shares[place]), shares[place]))
-    for place in order[:SHOWN_CLASSES]:
-        share = "–" if math.isnan(shares[place]) else f"{shares[place]:.1f} %"
+    order = sorted(range(len(shares)), key=lambda label: (math.isnan(shares[label]), shares[label]))
+    for label in order[:SHOWN_CLASSES]:
+        share = "–" if math.isnan(shares[label]) else f"{shares[label]:.1f} %"
         classes.add_row(
-            escape(model.classes[place]), f"{counts[place]:,}", share, escape(_mistake(found, model, place))
+            escape(model.classes[label]), f"{counts[label]:,}", share, escape(_mistake(found, model, label))
         )
     console.print(classes)
     if len(order) > SHOWN_CLASSES:
         console.print(f"the {SHOWN_CLASSES} worst of {len(order)} classes; --json gives all")
-    for true, said, count in found.worst_confusions(SHOWN_CONFUSIONS):
-        line = f"• {model.classes[true]} taken for {model.classes[said]}: {count} of {counts[true]} images"
+    for true, predicted, count in found.worst_confusions(SHOWN_CONFUSIONS):
+        line = f"• {model.classes[true]} taken for {model.classes[predicted]}: {count} of {counts[true]} images"
         console.print(line, markup=False, highlight=False)
 
 
-def _mistake(found: Metrics, model: Predictor, place: int) -> str:
-    return " ".join(f"{model.classes[said]} ({count})" for _, said, count in found.worst_confusions(1, place))
+def _mistake(found: Metrics, model: Predictor, label: int) -> str:
+    return " ".join(f"{model.classes[predicted]} ({count})" for _, predicted, count in found.worst_confusions(1, label))
 
 
 EXIT_SOME_FAILED = 2
@@ -145,29 +133,39 @@ EXIT_SOME_FAILED = 2
     epilog=examples(
         "mnv3search predict runs/2026-01-31-train-best rose.jpg daisy.jpg --picture guesses.png",
         "mnv3search predict best_int8.onnx photos/ --top 3 --json",
+        "mnv3search predict mobilenet_v3_large --weights mobilenet_v3_large.pth --data imagenet/val cat.jpg",
     ),
 )
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|NETWORK")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--weights", metavar="FILE", help="Of a NETWORK: torchvision's or timm's.")
+@click.option("--data", metavar="DATA", help="With --weights: images whose classes they tell apart, for the names.")
 @click.option("--top", type=click.IntRange(1, 100), default=5, show_default=True, help="Classes for each image.")
 @click.option(
     "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG",
     help="Draw the images with their classes (the first 24).",
 )  # fmt: skip
 @json_option
-def predict_command(run: Path, images: tuple[str, ...], top: int, picture: Path | None, as_json: bool) -> None:
-    """Say what is on images.
+def predict_command(
+    run: str, images: tuple[str, ...], weights: str | None, data: str | None, top: int, picture: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Predict the classes of images.
 
     RUN is the folder of a training or of a pruning, a trained network's .safetensors file, or an exported .onnx, which
-    then runs in onnxruntime with the class names that it carries. Each IMAGE is a file, a folder or a pattern. What
-    cannot be read, or matches no image, gets a line on stderr and exit code 2 at the end; the others are predicted.
+    then runs in onnxruntime with the class names that it carries. A NETWORK has --weights FILE; its logits get the
+    names of --data's classes in the order of their sorted folders, as ImageNet's are, and numbers without data. Each
+    IMAGE is a file, a folder or a pattern. What cannot be read, or matches no image, gets a line on stderr and exit
+    code 2 at the end; the others are predicted.
     """
     from mnv3search.export.predictor import image_files, load_predictor, predict
     from mnv3search.report.predictions import MAX_DRAWN
 
     if picture is not None and picture.suffix.lower() != ".png":
         raise click.UsageError(f"--picture {picture} must end in .png")
-    predictor = load_predictor(run)
+    if data is not None and weights is None:
+        raise click.UsageError("--data names the classes of --weights; add --weights, or leave --data out")
+    predictor = load_predictor(run, weights, data)
     missing: list[str] = []
     files = image_files(images, missing.append)
     done: list[Prediction] = []
@@ -220,8 +218,8 @@ def _show_predictions(done: list[Prediction]) -> None:
     table = Table("image", "class")
     table.add_column("probability", justify="right")
     for one in done:
-        for place, guess in enumerate(one.guesses):
-            name = escape(str(one.file)) if place == 0 else ""
+        for rank, guess in enumerate(one.guesses):
+            name = escape(str(one.file)) if rank == 0 else ""
             table.add_row(
                 name, escape(guess.name), f"{100 * guess.probability:.1f} %", end_section=one.guesses[-1] is guess
             )

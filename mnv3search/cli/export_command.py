@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     "--format", "format_", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="Of the file."
 )
 @click.option("--int8", is_flag=True, help="In 8 bits, calibrated on training images of --data.")
-@click.option("--data", metavar="DATA", help="What it was trained on: the export is checked on its held-out images.")
+@click.option(
+    "--data", metavar="DATA",
+    help="Data that it was trained on, train/ among it: the export is checked on its test or validation images.",
+)  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE",
     help="[default: best.onnx, or best_int8.onnx, beside the weights]",
@@ -54,7 +57,7 @@ if TYPE_CHECKING:
 @click.option("--reduce-range", is_flag=True, help="With --int8: weights in 7 bits, for x86 processors without VNNI.")
 @click.option(
     "--check-images", type=click.IntRange(0), default=500, show_default=True,
-    help="Held-out images that it is checked on; 0 takes all.",
+    help="Test or validation images that it is checked on; 0 takes all.",
 )  # fmt: skip
 @click.option("--timing/--no-timing", default=True, show_default=True, help="Time the file, whole, in onnxruntime.")
 @json_option
@@ -66,19 +69,19 @@ def export_command(
     RUN is the folder of a training or of a pruning, or a trained network's .safetensors file. A NETWORK has --weights
     FILE; its logits get the names of --data's classes in the order of their sorted folders, as ImageNet's are, and
     numbers without data. The class names, the preprocessing and the architecture travel in the file, and in a JSON file
-    beside it. It is held against the network, on held-out images of --data or else on noise, before it is written: one
-    that differs is not written.
+    beside it. It is compared with the network before it is written, on the test or validation images of --data or else
+    on noise: one that differs is not written.
     """
     from mnv3search.export import export_network
     from mnv3search.training.trained import check_weights, load_trained, trained_file, with_weights
 
     settings = _settings(options)
     if weights is None:
-        file = trained_file(Path(run))
+        file = trained_file(run)
         trained = load_trained(file)
     else:
         file = Path(weights)
-        check_weights(run, weights)  # what does not fit is said before the images are looked at
+        check_weights(run, weights)  # what does not fit is said before the data's folders are listed
     with ProgressLine(quiet=as_json) as progress:
         splits = None if data is None else _splits(data, progress)
         if weights is not None:
@@ -94,7 +97,7 @@ def export_command(
 def _splits(data: str, progress: ProgressLine) -> DataSplits:
     from mnv3search.training.data.open_data import open_data
 
-    progress.stage(f"looking at {data}")
+    progress.stage(f"listing the images of {data}")
     return open_data(data, scan=False)  # the images that are taken are decoded later; no other is needed
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mnv3search.training.progress import TrainingProgress
     from mnv3search.training.session import TrainingRequest
 
-MAY_CHANGE = {"resume", "data", "workers", "train_threads", "as_json"}  # what a resumed training may be told anew
+MAY_CHANGE = {"resume", "data", "workers", "train_threads", "as_json"}  # options that go with --resume
 
 
 @click.command(
@@ -49,7 +49,7 @@ MAY_CHANGE = {"resume", "data", "workers", "train_threads", "as_json"}  # what a
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="In place of the recipe's.")
 @click.option("--resolution", type=int, help="Pixels that images are resized to, a side.  [default: the network's own]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
-@click.option("--teacher", metavar="RUN", help="Learn from this trained network beside the labels.")
+@click.option("--teacher", metavar="RUN", help="Learn from this trained network as well as from the labels.")
 @click.option("--workers", type=click.IntRange(0, 64), help="Threads that decode large images.  [default: the cores]")
 @threads_option()
 @click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: runs/<date>-train-<network>]")
@@ -57,7 +57,7 @@ MAY_CHANGE = {"resume", "data", "workers", "train_threads", "as_json"}  # what a
     "--resume",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Go on with an interrupted training, as it was begun; --data says where its images are, if they moved.",
+    help="Resume an interrupted training with its own settings; --data says where its images are, if they moved.",
 )
 @click.option(
     "--held-out", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
@@ -89,18 +89,18 @@ def train_command(network: str | None, out: Path | None, resume: Path | None, as
 
 
 def _resumed(path: Path, progress: TrainingProgress, workers: int | None, data: str | None) -> TrainingResult:
-    """The training in ``path``, brought to its end; one that is there already is only told."""
+    """The training in ``path``, resumed, or the result of a finished one."""
     from mnv3search.training.session import finished_training, resume_training
 
     done = finished_training(path)
     if done is not None:
-        progress.note(f"the training in {path} was finished already: nothing is trained, and this is what it came to")
+        progress.note(f"the training in {path} was finished already: nothing is trained, and this is its result")
         return done
     return resume_training(path, progress, workers, data)
 
 
 def _threads(asked: int | None, resume: Path | None) -> int | None:
-    """On how many a training computes: as it was begun, as then its weights are the same; None where a launcher says.
+    """Threads of a training: those that it was begun on, for the same weights; None where a launcher decides.
 
     Raises:
         RunError: the folder is no training's.
@@ -179,5 +179,5 @@ def _next_lines(folder: TrainingFolder, trained: Path) -> list[str]:
 
 
 def _from_here(data: str) -> str:
-    """The data's place, as short as it can be typed in this folder."""
+    """The data's path, as short as it can be typed in this folder."""
     return data.removeprefix(f"{Path.cwd()}/")

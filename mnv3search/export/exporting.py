@@ -1,22 +1,25 @@
-"""From a trained network to a file that was held against it: export, quantise, compare, time, and only then write."""
+"""From a trained network to a file that was compared with it: export, quantise, compare, time, and only then write."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mnv3search.errors import ExportError
 from mnv3search.export.exported import Batch, Description, ExportedModel, PixelChunk, noise_chunks, pixel_chunks
 from mnv3search.export.onnx_file import export_int8, export_onnx
-from mnv3search.export.parity import Parity, compare, hold
+from mnv3search.export.parity import Parity, check_parity, compare
 from mnv3search.export.timing import ModelLatencies, time_models
-from mnv3search.files import write_atomic, write_text
+from mnv3search.files import write_bytes, write_text
 from mnv3search.latency.runtimes.int8 import Quantisation
+from mnv3search.training.data.open_data import with_classes
+from mnv3search.training.data.splits import name_hashes, stable_subset
 from mnv3search.training.progress import SilentProgress, TrainingProgress
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ class Export:
         batch: images that a call of it takes.
         description: what travels in it.
         parity: how it compares with the network.
-        latency: of it and, for int8, of fp32 beside it; None where it was not timed.
+        latency: of it and, for int8, of fp32 too; None where it was not timed.
     """
 
     path: Path
@@ -94,13 +97,9 @@ class Export:
 
 
 def export_network(
-    trained: TrainedNetwork,
-    out: str | Path,
-    settings: ExportSettings | None = None,
-    *,
-    data: DataSplits | None = None,
+    trained: TrainedNetwork, out: str | Path, settings: ExportSettings | None = None, *, data: DataSplits | None = None,
     progress: TrainingProgress | None = None,
-) -> Export:
+) -> Export:  # fmt: skip
     """Export ``trained`` to ``out`` (and ``out`` + ``.json``), once the model was found to do what the network does.
 
     Args:
@@ -109,7 +108,7 @@ def export_network(
         settings: the defaults where None.
         data: calibrates int8 on its training images and compares on its held-out ones (``test``, or ``val``); its
             labels are brought into the network's order. Without data the comparison is on seeded noise.
-        progress: told of the stages.
+        progress: of the stages.
 
     Raises:
         ExportError: int8 without data, a name that does not end in ``.onnx``, or a model that differs from its network.
@@ -122,104 +121,75 @@ def export_network(
     if out.suffix != SUFFIX:
         raise ExportError(f"{out} is no name for an ONNX model; it must end in {SUFFIX}")
     if out.is_dir() or not out.parent.is_dir():
-        raise ExportError(f"{out} cannot be written: {_why_not(out)}")
+        why = "there is a folder of that name" if out.is_dir() else f"make the folder {out.parent} first"
+        raise ExportError(f"{out} cannot be written: {why}")
     if settings.int8 is not None and data is None:
         raise ExportError(
             "int8 needs images to find the ranges of its activations on; add --data with the data that the network was "
             "trained on"
         )
-    fp32, model = _models(trained, settings, data, progress)
+    progress.stage("writing the graph")
+    models = {"fp32": export_onnx(trained, batch=settings.batch, with_preprocessing=settings.with_preprocessing)}
+    if settings.int8 is not None and data is not None:
+        models["int8"] = _quantised(trained, settings, settings.int8, data.train, progress)
+    model = list(models.values())[-1]
     loaded = ExportedModel(model, str(out))
-    parity = _checked(trained, loaded, settings, data, progress)
-    latency = _timed(fp32, model, loaded.description, settings, progress)
-    beside = out.with_name(out.name + ".json")
-    done = Export(out, beside, len(model), loaded.batch, loaded.description, parity, latency)
-    write_atomic(out, lambda path: _write(path, model))
-    digest = hashlib.sha256(model).hexdigest()
-    write_text(beside, json.dumps({**done.to_mapping(), "sha256": digest}, indent=2, ensure_ascii=False) + "\n")
+    parity = _compared(trained, loaded, settings, data, progress)
+    latency = None
+    if settings.timed:
+        progress.stage("timing it, whole, in onnxruntime, calls")
+        latency = time_models(models, loaded.description, progress=progress.advance)
+    description_path = out.with_name(out.name + ".json")
+    done = Export(out, description_path, len(model), loaded.batch, loaded.description, parity, latency)
+    write_bytes(out, model)
+    content = {**done.to_mapping(), "sha256": hashlib.sha256(model).hexdigest()}
+    write_text(description_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return done
 
 
-def _why_not(out: Path) -> str:
-    return "there is a folder of that name" if out.is_dir() else f"make the folder {out.parent} first"
-
-
-def _models(
-    trained: TrainedNetwork, settings: ExportSettings, data: DataSplits | None, progress: TrainingProgress
-) -> tuple[bytes, bytes]:
-    """The model in fp32, and the one that was asked for."""
-    progress.stage("writing the graph")
-    fp32 = export_onnx(trained, batch=settings.batch, with_preprocessing=settings.with_preprocessing)
-    if settings.int8 is None:
-        return fp32, fp32
-    assert data is not None
-    chosen = _subset(_in_order(data.train, trained), settings.calibration_images)
+def _quantised(
+    trained: TrainedNetwork, settings: ExportSettings, quantisation: Quantisation, train: LabelledImages,
+    progress: TrainingProgress,
+) -> bytes:  # fmt: skip
+    chosen = _subset(with_classes(train, trained.classes), settings.calibration_images)
     progress.stage("reading training images to quantise on", len(chosen))
-    squares = list(_told(pixel_chunks(chosen, trained.preprocessing), progress.advance))
+    chunks = list(_counted(pixel_chunks(chosen, trained.preprocessing), progress.advance))
     progress.stage("quantising: ranges found on training images", len(chosen))
-    int8 = export_int8(
-        trained, squares, quantisation=settings.int8, batch=settings.batch,
+    return export_int8(
+        trained, chunks, quantisation=quantisation, batch=settings.batch,
         with_preprocessing=settings.with_preprocessing, progress=progress.advance,
     )  # fmt: skip
-    return fp32, int8
 
 
-def _checked(
+def _compared(
     trained: TrainedNetwork, model: ExportedModel, settings: ExportSettings, data: DataSplits | None,
     progress: TrainingProgress,
 ) -> Parity:  # fmt: skip
     preprocessing = trained.preprocessing
     if data is None:
         count, source = NOISE_IMAGES, NOISE
-        squares = noise_chunks(count, preprocessing.resolution)
+        chunks = noise_chunks(count, preprocessing.resolution)
     else:
-        held = _in_order(data.val if data.test is None else data.test, trained)
-        chosen = _subset(held, settings.check_images or len(held))
-        count, source = len(chosen), f"{held.source.name}, {'val' if data.test is None else 'test'}"
-        squares = pixel_chunks(chosen, preprocessing)
+        images = with_classes(data.val if data.test is None else data.test, trained.classes)
+        chosen = _subset(images, settings.check_images or len(images))
+        count, source = len(chosen), f"{images.source.name}, {'val' if data.test is None else 'test'}"
+        chunks = pixel_chunks(chosen, preprocessing)
     progress.stage("comparing it with the network", count)
-    parity = compare(trained, model, _told(squares, progress.advance), source, labelled=data is not None)
-    hold(parity)
+    parity = compare(trained, model, _counted(chunks, progress.advance), source, labelled=data is not None)
+    check_parity(parity)
     return parity
 
 
-def _told(squares: Iterator[PixelChunk], advance: Callable[[int], None]) -> Iterator[PixelChunk]:
+def _counted(chunks: Iterator[PixelChunk], advance: Callable[[int], None]) -> Iterator[PixelChunk]:
     done = 0
-    for chunk in squares:
+    for chunk in chunks:
         yield chunk
         done += len(chunk.pixels)
         advance(done)
 
 
-def _timed(
-    fp32: bytes, model: bytes, description: Description, settings: ExportSettings, progress: TrainingProgress
-) -> ModelLatencies | None:
-    if not settings.timed:
-        return None
-    models = {"fp32": fp32} if settings.int8 is None else {"fp32": fp32, "int8": model}
-    progress.stage("timing it, whole, in onnxruntime, calls")
-    return time_models(models, description, progress=progress.advance)
-
-
-def _in_order(images: LabelledImages, trained: TrainedNetwork) -> LabelledImages:
-    from mnv3search.training.data.open_data import with_classes
-
-    return with_classes(images, trained.classes)
-
-
 def _subset(images: LabelledImages, count: int) -> LabelledImages:
-    import numpy as np
-
-    from mnv3search.training.data.splits import name_hashes, stable_subset
-
     count = min(len(images), count)
     if count >= len(set(images.labels.tolist())):
         return stable_subset(images, count)
     return images.subset(np.sort(np.argsort(name_hashes(images, "subset"), kind="stable")[:count]))
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -5,7 +5,7 @@ comes to 1e-5) and must say the same class wherever the network's two best logit
 model in int8 rounds to 256 steps: all its logits together may differ by half of that root mean square (MobileNetV3
 at 32×32 comes to 0.05, MobileNetV2 with ImageNet weights on images of another kind to 0.4, an unrelated output to 1.4)
 and, where the images have labels, it may lose 5 points of accuracy and what chance explains. These bounds stop a file
-that is broken; the figures are for the user to judge.
+that is broken; the figures are for the user to decide by.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import ExportError
-from mnv3search.export.exported import ExportedModel, PixelChunk
+from mnv3search.export.exported import ExportedModel, PixelChunk, Pixels
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
@@ -37,16 +37,16 @@ RULES = {
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What comparing an exported model with its network came to.
+    """How an exported model compares with its network.
 
     Attributes:
         precision: of the model.
-        source: where the images are from, as a reader may know it; ``noise`` where there were none.
-        images: how many.
+        source: of the images, for a reader; ``noise`` where there were none.
+        images: number of images.
         max_difference: largest difference of a logit, as a share of the root mean square of the network's.
         rms_difference: root mean square of all differences, as the same share.
         agreement: percent of images on which both say the same class.
-        network_top1, model_top1: percent of images whose label each says; None without labels.
+        network_top1, model_top1: percent of images whose label each predicts; None without labels.
         top1_error: one standard deviation of the difference of the two, points; None without labels.
     """
 
@@ -73,32 +73,22 @@ def compare(
     Raises:
         ExportError: there are no images, or either gives a logit that is not finite.
     """
-    chunks = [(squares.labels, network_logits(trained, squares), model.logits(squares.pixels)) for squares in images]
+    chunks = [(chunk.labels, network_logits(trained, chunk.pixels), model.logits(chunk.pixels)) for chunk in images]
     if not chunks:
         raise ExportError(f"{source} gives no images to check the exported model on; give at least one")
     labels, truth, found = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     if not (np.isfinite(truth).all() and np.isfinite(found).all()):
         raise ExportError(f"logits on {source} are not finite; train the network again")
-    return _parity(labels if labelled else None, truth, found, model.description.precision, source)
-
-
-def _parity(
-    labels: NDArray[np.int64] | None,
-    truth: NDArray[np.float32],
-    found: NDArray[np.float32],
-    precision: str,
-    source: str,
-) -> Parity:
+    precision = model.description.precision
     rms = float(np.sqrt(np.mean(np.square(truth, dtype=np.float64)))) or 1.0
     difference = np.abs(found.astype(np.float64) - truth) / rms
     first, second = truth.argmax(axis=1), found.argmax(axis=1)
     same = first == second
     if precision == "fp32":  # classes that are equal but for rounding may come in either order
         order = np.sort(truth, axis=1)
-        close = order[:, -1] - order[:, -min(2, order.shape[1])] <= 2 * MAX_FP32_DIFFERENCE * rms
-        same |= close
+        same |= order[:, -1] - order[:, -min(2, order.shape[1])] <= 2 * MAX_FP32_DIFFERENCE * rms
     figures = (len(truth), float(difference.max()), float(np.sqrt(np.mean(difference**2))), 100.0 * float(same.mean()))
-    if labels is None:
+    if not labelled:
         return Parity(precision, source, *figures)
     network_right, model_right = first == labels, second == labels
     changes = model_right.astype(np.float64) - network_right
@@ -107,16 +97,16 @@ def _parity(
     return Parity(precision, source, *figures, *top1, error)
 
 
-def network_logits(trained: TrainedNetwork, squares: PixelChunk) -> NDArray[np.float32]:
-    """The network's own logits, (n, classes)."""
+def network_logits(trained: TrainedNetwork, pixels: Pixels) -> NDArray[np.float32]:
+    """The network's own logits for (n, R, R, 3) uint8 pixels: (n, classes)."""
     import torch
 
     with torch.inference_mode():
-        logits: NDArray[np.float32] = trained.network(trained.preprocessing.normalised(squares.pixels)).numpy()
+        logits: NDArray[np.float32] = trained.network(trained.preprocessing.normalised(pixels)).numpy()
     return logits
 
 
-def hold(parity: Parity) -> None:
+def check_parity(parity: Parity) -> None:
     """Refuse a model that does not do what its network does.
 
     Raises:

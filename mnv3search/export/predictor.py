@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DataError
-from mnv3search.export.exported import PixelChunk, Pixels, load_exported, pixel_chunks
+from mnv3search.export.exported import Pixels, load_exported, pixel_chunks
 from mnv3search.export.exporting import SUFFIX
 from mnv3search.export.parity import network_logits
+from mnv3search.training.data.decoding import SUFFIXES
+from mnv3search.training.data.images import FolderSource
+from mnv3search.training.data.open_data import VAL_SHARE, open_images
+from mnv3search.training.data.splits import NETADAPT, fingerprint, held_out
 
 if TYPE_CHECKING:
     from mnv3search.training.data.images import LabelledImages
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 
 PATTERN = frozenset("*?[")
 MAX_FILES = 1_000_000
-_NOT_FINITE = "the network's answer is not finite: its weights are damaged or too large; take an earlier checkpoint"
+_NOT_FINITE = "the network's logits are not finite: its weights are damaged or too large; take an earlier checkpoint"
 
 
 class Predictor(Protocol):
@@ -63,7 +68,7 @@ class NetworkPredictor:
 
     def logits(self, pixels: Pixels) -> NDArray[np.float32]:
         """(n, R, R, 3) uint8 RGB, resized and cropped, to (n, classes)."""
-        return network_logits(self.trained, PixelChunk(pixels, np.full(len(pixels), -1, dtype=np.int64)))
+        return network_logits(self.trained, pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +81,13 @@ class Guess:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What was said of one file.
+    """The prediction for one file.
 
     Attributes:
         file: its path.
         guesses: the most probable classes, most probable first; none where there is an error.
         pixels: (R, R, 3) what the network saw; None where there is an error.
-        error: why it could not be read, or why the network has no answer; None where it has one.
+        error: why it could not be read, or why there is no prediction; None where there is one.
     """
 
     file: Path
@@ -91,19 +96,25 @@ class Prediction:
     error: str | None = None
 
 
-def load_predictor(run: str | Path) -> Predictor:
-    """The predictor of a training's folder, a ``.safetensors`` file or an exported ``.onnx``.
+def load_predictor(run: str | Path, weights: str | None = None, data: str | None = None) -> Predictor:
+    """The predictor of a training's folder, a ``.safetensors`` file or an exported ``.onnx``, or of other weights.
+
+    Args:
+        run: the folder or file, or a network's name with ``weights``.
+        weights: torchvision's or timm's of the network ``run``.
+        data: images whose classes the logits of ``weights`` have, in the order of their sorted folders.
 
     Raises:
         WeightsError: no such folder or file, or one of another kind.
         ExportError: an ``.onnx`` that mnv3search did not export.
+        DataError: no such data.
     """
-    run = Path(run)
-    if run.suffix == SUFFIX:
-        return load_exported(run)
-    from mnv3search.training.trained import load_trained
+    from mnv3search.training.trained import check_weights, load_trained, with_weights
 
-    return NetworkPredictor(load_trained(run))
+    if weights is not None:
+        check_weights(str(run), weights)  # what does not fit is said before the images' folders are listed
+        return NetworkPredictor(with_weights(str(run), weights, open_images(data).classes if data else None))
+    return load_exported(run) if Path(run).suffix == SUFFIX else NetworkPredictor(load_trained(run))
 
 
 def image_files(named: Sequence[str], on_missing: Callable[[str], None] | None = None) -> list[Path]:
@@ -113,10 +124,10 @@ def image_files(named: Sequence[str], on_missing: Callable[[str], None] | None =
 
     Args:
         named: files, folders and patterns.
-        on_missing: told of each folder or pattern without an image; the others are then given all the same.
+        on_missing: called with a line for each folder or pattern without an image; the others are given all the same.
 
     Raises:
-        DataError: a folder or pattern without an image, where nobody is told; or none with any.
+        DataError: a folder or pattern without an image, and no ``on_missing``; or none with any.
     """
     found: dict[Path, None] = {}
     for name in named:
@@ -140,29 +151,23 @@ def image_files(named: Sequence[str], on_missing: Callable[[str], None] | None =
 
 
 def _is_image(member: Path, below: Path) -> bool:
-    from mnv3search.training.data.decoding import SUFFIXES
-
     hidden = any(part.startswith(".") for part in member.relative_to(below).parts)
     return member.suffix.lower() in SUFFIXES and not hidden and member.is_file()
 
 
 def _matching(pattern: Path) -> list[Path]:
     """Files that a pattern means; quoted patterns reach us as they are, the shell has resolved others."""
-    import glob
-
     return [path for path in map(Path, glob.glob(str(pattern), recursive=True)) if path.is_file()]
 
 
 def predict(predictor: Predictor, files: Sequence[Path], top: int = 5) -> Iterator[Prediction]:
-    """What ``predictor`` says of each of ``files``, in order; one that cannot be read, or answered, says why.
+    """A prediction for each of ``files``, in order; one that cannot be read, or classified, has an error.
 
     Args:
         predictor: of :func:`load_predictor`.
         files: image files.
         top: classes for each, at most as many as there are.
     """
-    from mnv3search.training.data.images import FolderSource
-
     for file in files:
         try:
             image = FolderSource(file.parent).read(file.name)
@@ -191,7 +196,7 @@ def evaluate_predictor(
     predictor: Predictor, images: LabelledImages, *, batch_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> Metrics:  # fmt: skip
-    """Judge what :func:`~mnv3search.export.predictor.load_predictor` gave on every one of ``images``.
+    """Evaluate what :func:`load_predictor` gave on every one of ``images``.
 
     A network works where the machine is fastest; an exported model works in onnxruntime, in calls of as many images as
     it takes.
@@ -200,57 +205,49 @@ def evaluate_predictor(
         predictor: of a trained network, or an exported model.
         images: with labels in the order of its classes.
         batch_size: images at a time; an exported model is given fewer large ones, which onnxruntime keeps in memory.
-        progress: told how many images of how many are judged.
+        progress: called with (done, total) images.
 
     Raises:
         DataError: no images, other classes, or an image that cannot be read.
         DivergedError: a logit that is not finite.
     """
-    from mnv3search.training.devices import evaluation_device
-    from mnv3search.training.evaluation import evaluate_network
+    import torch
 
-    if not isinstance(predictor, NetworkPredictor):
-        return _judge_model(predictor, images, batch_size, progress)
-    network = predictor.trained.network.to(evaluation_device())
-    return evaluate_network(network, images, predictor.preprocessing, batch_size=batch_size, progress=progress)
+    from mnv3search.training.devices import evaluation_device
+    from mnv3search.training.evaluation import MetricSums, check_evaluable, evaluate_network
+
+    if isinstance(predictor, NetworkPredictor):
+        network = predictor.trained.network.to(evaluation_device())
+        return evaluate_network(network, images, predictor.preprocessing, batch_size=batch_size, progress=progress)
+    check_evaluable(images, len(predictor.classes))
+    began, sums = time.perf_counter(), MetricSums(len(predictor.classes))
+    for chunk in pixel_chunks(images, predictor.preprocessing, batch_size):
+        sums.add(torch.from_numpy(predictor.logits(chunk.pixels)), torch.from_numpy(chunk.labels))
+        if progress is not None:
+            progress(sums.images, len(images))
+    return sums.metrics(time.perf_counter() - began)
 
 
 def unseen(predictor: Predictor, images: LabelledImages) -> tuple[LabelledImages, str | None]:
-    """``images`` without those that the network was trained on, as far as it knows them, and what to say of that.
+    """``images`` without those that the network was trained on, as far as it knows them, and a note about them.
 
     It knows them by their classes and names: all of them, or those that a training does not hold out of a whole folder.
     """
-    from mnv3search.training.data.open_data import VAL_SHARE
-    from mnv3search.training.data.splits import NETADAPT, fingerprint, held_out
-
     facts = predictor.trained.facts if isinstance(predictor, NetworkPredictor) else {}
     known, left_out = facts.get("train_images"), facts.get("held_out")
     if known is None or not len(images):
         return images, None
     if fingerprint(images) == known:
-        return images, "the network was trained on these very images: what it scores here says nothing of others"
+        return images, "the network was trained on these very images: its accuracy on others is lower"
     try:
-        learnt, held = held_out(images, VAL_SHARE)
+        trained_on, rest = held_out(images, VAL_SHARE)
         if isinstance(left_out, float):
-            learnt = held_out(learnt, left_out, NETADAPT)[0]
+            trained_on = held_out(trained_on, left_out, NETADAPT)[0]
     except DataError:
         return images, None
-    if fingerprint(learnt) != known:
+    if fingerprint(trained_on) != known:
         return images, None
-    return held, f"{len(learnt):,} of the {len(images):,} images were trained on: judged on the {len(held):,} held out"
-
-
-def _judge_model(
-    model: Predictor, images: LabelledImages, batch_size: int, progress: Callable[[int, int], None] | None
-) -> Metrics:
-    import torch
-
-    from mnv3search.training.evaluation import MetricSums, check_evaluable
-
-    check_evaluable(images, len(model.classes))
-    began, tally = time.perf_counter(), MetricSums(len(model.classes))
-    for squares in pixel_chunks(images, model.preprocessing, batch_size):
-        tally.add(torch.from_numpy(model.logits(squares.pixels)), torch.from_numpy(squares.labels))
-        if progress is not None:
-            progress(tally.images, len(images))
-    return tally.metrics(time.perf_counter() - began)
+    return rest, (
+        f"{len(trained_on):,} of the {len(images):,} images were trained on: evaluated on the "
+        f"{len(rest):,} held-out images"
+    )

@@ -7,7 +7,6 @@ is ever unpickled. Every command that takes a RUN reads such a file, or the ``be
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import Mnv3SearchError, WeightsError
 from mnv3search.families import NETWORKS
 from mnv3search.families.registry import network_name
-from mnv3search.files import write_atomic
+from mnv3search.files import write_bytes
 from mnv3search.naming import parse_network, run_of
 from mnv3search.trained_header import FORMAT, KEY, VERSION, about, described, trained_header
 from mnv3search.training.data.preprocessing import Preprocessing
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
 BEST = "best.safetensors"
 EVALUATED = "proxy"  # of a run's folder: the networks that its evaluator trained
 _REMEDY = "give a file that mnv3search train wrote, or the folder of its run"
-_OTHER = "or, to evaluate, export, netadapt and train, name the network beside other weights: NETWORK --weights FILE"
+_OTHER = "or name the network of other weights: NETWORK --weights FILE"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedNetwork:
-    """A network with what it needs to judge an image.
+    """A network with what it needs to classify an image.
 
     Attributes:
         architecture: of ``network``.
@@ -94,7 +93,7 @@ def load_trained(path: str | Path) -> TrainedNetwork:
     from mnv3search.network.weights_file import read_safetensors
     from mnv3search.training.data.preprocessing import Preprocessing
 
-    path = trained_file(Path(path))
+    path = trained_file(path)
     tensors, metadata = read_safetensors(path)
     header = described(path, metadata)
     try:
@@ -108,7 +107,7 @@ def load_trained(path: str | Path) -> TrainedNetwork:
         raise WeightsError(f"{path}: {error}") from None
 
 
-def trained_file(path: Path) -> Path:
+def trained_file(path: str | Path) -> Path:
     """The file that holds the trained network of ``path``: itself, or a folder's ``best.safetensors``.
 
     ``RUN:12`` and the like name a network of a run whose evaluator trained it.
@@ -116,6 +115,9 @@ def trained_file(path: Path) -> Path:
     Raises:
         WeightsError: there is none.
     """
+    if path == "":
+        raise WeightsError(f"the path of the trained network is empty; {_REMEDY}")
+    path = Path(path)
     if path.is_dir():
         if not (path / BEST).is_file():
             if (path / "best.json").is_file():
@@ -179,15 +181,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """
     from safetensors.torch import save
 
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata))
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    write_atomic(path, write)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(plain, dict(metadata)))
 
 
 def _classes(listed: object) -> tuple[str, ...]:
@@ -230,23 +225,23 @@ def read_weights(where: str) -> Path | TrainedNetwork:
         WeightsError: there is nothing, or a trained network that is damaged.
     """
     path = Path(where)
-    if not path.exists():
-        raise WeightsError(f"there are no weights {path}; give a weights file or the folder of a training")
+    if not where or not path.exists():
+        raise WeightsError(f"there are no weights {where or repr(where)}; give a weights file or a training's folder")
     return load_trained(path) if is_trained(path) else path
 
 
 def check_weights(network: str, where: str, architecture: Architecture | None = None) -> Path | TrainedNetwork:
-    """The weights at ``where``, which have every layer of ``network`` but for the classifier: ask before anything slow.
+    """The weights at ``where``, which have every layer of ``network`` but for the classifier.
 
     Args:
         network: a published network's name, such as ``mobilenet_v3_large``, or a ``.json`` file.
         where: as :func:`read_weights` takes it.
-        architecture: of ``network``, with what was changed; as it is named where None.
+        architecture: of ``network``, if it was changed.
 
     Raises:
         UnknownNameError, ArchitectureError: no such network.
         WeightsError: there are none, they cannot be read, hold code, or are of another network; the message lists the
-            layers, and names the network where it is this one by another rule of widths.
+            layers, and names the network if it is this one by another rule of widths.
     """
     from mnv3search.network.initial_weights import check_initial_weights
 

@@ -17,6 +17,7 @@ from trained_fakes import CLASSES, saved_fake
 
 from mnv3search.architecture import dump_architecture
 from mnv3search.export import load_exported
+from mnv3search.naming import parse_network
 from mnv3search.training.data.open_data import open_images
 from mnv3search.training.data.preprocessing import Preprocessing
 from mnv3search.training.trained import load_trained
@@ -61,6 +62,25 @@ def test_a_network_is_judged_as_torchvision_runs_it(invoke: Invoke, place: Path,
     confusion = json.loads(done.out)["confusion"]
     assert confusion == their_confusion(theirs, place)
     assert sum(any(column) for column in zip(*confusion, strict=True)) > 1, "one constant class would prove nothing"
+
+
+def test_it_predicts_under_the_names_of_the_classes_or_their_numbers(
+    invoke: Invoke, place: Path, theirs: torch.nn.Module
+) -> None:
+    images = sorted((place / "data" / "val").rglob("*.png"))
+    (place / "three.json").write_text(dump_architecture(parse_network(NETWORK).with_classes(len(CLASSES))))
+    words = (*map(str, images), "--weights", "w.pth", "--top", "1", "--json")
+    named = invoke("predict", NETWORK, *words, "--data", "data/val")
+    numbered = invoke("predict", "three.json", *words)
+    assert named.code == numbered.code == 0, named.err + numbered.err
+    names = [one["classes"][0]["name"] for one in json.loads(named.out)["predictions"]]
+    confusion = their_confusion(theirs, place)
+    assert [names.count(name) for name in CLASSES] == [sum(column) for column in zip(*confusion, strict=True)]
+    numbers = [one["classes"][0]["name"] for one in json.loads(numbered.out)["predictions"]]
+    assert [CLASSES[int(number)] for number in numbers] == names
+    refused = invoke("predict", "run", "x.png", "--data", "data")
+    assert refused.code == 2
+    assert "add --weights" in refused.err
 
 
 def test_it_is_exported_under_the_names_of_the_classes(invoke: Invoke, place: Path) -> None:

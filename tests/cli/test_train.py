@@ -215,7 +215,7 @@ def test_a_finished_training_is_told_and_not_computed_again(invoke: Invoke, plac
     again = invoke("train", "--resume", "run")
     assert again.code == 0, again.err
     assert again.err.splitlines() == [
-        "the training in run was finished already: nothing is trained, and this is what it came to"
+        "the training in run was finished already: nothing is trained, and this is its result"
     ]
     assert "best epoch" in again.out
     assert {path.name: path.read_bytes() for path in (place / "run").iterdir()} == before
@@ -432,7 +432,7 @@ def test_judging_by_what_was_trained_on_is_said_and_avoided(invoke: Invoke, plac
     outcome = invoke("evaluate", "run", "--data", "whole", "--json")
     found = json.loads(outcome.out)
     assert found["images"] == held
-    assert f"judged on the {held} held out" in found["note"]
+    assert f"evaluated on the {held} held-out images" in found["note"]
     assert invoke(*TRAIN, "--out", "split").code == 0
     assert "trained on these very images" in invoke("evaluate", "split", "--data", "flowers/train").out
     assert json.loads(invoke("evaluate", "split", "--data", "flowers/val", "--json").out)["note"] is None

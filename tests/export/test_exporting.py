@@ -17,7 +17,7 @@ from mnv3search.errors import DataError, ExportError, RunError
 from mnv3search.export import ExportedModel, ExportSettings, export_int8, export_network, export_onnx, load_exported
 from mnv3search.export import exporting as module
 from mnv3search.export.exported import PixelChunk, noise_chunks, pixel_chunks
-from mnv3search.export.parity import Parity, compare, hold
+from mnv3search.export.parity import Parity, check_parity, compare
 from mnv3search.latency.runtimes.int8 import Quantisation
 from mnv3search.training.data.open_data import open_data
 from mnv3search.training.data.splits import DataSplits
@@ -139,7 +139,7 @@ def test_what_stood_there_is_kept_where_writing_fails(tmp_path: Path, monkeypatc
         path.write_bytes(content[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_write", full)
+    monkeypatch.setattr("mnv3search.files._fill", full)
     with pytest.raises(RunError, match="No space left on device"):
         export_network(fake_trained(), out, QUIET)
     assert out.read_bytes() == b"before"
@@ -183,9 +183,9 @@ def test_differences_by_hand() -> None:
 
 
 def test_the_rules_by_hand() -> None:
-    hold(Parity("fp32", "x", 10, 9e-4, 1e-4, 100.0))
-    hold(Parity("int8", "x", 400, 0.5, 0.2, 90.0, 80.0, 75.5, 0.5))
-    hold(Parity("int8", "x", 10, 0.5, 0.2, 90.0, 80.0, 60.0, 6.0))  # ten images cannot tell
+    check_parity(Parity("fp32", "x", 10, 9e-4, 1e-4, 100.0))
+    check_parity(Parity("int8", "x", 400, 0.5, 0.2, 90.0, 80.0, 75.5, 0.5))
+    check_parity(Parity("int8", "x", 10, 0.5, 0.2, 90.0, 80.0, 60.0, 6.0))  # ten images cannot tell
     for refused in (
         Parity("fp32", "x", 10, 2e-3, 1e-4, 100.0),
         Parity("fp32", "x", 10, 1e-5, 1e-6, 90.0),
@@ -193,4 +193,4 @@ def test_the_rules_by_hand() -> None:
         Parity("int8", "x", 400, 0.5, 0.2, 90.0, 80.0, 70.0, 0.5),
     ):
         with pytest.raises(ExportError, match="no file was written"):
-            hold(refused)
+            check_parity(refused)

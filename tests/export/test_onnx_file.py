@@ -32,7 +32,7 @@ def relative(found: np.ndarray, truth: np.ndarray) -> float:
 def test_logits_are_the_networks(batch: Batch, with_preprocessing: bool) -> None:
     trained, images = fake_trained(), squares()
     model = ExportedModel(export_onnx(trained, batch=batch, with_preprocessing=with_preprocessing), threads=1)
-    assert relative(model.logits(images.pixels), network_logits(trained, images)) < 1e-4
+    assert relative(model.logits(images.pixels), network_logits(trained, images.pixels)) < 1e-4
     assert model.classes == CLASSES
     assert model.preprocessing == trained.preprocessing
     assert model.description.facts == {"val_accuracy": 12.5, "epoch": 3}
@@ -63,7 +63,7 @@ def test_a_network_works_at_the_side_that_its_images_are_prepared_at() -> None:
     trained, images = fake_trained(side=24), squares(3, 24)
     assert trained.architecture.resolution == SIDE
     model = ExportedModel(export_onnx(trained))
-    assert relative(model.logits(images.pixels), network_logits(trained, images)) < 1e-4
+    assert relative(model.logits(images.pixels), network_logits(trained, images.pixels)) < 1e-4
 
 
 def test_equal_networks_give_equal_bytes_and_training_mode_is_left_as_it_was() -> None:
@@ -94,7 +94,7 @@ def test_int8_stays_near_the_network(batch: Batch, with_preprocessing: bool) -> 
     model = ExportedModel(content)
     assert model.description.precision == "int8"
     assert model.description.quantisation["images"] == 8
-    found, truth = model.logits(images.pixels), network_logits(trained, images)
+    found, truth = model.logits(images.pixels), network_logits(trained, images.pixels)
     assert np.sqrt(np.mean((found - truth) ** 2) / np.mean(truth**2)) < 0.2
 
 

@@ -16,12 +16,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from trained_fakes import fake_trained
 from training_fakes import PREPROCESSING, TINY, same_weights, tiny_network, weights_of
 
 from mnv3search.architecture import to_mapping
 from mnv3search.errors import WeightsError
+from mnv3search.export.predictor import load_predictor
 from mnv3search.training.data.preprocessing import Preprocessing
-from mnv3search.training.trained import TrainedNetwork, is_trained, load_trained, save_trained
+from mnv3search.training.trained import TrainedNetwork, is_trained, load_trained, read_weights, save_trained
 
 CLASSES = ("daisy", "Löwenzahn", "rose / Rose")
 
@@ -195,3 +197,12 @@ except WeightsError:
     (tmp_path / "x.safetensors").write_bytes(b"")
     done = subprocess.run([sys.executable, "-c", seen, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "refused"]
+
+
+def test_an_empty_path_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_trained(tmp_path / "best.safetensors", fake_trained())
+    monkeypatch.chdir(tmp_path)
+    assert load_trained(".").classes
+    for read in (load_trained, read_weights, load_predictor):
+        with pytest.raises(WeightsError, match=r"^(the path of the trained network is empty|there are no weights '')"):
+            read("")
