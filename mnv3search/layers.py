@@ -26,9 +26,10 @@ from mnv3search.architecture import (
     Architecture,
     Block,
     HeadSpec,
+    LayerBuilder,
     LayerKind,
+    LayerRow,
     Padding,
-    SqueezeExciteSpec,
     StemSpec,
     check_architecture,
     out_size,
@@ -126,11 +127,6 @@ class Layer(NamedTuple):
         return summed((self[:14],))[2]
 
 
-LayerRow = tuple[str, LayerKind, int, int, int, int, int, int, int, bool, bool, str, int, int]
-"""A :class:`Layer` without its live elements as a plain tuple, made in a fifth of the time: a search prices thousands
-of new units."""
-
-
 def summed(rows: Iterable[LayerRow]) -> tuple[int, int, int]:
     """Multiply-adds, parameters and activations of all layers together."""
     madds = parameters = activations = 0
@@ -163,78 +159,9 @@ def network_layers(architecture: Architecture) -> list[Layer]:
 
 def unit_rows(unit: Unit) -> list[LayerRow]:
     """The layers of a unit as plain tuples."""
-    builder = _Builder(unit)
+    builder = LayerBuilder(unit.in_channels, unit.in_size, unit.conv_bias, unit.classes)
     unit.spec.add_layers(builder)
     return builder.rows
-
-
-class _Builder:
-    """A :class:`~mnv3search.architecture.LayerBuilder` for one unit."""
-
-    __slots__ = ("bias", "classes", "entered", "in_channels", "rows", "shapes")
-
-    def __init__(self, unit: Unit) -> None:
-        self.entered, self.in_channels, self.classes, self.bias = 0, unit.in_channels, unit.classes, unit.conv_bias
-        self.rows: list[LayerRow] = []
-        self.shapes = [(unit.in_channels, unit.in_size)]  # of tensors, by their numbers
-
-    def conv(
-        self, name: str, source: int, out_channels: int, kernel_size: int = 1, stride: int = 1,
-        activation: str = "", kind: LayerKind = "convolution",
-    ) -> int:  # fmt: skip
-        channels, size = self.shapes[source]
-        out = -(-size // stride)
-        self.rows.append((name, kind, channels, out_channels, kernel_size, stride, 1, size, out, self.bias, True,
-                          activation, source, -1))  # fmt: skip
-        self.shapes.append((out_channels, out))
-        return len(self.rows)
-
-    def depthwise(
-        self, name: str, source: int, kernel_size: int, stride: int = 1, activation: str = "",
-        out_channels: int | None = None,
-    ) -> int:  # fmt: skip
-        channels, size = self.shapes[source]
-        out, out_channels = -(-size // stride), out_channels or channels
-        self.rows.append((name, "depthwise", channels, out_channels, kernel_size, stride, channels, size, out,
-                          self.bias, True, activation, source, -1))  # fmt: skip
-        self.shapes.append((out_channels, out))
-        return len(self.rows)
-
-    def squeeze_excite(self, source: int, spec: SqueezeExciteSpec) -> int:
-        channels, size = self.shapes[source]
-        squeeze, bias, norm, pooled = spec.squeeze_channels, spec.use_bias, spec.use_norm, len(self.rows) + 1
-        self.rows += [
-            ("squeeze_excite.pool", "squeeze_pool", channels, channels, 0, 1, 1, size, 1, False, False, "", source, -1),
-            ("squeeze_excite.reduce", "squeeze_reduce", channels, squeeze, 1, 1, 1, 1, 1, bias, norm, spec.activation,
-             pooled, -1),
-            ("squeeze_excite.expand", "squeeze_expand", squeeze, channels, 1, 1, 1, 1, 1, bias, norm, spec.gate,
-             pooled + 1, -1),
-            ("squeeze_excite.scale", "scale", channels, channels, 0, 1, 1, size, size, False, False, "", source,
-             pooled + 2),
-        ]  # fmt: skip
-        self.shapes += [(channels, 1), (squeeze, 1), (channels, 1), (channels, size)]
-        return len(self.rows)
-
-    def add(self, source: int, other: int) -> int:
-        channels, size = self.shapes[source]
-        self.rows.append(("add", "add", channels, channels, 0, 1, 1, size, size, False, False, "", source, other))
-        self.shapes.append((channels, size))
-        return len(self.rows)
-
-    def pool(self, source: int) -> int:
-        channels, size = self.shapes[source]
-        self.rows.append(("pool", "pool", channels, channels, 0, 1, 1, size, 1, False, False, "", source, -1))
-        self.shapes.append((channels, 1))
-        return len(self.rows)
-
-    def linear(
-        self, name: LayerKind, source: int, out_channels: int, activation: str = "", *, bias: bool = True,
-        norm: bool = False,
-    ) -> int:  # fmt: skip
-        channels, _ = self.shapes[source]
-        self.rows.append((name, name, channels, out_channels, 1, 1, 1, 1, 1, bias, norm, activation, source, -1))
-        self.shapes.append((out_channels, 1))
-        return len(self.rows)
 
 
 def last_readers(layers: Iterable[LayerRow | Layer]) -> dict[int, int]:

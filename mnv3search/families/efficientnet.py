@@ -28,3 +28,6 @@ def efficientnet_lite0() -> Architecture:
         stages(32, _STAGES, activation="relu6"),
         HeadSpec(1280, activation="relu6"),
     )
+
+
+NETWORKS = (efficientnet_b0, efficientnet_lite0)

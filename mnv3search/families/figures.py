@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 FIGURES_FILE = "published.csv"
 
@@ -45,6 +47,9 @@ class PublishedFigure:
     note: str
 
 
+_NUMBERS = frozenset({"top1", "madds_m", "parameters_m", "pixel1_ms", "pixel2_ms", "pixel3_ms"})
+
+
 def _number(text: str) -> float | None:
     if not text:
         return None
@@ -58,19 +63,8 @@ def _number(text: str) -> float | None:
 def published_figures() -> tuple[PublishedFigure, ...]:
     """All printed rows, in the order of the file: the V3 paper, the model zoo, once-for-all, timm."""
     text = (files("mnv3search.families") / FIGURES_FILE).read_text(encoding="utf-8")
-    return tuple(
-        PublishedFigure(
-            row["network"],
-            row["label"],
-            row["source"],
-            row["version"],
-            _number(row["top1"]),
-            _number(row["madds_m"]),
-            _number(row["parameters_m"]),
-            _number(row["pixel1_ms"]),
-            _number(row["pixel2_ms"]),
-            _number(row["pixel3_ms"]),
-            row["note"],
-        )
-        for row in csv.DictReader(text.splitlines())
+    rows = csv.DictReader(text.splitlines())
+    values: Iterator[dict[str, Any]] = (
+        {name: _number(value) if name in _NUMBERS else value for name, value in row.items()} for row in rows
     )
+    return tuple(PublishedFigure(**row) for row in values)

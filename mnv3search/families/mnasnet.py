@@ -44,3 +44,6 @@ def mnasnet_small() -> Architecture:
         (1, 3, 1, 6, 144),
     )  # fmt: skip
     return _mnasnet(8, table, se_stages=(3, 4, 5))
+
+
+NETWORKS = (mnasnet_a1, mnasnet_b1, mnasnet_small)

@@ -13,18 +13,10 @@ def _separable(depth_multiplier: int, activation: Activation) -> tuple[BlockSpec
     blocks = []
     channels = 32
     for out, stride in _WIDTHS:
-        blocks.append(
-            BlockSpec(
-                3,
-                channels * depth_multiplier,
-                out,
-                stride,
-                activation,
-                expansion="depthwise",
-                linear_bottleneck=False,
-                shortcut="none",
-            )
-        )
+        blocks.append(BlockSpec(
+            3, channels * depth_multiplier, out, stride, activation, expansion="depthwise", linear_bottleneck=False,
+            shortcut="none",
+        ))  # fmt: skip
         channels = out
     return tuple(blocks)
 
@@ -41,3 +33,6 @@ def mobilenet_v1_fanrencli(depth_multiplier: int = 1) -> Architecture:
         base, blocks=_separable(depth_multiplier, "relu6"), padding="same",
         head=replace(base.head, dropout=0.001),
     )  # fmt: skip
+
+
+NETWORKS = (mobilenet_v1, mobilenet_v1_fanrencli)

@@ -29,3 +29,6 @@ def mobilenet_v2_fanrencli() -> Architecture:
     """
     base = mobilenet_v2()
     return replace(base, head=replace(base.head, dropout=0.3), norm_eps=1e-3, norm_momentum=0.001)
+
+
+NETWORKS = (mobilenet_v2, mobilenet_v2_fanrencli)

@@ -190,3 +190,12 @@ def mobilenet_v3_large_hswish16() -> Architecture:
 def mobilenet_v3_large_hswish112() -> Architecture:
     """V3-Large with h-swish from 112 channels on, an ablation of the paper's Table 5."""
     return mobilenet_v3_large_with_hard_swish_from(112)
+
+
+NETWORKS = (
+    mobilenet_v3_large, mobilenet_v3_large_minimalistic, mobilenet_v3_large_preprint,
+    mobilenet_v3_large_reduced_tail, mobilenet_v3_large_relu, mobilenet_v3_large_hswish16,
+    mobilenet_v3_large_hswish112, mobilenet_v3_large_xiaolai, mobilenet_v3_small, mobilenet_v3_small_minimalistic,
+    mobilenet_v3_small_preprint, mobilenet_v3_small_reduced_tail, mobilenet_v3_small_xiaolai,
+    mobilenet_v3_small_fanrencli,
+)  # fmt: skip

@@ -31,36 +31,17 @@ class PublishedNetwork:
         return (self.build.__doc__ or "").strip().splitlines()[0]
 
 
-_PAPER = (
-    (mobilenet_v1, ("mobilenet_v1", "mobilenet_v1_fanrencli")),
-    (mobilenet_v2, ("mobilenet_v2", "mobilenet_v2_fanrencli")),
-    (
-        mobilenet_v3,
-        (
-            "mobilenet_v3_large", "mobilenet_v3_large_minimalistic", "mobilenet_v3_large_preprint",
-            "mobilenet_v3_large_reduced_tail", "mobilenet_v3_large_relu", "mobilenet_v3_large_hswish16",
-            "mobilenet_v3_large_hswish112", "mobilenet_v3_large_xiaolai", "mobilenet_v3_small",
-            "mobilenet_v3_small_minimalistic", "mobilenet_v3_small_preprint", "mobilenet_v3_small_reduced_tail",
-            "mobilenet_v3_small_xiaolai",
-        ),
-    ),
-    (mnasnet, ("mnasnet_a1", "mnasnet_b1", "mnasnet_small")),
-    (efficientnet, ("efficientnet_b0", "efficientnet_lite0")),
-    (searched, ("fbnet_c", "single_path_nas")),
-)  # fmt: skip
+_FAMILIES = (mobilenet_v1, mobilenet_v2, mobilenet_v3, mnasnet, efficientnet, searched)
 
 NETWORKS: Mapping[str, PublishedNetwork] = MappingProxyType(
     {
-        name: PublishedNetwork(getattr(module, name), module.__name__.rsplit(".", 1)[-1])
-        for module, names in _PAPER
-        for name in names
-    }
-    | {
-        "mobilenet_v3_small_fanrencli": PublishedNetwork(
-            mobilenet_v3.mobilenet_v3_small_fanrencli, "mobilenet_v3", "out_channels"
+        build.__name__: PublishedNetwork(
+            build, family.__name__.rsplit(".", 1)[-1],
+            "out_channels" if build is mobilenet_v3.mobilenet_v3_small_fanrencli else "paper",
         )
+        for family in _FAMILIES for build in family.NETWORKS
     }
-)
+)  # fmt: skip
 
 
 def published(

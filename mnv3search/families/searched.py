@@ -29,3 +29,6 @@ def single_path_nas() -> Architecture:
         StemSpec(32, activation="relu"), stages(32, table), HeadSpec(1280, activation="relu"),
         norm_eps=1e-5, norm_momentum=0.1,
     )  # fmt: skip
+
+
+NETWORKS = (fbnet_c, single_path_nas)

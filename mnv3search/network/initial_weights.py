@@ -19,7 +19,6 @@ from mnv3search.errors import ArchitectureError, WeightsError
 from mnv3search.network.build import MobileNetwork
 from mnv3search.network.slicing import narrowing_faults
 from mnv3search.network.weights import (
-    Difference,
     Library,
     Pair,
     StateDict,
@@ -143,16 +142,6 @@ def _fitting(
     if reason:
         return InitialWeights(library, loaded, (CLASSIFIER,), reason, weights.classes), features
     return InitialWeights(library, (*loaded, CLASSIFIER), (), "", weights.classes), [*features, classifier]
-
-
-def layer_differences(network: MobileNetwork, source: Source) -> tuple[Difference, ...]:
-    """Every layer in which ``source`` differs from ``network``, the classifier among them; none where it fits.
-
-    Raises:
-        WeightsError: the source cannot be read or is of no library that is understood.
-    """
-    weights, _ = _read(source)
-    return tuple(differences(paired_layers(network, weights.state, library_of(weights.state))))
 
 
 def _read(source: Source) -> tuple[_Weights, str]:

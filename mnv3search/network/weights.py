@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
 import torch
@@ -104,11 +105,11 @@ def paired_in_order(ours: Sequence[StateLayer], theirs: Sequence[StateLayer]) ->
     """
     agree = [layer.kind() for layer in ours] == [layer.kind() for layer in theirs]
     if agree or len(ours) * len(theirs) > _MAX_ALIGNED:
-        return list(_padded(ours, theirs))
+        return list(zip_longest(ours, theirs))
     pairs: list[Pair] = []
     for mine, found in _aligned(ours, theirs, lambda layer: (*layer.kind(), layer.shape("weight"))):
         for these, those in _aligned(mine, found, StateLayer.kind):
-            pairs += _padded(these, those)
+            pairs += zip_longest(these, those)
     return pairs
 
 
@@ -119,11 +120,6 @@ def _aligned(
     matcher = SequenceMatcher(None, [key(x) for x in ours], [key(x) for x in theirs], autojunk=False)
     for _, start, end, their_start, their_end in matcher.get_opcodes():
         yield ours[start:end], theirs[their_start:their_end]
-
-
-def _padded(ours: Sequence[StateLayer], theirs: Sequence[StateLayer]) -> Iterator[Pair]:
-    for index in range(max(len(ours), len(theirs))):
-        yield ours[index] if index < len(ours) else None, theirs[index] if index < len(theirs) else None
 
 
 def differences(pairs: Iterable[Pair]) -> list[Difference]:
@@ -188,30 +184,6 @@ def library_of(state: StateDict) -> Library:
         f"weights named {names} … are of none of the networks that are understood: the MobileNets, MNASNet and "
         "EfficientNet of torchvision, timm's EfficientNet and MobileNetV3 classes, and those of mnv3search"
     )
-
-
-def load_torchvision_state(network: nn.Module, state: StateDict) -> None:
-    """Copies a state dict of ``torchvision.models`` (MobileNetV2, MobileNetV3, MNASNet, EfficientNet) into ``network``.
-
-    Padding, eps and momentum are no part of a state dict: they are fields of the architecture that ``network`` was
-    built from.
-
-    Raises:
-        WeightsError: the first layers that differ, with both shapes, and how many; ``network`` is then as it was.
-    """
-    copy_pairs(checked(paired_layers(network, state, "torchvision")))
-
-
-def load_timm_state(network: nn.Module, state: StateDict) -> None:
-    """Copies a state dict of timm's EfficientNet or MobileNetV3 classes into ``network``.
-
-    timm's ports from TensorFlow (``tf_…``) pad as ``same`` and have eps 1e-3, its own have eps 1e-5: fields of the
-    architecture that ``network`` was built from.
-
-    Raises:
-        WeightsError: the first layers that differ, with both shapes, and how many; ``network`` is then as it was.
-    """
-    copy_pairs(checked(paired_layers(network, state, "timm")))
 
 
 def paired_layers(network: nn.Module, state: StateDict, library: Library) -> list[Pair]:

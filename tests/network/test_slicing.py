@@ -152,6 +152,27 @@ def test_a_residual_group_keeps_one_choice_by_all_its_filters(rule: SliceRule, s
         assert plan[f"{block}.expansion"].outputs == tuple(range(8))
 
 
+def test_the_norm_of_filters_is_l2_and_not_l1() -> None:
+    """Of two filters over 4 inputs, (3, 0, 0, 0) has L2² 9 and L1 3, (1, 1, 1, 1) has L2² 4 and L1 4: the first stays.
+
+    In a group of several filters L2² add up: 3² + 0² is more than 2² + 2², though 3 + 0 is less than 2 + 2.
+    """
+    network = build_network(TINY)
+    with torch.no_grad():
+        expansion = network.get_parameter("blocks.0.expansion.conv.weight").zero_()
+        expansion[2, 0] = 3.0
+        expansion[5] = 1.0
+        for path, norms in (("stem", (0.0, 2.0, 3.0, 0.0)), ("blocks.0.projection", (0.0, 2.0, 0.0, 0.0))):
+            weight = network.get_parameter(f"{path}.conv.weight").zero_()
+            weight[:, 0, 0, 0] = torch.tensor(norms)
+        network.get_parameter("blocks.1.projection.conv.weight").zero_()
+    one_expanded = replace(TINY, blocks=(replace(TINY.blocks[0], expanded_channels=1), TINY.blocks[1]))
+    assert plan_slicing(TINY, network.state_dict(), one_expanded)["blocks.0.expansion"].outputs == (2,)
+    bottleneck = next(site for site in sites(TINY) if site.kind == "bottleneck")
+    plan = plan_slicing(TINY, network.state_dict(), narrow(TINY, bottleneck, 1))
+    assert plan["stem.conv"].outputs == (2,)
+
+
 def test_an_expanded_channel_is_kept_by_its_expansion_and_taken_along_by_all_that_follows() -> None:
     network = _by_hand()
     block = replace(TINY.blocks[1], expanded_channels=3)
