@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
-from mnv3search.architecture import Architecture
+from mnv3search.architecture import Architecture, Block
 from mnv3search.candidate import Candidate
 from mnv3search.cost import count
 from mnv3search.layer_search import Step
+from mnv3search.layers import Layer, unit_layers, units
 from mnv3search.report import plots
 from mnv3search.report.pareto import ParetoFigure
 from mnv3search.report.summary import (
@@ -88,13 +89,9 @@ class Plot:
             error = summary.latency_errors_ms.get(architecture)
         counts = count(architecture) if isinstance(network, Step) else network
         blocks = [
-            self.blocks.setdefault(row, len(self.blocks))
-            for row in (
-                (b.kernel_size, b.expanded_channels, b.out_channels, b.stride,
-                 b.squeeze_excite.squeeze_channels if b.squeeze_excite else 0, b.activation)
-                for b in architecture.blocks
-            )
-        ]  # fmt: skip
+            self.blocks.setdefault(_block_row(block, unit_layers(unit)), len(self.blocks))
+            for block, unit in zip(architecture.blocks, units(architecture)[1:-1], strict=True)
+        ]
         self.points.append(
             [
                 *self._position(network.latency_ms, network.top1 or 0.0), name,
@@ -142,6 +139,13 @@ class Plot:
 
 def _page_colour(colour: str) -> str:
     return f"var({PAGE_COLOURS[colour]})" if colour in PAGE_COLOURS else colour
+
+
+def _block_row(block: Block, layers: Sequence[Layer]) -> tuple[object, ...]:
+    """Largest kernel, expanded and output channels, stride, squeeze channels, first activation of any kind of block."""
+    kernel = max(layer.kernel_size for layer in layers)
+    squeeze = next((layer.out_channels for layer in layers if layer.kind == "squeeze_reduce"), 0)
+    return (kernel, block.expanded_channels, block.out_channels, block.stride, squeeze, layers[0].activation)
 
 
 def _ends(architecture: Architecture) -> tuple[str, str]:
