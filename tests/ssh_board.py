@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from mnv3search.latency.remote import Patience, RemoteRuntime, open_remote
+from mnv3search.latency.remote.channel import Patience
+from mnv3search.latency.remote.remote_runtime import RemoteRuntime, open_remote
 
 SSHD = Path("/usr/sbin/sshd")
 SEPARATION = Path("/run/sshd")  # sshd asks for this empty folder

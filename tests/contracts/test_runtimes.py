@@ -19,18 +19,18 @@ import pytest
 from mnv3search.architecture import Architecture
 from mnv3search.errors import DeviceError, MeasurementError, MissingDependencyError, UnknownNameError
 from mnv3search.families import published
+from mnv3search.latency.remote.agent import clock_of
 from mnv3search.latency.runtimes import (
     RUNTIMES,
     CallSession,
     Runtime,
     Session,
     Subject,
-    base,
     load_runtime,
     registry,
     runtime_names,
 )
-from mnv3search.latency.runtimes.base import Precision, clock_of, input_shape, is_whole_only
+from mnv3search.latency.runtimes.base import Precision, input_shape, is_whole_only
 from mnv3search.latency.runtimes.check import MAX_FP32_DIFFERENCE, MAX_INT8_ERROR, PROBES, SAME_PADDED, check_outputs
 from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime
 from mnv3search.latency.runtimes.torch_eager import exact_output
@@ -67,7 +67,7 @@ CASES += [(name, "int8") for name in INT8]
 @pytest.fixture(autouse=True)
 def _one_test_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test may have one runtime with several threads, as each process may."""
-    monkeypatch.setattr(base, "_with_threads", [])
+    monkeypatch.setattr(registry, "_with_threads", [])
 
 
 def plug_in(monkeypatch: pytest.MonkeyPatch, **factories: object) -> None:
@@ -274,13 +274,13 @@ def test_what_is_no_number_of_threads_is_refused(threads: object) -> None:
 
 
 def test_more_threads_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "usable_cores", lambda: 2)
+    monkeypatch.setattr(registry, "usable_cores", lambda: 2)
     with pytest.raises(DeviceError, match=r"threads is 64, but this machine has 2 cores to give.*at most 2"):
         load_runtime("onnxruntime", 64)
 
 
 def test_one_process_has_one_runtime_of_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "usable_cores", lambda: 2)
+    monkeypatch.setattr(registry, "usable_cores", lambda: 2)
     plug_in(monkeypatch, **{PLUGGED: Plugged})
     assert load_runtime("onnxruntime", 2).threads == 2
     assert load_runtime("onnxruntime", 2).threads == 2

@@ -13,6 +13,7 @@ from mnv3search.export import ExportedModel, export_onnx
 from mnv3search.export.exported import Description
 from mnv3search.export.timing import time_models
 from mnv3search.latency.measured.measuring import MeasuringPlan
+from mnv3search.latency.runtimes.base import Precision, Subject
 from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime
 
 PLAN = MeasuringPlan(rounds=16, min_seconds=0.0, max_rounds=16, warmup=1, lead_calls=1)
@@ -36,8 +37,11 @@ class Runtime:
     name: str = "fake"
     version: str = "1"
     threads: int = 1
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     images: list[np.ndarray] = field(default_factory=list)
+
+    def prepare(self, subject: Subject) -> Any:
+        raise NotImplementedError
 
     def load(self, graph: bytes, image: np.ndarray, what: str) -> Any:
         self.images.append(image)

@@ -18,7 +18,7 @@ from mnv3search.export import export_onnx
 from mnv3search.families import published
 from mnv3search.graph import network_graph
 from mnv3search.graph.model_file import OnnxModel, read_model
-from mnv3search.latency.runtimes.int8 import int8_graph_of
+from mnv3search.latency.runtimes.int8 import graph_in
 
 
 def written(folder: Path, content: bytes) -> Path:
@@ -42,7 +42,7 @@ def test_counts_are_those_of_the_architecture(tmp_path: Path, name: str) -> None
 def test_counts_in_8_bits_are_those_of_fp32(tmp_path: Path) -> None:
     network = published("mobilenet_v3_small", resolution=32)
     fp32 = read_model(written(tmp_path, network_graph(network)))
-    int8 = read_model(written(tmp_path, int8_graph_of(network)))
+    int8 = read_model(written(tmp_path, graph_in(network, "int8")))
     assert (int8.madds, int8.parameters, int8.activations) == (fp32.madds, fp32.parameters, fp32.activations)
 
 

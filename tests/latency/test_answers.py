@@ -20,7 +20,7 @@ from mnv3search.latency import answers
 from mnv3search.latency.answers import latencies
 from mnv3search.latency.runtimes import Session, load_runtime
 from mnv3search.latency.runtimes.base import LoadsGraphs
-from mnv3search.latency.runtimes.int8 import int8_graph_of
+from mnv3search.latency.runtimes.int8 import graph_in
 
 NAMES = ("mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v2@0.5")
 
@@ -74,7 +74,7 @@ def test_model_files_take_turns_with_networks(made_up: KnownRuntime, tmp_path: P
     small = published("mobilenet_v3_small", resolution=32)
     fp32, int8 = tmp_path / "a.onnx", tmp_path / "a_int8.onnx"
     fp32.write_bytes(network_graph(small))
-    int8.write_bytes(int8_graph_of(small))
+    int8.write_bytes(graph_in(small, "int8"))
     names = [str(fp32), str(int8), NAMES[0]]
     with pytest.raises(DeviceError, match=r"a\.onnx is a model file, which is timed as it stands; add --whole"):
         latencies(names, "host")

@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 from mnv3search.errors import DeviceError
-from mnv3search.latency.remote import Address, parse_address
-from mnv3search.latency.remote.channel import BOOTSTRAP, check_python, last_line, printable
+from mnv3search.latency.remote.address import Address, check_python, parse_address
+from mnv3search.latency.remote.channel import BOOTSTRAP, last_line, printable
 
 
 @pytest.mark.parametrize(

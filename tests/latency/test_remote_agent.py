@@ -129,7 +129,7 @@ def test_sessions_are_prepared_timed_read_and_dropped() -> None:
         ({"ask": "time", "ids": [7]}, "KeyError"),
         ({"ask": "time", "ids": [7] * 5_000}, "more than 4096 calls"),
         ({"ask": "output", "id": 7}, "KeyError"),
-        ({"ask": "prepare", "id": 1, "graph": 3, "shape": [1], "threads": 1}, "INVALID_PROTOBUF|InvalidProtobuf"),
+        ({"ask": "prepare", "id": 1, "graph": 4, "shape": [1], "threads": 1}, "INVALID_PROTOBUF|InvalidProtobuf"),
         ({"ask": "hello", "drop": 5}, "TypeError"),
     ],
 )

@@ -19,7 +19,9 @@ from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.export import export_onnx
 from mnv3search.families import published
 from mnv3search.graph.model_file import read_model
-from mnv3search.latency.remote import Patience, RemoteRuntime, agent, open_remote
+from mnv3search.latency.remote import agent
+from mnv3search.latency.remote.channel import Patience
+from mnv3search.latency.remote.remote_runtime import RemoteRuntime, open_remote
 from mnv3search.latency.runtimes import load_runtime
 from mnv3search.latency.runtimes.base import Elsewhere, LoadsGraphs, Runtime, Session, TakesTurns, machine_of
 

@@ -15,7 +15,7 @@ from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
 from mnv3search.latency.keys import saturates_in_8_bits
 from mnv3search.latency.runtimes.base import Subject, graph_of
 from mnv3search.latency.runtimes.check import SAME_PADDED
-from mnv3search.latency.runtimes.int8 import graph_in, int8_graph_of
+from mnv3search.latency.runtimes.int8 import graph_in
 from mnv3search.layers import unit_layers, units
 
 UNIT = units(SAME_PADDED)[3]
@@ -23,7 +23,7 @@ UNIT = units(SAME_PADDED)[3]
 
 @pytest.mark.parametrize("subject", [UNIT, SAME_PADDED], ids=["unit", "network"])
 def test_every_weight_is_int8_with_a_scale_a_channel(subject: Subject) -> None:
-    graph = onnx.load_from_string(int8_graph_of(subject)).graph
+    graph = onnx.load_from_string(graph_in(subject, "int8")).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     parts = units(subject) if isinstance(subject, Architecture) else (subject,)
     learned = [layer for unit in parts for layer in unit_layers(unit) if layer.kernel_size]
@@ -41,14 +41,13 @@ def test_every_weight_is_int8_with_a_scale_a_channel(subject: Subject) -> None:
 def test_it_is_repeatable_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     handlers = list(logging.getLogger().handlers)
     with caplog.at_level(logging.WARNING):
-        assert int8_graph_of(UNIT) == int8_graph_of(UNIT)
+        assert graph_in(UNIT, "int8") == graph_in(UNIT, "int8")
     assert caplog.records == []
     assert logging.getLogger().handlers == handlers
 
 
-def test_the_precision_chooses_the_graph() -> None:
+def test_fp32_is_the_graph_itself() -> None:
     assert graph_in(UNIT, "fp32") == graph_of(UNIT)
-    assert graph_in(UNIT, "int8") == int8_graph_of(UNIT)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +74,6 @@ def test_weights_are_timed_in_as_many_bits_as_give_the_right_outputs(
     monkeypatch: pytest.MonkeyPatch, saturates: bool, largest: int
 ) -> None:
     monkeypatch.setattr("mnv3search.latency.runtimes.int8.saturates_in_8_bits", lambda: saturates)
-    model = onnx.load_from_string(int8_graph_of(SAME_PADDED))
+    model = onnx.load_from_string(graph_in(SAME_PADDED, "int8"))
     weights = [numpy_helper.to_array(w) for w in model.graph.initializer if w.name.endswith(".weight_quantized")]
     assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) == largest

@@ -27,7 +27,6 @@ from mnv3search.errors import MeasurementError
 from mnv3search.latency.runtimes.base import (
     LONGEST_CALL,
     SHORTEST_CALL,
-    LoadsGraphs,
     Runtime,
     Session,
     TakesTurns,
@@ -243,7 +242,7 @@ class WatchedTurns:
     That can be seen of a runtime that works here, in the caller's thread alone.
     """
 
-    def __init__(self, runtime: Runtime | LoadsGraphs) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self._turns = turns_of(runtime)
         self._visible = not isinstance(runtime, TakesTurns) and runtime.threads == 1
         self._wall = self._cpu = 0.0

@@ -389,7 +389,8 @@ def runtime_of(spec: DeviceSpec) -> Runtime:
     """
     if spec.address is None:
         return load_runtime(spec.runtime, spec.threads, spec.precision)
-    remote: Any = importlib.import_module("mnv3search.latency.remote")  # SSH is loaded only where it is used
+    # SSH is loaded only where it is used
+    remote: Any = importlib.import_module("mnv3search.latency.remote.remote_runtime")
     python = {} if spec.python is None else {"python": spec.python}
     return cast("Runtime", remote.open_remote(spec.place, threads=spec.threads, precision=spec.precision, **python))
 

@@ -1,4 +1,4 @@
-"""The far end of a measurement over ssh: this one file is sent to the board and run there from memory.
+"""The board's end of a measurement over ssh: this one file is sent there and run from memory.
 
 It stands alone: Python 3.8, the standard library, and in functions numpy and onnxruntime. It reads frames on stdin and
 answers each on stdout, opens no port, writes no file, runs nothing but these requests, and ends when stdin closes.
@@ -26,7 +26,7 @@ import platform
 import struct
 import sys
 import time
-from typing import Any, BinaryIO, Callable, Dict, List, Optional, Tuple  # noqa: UP035  # for Python 3.8
+from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple  # noqa: UP035  # for Python 3.8
 
 PROTOCOL = 1
 MARKER = b"\n<mnv3search agent>\n"  # ends whatever the board's login files print
@@ -35,7 +35,7 @@ MAX_PAYLOAD = 1 << 28
 MAX_SESSIONS = 1_024
 MAX_TURNS = 4_096
 MAX_ERROR = 2_000
-MAX_RESOLUTION = 1e-6  # seconds; as for this machine's own runtimes
+MAX_RESOLUTION = 1e-6  # seconds: a hundredth of the smallest block
 
 Header = Dict[str, Any]  # noqa: UP006
 Answer = Tuple[Header, bytes]  # noqa: UP006
@@ -115,7 +115,11 @@ class Agent:
         kind = header.get("kind", "<f4")
         if kind not in ("<f4", "u1"):
             raise ValueError("an input of an unknown kind")
-        self._sessions[header["id"]] = Session(payload[:size], payload[size:], header["shape"], kind, header["threads"])
+        import numpy as np
+
+        values = np.frombuffer(payload[size:], dtype=kind).reshape(header["shape"])
+        image = np.ascontiguousarray(values.astype(np.uint8 if kind == "u1" else np.float32))
+        self._sessions[header["id"]] = Session(payload[:size], image, header["threads"])
         return {}, b""
 
     def _time(self, header: Header, _: bytes) -> Answer:
@@ -137,7 +141,7 @@ class Agent:
 class Session:
     """A graph in onnxruntime's CPU provider, its input and output bound, so that a call moves no memory of its own."""
 
-    def __init__(self, graph: bytes, image: bytes, shape: List[int], kind: str, threads: int) -> None:  # noqa: UP006
+    def __init__(self, graph: bytes, image: Any, threads: int) -> None:
         import numpy as np
         import onnxruntime as ort
 
@@ -151,16 +155,11 @@ class Session:
         self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         entering, leaving = self._session.get_inputs()[0], self._session.get_outputs()[0]
         # kept here: the runtime works in the memory of these arrays and does not hold them itself
-        entered = np.frombuffer(image, dtype=kind).reshape(shape)
-        self._image = np.ascontiguousarray(entered.astype(np.uint8 if kind == "u1" else np.float32))
-        self._result = np.zeros(shape[:1] + leaving.shape[1:], dtype=np.float32)
-        self._bound = ort.OrtValue.ortvalue_from_numpy(self._result)
+        self._image, self._result = image, np.zeros([len(image), *leaving.shape[1:]], dtype=np.float32)
         self._binding = self._session.io_binding()
-        self._binding.bind_ortvalue_input(entering.name, ort.OrtValue.ortvalue_from_numpy(self._image))
-        self._binding.bind_ortvalue_output(leaving.name, self._bound)
-        # at one thread that thread's CPU time, which leaves out what other programs take; otherwise the wall's
-        fine = time.get_clock_info("thread_time").resolution <= MAX_RESOLUTION
-        self._clock = time.thread_time if threads == 1 and fine else time.perf_counter
+        self._binding.bind_ortvalue_input(entering.name, ort.OrtValue.ortvalue_from_numpy(image))
+        self._binding.bind_ortvalue_output(leaving.name, ort.OrtValue.ortvalue_from_numpy(self._result))
+        self._clock = clock_of(threads)
 
     def time_once(self) -> float:
         """Seconds of one call."""
@@ -171,7 +170,18 @@ class Session:
     def output(self) -> Any:
         """The output of one more call, a float32 array."""
         self._session.run_with_iobinding(self._binding)
-        return self._bound.numpy()
+        return self._result.copy()
+
+
+def clock_of(threads: int) -> Callable[[], float]:
+    """The clock, in seconds, of a runtime that works in so many threads.
+
+    At one thread, in the caller's, it is that thread's CPU time: what a call takes when nothing else wants the core. A
+    call that the system sets aside for another program's sake is otherwise counted several times too long. At more
+    threads, and where the CPU time is coarse (Windows), it is the wall's.
+    """
+    fine = time.get_clock_info("thread_time").resolution <= MAX_RESOLUTION
+    return time.thread_time if threads == 1 and fine else time.perf_counter
 
 
 def cpu_model(cpuinfo: str = "/proc/cpuinfo") -> str:

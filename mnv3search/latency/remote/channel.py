@@ -1,14 +1,12 @@
-"""The line to a board: ssh as a child process, frames over its pipes, every wait and every size bounded.
+"""The connection to a board: ssh as a child process, frames over its pipes, every wait and every size bounded.
 
-The user's address is checked before it becomes a word of the ssh command; what goes wrong on the way is said in one
-line with what to do about it.
+What goes wrong on the way is said in one line with what to do about it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import selectors
 import subprocess
 import time
@@ -16,155 +14,14 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from mnv3search.errors import DeviceError, MeasurementError
-from mnv3search.latency.remote.agent import MARKER, MAX_HEADER, MAX_PAYLOAD, pack, unpack
-
-MAX_LENGTH = 255
-USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\]")
-PYTHON = re.compile(r"[A-Za-z0-9_./+][A-Za-z0-9_./+-]*")
-# no question is ever asked; a board that vanishes is noticed in 15 s; nothing of this machine is passed on to it
-OPTIONS = (
-    "-a", "-x", "-T",
-    "-o", "BatchMode=yes",
-    "-o", "ConnectTimeout=10",
-    "-o", "ServerAliveInterval=5",
-    "-o", "ServerAliveCountMax=3",
-    "-o", "ClearAllForwardings=yes",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A board's host (a name, an address, or a ``Host`` of the user's ssh configuration), and user and port if given.
-
-    An IPv6 ``host`` has no brackets.
-    """
-
-    host: str
-    user: str | None = None
-    port: int | None = None
-
-    def __str__(self) -> str:
-        """As the user writes it: ``pi@board:2222``."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return (f"{self.user}@" if self.user else "") + host + (f":{self.port}" if self.port else "")
-
-    @property
-    def destination(self) -> str:
-        """What a user would type after ``ssh`` to look for themselves: ``-p 2222 pi@board``."""
-        return (f"-p {self.port} " if self.port else "") + (f"{self.user}@" if self.user else "") + self.host
-
-    def command(self, remote: str, options: Sequence[str] = ()) -> list[str]:
-        """The words that run ``remote``, a command for the board's shell, over ssh; ``options`` are more for ssh."""
-        user = ("-l", self.user) if self.user else ()
-        port = ("-p", str(self.port)) if self.port else ()
-        return ["ssh", *options, *OPTIONS, *user, *port, "--", self.host, remote]
-
-
-def parse_address(text: str) -> Address:
-    """The address that ``[user@]host[:port]`` names; IPv6 in brackets.
-
-    Raises:
-        DeviceError: it is no such text; hosts and users are letters, digits, ``.``, ``_`` and ``-``, not first.
-    """
-    user, at, place = text.rpartition("@")
-    found = re.fullmatch(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(:(?P<port>[0-9]{1,5}))?", place)
-    host, port = (found["host"], int(found["port"] or 0)) if found else ("", 0)
-    port_given = found is not None and found["port"] is not None
-    if (
-        len(text) > MAX_LENGTH
-        or not HOST.fullmatch(host)
-        or (at and not USER.fullmatch(user))
-        or (port_given and not 1 <= port <= 65_535)
-    ):
-        raise DeviceError(
-            f"{text[:80]!r} is no address of a board; write user@host or user@host:port, of letters, digits, '.', '_' "
-            f"and '-' (not first), with a port from 1 to 65535 and an IPv6 address in brackets"
-        )
-    return Address(host.strip("[]"), user or None, port if port_given else None)
-
-
-def check_python(python: str) -> str:
-    """The name or path of Python on a board, as given.
-
-    Raises:
-        DeviceError: it has characters that a shell could take for more than a name.
-    """
-    if len(python) > MAX_LENGTH or not PYTHON.fullmatch(python):
-        raise DeviceError(
-            f"{python[:80]!r} cannot name Python on the board; "
-            f"write a name or path of letters, digits and . _ / + -, as in python=/opt/venv/bin/python3"
-        )
-    return python
-
+from mnv3search.latency.remote.address import Address
+from mnv3search.latency.remote.agent import MARKER, MAX_HEADER, MAX_PAYLOAD, Answer, pack, unpack
 
 SSH_FAILED, NOT_FOUND, NOT_EXECUTABLE = 255, 127, 126
 MAX_QUOTED = 300
-AGAIN = "what was measured is kept: run it again to go on"
-
-
-def printable(text: object) -> str:
-    """One line of at most :data:`MAX_QUOTED` characters, without what a terminal would obey."""
-    line = "".join(c if c.isprintable() else " " for c in str(text))
-    return " ".join(line.split())[:MAX_QUOTED]
-
-
-def last_line(messages: str) -> str:
-    """The last line of ssh's and the board's messages that says something; the closing of a connection says little."""
-    lines = [found for line in messages.splitlines() if (found := printable(line))]
-    telling = [line for line in lines if not line.startswith(("Connection to ", "Connection closed by"))]
-    return (telling or lines or [""])[-1].rstrip(".")
-
-
-def never_started(address: Address, python: str, why: str, code: int | None, messages: str) -> str:
-    """Why the agent did not start on the board, and what to do.
-
-    Args:
-        address: the board.
-        python: the interpreter that was to run it.
-        why: ``ended``, ``time``, ``noise``, or a phrase.
-        code: how ssh ended; None where it had not.
-        messages: what ssh and the board said on stderr.
-    """
-    said, where = last_line(messages), address.destination
-    quoted = f": {said}" if said else ""
-    if why == "time":
-        return f"{address} was reached for but did not start the agent in time{quoted}; does `ssh {where} true` return?"
-    if why == "noise":
-        return f"{address} prints more than 64 KB before it runs a command; make its login files silent for ssh"
-    if code == SSH_FAILED:
-        return f"ssh does not get to {address}{quoted}; {_ssh_remedy(messages, where)}"
-    if code in {NOT_FOUND, NOT_EXECUTABLE}:
-        return (
-            f"{address} has no {python}{quoted}; install Python 3.8 or newer with numpy and onnxruntime there, "
-            f"or name the one that has them: ssh://{address},python=/path/to/python3"
-        )
-    return f"{address} does not run the agent{quoted or f' (exit code {code})'}; does `ssh {where} {python} -V` work?"
-
-
-def _ssh_remedy(messages: str, where: str) -> str:
-    if "Host key verification failed" in messages or "HOST IDENTIFICATION HAS CHANGED" in messages:
-        if "CHANGED" in messages:
-            return "its host key is another than before: find out why before you trust it (ssh-keygen -R forgets a key)"
-        return f"its host key is unknown here: run `ssh {where}` once and check and accept it"
-    if "Permission denied" in messages or "Too many authentication failures" in messages:
-        return f"it has to log in by key without a question: ssh-copy-id {where}"
-    return f"see that the board is on and that `ssh {where} true` works without a question"
-
-
-def stopped(address: Address, why: str, code: int | None, messages: str) -> str:
-    """Why a board that was measuring gives no more answers; arguments as of :func:`never_started`."""
-    said = last_line(messages)
-    reason = {"ended": said or "the connection ended", "time": "no reply in time", "closed": "the connection is closed"}
-    told = reason.get(why, why)
-    return (
-        f"{address} stopped answering ({told}{f', ssh ended with {code}' if code and why == 'ended' else ''}); {AGAIN}"
-    )
-
-
 MAX_NOISE = 1 << 16  # bytes that a board's login files may print before the agent's first
 MAX_STDERR = 1 << 13  # of ssh's and the board's messages, the last so many bytes
 CHUNK = 1 << 16
@@ -186,16 +43,11 @@ class Patience:
     call: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a board answered; a mapping from JSON whose values are yet to be checked, and bytes."""
-
-    fields: Mapping[str, Any]
-    payload: bytes
+PATIENCE = Patience()
 
 
 class Channel:
-    """A board on which the agent runs.
+    """A connection to the agent on a board.
 
     Args:
         address: where the board is.
@@ -208,15 +60,13 @@ class Channel:
     """
 
     def __init__(
-        self, address: Address, python: str = "python3", options: Sequence[str] = (), patience: Patience | None = None
+        self, address: Address, python: str = "python3", options: Sequence[str] = (), patience: Patience = PATIENCE
     ) -> None:
-        self.address = address
-        self.python = python
-        self.patience = patience or Patience()
-        words = address.command(f"{python} -c '{BOOTSTRAP}'", options)
-        self._inbox, self._stderr = bytearray(), bytearray()
-        self._process = started(words)
-        self._close = weakref.finalize(self, end, self._process)
+        self.address, self.python, self.patience = address, python, patience
+        self._inbox, self._errors = bytearray(), bytearray()
+        self._process = _started(address.command(f"{python} -c '{BOOTSTRAP}'", options))
+        self._stdin, self._stdout, self._stderr = _pipes(self._process)
+        self._close = weakref.finalize(self, _end, self._process)
         self._start()
 
     @property
@@ -233,44 +83,42 @@ class Channel:
         deadline = time.monotonic() + self.patience.start
         try:
             self._send(b"%0*d" % (LENGTH_DIGITS, len(source)) + source, deadline)
-            while (place := self._inbox.find(MARKER)) < 0:
+            while (marker := self._inbox.find(MARKER)) < 0:
                 if len(self._inbox) > MAX_NOISE:
                     raise _Broken("noise")
                 self._receive(deadline)
         except _Broken as broken:
-            code = self._ended(broken.why)
-            raise DeviceError(never_started(self.address, self.python, broken.why, code, self._messages())) from None
-        del self._inbox[: place + len(MARKER)]
+            raise DeviceError(self._not_started(broken.why)) from None
+        del self._inbox[: marker + len(MARKER)]
 
-    def ask(self, request: Mapping[str, Any], payload: bytes = b"", calls: int = 0) -> Reply:
+    def ask(self, request: Mapping[str, Any], payload: bytes = b"", calls: int = 0) -> Answer:
         """Send a request, wait for its answer; ``calls`` is how many timed calls the board makes for it.
 
         Raises:
-            MeasurementError: the board stopped answering, or answered what is no reply; the channel is then closed.
+            MeasurementError: the board stopped answering, or answered what is no frame; the channel is then closed.
                 Or it said that the request failed; the channel then stays.
         """
         if not self.alive:
-            raise MeasurementError(stopped(self.address, "closed", None, ""))
+            raise MeasurementError(self._stopped("the connection is closed"))
         deadline = time.monotonic() + self.patience.reply + calls * self.patience.call
         try:
             self._send(pack(dict(request), payload), deadline)
-            reply = self._reply(deadline)
+            fields, answered = self._answer(deadline)
         except _Broken as broken:
-            code = self._ended(broken.why)
-            raise MeasurementError(stopped(self.address, broken.why, code, self._messages())) from None
-        except BaseException:  # interrupted between a request and its reply: the next reply would be another's
+            raise MeasurementError(self._broken_off(broken.why)) from None
+        except BaseException:  # interrupted between a request and its answer: the next answer would be another's
             self.close()
             raise
-        if "error" in reply.fields:
-            raise MeasurementError(f"{self.address} could not do what was asked: {printable(reply.fields['error'])}")
-        return reply
+        if "error" in fields:
+            raise MeasurementError(f"{self.address} could not do what was asked: {printable(fields['error'])}")
+        return fields, answered
 
     def refuse(self, what: str) -> MeasurementError:
-        """The error to raise where a reply is not what was asked for; the channel is closed."""
+        """The error to raise where an answer is not what was asked for; the channel is closed."""
         self.close()
-        return MeasurementError(stopped(self.address, f"it answered {what}", None, ""))
+        return MeasurementError(self._stopped(f"it answered {what}"))
 
-    def _reply(self, deadline: float) -> Reply:
+    def _answer(self, deadline: float) -> Answer:
         def read(size: int) -> bytes:
             while len(self._inbox) < size:
                 self._receive(deadline)
@@ -284,23 +132,22 @@ class Channel:
             raise _Broken(f"it sent {error}") from None
         if frame is None:
             raise _Broken("it sent nothing")
-        return Reply(*frame)
+        return frame
 
     def _send(self, data: bytes, deadline: float) -> None:
-        view, pipe = memoryview(data), _pipe(self._process.stdin)
+        view = memoryview(data)
         while view:
-            self._wait(pipe, selectors.EVENT_WRITE, deadline)
+            self._wait(self._stdin, selectors.EVENT_WRITE, deadline)
             try:
-                view = view[os.write(pipe.fileno(), view[:CHUNK]) :]
+                view = view[os.write(self._stdin.fileno(), view[:CHUNK]) :]
             except BlockingIOError:
                 continue
             except OSError:  # ssh has ended
                 raise _Broken("ended") from None
 
     def _receive(self, deadline: float) -> None:
-        pipe = _pipe(self._process.stdout)
-        self._wait(pipe, selectors.EVENT_READ, deadline)
-        data = _read(pipe)
+        self._wait(self._stdout, selectors.EVENT_READ, deadline)
+        data = _read(self._stdout)
         if data == b"":
             raise _Broken("ended")
         self._inbox += data or b""
@@ -309,64 +156,88 @@ class Channel:
 
     def _wait(self, pipe: IO[bytes], event: int, deadline: float) -> None:
         """Until ``pipe`` is ready; meanwhile what ssh says on stderr is kept, so that it never has to wait."""
-        errors = _pipe(self._process.stderr)
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, event)
-            selector.register(errors, selectors.EVENT_READ)
+            selector.register(self._stderr, selectors.EVENT_READ)
             while (left := deadline - time.monotonic()) > 0:
                 ready = [key.fileobj for key, _ in selector.select(left)]
-                if errors in ready and self._keep_errors() == b"":
-                    selector.unregister(errors)
+                if self._stderr in ready and self._keep_errors() == b"":
+                    selector.unregister(self._stderr)
                 if pipe in ready:
                     return
         raise _Broken("time")
 
     def _keep_errors(self) -> bytes | None:
-        data = _read(_pipe(self._process.stderr))
-        self._stderr += data or b""
-        del self._stderr[:-MAX_STDERR]
+        data = _read(self._stderr)
+        self._errors += data or b""
+        del self._errors[:-MAX_STDERR]
         return data
 
-    def _messages(self) -> str:
-        return self._stderr.decode("utf-8", errors="replace")
-
-    def _ended(self, why: str) -> int | None:
-        """Close; how ssh ended, and None where it was still running."""
+    def _closed(self, why: str) -> tuple[int | None, str]:
+        """Close; how ssh ended, None where it was still running, and what it and the board said on stderr."""
         code: int | None = None
         if why == "ended":
             with contextlib.suppress(_Broken, subprocess.TimeoutExpired):
-                self._read_to_the_end(time.monotonic() + CLOSING_SECONDS)
+                deadline = time.monotonic() + CLOSING_SECONDS
+                data: bytes | None = None
+                while data != b"":  # the rest of stdout; after its end ssh ends as well, and its code says why
+                    self._wait(self._stdout, selectors.EVENT_READ, deadline)
+                    data = _read(self._stdout)
                 code = self._process.wait(CLOSING_SECONDS)
         for _ in range(MAX_STDERR):
             if not self._keep_errors():
                 break
         self.close()
-        return code
+        return code, self._errors.decode("utf-8", errors="replace")
 
-    def _read_to_the_end(self, deadline: float) -> None:
-        """Throw away what is left on stdout; after its end ssh ends as well, and its code says why."""
-        pipe = _pipe(self._process.stdout)
-        data: bytes | None = None
-        while data != b"":
-            self._wait(pipe, selectors.EVENT_READ, deadline)
-            data = _read(pipe)
+    def _not_started(self, why: str) -> str:
+        """Close; why the agent did not start on the board, and what to do."""
+        code, messages = self._closed(why)
+        address, where, said = self.address, self.address.destination, last_line(messages)
+        quoted = f": {said}" if said else ""
+        if why == "time":
+            return (
+                f"{address} was reached for but did not start the agent in time{quoted}; "
+                f"does `ssh {where} true` return?"
+            )
+        if why == "noise":
+            return f"{address} prints more than 64 KB before it runs a command; make its login files silent for ssh"
+        if code == SSH_FAILED:
+            return f"ssh does not get to {address}{quoted}; {_ssh_remedy(messages, where)}"
+        if code in {NOT_FOUND, NOT_EXECUTABLE}:
+            return (
+                f"{address} has no {self.python}{quoted}; install Python 3.8 or newer with numpy and onnxruntime "
+                f"there, or name the one that has them: ssh://{address},python=/path/to/python3"
+            )
+        said = quoted or f" (exit code {code})"
+        return f"{address} does not run the agent{said}; does `ssh {where} {self.python} -V` work?"
+
+    def _broken_off(self, why: str) -> str:
+        """Close; why a board that was measuring gives no more answers."""
+        code, messages = self._closed(why)
+        if why == "time":
+            return self._stopped("no reply in time")
+        if why == "ended":
+            reason = last_line(messages) or "the connection ended"
+            return self._stopped(f"{reason}, ssh ended with {code}" if code else reason)
+        return self._stopped(why)
+
+    def _stopped(self, reason: str) -> str:
+        return f"{self.address} stopped answering ({reason}); what was measured is kept: run it again to go on"
 
 
 class _Broken(Exception):
-    """The line cannot be used any more: ``why`` is ``ended``, ``time``, ``noise``, or a phrase."""
+    """The connection cannot be used any more: ``why`` is ``ended``, ``time``, ``noise``, or a phrase."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
 
 
-def started(words: Sequence[str]) -> subprocess.Popen[bytes]:
+def _started(words: Sequence[str]) -> subprocess.Popen[bytes]:
     """A child process with three pipes that never block, in a session of its own.
 
-    An interrupt from the keyboard then ends this program, which closes the line, and not ssh under its hands.
-
-    Raises:
-        DeviceError: the program is not installed.
+    An interrupt from the keyboard then ends this program, which closes the connection, and not ssh under its hands.
     """
     try:
         process = subprocess.Popen(
@@ -378,16 +249,16 @@ def started(words: Sequence[str]) -> subprocess.Popen[bytes]:
             f"a board is reached by the program ssh, which cannot be run here ({error.strerror}); "
             f"install it: apt-get install openssh-client"
         ) from None
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        os.set_blocking(_pipe(pipe).fileno(), False)
+    for pipe in _pipes(process):
+        os.set_blocking(pipe.fileno(), False)
     return process
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Close the pipes, by which the agent ends, and see that the process ends too."""
-    for pipe in (process.stdin, process.stdout, process.stderr):
+    for pipe in _pipes(process):
         with contextlib.suppress(OSError):
-            _pipe(pipe).close()
+            pipe.close()
     process.terminate()
     try:
         process.wait(CLOSING_SECONDS)
@@ -396,10 +267,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise ValueError("the process was started without pipes")
-    return pipe
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
+    return cast("tuple[IO[bytes], IO[bytes], IO[bytes]]", (process.stdin, process.stdout, process.stderr))
 
 
 def _read(pipe: IO[bytes]) -> bytes | None:
@@ -410,3 +279,26 @@ def _read(pipe: IO[bytes]) -> bytes | None:
         return None
     except OSError:
         return b""
+
+
+def printable(text: object) -> str:
+    """One line of at most :data:`MAX_QUOTED` characters, without what a terminal would obey."""
+    line = "".join(c if c.isprintable() else " " for c in str(text))
+    return " ".join(line.split())[:MAX_QUOTED]
+
+
+def last_line(messages: str) -> str:
+    """The last line of ssh's and the board's messages that says something; the closing of a connection says little."""
+    lines = [found for line in messages.splitlines() if (found := printable(line))]
+    useful = [line for line in lines if not line.startswith(("Connection to ", "Connection closed by"))]
+    return (useful or lines or [""])[-1].rstrip(".")
+
+
+def _ssh_remedy(messages: str, where: str) -> str:
+    if "HOST IDENTIFICATION HAS CHANGED" in messages:
+        return "its host key is another than before: find out why before you trust it (ssh-keygen -R forgets a key)"
+    if "Host key verification failed" in messages:
+        return f"its host key is unknown here: run `ssh {where}` once and check and accept it"
+    if "Permission denied" in messages or "Too many authentication failures" in messages:
+        return f"it has to log in by key without a question: ssh-copy-id {where}"
+    return f"see that the board is on and that `ssh {where} true` works without a question"

@@ -1,4 +1,4 @@
-"""onnxruntime on a board that ssh reaches: the same graphs, options and clock as on this machine, timed there."""
+"""onnxruntime on a board that ssh reaches: what it times, and what it says of itself, checked."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.latency.keys import Fingerprint
-from mnv3search.latency.remote.agent import MAX_PAYLOAD, MAX_TURNS, PROTOCOL
-from mnv3search.latency.remote.channel import Channel, Patience, Reply, check_python, parse_address, printable
+from mnv3search.latency.remote.address import check_python, parse_address
+from mnv3search.latency.remote.agent import MAX_PAYLOAD, MAX_TURNS, PROTOCOL, Answer
+from mnv3search.latency.remote.channel import PATIENCE, Channel, Patience, printable
 from mnv3search.latency.runtimes.base import (
     LONGEST_CALL,
-    MAX_THREADS,
     SHORTEST_CALL,
     Image,
     Precision,
     Session,
     Subject,
-    check_precision,
     input_image,
 )
 from mnv3search.latency.runtimes.int8 import graph_in
+from mnv3search.latency.runtimes.registry import check_options
 
 MAX_CORES = 100_000
 MAX_LOAD = 1e6
@@ -36,15 +35,10 @@ MAX_NAME = 200
 MAX_DIMENSIONS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
-    """What a board says about itself.
+class Board(NamedTuple):
+    """What a board says about itself: its machine, cores that the agent may use, onnxruntime's version, and its load.
 
-    Attributes:
-        machine: its CPU.
-        usable_cores: logical cores that the agent may run on.
-        version: of its onnxruntime.
-        load_average: how many programs wanted a core in the minute before; None where it does not say.
+    ``load_average`` is how many programs wanted a core in the minute before; None where it does not say.
     """
 
     machine: Fingerprint
@@ -54,12 +48,12 @@ class Board:
 
 
 class RemoteRuntime:
-    """Times graphs in onnxruntime's CPU provider on a board.
+    """Times graphs in onnxruntime's CPU provider on a board, with the same graphs, options and clock as here.
 
     Args:
-        connect: opens a line to the board's agent; called again where the line was lost and more is to be measured.
+        connect: opens a connection to the board's agent; called again where it was lost and more is to be measured.
         threads: intra-operator threads there, at least 1.
-        precision: ``int8`` quantises the graphs here, see :mod:`~mnv3search.latency.runtimes.int8`.
+        precision: ``int8`` quantises the graphs here.
 
     Raises:
         DeviceError: the board cannot be reached, lacks a package, has fewer cores than threads, or its agent is
@@ -76,31 +70,16 @@ class RemoteRuntime:
         self._ids = 0
         self._dropped: deque[int] = deque()
         self.channel = connect()
-        self._board = greeting(self.channel)
-        if threads > self._board.usable_cores:
+        self.machine, cores, self.version, self.load_average = greeting(self.channel)
+        if threads > cores:
             self.channel.close()
             raise DeviceError(
-                f"threads is {threads}, but {self.channel.address} has {self._board.usable_cores} cores to give; "
+                f"threads is {threads}, but {self.channel.address} has {cores} cores to give; "
                 f"threads that wait for one another tell nothing: ask for fewer"
             )
 
-    @property
-    def machine(self) -> Fingerprint:
-        """The board's CPU, as it says itself."""
-        return self._board.machine
-
-    @property
-    def version(self) -> str:
-        """Of onnxruntime on the board."""
-        return self._board.version
-
-    @property
-    def load_average(self) -> float | None:
-        """How many programs wanted a core of the board in the minute before the connection; None where unknown."""
-        return self._board.load_average
-
     def _reconnect(self) -> None:
-        """Open the line again if it was lost; the sessions of the old one are gone."""
+        """Open the connection again if it was lost; the sessions of the old one are gone."""
         if self.channel.alive:
             return
         channel = self._connect()
@@ -111,20 +90,14 @@ class RemoteRuntime:
                 f"{channel.address} is now {board.machine} with onnxruntime {board.version}, "
                 f"and was {self.machine} with {self.version}; their times are not mixed: start again"
             )
-        self.channel, self._board = channel, board
+        self.channel, self.load_average = channel, board.load_average
 
     def prepare(self, subject: Subject) -> Session:
-        """A session on the board; it is freed there after the last reference to it here is gone.
-
-        Raises:
-            MissingDependencyError: onnx is not installed here.
-            MeasurementError: the board refuses the graph, or stopped answering.
-            DeviceError: the connection was lost and cannot be opened again.
-        """
+        """A session on the board; it is freed there after the last reference to it here is gone."""
         return self.load(graph_in(subject, self.precision), input_image(subject), str(subject))
 
     def load(self, graph: bytes, image: NDArray[Any], what: str) -> Session:
-        """A session of any graph of one input, which holds ``image``, on the board.
+        """A session of any graph of one input on the board.
 
         Raises:
             MeasurementError: the board refuses the graph, or stopped answering.
@@ -138,15 +111,9 @@ class RemoteRuntime:
             )
         self._reconnect()
         self._ids += 1
-        request = {
-            "id": self._ids,
-            "graph": len(graph),
-            "shape": list(image.shape),
-            "kind": kind,
-            "threads": self.threads,
-        }
+        request = {"id": self._ids, "graph": len(graph), "shape": list(image.shape), "kind": kind}
         try:
-            self._ask("prepare", request, payload)
+            self._ask("prepare", request | {"threads": self.threads}, payload)
         except MeasurementError as error:
             if not self.channel.alive:
                 raise
@@ -154,11 +121,7 @@ class RemoteRuntime:
         return RemoteSession(self, self._ids)
 
     def time_in_turn(self, sessions: Sequence[Session]) -> list[float]:
-        """Each session run once on the board, in this order, in one request; seconds.
-
-        Raises:
-            MeasurementError: the board stopped answering or answered what are no times, or a session is not of it.
-        """
+        """Each session run once on the board, in this order, in as few requests as may be; seconds."""
         ids = [self._id_of(session) for session in sessions]
         found: list[float] = []
         for first in range(0, len(ids), MAX_TURNS):
@@ -174,7 +137,7 @@ class RemoteRuntime:
         )
 
     def _times(self, ids: list[int]) -> list[float]:
-        seconds = self._ask("time", {"ids": ids}, calls=len(ids)).fields.get("seconds")
+        seconds = self._ask("time", {"ids": ids}, calls=len(ids))[0].get("seconds")
         if not isinstance(seconds, list) or len(seconds) != len(ids):
             raise self.channel.refuse(f"no list of {len(ids)} times")
         for one in seconds:
@@ -185,27 +148,23 @@ class RemoteRuntime:
         return [float(one) for one in seconds]
 
     def output_of(self, session: Session) -> Image:
-        """The output of one more call of a session.
-
-        Raises:
-            MeasurementError: the board stopped answering, or what it sent is no array.
-        """
-        reply = self._ask("output", {"id": self._id_of(session)}, calls=1)
-        shape = reply.fields.get("shape")
+        """The output of one more call of a session."""
+        fields, values = self._ask("output", {"id": self._id_of(session)}, calls=1)
+        shape = fields.get("shape")
         if (
             not isinstance(shape, list)
             or len(shape) > MAX_DIMENSIONS
             or not all(type(size) is int and size > 0 for size in shape)
-            or 4 * math.prod(shape) != len(reply.payload)
+            or 4 * math.prod(shape) != len(values)
         ):
-            raise self.channel.refuse(f"{len(reply.payload)} bytes of an array of shape {printable(shape)}")
-        return np.frombuffer(reply.payload, dtype="<f4").astype(np.float32).reshape(shape)
+            raise self.channel.refuse(f"{len(values)} bytes of an array of shape {printable(shape)}")
+        return np.frombuffer(values, dtype="<f4").astype(np.float32).reshape(shape)
 
     def forget(self, number: int) -> None:
         """Let the board free a session with the next request."""
         self._dropped.append(number)
 
-    def _ask(self, asked: str, request: dict[str, Any], payload: bytes = b"", calls: int = 0) -> Reply:
+    def _ask(self, asked: str, request: dict[str, Any], payload: bytes = b"", calls: int = 0) -> Answer:
         drop = [self._dropped.popleft() for _ in range(len(self._dropped))]
         return self.channel.ask({"ask": asked, "drop": drop, **request}, payload, calls)
 
@@ -237,7 +196,7 @@ def open_remote(
     precision: Precision = "fp32",
     python: str = "python3",
     options: Sequence[str] = (),
-    patience: Patience | None = None,
+    patience: Patience = PATIENCE,
 ) -> RemoteRuntime:
     """The runtime on the board at ``[user@]host[:port]``, reached by the user's own ssh.
 
@@ -253,51 +212,36 @@ def open_remote(
         DeviceError: one of these is invalid; the board cannot be reached, lacks Python, numpy or onnxruntime.
         MeasurementError: the board stopped answering.
     """
-    check_precision(precision)
-    if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
-        raise DeviceError(f"threads is {threads!r}; it must be a whole number from 1 to {MAX_THREADS}")
+    check_options(threads, precision)
     where, interpreter = parse_address(address), check_python(python)
     return RemoteRuntime(partial(Channel, where, interpreter, options, patience), threads, precision)
 
 
 def greeting(channel: Channel) -> Board:
-    """What the agent says about its board, checked; the channel is closed where it cannot serve.
-
-    Raises:
-        DeviceError: the board lacks a package, or its agent is another.
-        MeasurementError: it stopped answering, or its answer is unusable.
-    """
+    """What the agent says about its board, checked; the channel is closed where it cannot serve."""
     try:
-        fields = channel.ask({"ask": "hello"}).fields
-        _check_agent(fields, channel)
-        return _board(fields, channel)
+        return _board(channel.ask({"ask": "hello"})[0], channel)
     except BaseException:
         channel.close()
         raise
 
 
-def _check_agent(fields: Mapping[str, Any], channel: Channel) -> None:
+def _board(fields: Mapping[str, Any], channel: Channel) -> Board:
     address, python, missing = channel.address, channel.python, fields.get("missing")
     if fields.get("protocol") != PROTOCOL:
         theirs = printable(repr(fields.get("protocol")))
         raise DeviceError(f"the agent on {address} speaks protocol {theirs}, not {PROTOCOL}; install mnv3search again")
     if missing:
-        names = " and ".join(map(str, missing)) if isinstance(missing, list) else str(missing)
+        names = printable(" and ".join(map(str, missing)) if isinstance(missing, list) else missing)
         raise DeviceError(
-            f"{python} on {address} lacks {printable(names)}; run there: {python} -m pip install numpy onnxruntime; "
+            f"{python} on {address} lacks {names}; run there: {python} -m pip install numpy onnxruntime; "
             f"or name the interpreter that has them: ssh://{address},python=/path/to/python3"
         )
-
-
-def _board(fields: Mapping[str, Any], channel: Channel) -> Board:
-    cpu, arch, version = (_name(fields.get(key)) for key in ("cpu", "arch", "onnxruntime"))
-    cores, usable, load = (fields.get(key) for key in ("cores", "usable", "load"))
-    counts = [count for count in (cores, usable) if type(count) is int and 1 <= count <= MAX_CORES]
-    if not (cpu and arch and version) or len(counts) != 2:
+    texts = [fields.get(key) for key in ("cpu", "arch", "onnxruntime")]
+    counts: list[Any] = [fields.get(key) for key in ("cores", "usable")]
+    named = [printable(text)[:MAX_NAME] if isinstance(text, str) else "" for text in texts]
+    if not all(named) or not all(type(count) is int and 1 <= count <= MAX_CORES for count in counts):
         raise channel.refuse("no description of its machine")
+    (cpu, arch, version), (cores, usable), load = named, counts, fields.get("load")
     known = isinstance(load, float) and 0 <= load <= MAX_LOAD
-    return Board(Fingerprint(cpu, counts[0], arch), counts[1], version, load if known else None)
-
-
-def _name(value: object) -> str:
-    return printable(value)[:MAX_NAME] if isinstance(value, str) else ""
+    return Board(Fingerprint(cpu, cores, arch), usable, version, load if known else None)

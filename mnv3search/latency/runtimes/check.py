@@ -1,7 +1,7 @@
-"""Whether a runtime computes what it is asked to: its outputs beside torch's, on networks of every operator.
+"""Whether a runtime computes what it should: its outputs against torch's, on networks of every operator.
 
 A runtime that drops a layer, pads otherwise or works in less precision than it says is fast, and its times are worth
-nothing. So each is held to torch, in double precision, with the same weights and on the same input.
+nothing. So each is compared with torch, in double precision, with the same weights and on the same input.
 
 In ``fp32`` the figure is the largest difference of an output, ``max |a - b| / rms(b)``, ``b`` being torch's. It may be
 1e-3: rounding comes to 3e-6, half precision (fp16, bf16, TF32) to more than 1e-3. In ``int8`` it is the relative error
@@ -13,7 +13,6 @@ to that; an unrelated output is off by about 1.4.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
 from mnv3search.errors import MeasurementError
@@ -54,11 +53,9 @@ SYMMETRIC = Architecture(
 PROBES = (SAME_PADDED, SYMMETRIC)
 """Together they have every kind of layer, padding, activation, gate and shortcut; kernels 3, 5, 7; strides 1, 2."""
 
-Output = NDArray[np.float64]
-
 
 def check_outputs(runtime: Runtime) -> float:
-    """Hold a runtime to torch; returns the worst figure found.
+    """Compare a runtime's outputs with torch's; returns the worst figure found.
 
     Prepares :data:`PROBES` and some of their units (none where it takes whole networks alone): well under a second for
     a runtime that prepares quickly. torch keeps its number of threads.
@@ -67,16 +64,12 @@ def check_outputs(runtime: Runtime) -> float:
         MeasurementError: an output is not what torch gives, not finite, all zero, or holds subnormal numbers.
         MissingDependencyError: torch, or a package of the runtime, is not installed.
     """
+    subjects: list[Subject] = [*PROBES]
+    if not is_whole_only(runtime):
+        parts = units(SAME_PADDED)
+        subjects += [parts[0], parts[2], parts[3], parts[-1]]
     with threads_kept():
-        return max(_check_subject(runtime, subject) for subject in probes(runtime))
-
-
-def probes(runtime: Runtime) -> list[Subject]:
-    """What ``runtime`` is checked on."""
-    if is_whole_only(runtime):
-        return [*PROBES]
-    parts = units(SAME_PADDED)
-    return [*PROBES, parts[0], parts[2], parts[3], parts[-1]]
+        return max(_check_subject(runtime, subject) for subject in subjects)
 
 
 def _check_subject(runtime: Runtime, subject: Subject) -> float:
@@ -85,36 +78,28 @@ def _check_subject(runtime: Runtime, subject: Subject) -> float:
         session.time_once()
     found = np.asarray(session.output(), dtype=np.float64)
     truth = exact_output(subject)
-    what = "a network" if isinstance(subject, Architecture) else "a layer"
+
+    def refusal(fault: str, rule: str) -> MeasurementError:
+        what = "a network" if isinstance(subject, Architecture) else "a layer"
+        return MeasurementError(
+            f"{runtime.name} {runtime.version} computes wrongly: its output of {what} is {fault}; {rule}, "
+            "so its times say nothing: use another version or another runtime"
+        )
+
     if found.shape != truth.shape:
-        raise _refusal(runtime, what, f"of shape {found.shape}", f"it must be {truth.shape}")
+        raise refusal(f"of shape {found.shape}", f"it must be {truth.shape}")
     if not np.isfinite(found).all():
-        raise _refusal(runtime, what, "not finite", "every number must be")
+        raise refusal("not finite", "every number must be")
     if not found.any():
-        raise _refusal(runtime, what, "0 throughout", "activations must stay near 1")
+        raise refusal("0 throughout", "activations must stay near 1")
     if ((found != 0) & (np.abs(found) < np.finfo(np.float32).tiny)).any():
-        raise _refusal(runtime, what, "partly subnormal", "such numbers take another time than trained networks' do")
-    int8 = runtime.precision == "int8"
-    figure = relative_error(found, truth) if int8 else largest_difference(found, truth)
-    allowed = MAX_INT8_ERROR if int8 else MAX_FP32_DIFFERENCE
+        raise refusal("partly subnormal", "such numbers take another time than trained networks' do")
+    difference, size = found - truth, np.sqrt(np.mean(truth**2))
+    if runtime.precision == "int8":
+        figure, allowed = float(np.sqrt(np.mean(difference**2)) / size), MAX_INT8_ERROR
+    else:
+        figure, allowed = float(np.abs(difference).max() / size), MAX_FP32_DIFFERENCE
     if figure > allowed:
         fault = f"{figure:.2g} of its root mean square away from torch's"
-        raise _refusal(runtime, what, fault, f"{allowed:g} is allowed in {runtime.precision}")
+        raise refusal(fault, f"{allowed:g} is allowed in {runtime.precision}")
     return figure
-
-
-def largest_difference(found: Output, truth: Output) -> float:
-    """``max |found - truth| / rms(truth)``, the rule of ``fp32``."""
-    return float(np.abs(found - truth).max() / np.sqrt(np.mean(truth**2)))
-
-
-def relative_error(found: Output, truth: Output) -> float:
-    """``rms(found - truth) / rms(truth)``, the rule of ``int8``."""
-    return float(np.sqrt(np.mean((found - truth) ** 2) / np.mean(truth**2)))
-
-
-def _refusal(runtime: Runtime, what: str, fault: str, rule: str) -> MeasurementError:
-    return MeasurementError(
-        f"{runtime.name} {runtime.version} computes wrongly: its output of {what} is {fault}; {rule}, "
-        "so its times say nothing: use another version or another runtime"
-    )

@@ -1,7 +1,4 @@
-"""A model in another runtime's format, made by that runtime's own converter in a process of its own.
-
-And what native libraries print to stdout by themselves, kept from the user's: a command's JSON must stay alone there.
-"""
+"""A model in another runtime's format, by that runtime's converter; and native output kept from the user's stdout."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ def converted(python_arguments: list[str], content: bytes, what: str) -> bytes:
 
 @contextmanager
 def native_output_dropped() -> Iterator[None]:
-    """While it lasts, stdout of the whole process leads nowhere."""
+    """Within it stdout of the whole process leads nowhere: a command's JSON must stay alone there."""
     sys.stdout.flush()
     kept = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -62,7 +59,7 @@ def native_output_dropped() -> Iterator[None]:
 
 
 def _flush_native() -> None:
-    """Empties C's own buffers, which would otherwise appear when stdout leads somewhere again."""
+    """Empties C's own buffers, whose content would otherwise appear later."""
     try:
         ctypes.CDLL(None).fflush(None)
     except (OSError, TypeError, AttributeError):  # no C library by that name (Windows)

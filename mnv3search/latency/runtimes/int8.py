@@ -2,8 +2,7 @@
 
 By onnxruntime's quantiser: weights int8, symmetric, one scale an output channel; activations uint8, one scale a tensor,
 from the values on some inputs. Input and output stay fp32. What has no 8-bit kernel (h-swish, hard sigmoid) runs in
-fp32 between two conversions, as it does when deployed. Networks that are timed with drawn weights take a few random
-images, the timed one among them; :func:`quantised` takes any graph and any inputs.
+fp32 between two conversions, as it does when deployed.
 """
 
 from __future__ import annotations
@@ -22,14 +21,7 @@ from numpy.typing import NDArray
 from mnv3search.errors import MeasurementError, MissingDependencyError
 from mnv3search.graph import INPUT_NAME
 from mnv3search.latency.keys import saturates_in_8_bits
-from mnv3search.latency.runtimes.base import (
-    IMAGE_SEED,
-    Precision,
-    Subject,
-    graph_of,
-    import_onnxruntime,
-    input_shape,
-)
+from mnv3search.latency.runtimes.base import IMAGE_SEED, Precision, Subject, graph_of, import_onnxruntime, input_shape
 
 CALIBRATION_SEEDS = (IMAGE_SEED, IMAGE_SEED + 1, IMAGE_SEED + 2)
 _PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")  # norms are folded and shapes known: nothing to prepare
@@ -59,20 +51,11 @@ class Quantisation:
 def graph_in(subject: Subject, precision: Precision) -> bytes:
     """The serialised ONNX model of ``subject`` in this precision.
 
-    Raises:
-        MissingDependencyError: onnx is not installed, or for ``int8`` onnxruntime.
-        MeasurementError: the quantiser refuses the graph.
+    ``int8`` takes about 0.1 s for a unit and 2 s for a large network; a few random images calibrate it, the timed one
+    among them.
     """
-    return int8_graph_of(subject) if precision == "int8" else graph_of(subject)
-
-
-def int8_graph_of(subject: Subject) -> bytes:
-    """:func:`graph_of` ``subject``, quantised; about 0.1 s for a unit and 2 s for a large network.
-
-    Raises:
-        MissingDependencyError: onnx or onnxruntime is not installed.
-        MeasurementError: the quantiser refuses the graph.
-    """
+    if precision == "fp32":
+        return graph_of(subject)
     shape = input_shape(subject)
     images = (np.random.default_rng(seed).standard_normal(shape, dtype=np.float32) for seed in CALIBRATION_SEEDS)
     weights = Quantisation(reduce_range=saturates_in_8_bits())  # a call takes as long, and its outputs are right
@@ -88,11 +71,11 @@ def quantised(
         model: its only input is ``input``.
         inputs: arrays that ``model`` takes, one call each, over which the ranges of its activations are found; only
             one call's activations are in memory at a time.
-        what: of what it is the graph, for messages.
+        what: names the graph in messages.
         quantisation: how.
 
     Raises:
-        MissingDependencyError: onnx or onnxruntime is not installed.
+        MissingDependencyError: onnxruntime is not installed.
         MeasurementError: no inputs, or the quantiser refuses the graph.
     """
     try:

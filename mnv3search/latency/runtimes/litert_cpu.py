@@ -7,7 +7,6 @@ it runs in a process of its own: ``python -m mnv3search.latency.runtimes.litert_
 from __future__ import annotations
 
 import sys
-from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,13 +16,14 @@ import numpy as np
 
 from mnv3search.architecture import Architecture, dump_architecture, load_architecture
 from mnv3search.errors import MeasurementError, MissingDependencyError
+from mnv3search.latency.remote.agent import clock_of
 from mnv3search.latency.runtimes.base import (
     WEIGHT_SEED,
     CallSession,
+    Image,
     Precision,
     Session,
     Subject,
-    clock_of,
     input_image,
     only_fp32,
 )
@@ -33,16 +33,7 @@ CONVERT = ["-m", "mnv3search.latency.runtimes.litert_cpu"]
 
 
 class LiteRtCpu:
-    """Times whole networks, converted from torch by litert-torch, in LiteRT's interpreter.
-
-    Args:
-        threads: of one call, at least 1.
-        precision: ``fp32``.
-
-    Raises:
-        DeviceError: another precision.
-        MissingDependencyError: ai-edge-litert or litert-torch is not installed.
-    """
+    """Times whole networks, converted from torch by litert-torch, in LiteRT's interpreter; fp32."""
 
     name = "litert"
     whole_only = True
@@ -61,30 +52,25 @@ class LiteRtCpu:
         self.precision: Precision = precision
 
     def prepare(self, subject: Subject) -> Session:
-        """An interpreter of the converted network with its input in place.
-
-        Raises:
-            MeasurementError: ``subject`` is a unit, or cannot be converted.
-        """
+        """An interpreter of the converted network with its input in place."""
         if not isinstance(subject, Architecture):
             raise MeasurementError(
                 "litert times whole networks alone, as converting one takes half a minute; measure the layers of a "
                 "space in onnxruntime, openvino or mnn"
             )
-        content = dump_architecture(subject).encode()
-        model = converted(CONVERT, content, f"converting a network for litert {self.version}")
+        what = f"converting a network for litert {self.version}"
+        model = converted(CONVERT, dump_architecture(subject).encode(), what)
         with native_output_dropped():
             interpreter = self._interpreter(model_content=model, num_threads=self.threads)
             interpreter.allocate_tensors()
             interpreter.set_tensor(interpreter.get_input_details()[0]["index"], input_image(subject))
             interpreter.invoke()  # XNNPACK packs the weights in the first call
         leaving = interpreter.get_output_details()[0]["index"]
-        read = partial(_read, interpreter, leaving)
-        return CallSession(interpreter.invoke, read, clock_of(self.threads), held=model)
 
+        def read() -> Image:
+            return np.array(interpreter.get_tensor(leaving), dtype=np.float32)
 
-def _read(interpreter: Any, index: int) -> Any:
-    return np.array(interpreter.get_tensor(index), dtype=np.float32)
+        return CallSession(interpreter.invoke, read, clock_of(self.threads), memory=model)
 
 
 def _is_installed(module: str) -> bool:

@@ -11,12 +11,12 @@ import numpy as np
 
 from mnv3search.errors import MeasurementError, MissingDependencyError
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
+from mnv3search.latency.remote.agent import clock_of
 from mnv3search.latency.runtimes.base import (
     CallSession,
     Precision,
     Session,
     Subject,
-    clock_of,
     graph_of,
     input_image,
     only_fp32,
@@ -32,16 +32,7 @@ _tools.mnnconvert(["MNNConvert", "-f", "ONNX", "--modelFile", given, "--MNNModel
 
 
 class MnnCpu:
-    """Times graphs in MNN's CPU backend.
-
-    Args:
-        threads: of one call, at least 1.
-        precision: ``fp32``.
-
-    Raises:
-        DeviceError: another precision.
-        MissingDependencyError: MNN is not installed.
-    """
+    """Times graphs in MNN's CPU backend; fp32."""
 
     name = "mnn"
 
@@ -60,27 +51,19 @@ class MnnCpu:
         self.precision: Precision = precision
 
     def prepare(self, subject: Subject) -> Session:
-        """The converted graph as a module: a session's call, in MNN's older interface, writes over its own input.
-
-        Raises:
-            MissingDependencyError: onnx is not installed.
-            MeasurementError: MNN cannot convert or load the graph.
-        """
+        """The converted graph as a module: a session's call, in MNN's older interface, writes over its own input."""
         model = converted(["-c", CONVERT], graph_of(subject), f"converting {subject} for mnn {self.version}")
         with tempfile.TemporaryDirectory(prefix="mnv3search-") as folder, native_output_dropped():
             path = Path(folder) / "model.mnn"
             path.write_bytes(model)
-            module = self._load(path)
+            settings = {"backend": "CPU", "precision": "high", "numThread": self.threads}
+            manager = self._nn.create_runtime_manager((settings,))
+            module = self._nn.load_module_from_file(
+                str(path), [INPUT_NAME], [OUTPUT_NAME], runtime_manager=manager, shape_mutable=False
+            )
         if module is None:
             raise MeasurementError(f"mnn {self.version} cannot load the graph of {subject}; use another runtime")
         image, express = input_image(subject), self._express
         entering = express.const(image, list(image.shape), express.data_format.NCHW, express.dtype.float)
         call = partial(module.forward, [entering])
         return CallSession(call, lambda: np.array(call()[0].read(), dtype=np.float32), clock_of(self.threads))
-
-    def _load(self, path: Path) -> Any:
-        settings = {"backend": "CPU", "precision": "high", "numThread": self.threads}
-        manager = self._nn.create_runtime_manager((settings,))
-        return self._nn.load_module_from_file(
-            str(path), [INPUT_NAME], [OUTPUT_NAME], runtime_manager=manager, shape_mutable=False
-        )

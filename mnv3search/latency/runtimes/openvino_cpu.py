@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import MeasurementError, MissingDependencyError
-from mnv3search.latency.runtimes.base import CallSession, Precision, Session, Subject, clock_of, input_image
+from mnv3search.latency.remote.agent import clock_of
+from mnv3search.latency.runtimes.base import CallSession, Precision, Session, Subject, input_image
 from mnv3search.latency.runtimes.int8 import graph_in
 
 
@@ -33,16 +34,9 @@ def _signal_stack_kept() -> Iterator[None]:
 
 
 class OpenVinoCpu:
-    """Times graphs in OpenVINO's CPU plugin.
+    """Times graphs in OpenVINO's CPU plugin; ``int8`` takes the same quantised graphs as onnxruntime.
 
     At one thread the whole call runs in the caller's, so its CPU time is that of the call.
-
-    Args:
-        threads: of one call, at least 1.
-        precision: ``int8`` takes the same quantised graphs as onnxruntime.
-
-    Raises:
-        MissingDependencyError: openvino is not installed.
     """
 
     name = "openvino"
@@ -66,25 +60,23 @@ class OpenVinoCpu:
         """A request of any graph with one input, which holds ``image``, and one output.
 
         Raises:
-            MeasurementError: openvino refuses the graph; ``what`` says of what it is.
+            MeasurementError: openvino refuses the graph.
         """
+        settings = {
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
         try:
             model = self._core.read_model(graph)
             model.reshape(list(image.shape))
             with _signal_stack_kept():
-                request = self._core.compile_model(model, "CPU", self._settings()).create_infer_request()
+                request = self._core.compile_model(model, "CPU", settings).create_infer_request()
         except RuntimeError as error:
             raise MeasurementError(f"openvino {self.version} refuses the graph of {what}: {error}") from None
         output = np.zeros(tuple(model.outputs[0].shape), dtype=np.float32)
         request.set_input_tensor(self._openvino.Tensor(image, shared_memory=True))
         request.set_output_tensor(self._openvino.Tensor(output, shared_memory=True))
         call = partial(request.infer, share_outputs=True)
-        return CallSession(call, output.copy, clock_of(self.threads), held=(image, output))
-
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "INFERENCE_NUM_THREADS": self.threads,
-            "NUM_STREAMS": 1,
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-        }
+        return CallSession(call, output.copy, clock_of(self.threads), memory=(image, output))

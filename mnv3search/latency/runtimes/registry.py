@@ -8,16 +8,19 @@ never imported from a path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
-from mnv3search.errors import DeviceError, Mnv3SearchError, UnknownNameError
-from mnv3search.latency.runtimes.base import Precision, Runtime, check_alone, check_precision, check_threads
+from mnv3search.errors import DeviceError, MeasurementError, Mnv3SearchError, UnknownNameError
+from mnv3search.latency.remote.agent import usable_cores
+from mnv3search.latency.runtimes.base import Precision, Runtime
 
 ENTRY_POINT_GROUP = "mnv3search.runtimes"
+MAX_THREADS = 1_024
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PACKAGES = {"litert": "ai-edge-litert"}  # where a runtime's package has another name
 RUNTIMES: Mapping[str, str] = MappingProxyType(
     {
@@ -30,16 +33,35 @@ RUNTIMES: Mapping[str, str] = MappingProxyType(
 )
 """Those of this package: name and class."""
 
+_with_threads: list[str] = []  # the runtime of this process that works in several threads, once there is one
+
 
 def runtime_names() -> list[str]:
     """Every name that :func:`load_runtime` takes; those of this package first."""
     return [*RUNTIMES, *sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)} - set(RUNTIMES))]
 
 
+def is_runtime(name: str) -> bool:
+    """Whether a runtime has this name."""
+    return name in RUNTIMES or name in runtime_names()  # what is installed is looked through last, as that takes long
+
+
+def check_runtime(name: str) -> None:
+    """Raises UnknownNameError where no runtime has this name."""
+    if not is_runtime(name):
+        raise UnknownNameError("runtime", name, runtime_names())
+
+
+def check_options(threads: object, precision: object) -> None:
+    """Raises DeviceError where these are no number of threads and no precision, whatever the machine."""
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise DeviceError(f"threads is {threads!r:.80}; it must be a whole number from 1 to {MAX_THREADS}")
+    if precision not in PRECISIONS:
+        raise DeviceError(f"precision is {precision!r}; it must be {' or '.join(PRECISIONS)}")
+
+
 def load_runtime(name: str, threads: int = 1, precision: Precision = "fp32") -> Runtime:
     """The runtime called ``name``, with so many threads a call, in this precision.
-
-    In one process only one runtime works in several threads.
 
     Raises:
         UnknownNameError: no such runtime.
@@ -48,19 +70,27 @@ def load_runtime(name: str, threads: int = 1, precision: Precision = "fp32") -> 
         MeasurementError: another runtime works in several threads of this process already.
         MissingDependencyError: the runtime's package is not installed.
     """
-    if name not in RUNTIMES and name not in runtime_names():
-        raise UnknownNameError("runtime", name, runtime_names())
-    check_threads(threads)
-    check_precision(precision)
-    runtime = _built_in(name, threads, precision) if name in RUNTIMES else _plugged_in(name, threads, precision)
-    check_alone(name, threads)
+    check_runtime(name)
+    check_options(threads, precision)
+    if threads > (cores := usable_cores()):
+        raise DeviceError(
+            f"threads is {threads}, but this machine has {cores} {'core' if cores == 1 else 'cores'} to give; "
+            f"threads that wait for one another tell nothing: ask for at most {cores}"
+        )
+    if name not in RUNTIMES:
+        runtime = _plugged_in(name, threads, precision)
+    else:
+        module, _, attribute = RUNTIMES[name].partition(":")
+        made: Any = getattr(import_module(module), attribute)
+        runtime = made(threads, precision)
+    if threads > 1:
+        if _with_threads not in ([], [name]):  # two pools of threads would take the cores from each other
+            raise MeasurementError(
+                f"this process works in {_with_threads[0]} with several threads already, and {name} with {threads} "
+                "would share the cores with it: measure each in a process of its own, or at one thread"
+            )
+        _with_threads[:] = [name]
     return runtime
-
-
-def _built_in(name: str, threads: int, precision: Precision) -> Runtime:
-    module, _, attribute = RUNTIMES[name].partition(":")
-    factory: Callable[[int, Precision], Runtime] = getattr(import_module(module), attribute)
-    return factory(threads, precision)
 
 
 def _plugged_in(name: str, threads: int, precision: Precision) -> Runtime:

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import MissingDependencyError
+from mnv3search.latency.remote.agent import clock_of
 from mnv3search.latency.runtimes.base import (
     WEIGHT_SEED,
     CallSession,
     Precision,
     Session,
     Subject,
-    clock_of,
     input_image,
     only_fp32,
 )
@@ -27,16 +27,7 @@ if TYPE_CHECKING:
 
 
 class TorchEager:
-    """Times modules in torch.
-
-    Args:
-        threads: of one call, at least 1; torch's setting is the whole process's.
-        precision: ``fp32``.
-
-    Raises:
-        DeviceError: another precision.
-        MissingDependencyError: torch is not installed.
-    """
+    """Times modules in torch; fp32. The number of threads is the whole process's."""
 
     name = "torch"
 
@@ -66,7 +57,16 @@ class TorchEager:
 
 
 def exact_output(subject: Subject) -> NDArray[np.float64]:
-    """What ``subject`` gives on its input image, by torch in double precision; NCHW or (1, classes).
+    """What ``subject`` gives on its input image, by torch in double precision; NCHW or (1, classes)."""
+    with threads_kept() as torch, torch.inference_mode():
+        torch.set_num_threads(1)
+        image = torch.from_numpy(input_image(subject)).double()
+        return np.asarray(_module(subject).double()(image).numpy(), dtype=np.float64)
+
+
+@contextmanager
+def threads_kept() -> Iterator[Any]:
+    """torch, whose number of threads is at the end what it was before.
 
     Raises:
         MissingDependencyError: torch is not installed.
@@ -75,20 +75,9 @@ def exact_output(subject: Subject) -> NDArray[np.float64]:
         import torch
     except ImportError:
         raise MissingDependencyError("torch", "checking what a runtime computes") from None
-    with threads_kept(), torch.inference_mode():
-        torch.set_num_threads(1)
-        image = torch.from_numpy(input_image(subject)).double()
-        return np.asarray(_module(subject).double()(image).numpy(), dtype=np.float64)
-
-
-@contextmanager
-def threads_kept() -> Iterator[None]:
-    """Gives torch the process's number of threads back at the end."""
-    import torch
-
     threads = torch.get_num_threads()
     try:
-        yield
+        yield torch
     finally:
         torch.set_num_threads(threads)
 
