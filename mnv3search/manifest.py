@@ -220,7 +220,7 @@ class ManifestFolder(Generic[S]):
             if resumed and self.manifest["status"] == "finished":
                 self.finished = True
                 tidy(self.path)
-                with self.resumable():
+                with self.resumable(), logged_to(self.path / LOG):
                     yield
                 return
             if resumed:

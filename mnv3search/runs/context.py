@@ -44,11 +44,6 @@ class RunContext:
         """The context of the run of ``folder``, over ``space`` where it searches one.
 
         ``device`` stands in for the one that the settings name.
-
-        Raises:
-            RunError: a file of the folder is damaged.
-            UnknownNameError: no such device or evaluator.
-            DataError: the images that the evaluator learns from cannot be had.
         """
         progress = DetailProgress(progress)
         # which notes the classes that the space's networks take
@@ -69,11 +64,7 @@ class RunContext:
         return run_constraint(settings.target, settings.confidence, self.pinned, self.timings, reference, reference_ms)
 
     def candidate(self, architecture: Architecture, origin: Origin, number: int) -> Candidate:
-        """A network with its figures, as the searches hold it.
-
-        Raises:
-            RunError: the run has no evaluator.
-        """
+        """A network with its figures, as the searches hold it."""
         found = self.scorer.score("", architecture, origin)
         if found.top1 is None:
             raise RunError("a search needs an evaluator: it chooses by accuracy")

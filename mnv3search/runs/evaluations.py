@@ -82,11 +82,7 @@ def cached(evaluator: Evaluator) -> CachedEvaluator:
 
 
 class LoggedEvaluator:
-    """Appends each new answer to a file, and starts from what the file holds.
-
-    Raises:
-        RunError: the file cannot be read or written, or a line other than the last is damaged.
-    """
+    """Appends each new answer to a file, and starts from what the file holds."""
 
     def __init__(self, cache: CachedEvaluator, log: Path) -> None:
         self._cache = cache

@@ -100,11 +100,7 @@ class Narrowing:
         self._check_prices()
 
     def _check_prices(self) -> None:
-        """Refuse steps whose latencies are none that the device could have stated, in whatever session.
-
-        Raises:
-            RunError: there is one.
-        """
+        """Raise RunError where the latency of a step is none that the device could have stated, in whatever session."""
         steps = [step for found in self._steps.values() for step in found]
         prices = self._context.scorer.latencies([step.architecture for step in steps]) if steps else []
         for step, (price_ms, _) in zip(steps, prices, strict=True):
@@ -115,11 +111,7 @@ class Narrowing:
                 )
 
     def first(self, index: int, constraint: LatencyConstraint) -> NetAdaptResult:
-        """Finalist ``index``, from 0, narrowed until it is within the target by its own error.
-
-        Raises:
-            InfeasibleError: even its narrowest form is not.
-        """
+        """Finalist ``index``, from 0, narrowed until it is within the target by its own error."""
         seed = self._seeds[index]
 
         def limit() -> float:
@@ -137,11 +129,7 @@ class Narrowing:
         return self.to(index, limit, "first")
 
     def to(self, index: int, limit_ms: Callable[[], float], name: str) -> NetAdaptResult:
-        """Finalist ``index`` narrowed to a limit, which is pinned under ``name``.
-
-        Raises:
-            InfeasibleError: even its narrowest form is above it.
-        """
+        """Finalist ``index`` narrowed to a limit, which is pinned under ``name``."""
         pinned_ms = self._context.pinned.pin(f"finalist_{index + 1}_{name}_limit_ms", limit_ms)
         return self._to(index, pinned_ms, lenient=True)
 
@@ -264,12 +252,7 @@ class FinalSelection:
     baselines: Sequence[Architecture]
 
     def select(self) -> Selected:
-        """The best within the target.
-
-        Raises:
-            InfeasibleError: there is no candidate, and no fallback.
-            RunError: steps or times that cannot be written.
-        """
+        """The best within the target; InfeasibleError where there is no candidate, and no fallback."""
         narrowing = Narrowing(self.context, self.seeds)
         attempt = self._first(narrowing)
         if not self.context.timings.possible:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mnv3search.errors import DeviceError, RunError
 from mnv3search.files import write_text
@@ -23,28 +23,23 @@ BEST = "best.safetensors"
 S = TypeVar("S", RunSettings, PruningSettings)
 
 
+class _File:
+    """A file of a folder, as an attribute: its path."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: ManifestFolder[Any], owner: type) -> Path:
+        return folder.path / self.name
+
+
 class LatencyFolder(ManifestFolder[S]):
     """What the folders of runs and prunings share: a device, whole networks timed, and the target in milliseconds."""
 
-    @property
-    def measured(self) -> Path:
-        """Whole networks timed."""
-        return self.path / "measured.jsonl"
-
-    @property
-    def pinned(self) -> Path:
-        """The pinned values: milliseconds that are worked out once."""
-        return self.path / "decisions.json"
-
-    @property
-    def best(self) -> Path:
-        """The result with its weights, which makes this folder a RUN for other commands; a run may have none."""
-        return self.path / BEST
-
-    @property
-    def device_copy(self) -> Path:
-        """Where a device profile stands that the user gave as a file."""
-        return self.path / "device.json"
+    measured = _File("measured.jsonl")  # whole networks timed
+    pinned = _File("decisions.json")  # milliseconds that are worked out once
+    best = _File(BEST)  # the result with its weights, which makes this folder a RUN for commands; a run may have none
+    device_copy = _File("device.json")  # a device profile that the user gave as a file
 
     @property
     def device(self) -> str:
@@ -52,21 +47,13 @@ class LatencyFolder(ManifestFolder[S]):
         return str(self.device_copy) if self.device_copy.exists() else self.settings.device
 
     def data_are_at(self, where: str) -> None:
-        """Learn from images that moved to ``where``; the session checks that they are the same.
-
-        Raises:
-            RunError: nothing is learned from images here.
-        """
+        """Learn from images that moved to ``where``; the session checks that they are the same."""
         if self.settings.data is None:
             raise RunError(f"the {self.KIND} of {self.path} learns from no images; leave --data away")
         self.settings = replace(self.settings, data=absolute_data(where))
 
     def copy_device(self) -> None:
-        """Keep a device profile that the user gave as a file.
-
-        Raises:
-            DeviceError: it cannot be read, or is too large to be one.
-        """
+        """Keep a device profile that the user gave as a file."""
         device = self.settings.device
         if not device.endswith(".json"):
             return
@@ -79,9 +66,9 @@ class LatencyFolder(ManifestFolder[S]):
 class RunFolder(LatencyFolder[RunSettings]):
     """The folder of one run.
 
-    What was asked: ``manifest.json``, ``space.yaml`` or ``seed.json``, ``device.json`` (a profile given as a file).
-    What can go on: ``study.log`` (Optuna's journal), ``netadapt.csv``, ``evaluations.jsonl``, ``measured.jsonl`` (whole
-    networks timed), ``decisions.json`` (the pinned values). What was found: ``best.json``, ``candidates.csv``,
+    What was asked: ``manifest.json``, ``space.yaml`` or ``seed.json``, ``device.json``. What can go on: ``study.log``
+    (Optuna's journal), ``netadapt.csv`` (NetAdapt's steps), ``evaluations.jsonl`` (those other than the block search's),
+    ``measured.jsonl``, ``decisions.json``. What was found: ``best.json``, ``candidates.csv``,
     ``pareto.csv``, ``pareto.png``, ``pareto.svg``, ``report.html``, and ``best.safetensors`` where an evaluator
     trained the winner. ``proxy/``: every network that it trained.
     """
@@ -90,25 +77,10 @@ class RunFolder(LatencyFolder[RunSettings]):
     BEGINNINGS = ("space.yaml", "seed.json", "device.json", "evaluations.jsonl", "measured.jsonl", "decisions.json")
     JOURNALS = ("study.log", "netadapt.csv", "proxy", "evaluations.jsonl", "measured.jsonl", "decisions.json")
 
-    @property
-    def study(self) -> Path:
-        """Optuna's journal file."""
-        return self.path / "study.log"
-
-    @property
-    def steps(self) -> Path:
-        """NetAdapt's steps."""
-        return self.path / "netadapt.csv"
-
-    @property
-    def evaluations(self) -> Path:
-        """Evaluations other than the block search's."""
-        return self.path / "evaluations.jsonl"
-
-    @property
-    def proxy(self) -> Path:
-        """Where an evaluator that trains keeps its networks."""
-        return self.path / "proxy"
+    study = _File("study.log")
+    steps = _File("netadapt.csv")
+    evaluations = _File("evaluations.jsonl")
+    proxy = _File("proxy")
 
     @classmethod
     def create(cls, path: Path | None, settings: RunSettings) -> RunFolder:
@@ -129,25 +101,18 @@ class RunFolder(LatencyFolder[RunSettings]):
 class PruningFolder(LatencyFolder[PruningSettings]):
     """The folder of one pruning.
 
-    What was asked: ``manifest.json``, ``seed.safetensors`` (the network that is pruned), ``device.json`` (a profile
-    given as a file). What can go on: ``proposals.jsonl`` and ``steps/``, ``decisions.json`` (the pinned values),
-    ``measured.jsonl``, ``finish/`` (the training at the end). What was found: ``best.safetensors``, ``network.json``
-    (its architecture), ``result.json``, ``steps.csv``, ``netadapt.png``, ``netadapt.svg``.
+    What was asked: ``manifest.json``, ``seed.safetensors`` (the network that is pruned), ``device.json``. What can go
+    on: ``proposals.jsonl`` and ``steps/``, ``decisions.json``, ``measured.jsonl``, ``finish/`` (the training at the
+    end). What was found: ``best.safetensors``, ``network.json`` (its architecture), ``result.json``, ``steps.csv``,
+    ``netadapt.png``, ``netadapt.svg``.
     """
 
     KIND, FORMAT, SETTINGS = "pruning", "mnv3search.pruning", PruningSettings
     BEGINNINGS = ("seed.safetensors", "device.json", "decisions.json", "measured.jsonl")
     JOURNALS = ("proposals.jsonl", "steps", "finish", "decisions.json", "measured.jsonl")
 
-    @property
-    def seed(self) -> Path:
-        """The copy of the trained network."""
-        return self.path / "seed.safetensors"
-
-    @property
-    def finishing(self) -> Path:
-        """The folder of the training at the end."""
-        return self.path / "finish"
+    seed = _File("seed.safetensors")
+    finishing = _File("finish")
 
     @classmethod
     def create(

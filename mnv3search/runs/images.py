@@ -22,11 +22,7 @@ MOST_HELD_OUT = 10_000  # the V3 paper's number; more would cost more than it te
 
 
 def scanned_images(where: str, progress: RunProgress) -> DataSplits:
-    """The images of ``where``, every one of them looked at.
-
-    Raises:
-        DataError: no such data, or images that cannot be decoded.
-    """
+    """The images of ``where``, every one of them looked at."""
     progress.stage("looking at the images")
     return open_data(where, progress=lambda done, total: progress.advance(done, "images scanned", total))
 
@@ -70,11 +66,7 @@ def _identity(images: LabelledImages) -> dict[str, object]:
 
 
 def check_same(known: object, found: Mapping[str, object], where: str) -> None:
-    """Pass where ``found`` is what the manifest knows.
-
-    Raises:
-        RunError: it is not; the message says what differs.
-    """
+    """Raise RunError where ``found`` is not what the manifest knows; the message says what differs."""
     before = known if isinstance(known, Mapping) else {}
     for name in dict.fromkeys([*before, *found]):
         if before.get(name) != found.get(name):
@@ -103,13 +95,8 @@ def class_count(folder: LatencyFolder[Any]) -> int | None:
 class PruningData:
     """What a pruning learns from, is scored on and compared with.
 
-    Attributes:
-        learn: training images for the short fine-tunes.
-        held_out: training images that score proposals; in none of these fine-tunes.
-        splits: all of them, for the training at the end and the last evaluation.
-        unseen: whether the network that is pruned is known not to have learned from ``held_out``: its training left
-            them out.
-        baselines: other trained networks, as they were named, that the result is compared with.
+    ``learn`` are training images for the short fine-tunes, ``held_out`` those that score proposals. ``unseen``: the
+    network that is pruned is known not to have learned from ``held_out``, which its training left out.
     """
 
     learn: LabelledImages
@@ -136,11 +123,7 @@ def pruning_data(splits: DataSplits, held_share: float, images: int | None, left
         splits: of one data set.
         held_share: of the training images to hold out; at most 10,000 of these score.
         images: how many of the others the short fine-tunes draw from; None for all.
-        left_out: the share that the network's own training left out by the same hash, so that it is what is held out
-            here where that is no more.
-
-    Raises:
-        DataError: a class with one image, or more or fewer images asked for than there can be.
+        left_out: the share that the network's own training left out by the same hash.
     """
     learn, scoring = held_out(splits.train, held_share, NETADAPT)
     scoring = stable_subset(scoring, MOST_HELD_OUT) if len(scoring) > MOST_HELD_OUT else scoring
@@ -148,39 +131,25 @@ def pruning_data(splits: DataSplits, held_share: float, images: int | None, left
     return PruningData(stable_subset(learn, images) if images is not None else learn, scoring, splits, unseen)
 
 
-def check_classes(splits: DataSplits, where: str, seed: TrainedNetwork) -> None:
-    """Pass where the images of ``where`` have the classes of ``seed``, in its order.
-
-    Raises:
-        DataError: they have others.
-    """
+def check_classes(
+    splits: DataSplits, where: str, seed: TrainedNetwork, baselines: Sequence[tuple[str, TrainedNetwork]]
+) -> None:
+    """Raise DataError where the images of ``where``, or a baseline, have other classes than ``seed``."""
     if splits.train.classes != seed.classes:
         raise DataError(
             f"{where} has the classes {_some(splits.train.classes)}, but the network was trained on "
             f"{_some(seed.classes)}; prune it on images of its own classes, or train it on these first"
         )
-
-
-def load_baselines(names: Sequence[str]) -> list[tuple[str, TrainedNetwork]]:
-    """The trained networks of these names, that the result is compared with.
-
-    Raises:
-        WeightsError: one is no trained network.
-    """
-    from mnv3search.training.trained import load_trained
-
-    return [(name, load_trained(Path(name))) for name in names]
-
-
-def check_baselines(baselines: Sequence[tuple[str, TrainedNetwork]], seed: TrainedNetwork) -> None:
-    """Pass where they have the classes of ``seed``.
-
-    Raises:
-        DataError: one has others.
-    """
     for name, trained in baselines:
         if trained.classes != seed.classes:
             raise DataError(f"{name} was trained on other classes than the network that is pruned; leave it away")
+
+
+def load_baselines(names: Sequence[str]) -> list[tuple[str, TrainedNetwork]]:
+    """The trained networks of these names, that the result is compared with."""
+    from mnv3search.training.trained import load_trained
+
+    return [(name, load_trained(Path(name))) for name in names]
 
 
 def _some(names: tuple[str, ...]) -> str:

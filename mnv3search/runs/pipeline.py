@@ -108,11 +108,7 @@ class Bounds:
 
 
 def bounded(context: RunContext, space: SearchSpace, constraint: LatencyConstraint) -> Bounds:
-    """The range of ``space``, in which the constraint can be met; nothing is evaluated.
-
-    Raises:
-        InfeasibleError: no network of the space meets the target with the confidence that was asked for.
-    """
+    """The range of ``space``, in which the constraint can be met (else InfeasibleError); nothing is evaluated."""
     context.progress.stage("bounding the space's latency")
     rows = RowLatency(space, context.scorer.device, context.scorer.on_progress)
     feasibility = assess(space, rows, context.folder.settings.seed)
@@ -248,11 +244,7 @@ def _others(context: RunContext, reference: Judged, constraint: LatencyConstrain
 
 
 def _check_narrowing(context: RunContext, constraint: LatencyConstraint, seed: Architecture, seed_ms: float) -> None:
-    """Refuse what NetAdapt would refuse after the seed was judged; a narrowing that was begun passed before.
-
-    Raises:
-        InfeasibleError: even the fastest narrowing is above the target.
-    """
+    """Refuse what NetAdapt would refuse after the seed was scored; a narrowing that was begun passed before."""
     limit_ms = constraint.limit_of(seed)
     if seed_ms <= limit_ms or context.folder.steps.exists():
         return
@@ -261,17 +253,12 @@ def _check_narrowing(context: RunContext, constraint: LatencyConstraint, seed: A
 
 
 def _too_slow(context: RunContext, constraint: LatencyConstraint, seed: Architecture, seed_ms: float) -> Candidate:
-    """Raise why NetAdapt did not bring ``seed`` to the target.
-
-    Raises:
-        RunError: its steps were too large.
-        InfeasibleError: else.
-    """
+    """Raise why NetAdapt did not bring ``seed`` to the target: its steps were too large, or it is infeasible."""
     fastest, fastest_ms = _fastest(context, seed, constraint.limit_of(seed))
     if fastest_ms <= constraint.limit_of(seed):
         step = context.folder.settings.step_fraction
         raise RunError(
-            f"the steps of NetAdapt selected above {constraint.target_ms:g} ms, though it narrows this network to "
+            f"the steps of NetAdapt ended above {constraint.target_ms:g} ms, though it narrows this network to "
             f"{fastest_ms:.2f} ms: no layer that was left could be cut by a whole --step of {step:g} of the latency; "
             "begin again with a smaller one"
         )

@@ -17,7 +17,6 @@ from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.folder import PruningFolder
 from mnv3search.runs.images import (
     PruningData,
-    check_baselines,
     check_classes,
     load_baselines,
     pruning_data,
@@ -39,11 +38,7 @@ MOST_TIMED = 24  # networks of one session: the last steps, among which the firs
 
 
 def opened(settings: PruningSettings, progress: RunProgress) -> tuple[TrainedNetwork, PruningData]:
-    """The network that a pruning begins with, and its images: all that is wrong with them is said before a folder is.
-
-    Raises:
-        WeightsError, DataError: they cannot be had, or do not fit each other.
-    """
+    """The network that a pruning begins with, and its images: all that is wrong with them is said before a folder is."""
     from mnv3search.training.trained import check_weights, load_trained, with_weights
 
     weights = settings.weights
@@ -54,19 +49,13 @@ def opened(settings: PruningSettings, progress: RunProgress) -> tuple[TrainedNet
         check_weights(settings.run, weights)
     splits = scanned_images(settings.data, progress)
     seed = seed or with_weights(settings.run, weights or "", splits.train.classes)
-    check_classes(splits, settings.data, seed)
-    check_baselines(baselines, seed)
+    check_classes(splits, settings.data, seed, baselines)
     data = pruning_data(splits, settings.held_out, settings.images, seed.facts.get("held_out"))
     return seed, replace(data, baselines=baselines)
 
 
 def reopened(folder: PruningFolder, progress: RunProgress) -> tuple[TrainedNetwork, PruningData]:
-    """The same of a pruning that goes on: the network is the folder's copy, and the images must be the same.
-
-    Raises:
-        WeightsError, DataError: they cannot be had.
-        RunError: other images.
-    """
+    """The same of a pruning that goes on: the network is the folder's copy, and the images must be the same."""
     from mnv3search.training.trained import load_trained
 
     settings = folder.settings
@@ -76,7 +65,7 @@ def reopened(folder: PruningFolder, progress: RunProgress) -> tuple[TrainedNetwo
         )
     seed, baselines = load_trained(folder.seed), load_baselines(settings.baselines)
     splits = session_images(folder, progress)
-    check_classes(splits, settings.data, seed)
+    check_classes(splits, settings.data, seed, baselines)
     data = pruning_data(splits, settings.held_out, settings.images, seed.facts.get("held_out"))
     return seed, replace(data, baselines=baselines)
 
@@ -87,16 +76,8 @@ def pruning_stages(
 ) -> PruningOutcome:  # fmt: skip
     """NetAdapt's steps down to the target, the training at the end, and the report.
 
-    Args:
-        folder: of the pruning, which this process holds.
-        progress: what every stage reports to.
-        device: stands in for the one that the settings name.
-        workers: processes that score proposals; None for one a GPU, or a core.
-        begun: what :func:`opened` gave; None in a folder that is resumed.
-
-    Raises:
-        InfeasibleError: no narrowing meets the target; raised before anything is trained.
-        Mnv3SearchError: anything else that the user can mend.
+    ``begun`` is what :func:`opened` gave; None in a folder that is resumed. An infeasible target is an error before
+    anything is trained.
     """
     seed, data = begun or reopened(folder, progress)
     target = PruningTarget(folder, seed.architecture, progress, device)
@@ -122,7 +103,6 @@ class _Narrowing:
     reported: ProposalProgress
 
     def to_target(self) -> Trajectory:
-        """Raises what :func:`~mnv3search.layer_search.trained.netadapt_trained` raises."""
         target = self.target
         try:
             narrowed = self._to(target.limit_ms())
@@ -280,10 +260,6 @@ def end_training(
 
     All training images are learned from, the held-out ones too; the best epoch is chosen by the validation images. A
     long fine-tune that made the network worse by these is not taken.
-
-    Raises:
-        TrainingError, DataError: the training failed; it can be resumed.
-        KeyboardInterrupt: Ctrl-C, with its state saved.
     """
     settings = folder.settings
     if settings.finish == "none":

@@ -54,9 +54,6 @@ class PinnedValues:
 
     A device that is calibrated anew in each session prices a network a little differently; a resumed run must not
     drift with it from what it began.
-
-    Raises:
-        RunError: the file cannot be read or written, or holds something else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,22 +64,14 @@ class PinnedValues:
         return name in self._known
 
     def pin(self, name: str, compute: Callable[[], float]) -> float:
-        """The value of this name in milliseconds; ``compute`` is called where it is not yet known.
-
-        Raises:
-            RunError: the file cannot be written.
-        """
+        """The value of this name in milliseconds; ``compute`` is called where it is not yet known."""
         if name not in self._known:
             self._known[name] = float(compute())
             write_text(self._path, json.dumps(self._known, indent=1) + "\n")
         return self._known[name]
 
     def check(self, name: str, low: float, high: float) -> None:
-        """Pass where the value of this name is unknown, or within what can have been pinned.
-
-        Raises:
-            RunError: it is not.
-        """
+        """Raise RunError where the value of this name is known, and not within what can have been pinned."""
         known = self._known.get(name, low)
         if not low <= known <= high:
             raise RunError(
@@ -112,10 +101,7 @@ def _read_pinned(path: Path) -> dict[str, float]:
 class LatencyConstraint:
     """A target in milliseconds, and the confidence with which networks must be within it by their own errors.
 
-    Attributes:
-        device: prices networks; may state their errors.
-        target_ms: milliseconds.
-        confidence: from 0.5, where the latency itself must be within the target, to below 1.
+    ``confidence`` is from 0.5, where the latency itself must be within the target, to below 1.
     """
 
     device: LatencyModel
@@ -181,15 +167,10 @@ class LatencyConstraint:
         return max(self.target_ms / (1 + self.z * relative), fastest_ms)
 
     def require(self, bounds: Feasibility) -> None:
-        """Pass where the space's fastest network is within the target by its own error.
-
-        Raises:
-            InfeasibleError: it is not; the message says at what confidence it would be.
-        """
+        """Raise InfeasibleError where even the space's fastest network is not within the target by its own error."""
         error = self.error_of(bounds.fastest)
-        if bounds.fastest_ms + self.z * error <= self.target_ms:
-            return
-        raise self.infeasible(bounds.fastest_ms, error, bounds.slowest_ms, exact=bounds.exact)
+        if bounds.fastest_ms + self.z * error > self.target_ms:
+            raise self.infeasible(bounds.fastest_ms, error, bounds.slowest_ms, exact=bounds.exact)
 
     def infeasible(
         self, fastest_ms: float, error_ms: float, slowest_ms: float, *, exact: bool, narrowing: bool = False
@@ -233,10 +214,7 @@ class PruningTarget:
     the device's sum over units, whose error is much the same for all narrowings of one network; so prices are scaled
     to the seed's whole time, and the result is timed whole.
 
-    Attributes:
-        seed_ms: price of the network that is pruned.
-        scale: its whole time over its price; 1 where the device cannot be timed.
-        constraint: target and confidence.
+    ``seed_ms`` is the price of the network that is pruned, ``scale`` its whole time over that, or 1.
     """
 
     def __init__(self, folder: PruningFolder, seed: Architecture, progress: RunProgress, device: Device | None) -> None:

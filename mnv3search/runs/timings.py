@@ -40,11 +40,7 @@ class Latency:
 
 
 class Timings:
-    """Times networks whole on the run's device, where that can be done here and now.
-
-    Raises:
-        RunError: the file cannot be read, or a line other than the last is damaged.
-    """
+    """Times networks whole on the run's device, where that can be done here and now."""
 
     def __init__(self, scorer: Scorer, log: Path) -> None:
         self._scorer = scorer
@@ -67,20 +63,11 @@ class Timings:
         return self._known
 
     def alone(self, architecture: Architecture) -> Latency:
-        """One network timed now and kept nowhere: where a target is relative to it.
-
-        Raises:
-            MeasurementError: the device failed, or gave a time that is not usable.
-        """
+        """One network timed now and kept nowhere: where a target is relative to it."""
         return self._session([architecture])[0]
 
     def of(self, architectures: Sequence[Architecture], baselines: Sequence[Architecture]) -> list[Latency]:
-        """Each of ``architectures`` timed; those not known yet in one session, ``baselines`` among them.
-
-        Raises:
-            MeasurementError: the device failed, or gave a time that is not usable.
-            RunError: the times cannot be written.
-        """
+        """Each of ``architectures`` timed; those not known yet in one session, ``baselines`` among them."""
         missing = list(dict.fromkeys(a for a in architectures if a not in self._known))
         if missing:
             session = list(dict.fromkeys([*missing, *baselines]))
@@ -90,11 +77,7 @@ class Timings:
         return [self._known[a] for a in architectures]
 
     def check(self, timed: Latency, predicted_ms: float) -> None:
-        """Pass where a time is one that a network of this prediction can take.
-
-        Raises:
-            RunError: it is not.
-        """
+        """Raise RunError where no network of this prediction can take this time."""
         if not predicted_ms / FARTHEST_TIMED <= timed.ms <= predicted_ms * FARTHEST_TIMED:
             raise RunError(
                 f"a network that is predicted at {predicted_ms:g} ms was timed at {timed.ms:g} ms, which no "
