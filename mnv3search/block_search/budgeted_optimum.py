@@ -1,54 +1,48 @@
-"""The rows that a belief thinks best within a budget: a multiple-choice knapsack over units, by dynamic programming.
+"""The rows of highest expected top-1 within a latency budget: a multiple-choice knapsack over units.
 
-Beliefs and latencies are both sums over places, so the best row is found exactly, up to the rounding of latencies to a
-grid; evolution would need many coordinated changes to step from one good filling of the budget to a better one.
+Expected top-1 and latency are both sums over positions, so dynamic programming finds the best row exactly, up to the
+rounding of latencies to a grid; evolution would need many coordinated changes from one good row to a better one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mnv3search.block_search.surrogates import AccuracyBelief
+from mnv3search.block_search.surrogates import AccuracyPosterior, Floats, Ints, Rows
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
     from mnv3search.space.tables import Axes, StageTable
 
-Rows = NDArray[np.integer[Any]]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 GRID = 800
 
 
 @dataclass(slots=True)
-class _Step:
-    """One decision for every grid time: which option was best, and how much of the grid it took."""
-
-    chosen: Ints
-    ticks: Ints
-
-
-@dataclass(slots=True)
 class _StageTrace:
-    """Decisions of one stage for one output width."""
+    """The best choices of one stage for one output width, for every time on the grid.
+
+    Attributes:
+        depth: index of the best depth, shape (grid,).
+        first, first_ticks: best option of the first block, or of the whole stage at each depth where blocks share one
+            code; and what each option takes.
+        later: of each later block the best code, shape (grid,), and what each code takes.
+    """
 
     depth: Ints
     first: Ints
     first_ticks: Ints
-    later: list[_Step]
+    later: list[tuple[Ints, Ints]]
 
 
 class BudgetedOptimum:
-    """Fills a budget as a belief likes best.
+    """Finds the best rows of a space within a budget.
 
     Attributes:
         prices: milliseconds of each unit of the space, and 0 for no unit; shape (units + 1,).
-        fixed_ms: what every network takes beside its units.
+        fixed_ms: what every network takes on top of its units.
     """
 
     def __init__(self, space: SearchSpace, prices: Floats, fixed_ms: float) -> None:
@@ -56,7 +50,7 @@ class BudgetedOptimum:
         self.prices = prices
         self.fixed_ms = fixed_ms
 
-    def rows(self, belief: AccuracyBelief, budget_ms: float, count: int) -> Rows:
+    def rows(self, posterior: AccuracyPosterior, budget_ms: float, count: int) -> Rows:
         """About ``count`` distinct rows near ``budget_ms``, for budgets falling by steps of the grid; shape (n, P).
 
         Latencies are rounded on the way, so a few of the rows exceed the budget slightly: the caller prices them.
@@ -67,12 +61,13 @@ class BudgetedOptimum:
         ticks = np.rint(self.prices / tick).astype(np.int64)
         values = np.zeros((1, GRID + 1))
         values[:, : round(float(ends / tick))] = -np.inf
-        place, traces = 1, []
+        position, traces = 1, []
         for stage in tables.stages:
-            values, trace = self._stage(stage, place, values, belief, ticks)
+            values, trace = self._stage(stage, position, values, posterior, ticks)
             traces.append(trace)
-            place += len(stage.slots)
-        values = _shifted(values, ticks[tables.heads]) + belief.effects[place, tables.heads][:, None]
+            position += len(stage.slots)
+        values = _shifted(values, ticks[tables.heads][:, None])[:, 0]
+        values = values + posterior.effects[position, tables.heads][:, None]
         found = []
         for time in range(GRID, max(0, GRID - count), -1):
             width = int(values[:, time].argmax())
@@ -82,15 +77,15 @@ class BudgetedOptimum:
         return self._space.canonical(rows)
 
     def _stage(
-        self, stage: StageTable, place: int, entering: Floats, belief: AccuracyBelief, ticks: Ints
+        self, stage: StageTable, position: int, entering: Floats, posterior: AccuracyPosterior, ticks: Ints
     ) -> tuple[Floats, list[_StageTrace]]:
-        """Best values after a stage (widths, grid), and how to walk back."""
+        """Best values after a stage (widths, grid), and the choices that lead to them."""
         values, traces = [], []
-        depth_effects = _effects(stage.depth, belief, len(stage.depths))
-        out_effects = _effects(stage.out, belief, len(stage.choices.out_channels))
+        depth_effects = _effects(stage.depth, posterior, len(stage.depths))
+        out_effects = _effects(stage.out, posterior, len(stage.choices.out_channels))
+        run = self._shared if stage.per_stage else self._independent
         for o, out_effect in enumerate(out_effects):
-            run = self._shared if stage.per_stage else self._independent
-            by_depth, first, first_ticks, later = run(stage, place, entering, belief, ticks, o)
+            by_depth, first, first_ticks, later = run(stage, position, entering, posterior, ticks, o)
             totals = by_depth + depth_effects[:, None]
             depth = totals.argmax(axis=0)
             values.append(np.take_along_axis(totals, depth[None, :], axis=0)[0] + out_effect)
@@ -98,47 +93,46 @@ class BudgetedOptimum:
         return np.stack(values), traces
 
     def _independent(
-        self, stage: StageTable, place: int, entering: Floats, belief: AccuracyBelief, ticks: Ints, o: int
-    ) -> tuple[Floats, Ints, Ints, list[_Step]]:
+        self, stage: StageTable, position: int, entering: Floats, posterior: AccuracyPosterior, ticks: Ints, o: int
+    ) -> tuple[Floats, Ints, Ints, list[tuple[Ints, Ints]]]:
+        """A stage whose blocks have a code each."""
         pad = self._space.tables.pad
-        empty, effects = [], []
-        for b, axes in enumerate(stage.slots):
-            codes = _effects(axes, belief, stage.units[b].shape[2])
-            effects.append(codes)
-            empty.append(codes[0] + belief.effects[place + b, pad])
-        ids = stage.units[0][:, o]
-        scores = effects[0] + belief.effects[place, ids]
-        current, first = _best_of(_shifted_each(entering, ticks[ids]), scores)
-        reached, later = [current], []
-        for b in range(1, len(stage.slots)):
-            ids = stage.units[b][:1, o]
-            scores = effects[b] + belief.effects[place + b, ids]
-            current, chosen = _best_of(_shifted_each(current[None, :], ticks[ids]), scores)
-            reached.append(current)
-            later.append(_Step(chosen, ticks[ids[0]]))
+        effects = [
+            _effects(axes, posterior, units.shape[2]) for axes, units in zip(stage.slots, stage.units, strict=True)
+        ]
+        empty = [codes[0] + posterior.effects[position + b, pad] for b, codes in enumerate(effects)]
+        current, reached, steps = entering, [], []
+        for b, units in enumerate(stage.units):
+            ids = units[:, o]
+            scores = effects[b] + posterior.effects[position + b, ids]
+            best, chosen = _best_of(_shifted(current, ticks[ids]), scores)
+            current = best[None, :]
+            reached.append(best)
+            steps.append((chosen, ticks[ids].reshape(-1)))
         by_depth = [reached[blocks - 1] + sum(empty[blocks:]) for blocks in stage.depths.tolist()]
-        return np.stack(by_depth), first, ticks[stage.units[0][:, o]].reshape(-1), later
+        return np.stack(by_depth), *steps[0], steps[1:]
 
     def _shared(
-        self, stage: StageTable, place: int, entering: Floats, belief: AccuracyBelief, ticks: Ints, o: int
-    ) -> tuple[Floats, Ints, Ints, list[_Step]]:
+        self, stage: StageTable, position: int, entering: Floats, posterior: AccuracyPosterior, ticks: Ints, o: int
+    ) -> tuple[Floats, Ints, Ints, list[tuple[Ints, Ints]]]:
         """A stage whose blocks share one code: each depth is decided at once, ``first`` holds (depth, grid)."""
         pad = self._space.tables.pad
-        codes = _effects(stage.slots[0], belief, stage.units[0].shape[2])
+        codes = _effects(stage.slots[0], posterior, stage.units[0].shape[2])
         by_depth, first, taken = [], [], []
         for blocks in stage.depths.tolist():
             scores = np.broadcast_to(codes, stage.units[0][:, o].shape).copy()
             times = np.zeros(scores.shape, dtype=np.int64)
             for b, units in enumerate(stage.units):
                 ids = units[:, o] if b < blocks else np.full((1, scores.shape[1]), pad)
-                scores, times = scores + belief.effects[place + b, ids], times + ticks[ids]
-            current, chosen = _best_of(_shifted_each(entering, times), scores)
+                scores, times = scores + posterior.effects[position + b, ids], times + ticks[ids]
+            current, chosen = _best_of(_shifted(entering, times), scores)
             by_depth.append(current)
             first.append(chosen)
             taken.append(times.reshape(-1))
         return np.stack(by_depth), np.stack(first), np.stack(taken), []
 
     def _traced(self, traces: list[list[_StageTrace]], width: int, time: int) -> list[int]:
+        """The row that ends with output ``width`` at ``time``, followed back stage by stage."""
         row = np.zeros(len(self._space.parameters), dtype=np.int64)
         stages = self._space.tables.stages
         for stage, trace in zip(reversed(stages), reversed(traces), strict=True):
@@ -146,12 +140,12 @@ class BudgetedOptimum:
             depth = int(here.depth[time])
             _write(row, stage.out, width)
             _write(row, stage.depth, depth)
-            for b in range(int(stage.depths[depth]) - 1, 0, -1):
-                if not stage.per_stage:
-                    step = here.later[b - 1]
-                    code = int(step.chosen[time])
+            if not stage.per_stage:
+                for b in range(int(stage.depths[depth]) - 1, 0, -1):
+                    chosen_later, ticks = here.later[b - 1]
+                    code = int(chosen_later[time])
                     _write(row, stage.slots[b], code)
-                    time -= int(step.ticks[code])
+                    time -= int(ticks[code])
             chosen = int(here.first[depth, time] if stage.per_stage else here.first[time])
             taken = here.first_ticks[depth] if stage.per_stage else here.first_ticks
             codes = stage.units[0].shape[2]
@@ -160,10 +154,10 @@ class BudgetedOptimum:
         return [int(choice) for choice in row]
 
 
-def _effects(axes: Axes, belief: AccuracyBelief, count: int) -> Floats:
+def _effects(axes: Axes, posterior: AccuracyPosterior, count: int) -> Floats:
     """What the choices behind each code of ``axes`` add; shape (count,)."""
     codes, found = np.arange(count), np.zeros(count)
-    choices = belief.choices
+    choices = posterior.choices
     for column, stride, size in zip(axes.columns, axes.strides, axes.sizes, strict=True):
         found += choices.effects[choices.offsets[column] + codes // stride % size]
     return found
@@ -175,11 +169,6 @@ def _write(row: Ints, axes: Axes, code: int) -> None:
 
 
 def _shifted(values: Floats, ticks: Ints) -> Floats:
-    """Each line of ``values`` (n, grid) moved later by its own ticks (n,)."""
-    return _shifted_each(values, ticks[:, None])[:, 0]
-
-
-def _shifted_each(values: Floats, ticks: Ints) -> Floats:
     """``values`` (widths, grid) moved later by ``ticks`` (widths, options); shape (widths, options, grid)."""
     source = np.arange(values.shape[1]) - ticks[:, :, None]
     moved = np.take_along_axis(values[:, None, :], np.maximum(source, 0), axis=2)
@@ -187,7 +176,7 @@ def _shifted_each(values: Floats, ticks: Ints) -> Floats:
 
 
 def _best_of(moved: Floats, scores: Floats) -> tuple[Floats, Ints]:
-    """The best over (widths, options) for every grid time, and which it was, numbered row by row."""
+    """The best over (widths, options) for every time on the grid, and its index, row by row."""
     totals = (moved + scores[:, :, None]).reshape(-1, moved.shape[2])
     chosen = totals.argmax(axis=0)
     return np.take_along_axis(totals, chosen[None, :], axis=0)[0], chosen

@@ -22,73 +22,18 @@ from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.block_search.stopping import expected_top1
 from mnv3search.block_search.study import Outcome
-from mnv3search.block_search.surrogates import AccuracyBelief, AccuracyModel, GaussianProcess, Posterior
+from mnv3search.block_search.surrogates import (
+    AccuracyModel,
+    AccuracyPosterior,
+    Floats,
+    GaussianProcess,
+    Posterior,
+    Rows,
+)
 from mnv3search.threads import on_one_blas_thread
 
 if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
-
-Rows = NDArray[np.integer[Any]]
-
-_CROSSOVER_SHARE = 0.6
-_EXPECTED_CHANGES = np.array([1.0, 2.0, 4.0])
-
-
-class Variation:
-    """Operators over the rows of one space; every answer is canonical."""
-
-    def __init__(self, space: SearchSpace) -> None:
-        self._space = space
-        self._sizes = np.array([len(parameter.choices) for parameter in space.parameters], dtype=np.int64)
-        self.combinations = math.prod(self._sizes.tolist())
-
-    def children(self, parents: Rows, count: int, rng: np.random.Generator) -> Rows:
-        """``count`` children of ``parents`` (best first, which are chosen more often); shape (count, P).
-
-        Crossover takes a parameter from the parent that uses it; what neither uses is drawn anew, so that a block that
-        mutation brings back is not always the same. One pass over the population: the space's own operators make rows
-        canonical after each step, which would be most of the search's time.
-        """
-        used = self._space.tables.used(parents)
-        first, second = (_tournament(len(parents), count, rng) for _ in range(2))
-        a, b, in_a, in_b = parents[first], parents[second], used[first], used[second]
-        swap = (rng.random(a.shape) < 0.5) & (rng.random((count, 1)) < _CROSSOVER_SHARE)
-        crossed = np.where(np.where(in_a & in_b, swap, swap & in_b | ~in_a), b, a)
-        drawn = (rng.random(a.shape) * self._sizes).astype(np.int64)
-        crossed = np.where(in_a | in_b, crossed, drawn)
-        rate = rng.choice(_EXPECTED_CHANGES, size=(count, 1)) / max(1, len(self._sizes))
-        shift = 1 + (rng.random(a.shape) * (self._sizes - 1)).astype(np.int64)
-        mutated = np.where(rng.random(a.shape) < rate, (crossed + shift) % self._sizes, crossed)
-        return self._space.canonical(mutated)
-
-    def towards(self, rows: Rows, goal: Rows, shares: NDArray[np.float64], rng: np.random.Generator) -> Rows:
-        """``rows`` with a share (n,) of their columns taken from ``goal`` (P,)."""
-        return self._space.canonical(np.where(rng.random(rows.shape) < shares[:, None], goal, rows))
-
-    def neighbours(self, row: Rows) -> Rows:
-        """Every row that differs from ``row`` in one parameter before it is made canonical."""
-        changed = []
-        for column, size in enumerate(self._sizes.tolist()):
-            for choice in range(size):
-                if choice != row[column]:
-                    other = row.copy()
-                    other[column] = choice
-                    changed.append(other)
-        return self._space.canonical(np.stack(changed)) if changed else row[None, :]
-
-    def every_row(self) -> Rows:
-        """All canonical rows; for spaces of few combinations only."""
-        rows = np.array(list(product(*(range(size) for size in self._sizes.tolist()))), dtype=np.int64)
-        return np.unique(self._space.canonical(rows.reshape(-1, len(self._sizes))), axis=0)
-
-
-def _tournament(parents: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Indices of winners of tournaments of two; a lower index is a better parent."""
-    drawn: NDArray[np.int64] = rng.integers(0, parents, (count, 2))
-    return np.asarray(drawn.min(axis=1))
-
-
-Floats = NDArray[np.float64]
 
 BATCH = 64
 OPENING_SHARE = 0.2
@@ -104,18 +49,67 @@ SMALL_SPACE = 4096
 _BY_MEAN, _BY_DRAW, _FILLED_BY_MEAN, _FILLED_BY_DRAW = 26, 12, 8, 6
 DRAWS = 4
 """Upper confidence bounds of one generation."""
+_CROSSOVER_SHARE = 0.6
+_EXPECTED_CHANGES = np.array([1.0, 2.0, 4.0])
 
 
-class _Belief(Protocol):
-    """What a model expects of rows, and a variant of it to explore by."""
+class Variation:
+    """Operators over the rows of one space; every answer is canonical."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._sizes = space.tables.sizes.astype(np.int64)
+        self.combinations = math.prod(self._sizes.tolist())
+
+    def children(self, parents: Rows, count: int, rng: np.random.Generator) -> Rows:
+        """``count`` children of ``parents`` (best first, which are chosen more often); shape (count, P).
+
+        Crossover takes a parameter from the parent that uses it; what neither uses is drawn anew, so that a block that
+        mutation brings back is not always the same. One pass over the population: the space's own operators make rows
+        canonical after each step, which would be most of the search's time.
+        """
+        used = self._space.tables.used(parents)
+        # winners of tournaments of two: a lower index is a better parent
+        first, second = (rng.integers(0, len(parents), (count, 2)).min(axis=1) for _ in range(2))
+        a, b, in_a, in_b = parents[first], parents[second], used[first], used[second]
+        swap = (rng.random(a.shape) < 0.5) & (rng.random((count, 1)) < _CROSSOVER_SHARE)
+        crossed = np.where(np.where(in_a & in_b, swap, swap & in_b | ~in_a), b, a)
+        drawn = (rng.random(a.shape) * self._sizes).astype(np.int64)
+        crossed = np.where(in_a | in_b, crossed, drawn)
+        rate = rng.choice(_EXPECTED_CHANGES, size=(count, 1)) / max(1, len(self._sizes))
+        shift = 1 + (rng.random(a.shape) * (self._sizes - 1)).astype(np.int64)
+        mutated = np.where(rng.random(a.shape) < rate, (crossed + shift) % self._sizes, crossed)
+        return self._space.canonical(mutated)
+
+    def towards(self, rows: Rows, goal: Rows, shares: NDArray[np.float64], rng: np.random.Generator) -> Rows:
+        """``rows`` with a share (n,) of their columns taken from ``goal`` (P,)."""
+        return self._space.canonical(np.where(rng.random(rows.shape) < shares[:, None], goal, rows))
+
+    def neighbours(self, row: Rows) -> Rows:
+        """Every row that differs from ``row`` in one parameter, made canonical."""
+        changed = []
+        for column, size in enumerate(self._sizes.tolist()):
+            for choice in range(size):
+                if choice != row[column]:
+                    other = row.copy()
+                    other[column] = choice
+                    changed.append(other)
+        return self._space.canonical(np.stack(changed)) if changed else row[None, :]
+
+    def every_row(self) -> Rows:
+        """All canonical rows; for spaces of few combinations only."""
+        rows = np.array(list(product(*(range(size) for size in self._sizes.tolist()))), dtype=np.int64)
+        return np.unique(self._space.canonical(rows.reshape(-1, len(self._sizes))), axis=0)
+
+
+class _Mean(Protocol):
+    """What selection goes by: the posterior of a surrogate model, or a draw from it."""
 
     def mean(self, rows: Rows) -> Floats: ...
 
-    def draw(self, rng: np.random.Generator) -> _Belief: ...
-
 
 class EvolutionSampler:
-    """Asks for batches of rows that it expects to be accurate within the budget.
+    """Asks for batches of rows that should be accurate within the budget.
 
     The first fifth of a search, 64 or 128 networks at most, is random. Then, while a Gaussian process leads, a
     generation is bred under upper confidence bounds of random width. Under the additive model it is made of rows bred
@@ -128,30 +122,22 @@ class EvolutionSampler:
     replays = True
 
     def __init__(
-        self,
-        space: SearchSpace,
-        latencies: RowLatency,
-        objective: Objective,
-        seed: int,
-        first: Rows,
-        fastest_ms: float,
-        trials: int,
-        *,
-        cheap: bool,
-    ) -> None:
-        """``first`` (k, P): rows to ask for first, the fastest known one the last of them.
+        self, space: SearchSpace, latencies: RowLatency, objective: Objective, seed: int, first: Rows,
+        fastest_ms: float, trials: int, *, cheap: bool,
+    ) -> None:  # fmt: skip
+        """A sampler for a search of ``trials`` networks.
 
-        ``trials`` networks will be judged; ``cheap``: in large batches, so that asking costs no more than judging.
+        ``first`` (k, P) are rows to ask for first, the fastest known one the last of them; ``cheap`` networks are
+        evaluated in large batches, so that asking costs no more than evaluating.
         """
-        sizes = np.array([len(p.choices) for p in space.parameters], dtype=np.int64)
         self._space, self._latencies, self._objective, self._seed = space, latencies, objective, seed
         self._variation = Variation(space)
         self._first, self._fastest, self._fastest_ms = first, first[-1], fastest_ms
         self._few = not cheap or trials <= FEW_CHEAP
         self._opening_size = min(BATCH if self._few else 2 * BATCH, max(4, round(OPENING_SHARE * trials)))
-        self._accuracy = AccuracyModel(space, sizes)
+        self._accuracy = AccuracyModel(space)
         self._process = GaussianProcess(space)
-        self._told: list[Outcome] = []
+        self._outcomes: list[Outcome] = []
         self._rows: list[Rows] = []
         self._top1: list[float] = []
         self._ms: list[float] = []
@@ -166,7 +152,7 @@ class EvolutionSampler:
         """Up to 64 canonical rows never asked before, shape (n, P); none where the search can find no more."""
         rng = np.random.default_rng([self._seed, 1, self._generation])
         missing = self._opening_size - len(self._rows)
-        if (missing > 0 and len(self._told) < 4 * self._opening_size) or len(self._rows) < 2:
+        if (missing > 0 and len(self._outcomes) < 4 * self._opening_size) or len(self._rows) < 2:
             count = min(BATCH, max(1, missing))
             asked = self._opening(rng)
         elif self._few and len(self._rows) <= FEW:
@@ -183,11 +169,11 @@ class EvolutionSampler:
 
     @on_one_blas_thread
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        """Learn what became of the rows of the last :meth:`ask`."""
+        """Learn from the outcomes of the rows of the last :meth:`ask`."""
         if not outcomes:
             return
         rows = np.stack([outcome.row for outcome in outcomes])
-        self._told += outcomes
+        self._outcomes += outcomes
         kept = [i for i, outcome in enumerate(outcomes) if outcome.status == "evaluated"]
         if kept:
             top1 = [float(outcomes[i].top1 or 0.0) for i in kept]
@@ -201,7 +187,7 @@ class EvolutionSampler:
         return {}
 
     def _budget(self) -> float:
-        """The latency to stay within: with two objectives every other generation aims lower, to spread the front."""
+        """The latency to stay within; with two objectives lower in every other generation, to spread the front."""
         limit = self._objective.limit_ms
         if self._objective.objectives == 1 or self._generation % 2 == 0:
             return limit
@@ -212,25 +198,24 @@ class EvolutionSampler:
         return self._fastest_ms + share * max(0.0, top - self._fastest_ms)
 
     def _timing(self) -> Posterior | None:
-        """What latencies are expected to be, from the latest; None where units have prices."""
+        """A model of latencies from the latest; None where units have prices."""
         if self._latencies.exact:
             return None
-        told = self._told[-FEW:]
-        return self._process.fit(np.stack([o.row for o in told]), np.array([o.latency_ms for o in told]))
+        latest = self._outcomes[-FEW:]
+        return self._process.fit(np.stack([o.row for o in latest]), np.array([o.latency_ms for o in latest]))
 
     def _times(self, rows: Rows, timing: Posterior | None) -> Floats:
         return self._latencies.of_rows(rows) if timing is None else timing.mean(rows)
 
     def _worth(self, top1: Floats, ms: Floats, budget: float) -> Floats:
-        """What selection goes by; -inf beyond the budget."""
-        objective = self._objective
-        worth = top1
+        """What selection maximises; -inf beyond the budget."""
+        objective, worth = self._objective, top1
         if not objective.hard and objective.objectives == 1:
             worth = top1 * (np.maximum(ms, 1e-9) / objective.target_latency_ms) ** objective.reward_exponent
         return np.where(ms <= budget, worth, -np.inf)
 
     def _opening(self, rng: np.random.Generator) -> Rows:
-        """The first rows and random ones, brought within the budget where that costs nothing to know."""
+        """The first rows and random ones, brought within the budget where units have prices."""
         first = self._first if self._generation == 0 else self._first[:0]
         return np.concatenate([first, self._random(rng, 4 * BATCH)])
 
@@ -255,33 +240,32 @@ class EvolutionSampler:
 
     def _explored(self, rng: np.random.Generator, budget: float, count: int) -> Rows:
         """About ``count`` rows that a Gaussian process finds promising within the budget."""
-        judged = [
-            (o.row, top1) for o, top1 in zip(self._told, expected_top1(self._told), strict=True) if top1 is not None
-        ]
-        belief = self._process.fit(np.stack([row for row, _ in judged]), np.array([top1 for _, top1 in judged]))
+        expected = zip(self._outcomes, expected_top1(self._outcomes), strict=True)
+        rows, top1 = zip(*((o.row, value) for o, value in expected if value is not None), strict=True)
+        posterior = self._process.fit(np.stack(rows), np.array(top1))
         timing = self._timing()
         start = np.concatenate([self._elites(budget), self._population])
-        population = self._population = self._evolved(start, belief, timing, budget, rng, ROUNDS)
+        population = self._population = self._evolved(start, posterior, timing, budget, rng, ROUNDS)
         asked = population[:0]
         for _ in range(min(count, DRAWS)):
-            bred = self._evolved(population, belief.draw(rng), timing, budget, rng, ROUNDS)
+            bred = self._evolved(population, posterior.draw(rng), timing, budget, rng, ROUNDS)
             new = self._unseen(np.concatenate([asked, bred]))[len(asked) :]
             asked = np.concatenate([asked, new[: -(-count // DRAWS)]])
         return asked
 
     def _bred(self, rng: np.random.Generator, budget: float) -> Rows:
-        belief = self._accuracy.fit()
+        posterior = self._accuracy.fit()
         timing = self._timing()
         elites = self._elites(budget)
         start = np.concatenate([elites, self._population])
-        population = self._population = self._evolved(start, belief, timing, budget, rng, ROUNDS)
-        drawn = belief.draw(rng)
+        population = self._population = self._evolved(start, posterior, timing, budget, rng, ROUNDS)
+        drawn = posterior.draw(rng)
         explored = self._evolved(population, drawn, timing, budget, rng, ROUNDS)
         asked = population[:0]
         for rows, count in (
             (population, _BY_MEAN),
             (explored, _BY_DRAW),
-            (self._filled(belief, timing, budget, rng), _FILLED_BY_MEAN),
+            (self._filled(posterior, timing, budget, rng), _FILLED_BY_MEAN),
             (self._filled(drawn, timing, budget, rng), _FILLED_BY_DRAW),
         ):
             new = self._unseen(np.concatenate([asked, rows]))[len(asked) :]
@@ -291,16 +275,16 @@ class EvolutionSampler:
         return self._unseen(np.concatenate([asked, children]))
 
     def _filled(
-        self, belief: AccuracyBelief, timing: Posterior | None, budget: float, rng: np.random.Generator
+        self, posterior: AccuracyPosterior, timing: Posterior | None, budget: float, rng: np.random.Generator
     ) -> Rows:
-        """Rows that fill the budget best under ``belief``, best first; none without priced units or a budget.
+        """Rows that fill the budget best under ``posterior``, best first; none without priced units or a budget.
 
-        They get a share of a batch only: far from what was seen a belief is wrong most where it is highest.
+        They get a share of a batch only: far from what was seen a posterior mean is wrong most where it is highest.
         """
         if self._knapsack is None or not np.isfinite(budget):
             return self._population[:0]
-        rows = self._knapsack.rows(belief, budget, FILLINGS)
-        return self._evolved(rows, belief, timing, budget, rng, 1)
+        rows = self._knapsack.rows(posterior, budget, FILLINGS)
+        return self._evolved(rows, posterior, timing, budget, rng, 1)
 
     def _elites(self, budget: float) -> Rows:
         """The best seen within the budget, best first."""
@@ -310,15 +294,10 @@ class EvolutionSampler:
         return np.stack(chosen) if chosen else self._fastest[None, :]
 
     def _evolved(
-        self,
-        start: Rows,
-        belief: _Belief,
-        timing: Posterior | None,
-        budget: float,
-        rng: np.random.Generator,
+        self, start: Rows, posterior: _Mean, timing: Posterior | None, budget: float, rng: np.random.Generator,
         rounds: int,
-    ) -> Rows:
-        """A population after ``rounds`` of selection under ``belief``, best first."""
+    ) -> Rows:  # fmt: skip
+        """A population after ``rounds`` of selection under ``posterior``, best first."""
         pool = _distinct(start)
         times = self._times(pool, timing)
         for number in range(rounds + 1):
@@ -326,9 +305,9 @@ class EvolutionSampler:
                 children = self._variation.children(pool, POPULATION, rng)
                 times = np.concatenate([times, self._times(children, timing)])
                 pool = np.concatenate([pool, children])
-            worth = self._worth(belief.mean(pool), times, budget)
+            worth = self._worth(posterior.mean(pool), times, budget)
             order = np.argsort(-worth, kind="stable")
-            order = order[_first_places(pool[order])][:POPULATION]
+            order = order[_first_indices(pool[order])][:POPULATION]
             order = order[worth[order] > -np.inf]
             if not len(order):
                 return np.asarray(self._fastest)[None, :]
@@ -351,8 +330,8 @@ class EvolutionSampler:
         return rows[[i for i, row in enumerate(rows) if row.tobytes() not in self._seen]]
 
 
-def _first_places(rows: Rows) -> list[int]:
-    """Where each distinct row appears first, in order."""
+def _first_indices(rows: Rows) -> list[int]:
+    """The index at which each distinct row appears first, in order."""
     first: dict[bytes, int] = {}
     for i, row in enumerate(np.ascontiguousarray(rows, dtype=np.int64)):
         first.setdefault(row.tobytes(), i)
@@ -361,4 +340,4 @@ def _first_places(rows: Rows) -> list[int]:
 
 def _distinct(rows: Rows) -> Rows:
     """Each row once, in order of first appearance, in one integer type so that equal rows have equal bytes."""
-    return np.ascontiguousarray(rows, dtype=np.int64)[_first_places(rows)]
+    return np.ascontiguousarray(rows, dtype=np.int64)[_first_indices(rows)]

@@ -1,4 +1,4 @@
-"""What a block search maximises, as pure functions of top-1 and latency."""
+"""The objective of a block search, as pure functions of top-1 and latency."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from mnv3search.errors import TargetError
 
 REWARD_EXPONENT_LARGE = -0.07
 REWARD_EXPONENT_SMALL = -0.15
-
-UNBOUNDED_MS = 1e9
-"""A target that no network misses, for searches that have none."""
-
+UNBOUNDED_MS = 1e9  # the target of a search without one
 Direction = Literal["maximize", "minimize"]
 
 
@@ -27,20 +24,15 @@ def reward(top1: float, latency_ms: float, target_latency_ms: float, exponent: f
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """How candidates of one search are valued.
+    """What one search maximises.
 
     Attributes:
         target_latency_ms: the budget.
-        objectives: 1 for top-1 within the target (or, where it is soft, the reward), 2 for top-1 (up) and latency
-            (down).
+        objectives: 1 for top-1 within the target (or, without ``hard``, the reward), 2 for top-1 and latency.
         reward_exponent: the reward's w.
         hard: the target is a constraint: what exceeds it is refused before it is evaluated, and top-1 alone is
             maximised within it. Otherwise the reward alone decides.
-        score: "top-1" is no accuracy in percent but a score of any sign and scale. The reward multiplies an accuracy,
-            which has a zero and a unit; a score has neither, and alone stands for it.
-
-    Raises:
-        TargetError: a score with one objective and without the hard constraint: nothing would hold latency down.
+        score: "top-1" is a score of any sign and scale, which the reward cannot multiply as it does an accuracy.
     """
 
     target_latency_ms: float
@@ -58,7 +50,7 @@ class Objective:
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """Optuna's direction of each value."""
+        """Of Optuna, for each of :meth:`values`."""
         return ("maximize",) if self.objectives == 1 else ("maximize", "minimize")
 
     def __str__(self) -> str:
@@ -72,7 +64,7 @@ class Objective:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The name of each of Optuna's values."""
+        """Names of :meth:`values`."""
         if self.objectives == 2:
             return ("top1", "latency_ms")
         return ("top1",) if self.hard else ("reward",)
@@ -83,7 +75,7 @@ class Objective:
         return self.target_latency_ms if self.hard else math.inf
 
     def values(self, top1: float, latency_ms: float) -> tuple[float, ...]:
-        """Optuna's values of a candidate, in the order of :attr:`directions`."""
+        """Optuna's values of a candidate."""
         if self.objectives == 2:
             return (top1, latency_ms)
         if self.hard:
@@ -91,11 +83,11 @@ class Objective:
         return (reward(top1, latency_ms, self.target_latency_ms, self.reward_exponent),)
 
     def fitness(self, top1: float, latency_ms: float) -> float:
-        """What the best candidate has most of: top-1 under the hard constraint (-inf beyond it), else the reward."""
+        """The best candidate's is highest: top-1 under the hard constraint (-inf beyond it), else the reward."""
         if self.hard:
             return top1 if latency_ms <= self.target_latency_ms else -math.inf
         return reward(top1, latency_ms, self.target_latency_ms, self.reward_exponent)
 
     def excess_ms(self, latency_ms: float) -> float:
-        """The constraint's value: milliseconds above the target; met at 0 or below."""
+        """The constraint's value, milliseconds above the target: met at 0 or below."""
         return latency_ms - self.target_latency_ms

@@ -1,4 +1,4 @@
-"""The models that lead the batched sampler, fitted to what was evaluated.
+"""The surrogate models that lead the batched sampler, fitted to what was evaluated.
 
 :class:`AccuracyModel` is for thousands of answers: a Bayesian ridge over one-hot choices, plus a shrunk mean for every
 unit at every position. :class:`GaussianProcess` is for up to a few hundred: over the capacity of a network's stages and
@@ -7,7 +7,7 @@ over its choices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,22 +20,43 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
-_SHRINKAGES = np.logspace(-5, 4, 28)
+WINDOW = 6000  # latest answers that the effects of units are fitted to
+PASSES = 2  # of backfitting
+SHRINKAGE = 2.0
+SAMPLES = 512  # random rows that capacities are standardised by
+LEAST_AMPLITUDE = 1e-12  # of answers that are all equal: they tell nothing apart
+_RIDGES = np.logspace(-5, 4, 28)
+_LENGTHS = (0.5, 1.0, 2.0, 4.0)
+_SHARES_OF_CHOICES = (0.1, 0.4, 0.8)
+_NOISES = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0])
+
+
+def _offsets(sizes: NDArray[np.integer[Any]]) -> Ints:
+    """Where each column's entries begin in a one-hot row."""
+    return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+
+
+def _one_hot(rows: Rows, sizes: NDArray[np.integer[Any]], values: Any = 1.0) -> Floats:
+    """Rows (n, P) as (n, Σ sizes), ``values`` in place of the ones."""
+    found = np.zeros((len(rows), int(sizes.sum())))
+    found[np.arange(len(rows))[:, None], rows + _offsets(sizes)] = values
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Belief:
+class AdditivePosterior:
     """A posterior over additive effects: ``value = intercept + Σ effect[column, choice]``.
 
     Attributes:
         offsets: where each column's effects begin, shape (P,).
         intercept, effects: the mean; effects have shape (F,).
-        spread: (F, F), maps standard normal draws to deviations of the effects.
-        share: how often each choice was seen, shape (F,): the mean value over what was seen is the same in every draw.
+        spread: (F, F), maps standard normal numbers to deviations of the effects.
+        share: how often each choice was seen, shape (F,): every draw has the same mean over what was seen.
     """
 
-    offsets: NDArray[np.int64]
+    offsets: Ints
     intercept: float
     effects: Floats
     spread: Floats
@@ -43,44 +64,39 @@ class Belief:
 
     def mean(self, rows: Rows) -> Floats:
         """Expected values of ``rows`` (n, P); shape (n,)."""
-        return self._sum(self.effects, rows)
+        return np.asarray(self.intercept + self.effects[rows + self.offsets].sum(axis=1), dtype=np.float64)
 
-    def draw(self, rng: np.random.Generator) -> Belief:
-        """One sample of the posterior, itself a belief."""
+    def draw(self, rng: np.random.Generator) -> AdditivePosterior:
+        """A sample, as the mean of a posterior."""
         deviation = self.spread @ rng.standard_normal(len(self.effects))
         intercept = self.intercept - float(deviation @ self.share)
-        return Belief(self.offsets, intercept, self.effects + deviation, self.spread, self.share)
-
-    def _sum(self, effects: Floats, rows: Rows) -> Floats:
-        return np.asarray(self.intercept + effects[rows + self.offsets].sum(axis=1), dtype=np.float64)
+        return replace(self, intercept=intercept, effects=self.effects + deviation)
 
 
 class AdditiveModel:
-    """Sufficient statistics of a ridge regression on one-hot rows; the shrinkage maximises the evidence.
+    """Sufficient statistics of a ridge regression on one-hot rows; the ridge maximises the evidence.
 
     Source of the evidence: Bishop 2006, section 3.5, with the noise profiled out.
     """
 
     def __init__(self, sizes: NDArray[np.integer[Any]]) -> None:
-        widths = np.asarray(sizes, dtype=np.int64)
-        self._offsets = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64)
-        self._features = int(widths.sum())
-        self._gram = np.zeros((self._features, self._features))
-        self._moment = np.zeros(self._features)
+        self._sizes = np.asarray(sizes, dtype=np.int64)
+        features = int(self._sizes.sum())
+        self._gram = np.zeros((features, features))
+        self._moment = np.zeros(features)
         self._total = self._squares = 0.0
         self.count = 0
 
     def add(self, rows: Rows, values: Floats) -> None:
         """Learn from ``rows`` (n, P) and their ``values`` (n,)."""
-        one_hot = np.zeros((len(rows), self._features))
-        one_hot[np.arange(len(rows))[:, None], rows + self._offsets] = 1.0
+        one_hot = _one_hot(rows, self._sizes)
         self._gram += one_hot.T @ one_hot
         self._moment += one_hot.T @ values
         self._total += float(values.sum())
         self._squares += float((values**2).sum())
         self.count += len(rows)
 
-    def fit(self) -> Belief:
+    def fit(self) -> AdditivePosterior:
         """The posterior given what was added; needs at least two rows."""
         share = np.diag(self._gram) / self.count
         mean = self._total / self.count
@@ -89,29 +105,26 @@ class AdditiveModel:
         variation = max(self._squares - self.count * mean**2, 1e-12)
         values, vectors = np.linalg.eigh(gram)
         values, moment = np.maximum(values, 0.0), vectors.T @ moment
-        lam = max(_SHRINKAGES, key=lambda lam: self._evidence(lam, values, moment, variation))
-        effects = vectors @ (moment / (values + lam))
-        noise = max(variation - float((moment**2 / (values + lam)).sum()), 1e-12 * variation) / self.count
-        spread = vectors * np.sqrt(noise / (values + lam))
-        return Belief(self._offsets, mean - float(effects @ share), effects, spread, share)
 
-    def _evidence(self, lam: float, values: Floats, moment: Floats, variation: float) -> float:
-        rest = max(variation - float((moment**2 / (values + lam)).sum()), 1e-12 * variation)
-        flexible = float(np.log(values + lam).sum()) - len(values) * float(np.log(lam))
-        return -0.5 * (self.count * float(np.log(rest / self.count)) + flexible)
+        def unexplained(ridge: float) -> float:
+            return max(variation - float((moment**2 / (values + ridge)).sum()), 1e-12 * variation)
 
+        def evidence(ridge: float) -> float:
+            flexible = float(np.log(values + ridge).sum()) - len(values) * float(np.log(ridge))
+            return -0.5 * (self.count * float(np.log(unexplained(ridge) / self.count)) + flexible)
 
-WINDOW = 6000
-PASSES = 2
-SHRINKAGE = 2.0
+        ridge = max(_RIDGES, key=evidence)
+        effects = vectors @ (moment / (values + ridge))
+        spread = vectors * np.sqrt(unexplained(ridge) / self.count / (values + ridge))
+        return AdditivePosterior(_offsets(self._sizes), mean - float(effects @ share), effects, spread, share)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AccuracyBelief:
-    """Expected top-1: additive over choices, plus an effect of the unit that stands at each place (places, units)."""
+class AccuracyPosterior:
+    """Expected top-1: additive over choices, plus an effect of the unit at each position (positions, units)."""
 
     space: SearchSpace
-    choices: Belief
+    choices: AdditivePosterior
     effects: Floats
     deviations: Floats
 
@@ -120,22 +133,22 @@ class AccuracyBelief:
         ids = self.space.tables.unit_ids(rows)
         return np.asarray(self.choices.mean(rows) + self.effects[np.arange(ids.shape[1]), ids].sum(axis=1))
 
-    def draw(self, rng: np.random.Generator) -> AccuracyBelief:
-        """One sample of what is believed; little seen units vary most."""
+    def draw(self, rng: np.random.Generator) -> AccuracyPosterior:
+        """A sample, as the mean of a posterior; little seen units vary most."""
         effects = self.effects + self.deviations * rng.standard_normal(self.effects.shape)
-        return AccuracyBelief(self.space, self.choices.draw(rng), effects, self.deviations)
+        return replace(self, choices=self.choices.draw(rng), effects=effects)
 
 
 class AccuracyModel:
-    """Ridge regression on choices, and on its residuals a shrunk mean for every unit at every place.
+    """Ridge regression on choices, and on its residuals a shrunk mean for every unit at every position.
 
     The second part holds how kernel, ratio, squeeze-excite and activation act together in one block. It is refined by
-    two passes of backfitting a generation, from where the last generation left it, over the latest answers.
+    two passes of backfitting a generation, from the last generation's effects, over the latest answers.
     """
 
-    def __init__(self, space: SearchSpace, sizes: NDArray[np.integer[Any]]) -> None:
+    def __init__(self, space: SearchSpace) -> None:
         self._space = space
-        self._choices = AdditiveModel(sizes)
+        self._choices = AdditiveModel(space.tables.sizes)
         self._rows: list[Rows] = []
         self._values: list[Floats] = []
         self._effects: Floats | None = None
@@ -148,31 +161,24 @@ class AccuracyModel:
         while sum(map(len, self._values)) - len(self._values[0]) > WINDOW:
             del self._rows[0], self._values[0]
 
-    def fit(self) -> AccuracyBelief:
-        """The belief given what was added; needs at least two rows."""
+    def fit(self) -> AccuracyPosterior:
+        """The posterior given what was added; needs at least two rows."""
         choices = self._choices.fit()
         rows, values = np.concatenate(self._rows), np.concatenate(self._values)
         ids = self._space.tables.unit_ids(rows)
-        places, kinds = ids.shape[1], self._space.tables.pad + 1
-        effects = np.zeros((places, kinds)) if self._effects is None else self._effects
-        counts = np.stack([np.bincount(ids[:, place], minlength=kinds) for place in range(places)])
-        rest = values - choices.mean(rows) - effects[np.arange(places), ids].sum(axis=1)
+        positions, kinds = ids.shape[1], self._space.tables.pad + 1
+        effects = np.zeros((positions, kinds)) if self._effects is None else self._effects
+        counts = np.stack([np.bincount(ids[:, position], minlength=kinds) for position in range(positions)])
+        rest = values - choices.mean(rows) - effects[np.arange(positions), ids].sum(axis=1)
         for _ in range(PASSES):
-            for place in range(places):
-                here = ids[:, place]
-                rest = rest + effects[place, here]
-                effects[place] = np.bincount(here, rest, kinds) / (counts[place] + SHRINKAGE)
-                rest = rest - effects[place, here]
+            for position in range(positions):
+                here = ids[:, position]
+                rest = rest + effects[position, here]
+                effects[position] = np.bincount(here, rest, kinds) / (counts[position] + SHRINKAGE)
+                rest = rest - effects[position, here]
         self._effects = effects
         spread = float(np.sqrt(np.mean(rest**2)))
-        return AccuracyBelief(self._space, choices, effects.copy(), spread / np.sqrt(counts + SHRINKAGE))
-
-
-SAMPLES = 512
-LEAST_AMPLITUDE = 1e-12  # of answers that are all equal: they tell nothing apart
-_LENGTHS = (0.5, 1.0, 2.0, 4.0)
-_SHARES_OF_CHOICES = (0.1, 0.4, 0.8)
-_NOISES = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0])
+        return AccuracyPosterior(self._space, choices, effects.copy(), spread / np.sqrt(counts + SHRINKAGE))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,8 +201,6 @@ class GaussianProcess:
 
     def __init__(self, space: SearchSpace) -> None:
         self._tables = space.tables
-        self._sizes = np.array([len(parameter.choices) for parameter in space.parameters], dtype=np.int64)
-        self._offsets = np.concatenate([[0], np.cumsum(self._sizes)[:-1]]).astype(np.int64)
         costs = [unit_cost(unit) for unit in self._tables.units]
         self._costs = np.array([*((cost.madds, cost.parameters) for cost in costs), (0, 0)], dtype=np.float64)
         drawn = self._capacities(space.sample_indices(SAMPLES, np.random.default_rng(0)))
@@ -229,19 +233,18 @@ class GaussianProcess:
 
     def features(self, rows: Rows) -> _Features:
         """What the kernel compares."""
-        one_hot = np.zeros((len(rows), int(self._sizes.sum())))
-        one_hot[np.arange(len(rows))[:, None], rows + self._offsets] = self._tables.used(rows)
+        choices = _one_hot(rows, self._tables.sizes, self._tables.used(rows))
         capacity = (self._capacities(rows) - self._mean) * self._scale
-        return _Features(capacity, one_hot / np.sqrt(max(1, len(self._sizes))))
+        return _Features(capacity, choices / np.sqrt(max(1, len(self._tables.sizes))))
 
     def _capacities(self, rows: Rows) -> Floats:
         ids = self._tables.unit_ids(rows)
         costs = self._costs[ids]
-        columns, place = [], 1
+        columns, position = [], 1
         for stage in self._tables.stages:
-            own = slice(place, place + len(stage.slots))
+            own = slice(position, position + len(stage.slots))
             columns += [*np.log1p(costs[:, own].sum(axis=1)).T, (ids[:, own] != self._tables.pad).sum(axis=1)]
-            place += len(stage.slots)
+            position += len(stage.slots)
         return np.stack([*columns, *np.log1p(costs.sum(axis=1)).T], axis=1)
 
 
@@ -272,11 +275,7 @@ class Posterior:
 
     def draw(self, rng: np.random.Generator) -> Posterior:
         """The same with an optimism drawn anew: an upper confidence bound of random width, to explore."""
-        optimism = abs(float(rng.standard_normal()))
-        return Posterior(
-            self.process, self.seen, self.share, self.length, self.offset, self.weights, self.root, self.deviation,
-            optimism,
-        )  # fmt: skip
+        return replace(self, optimism=abs(float(rng.standard_normal())))
 
 
 def _kernel(a: _Features, b: _Features, share: float, length: float) -> Floats:

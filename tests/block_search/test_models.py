@@ -1,4 +1,4 @@
-"""The beliefs that lead the batched sampler, and the exact filling of a budget under one."""
+"""The surrogate models that lead the batched sampler, and the exact filling of a budget under one."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_noise_is_shrunk_and_draws_spread_with_it() -> None:
     rows, values = _data(200, 0.5)
     model = AdditiveModel(SIZES)
     model.add(rows, values)
-    belief = model.fit()
+    posterior = model.fit()
     truth = 70.0 + EFFECTS[rows + OFFSETS].sum(axis=1)
-    assert np.abs(belief.mean(rows) - truth).max() < 0.4
+    assert np.abs(posterior.mean(rows) - truth).max() < 0.4
     rng = np.random.default_rng(1)
-    draws = np.stack([belief.draw(rng).mean(rows) for _ in range(200)])
+    draws = np.stack([posterior.draw(rng).mean(rows) for _ in range(200)])
     assert 0.02 < draws.std(axis=0).mean() < 0.3  # 9 effects from 200 values with noise 0.5: about 0.1
 
 
@@ -48,45 +48,45 @@ def test_equal_values_are_no_trouble() -> None:
     assert model.fit().mean(rows) == pytest.approx(np.full(20, 70.0))
 
 
-def _belief(name: str) -> tuple[AccuracyModel, np.ndarray, np.ndarray]:
+def _model(name: str) -> tuple[AccuracyModel, np.ndarray, np.ndarray]:
     space = small_space(name)
     every = list(space.enumerate())
     rows = np.stack([space.indices(architecture) for architecture in every]).astype(np.int64)
     truth = np.array([EffectEvaluator.top1(architecture) for architecture in every])
-    model = AccuracyModel(space, np.array([len(p.choices) for p in space.parameters]))
+    model = AccuracyModel(space)
     model.add(rows, truth)
     return model, rows, truth
 
 
 def test_whole_blocks_explain_what_choices_do_not() -> None:
-    model, rows, truth = _belief("blocks")
+    model, rows, truth = _model("blocks")
     for _ in range(4):
-        belief = model.fit()
-    of_choices = np.sqrt(np.mean((belief.choices.mean(rows) - truth) ** 2))
-    whole = np.sqrt(np.mean((belief.mean(rows) - truth) ** 2))
+        posterior = model.fit()
+    of_choices = np.sqrt(np.mean((posterior.choices.mean(rows) - truth) ** 2))
+    whole = np.sqrt(np.mean((posterior.mean(rows) - truth) ** 2))
     assert whole < 0.1 * of_choices
 
 
 @pytest.mark.parametrize("name", ["blocks", "widths", "stage choices"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_the_budget_is_filled_as_brute_force_would(name: str, share: float) -> None:
-    model, rows, _ = _belief(name)
-    belief = model.fit()
+    model, rows, _ = _model(name)
+    posterior = model.fit()
     latencies = RowLatency(small_space(name), UnitLatency())
     times = latencies.of_rows(rows)
     budget = times.min() + share * (times.max() - times.min())
     prices = latencies.unit_prices
     assert prices is not None
-    found = BudgetedOptimum(small_space(name), *prices).rows(belief, budget, 40)
-    best = belief.mean(rows)[times <= budget].max()
+    found = BudgetedOptimum(small_space(name), *prices).rows(posterior, budget, 40)
+    best = posterior.mean(rows)[times <= budget].max()
     within = found[latencies.of_rows(found) <= budget]
     # the grid rounds each unit by at most half of 1/800 of the budget
-    worst = belief.mean(rows)[times <= budget * (1 - 8 / 800)].max()
-    assert worst - 1e-9 <= belief.mean(within).max() <= best + 1e-9
+    worst = posterior.mean(rows)[times <= budget * (1 - 8 / 800)].max()
+    assert worst - 1e-9 <= posterior.mean(within).max() <= best + 1e-9
 
 
 def test_a_budget_below_everything_fills_nothing() -> None:
-    model, _, _ = _belief("blocks")
+    model, _, _ = _model("blocks")
     latencies = RowLatency(small_space("blocks"), UnitLatency())
     prices = latencies.unit_prices
     assert prices is not None
