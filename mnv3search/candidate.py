@@ -1,10 +1,10 @@
-"""A network that a search has judged, and the front of the best of them."""
+"""A network that a search has evaluated, and the front of the best of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mnv3search.architecture import Architecture
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One judged network.
+    """One evaluated network.
 
     Attributes:
         top1, top1_std: percent, from the run's evaluator; the deviation is None where the evaluator states none.
@@ -39,18 +39,14 @@ class Candidate:
 
 
 class Candidates(tuple[Candidate, ...]):
-    """Judged networks in order, which a notebook shows as a table."""
+    """Evaluated networks in order, which a notebook shows as a table."""
 
     __slots__ = ()
 
     def to_frame(self) -> DataFrame:
         """A row a network: ``number`` to ``origin`` as in :class:`Candidate`, ``blocks`` its short line, and itself."""
-        import pandas as pd
-
         names = [f.name for f in fields(Candidate) if f.name not in {"architecture", "number"}]
-        columns = {name: [getattr(c, name) for c in self] for name in ("number", *names)}
-        blocks = [str(c.architecture) for c in self]
-        return pd.DataFrame({**columns, "blocks": blocks, "architecture": [c.architecture for c in self]})
+        return networks_frame(self, ("number", *names))
 
     def __repr__(self) -> str:
         """The table in plain text."""
@@ -63,6 +59,16 @@ class Candidates(tuple[Candidate, ...]):
     def _shown(self) -> DataFrame:
         frame = self.to_frame().drop(columns=["architecture", "origin"])
         return frame.round({"top1": 2, "top1_std": 2, "latency_ms": 3})
+
+
+def networks_frame(rows: Sequence[Any], names: Iterable[str]) -> DataFrame:
+    """A row a network: the attributes ``names``, the architecture's short line as ``blocks``, and the architecture."""
+    import pandas as pd
+
+    columns: dict[str, list[object]] = {name: [getattr(row, name) for row in rows] for name in names}
+    columns["blocks"] = [str(row.architecture) for row in rows]
+    columns["architecture"] = [row.architecture for row in rows]
+    return pd.DataFrame(columns)
 
 
 def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -13,7 +13,7 @@
     │   └── MeasurementError        a measurement on this machine that failed or cannot be trusted
     ├── EvaluatorError              an accuracy evaluator that cannot serve here or gave an unusable answer
     ├── WeightsError                weights that do not belong to the network
-    ├── DataError                   images or labels that cannot be trained or judged on
+    ├── DataError                   images or labels that cannot be trained or evaluated on
     ├── TrainingError               a recipe that breaks a rule, or a training that cannot go on
     │   └── DivergedError           a training whose loss or weights are no longer finite
     ├── ExportError                 a network that cannot be exported, or whose export differs from it
@@ -119,7 +119,7 @@ class WeightsError(Mnv3SearchError, ValueError):
 
 
 class DataError(Mnv3SearchError, ValueError):
-    """Images or labels that cannot be trained or judged on."""
+    """Images or labels that cannot be trained or evaluated on."""
 
 
 class TrainingError(Mnv3SearchError):

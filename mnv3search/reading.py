@@ -83,7 +83,7 @@ def parse_json(content: bytes | str) -> Any:
     """The value of a JSON text (RFC 8259): mappings, lists, texts, booleans, None, and finite numbers.
 
     Raises:
-        ValueError: not JSON, not UTF-8, a key that stands twice in an object, NaN or an infinity, an integer of over
+        ValueError: not JSON, not UTF-8, a key given twice in an object, NaN or an infinity, an integer of over
             300 digits, half a surrogate pair, or nested deeper than 64; the message is one line, without the file.
     """
     text = content if isinstance(content, str) else utf8(content)
@@ -124,7 +124,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {twice[:60]!r} stands twice in one object; keep one")
+        raise ValueError(f"the key {twice[:60]!r} is given twice in one object; keep one")
     return found
 
 

@@ -37,14 +37,14 @@ def _controller() -> ThreadpoolController:
 
 
 def on_one_blas_thread(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """``function`` with numpy's BLAS held to one thread while it runs."""
+    """``function`` with numpy's BLAS limited to one thread while it runs."""
 
     @wraps(function)
-    def held(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def limited(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         with _controller().limit(limits=1, user_api="blas"):
             return function(*args, **kwargs)
 
-    return held
+    return limited
 
 
 @contextmanager

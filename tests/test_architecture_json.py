@@ -116,7 +116,7 @@ def test_errors_say_where(change: dict[str, Any], message: str) -> None:
         ('{"architecture": [' * 2000, "is not JSON that"),
         ("[" * 100_000, "is not JSON that"),
         ('{"architecture": ' + "9" * 5000 + "}", "is not JSON that"),
-        ('{"architecture": {}, "architecture": {}}', "'architecture' stands twice"),
+        ('{"architecture": {}, "architecture": {}}', "'architecture' is given twice"),
         (
             '{"format": "mnv3search.space/1", "architecture": {}}',
             "format 'mnv3search.space/1'; .* has 'mnv3search.arch",

@@ -56,7 +56,7 @@ def test_json_is_read_as_it_is_written(tmp_path: Path) -> None:
     ("content", "rule"),
     [
         (b"{", "line 1 column 2"),
-        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "'c' stands twice"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "'c' is given twice"),
         (b'{"a": NaN}', "NaN is no number"),
         (b"[-Infinity]", "Infinity is no number"),
         (b"[1e999]", "too large"),

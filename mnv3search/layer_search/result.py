@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from mnv3search.architecture import Architecture
-from mnv3search.candidate import Candidate
+from mnv3search.candidate import Candidate, networks_frame
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -48,13 +48,7 @@ class Steps(tuple[Step, ...]):
 
     def to_frame(self) -> DataFrame:
         """A row a step: the fields of :class:`Step`, with the network's short line as ``blocks`` before itself."""
-        import pandas as pd
-
-        names = [f.name for f in fields(Step) if f.name != "architecture"]
-        columns: dict[str, list[object]] = {name: [getattr(step, name) for step in self] for name in names}
-        columns["blocks"] = [str(step.architecture) for step in self]
-        columns["architecture"] = [step.architecture for step in self]
-        return pd.DataFrame(columns)
+        return networks_frame(self, (f.name for f in fields(Step) if f.name != "architecture"))
 
     def __repr__(self) -> str:
         """The table in plain text."""

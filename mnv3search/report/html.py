@@ -23,15 +23,17 @@ from mnv3search.report.summary import (
     Judged,
     RunSummary,
     accuracy_unit,
+    change_ms,
     headline,
     latency_text,
     millions,
+    signed,
     small_ms,
     top1_text,
     x_label,
     y_label,
 )
-from mnv3search.report.tables import final_caption, network_cells, step_cells
+from mnv3search.report.tables import final_caption, network_cells
 
 # The plot's colours, which the page's own follow where it is dark.
 PAGE_COLOURS = {
@@ -241,15 +243,20 @@ def _steps_section(summary: RunSummary) -> str:
         return "<p>NetAdapt made no step in this run.</p>"
     top1, change = ("top-1, %", "change, points") if summary.score is None else (summary.score, "change")
     heads = ("step", "narrowed", top1, change, "latency, ms", "change, ms", "least cut, ms", "proposals")
-    rows: list[tuple[str, Sequence[str]]] = []
-    for row in (summary.seed, *summary.steps):
-        if row is not None:
-            cells = step_cells(
-                row, summary.latency_errors_ms, summary.device_kind, top1_estimated=summary.top1_estimated
-            )
-            least = [small_ms(row.required_ms), str(row.proposals)] if isinstance(row, Step) else [NO_FIGURE] * 2
-            rows.append(("", [*cells, *least]))
-    return _table(heads, rows)
+    networks: list[Candidate | Step] = [*([summary.seed] if summary.seed else []), *summary.steps]
+    return _table(heads, [("", _step_cells(summary, network)) for network in networks])
+
+
+def _step_cells(summary: RunSummary, network: Candidate | Step) -> list[str]:
+    error = summary.latency_errors_ms.get(network.architecture)
+    top1 = top1_text(network.top1, network.top1_std, estimated=summary.top1_estimated)
+    latency = latency_text(network.latency_ms, error, summary.device_kind)
+    if not isinstance(network, Step):
+        return ["0", "(seed)", top1, NO_FIGURE, latency, *[NO_FIGURE] * 3]
+    return [
+        str(network.number), network.change, top1, signed(network.delta_top1, 3), latency,
+        change_ms(network.delta_latency_ms), small_ms(network.required_ms), str(network.proposals),
+    ]  # fmt: skip
 
 
 def _manifest(content: object) -> str:

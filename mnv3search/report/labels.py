@@ -1,4 +1,4 @@
-"""Where labels go on a picture so that none covers another: a pure function of boxes and points."""
+"""Where labels go on a plot so that none covers another: a pure function of boxes and points."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def place_labels(
         taken: boxes that are occupied.
 
     Returns:
-        One box a label. A label that finds no free place takes the least bad one.
+        One box a label. A label that finds no free position takes the least bad one.
     """
     points = np.array([(label.x, label.y, 40.0) for label in labels], dtype=float).reshape(-1, 3)
     everything = np.concatenate([np.asarray(obstacles, dtype=float).reshape(-1, 3), points])

@@ -33,11 +33,11 @@ class ParetoPlot:
     """What a run's Pareto plot shows.
 
     Attributes:
-        candidates: what is drawn as dots beside the front; every one, or an even selection in order of evaluation.
+        candidates: what is drawn as dots apart from the front; every one, or an even selection in order of evaluation.
         front: the run's Pareto front, fastest first, all of it where ``MAX_SHOWN`` allows.
         trajectory: NetAdapt's path from its seed to its end: (latency in ms, top-1 in percent).
         best, finalists, references: those that have a top-1.
-        limit_ms: what a network as sure as the best may be predicted at, for the confidence that was asked for; None
+        limit_ms: the largest prediction with the confidence asked for, at the best's relative error; None
             where that is the target itself, or the best was timed.
         x, y: the axes' ranges, in ms and percent.
         evaluated: how many networks the block search evaluated.
@@ -101,7 +101,7 @@ def _limit_ms(summary: RunSummary) -> float | None:
 def shown_candidates(
     candidates: Sequence[Candidate], front: Sequence[Candidate], limit: int = MAX_SHOWN
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
-    """The front and the others that a picture shows, at most ``limit`` in all; the others evenly, as evaluated."""
+    """The front and the others that a plot shows, at most ``limit`` in all; the others evenly, as evaluated."""
     kept = tuple(front[i] for i in _evenly(len(front), limit))
     on_front = {candidate.architecture for candidate in front}
     rest = [candidate for candidate in candidates if candidate.architecture not in on_front]
@@ -147,7 +147,7 @@ def _padded(interval: Interval) -> Interval:
 class ParetoFigure:
     """The plot: the evaluated networks, their front, NetAdapt's path, the best, the target and the references.
 
-    Both axes are the run's own figures, so predicted stands beside predicted; the same summary gives the same bytes.
+    Both axes are the run's own figures: predictions with predictions. The same summary gives the same bytes.
     """
 
     def __init__(self, summary: RunSummary) -> None:

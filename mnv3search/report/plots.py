@@ -32,7 +32,7 @@ GROUP_MARKERS = "osD^vPX*"
 
 
 class PointLabel(NamedTuple):
-    """A text beside a mark, with the errors of the mark's figures (0 where unknown)."""
+    """A text at a mark, with the errors of the mark's figures (0 where unknown)."""
 
     x: float
     y: float
@@ -69,7 +69,7 @@ def draw_comparison(
 
     Args:
         groups: a legend line each, in order; every network of it is labelled with its name.
-        png: where to write the picture in pixels.
+        png: where to write the plot in pixels.
         svg: where to write the vectors.
         x_label: the latency axis, with its unit and kind.
         y_label: the accuracy axis, with its unit.
@@ -199,7 +199,7 @@ def write_legend(figure: Figure, axes: Axes) -> None:
 
 
 def _to_pixels(axes: Axes, x: float, y: float) -> tuple[float, float]:
-    """A point of the data in pixels of a picture at 100 dots an inch."""
+    """A point of the data in pixels at 100 dots an inch."""
     found = axes.transData.transform((x, y)) / SCALE
     return float(found[0]), float(found[1])
 
@@ -233,7 +233,7 @@ def save(figure: Figure, png: Path, svg: Path) -> None:
 
 
 def save_png(figure: Figure, png: Path) -> None:
-    """The picture in pixels, with no date in it."""
+    """The plot in pixels, with no date in it."""
     write_atomic(png, lambda path: figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}))
 
 

@@ -1,4 +1,4 @@
-"""What a network says of images, as a picture: each image with bars of its most probable classes beside it."""
+"""A network's predictions as a figure: each image with bars of its most probable classes."""
 
 from __future__ import annotations
 

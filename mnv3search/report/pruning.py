@@ -1,4 +1,4 @@
-"""A pruning as a table and a picture: accuracy against latency, step by step, beside other networks."""
+"""A pruning as a table and a plot: accuracy against latency, step by step, with the baselines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A network in the picture.
+    """A network in the plot.
 
     Attributes:
         latency_ms: milliseconds; top1, top1_std: percent, the deviation None where it is not known.
@@ -36,25 +36,25 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class PruningPicture:
-    """What the picture shows.
+class PruningPlot:
+    """What the plot shows.
 
     Attributes:
         path: the seed and every step, by the held-out part of the training images.
-        finished: the seed and the result by the images that judge at the end, joined by a line.
-        beside: other networks by the same images, such as width multipliers, joined by a line.
+        finished: the seed and the result on the images of the final evaluation, joined by a line.
+        baselines: other networks on the same images, such as width multipliers, joined by a line.
         target_ms: a dashed line.
-        judged_by: the images of ``finished`` and ``beside``, in words.
-        limit: milliseconds and name of a dotted line: what a latency must come to for the confidence asked for.
+        evaluated_on: the images of ``finished`` and ``baselines``, in words.
+        limit: milliseconds and name of a dotted line: the largest latency with the confidence asked for.
     """
 
     title: str
     path: Sequence[Point]
     finished: Sequence[Point]
-    beside: Sequence[Point]
+    baselines: Sequence[Point]
     target_ms: float
     latency_label: str
-    judged_by: str
+    evaluated_on: str
     limit: tuple[float, str] | None = None
 
 
@@ -72,22 +72,20 @@ def write_pruning_steps(path: Path, steps: Sequence[TrainedStep]) -> None:
     write_text(path, rounded.to_csv(columns=list(COLUMNS), index=False, lineterminator="\n"))
 
 
-def draw_pruning(picture: PruningPicture, png: Path, svg: Path) -> None:
-    """Draw it; the same picture gives the same bytes.
+def draw_pruning(plot: PruningPlot, png: Path, svg: Path) -> None:
+    """Draw it; the same plot gives the same bytes.
 
     Raises:
         RunError: a file cannot be written; what stood there before is untouched.
     """
-    figure, axes = canvas(picture.latency_label, "top-1 (%)", picture.title)
-    _draw(axes, picture.path, PATH, ".", "step by step, after its short fine-tune (held-out training images)")
-    _draw(axes, picture.beside, QUIET, "D", f"other networks ({picture.judged_by})", named=True)
-    _draw(axes, picture.finished[:1], FRONT, "o", f"before ({picture.judged_by})")
-    _draw(axes, picture.finished[1:], BEST, "*", f"after ({picture.judged_by})", size=14)
-    axes.axvline(
-        picture.target_ms, color=INK, lw=1, ls=(0, (5, 4)), zorder=2.5, label=f"target {picture.target_ms:.4g} ms"
-    )
-    if picture.limit is not None:
-        limit_ms, name = picture.limit
+    figure, axes = canvas(plot.latency_label, "top-1 (%)", plot.title)
+    _draw(axes, plot.path, PATH, ".", "step by step, after its short fine-tune (held-out training images)")
+    _draw(axes, plot.baselines, QUIET, "D", f"other networks ({plot.evaluated_on})", named=True)
+    _draw(axes, plot.finished[:1], FRONT, "o", f"before ({plot.evaluated_on})")
+    _draw(axes, plot.finished[1:], BEST, "*", f"after ({plot.evaluated_on})", size=14)
+    axes.axvline(plot.target_ms, color=INK, lw=1, ls=(0, (5, 4)), zorder=2.5, label=f"target {plot.target_ms:.4g} ms")
+    if plot.limit is not None:
+        limit_ms, name = plot.limit
         axes.axvline(limit_ms, color=INK, lw=1, ls=(0, (1, 3)), zorder=2.5, label=name)
     axes.margins(0.08)
     write_legend(figure, axes)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, NamedTuple
 
 from mnv3search.architecture import Architecture
-from mnv3search.candidate import Candidate
+from mnv3search.candidate import Candidate, networks_frame
 from mnv3search.latency.confidence import LEAST_CONFIDENCE, probability_within
 from mnv3search.latency.model import LatencyKind
 from mnv3search.layer_search import Step
@@ -41,6 +41,11 @@ class Judged:
     measured_ms: float | None = None
     measured_error_ms: float | None = None
     address: str | None = None
+
+
+def judged_frame(networks: Iterable[Judged]) -> DataFrame:
+    """A row a network with all its figures, ``blocks`` and itself."""
+    return networks_frame(list(networks), (f.name for f in fields(Judged) if f.name not in ("architecture", "address")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,9 @@ class RunSummary:
         """Whether any of them was measured whole."""
         return any(n.measured_ms is not None for n in self.everyone)
 
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 NO_FIGURE = "–"
 LATENCY_MARKS: dict[LatencyKind, str] = {"estimated": "est.", "table": "table", "measured": "meas."}
@@ -203,7 +211,7 @@ def accuracy_heading(summary: RunSummary) -> str:
 
 
 def top1_name(summary: RunSummary) -> str:
-    """What the top-1 is: ``Predicted ImageNet top-1``, ``Top-1 by NAME`` or a score; heads a picture and a table."""
+    """What the top-1 is: ``Predicted ImageNet top-1``, ``Top-1 by NAME`` or a score; heads a plot and a table."""
     from mnv3search.accuracy.prior import PUBLISHED, RECIPES, recipe_of
 
     if summary.score:
@@ -212,11 +220,6 @@ def top1_name(summary: RunSummary) -> str:
         return f"Top-1 by {summary.evaluator}"
     recipe = PUBLISHED if summary.evaluator == "ImagenetPrior" else recipe_of(summary.evaluator)
     return f"Predicted {RECIPES[recipe]}" if recipe else f"Top-1 predicted by {summary.evaluator}"
-
-
-def latency_name(summary: RunSummary) -> str:
-    """What the latency is, unit first: ``ms on pixel1, estimated``."""
-    return f"ms on {summary.device}, {LATENCY_WORDS[summary.device_kind]}"
 
 
 def x_label(summary: RunSummary) -> str:
@@ -237,7 +240,7 @@ _MEANS = "; all by the same evaluator and latency model"
 
 
 def headline(summary: RunSummary) -> tuple[Sentence, ...]:
-    """What was asked and found, whether it meets the target, how it compares with the first reference, how surely."""
+    """What was asked and found, whether it meets the target, how it compares with the baselines, how surely."""
     found = [] if summary.no_ranking is None else [Sentence("No ranking", summary.no_ranking)]
     found += [Sentence("Asked", _asked(summary)), Sentence("Found", _found(summary))]
     if summary.verdict is not None and summary.verdict.met is not None:
@@ -246,7 +249,7 @@ def headline(summary: RunSummary) -> tuple[Sentence, ...]:
     if compared:
         found.append(Sentence("Against", "; ".join(_against(summary, n) for n in compared) + _MEANS))
     reference = max(compared, key=lambda n: -math.inf if n.top1 is None else n.top1, default=None)
-    sure = " ".join([*_accuracy_doubt(summary, reference), *_latency_doubt(summary)])
+    sure = " ".join([*_accuracy_caveat(summary, reference), *_latency_caveat(summary)])
     if sure:
         found.append(Sentence("How sure", sure))
     return tuple(found)
@@ -290,7 +293,7 @@ def _found(summary: RunSummary) -> str:
     best = summary.best
     top1 = top1_text(best.top1, best.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
     latency = latency_text(best.latency_ms, best.latency_error_ms, summary.device_kind, "ms")
-    if best.measured_ms is not None:  # what was timed is the result; the model's figure stands in the table
+    if best.measured_ms is not None:  # what was timed is the result; the model's figure is in the table
         latency = with_error(best.measured_ms, best.measured_error_ms, 2, unit="ms") + " timed whole"
     what = "score" if summary.score else "top-1"
     return (
@@ -318,7 +321,7 @@ def _against(summary: RunSummary, reference: Judged) -> str:
     return f"{' and '.join(parts)} ({reference.name}: {top1} at {latency}{over})"
 
 
-def _accuracy_doubt(summary: RunSummary, reference: Judged | None) -> list[str]:
+def _accuracy_caveat(summary: RunSummary, reference: Judged | None) -> list[str]:
     best = summary.best
     if summary.no_ranking is not None:
         return []
@@ -339,11 +342,11 @@ def _accuracy_doubt(summary: RunSummary, reference: Judged | None) -> list[str]:
     return [
         f"The difference of {gain:.1f} points to {reference.name} is {share} its standard deviation ({deviation:.1f}, "
         f"if the two errors are independent): {verdict}.",
-        *_selection_doubt(summary),
+        *_selection_caveat(summary),
     ]
 
 
-def _selection_doubt(summary: RunSummary) -> list[str]:
+def _selection_caveat(summary: RunSummary) -> list[str]:
     """The best of many predictions is biased upwards, and no single prediction's error contains that."""
     picked_from = len(summary.candidates)
     if not summary.top1_estimated or picked_from < 2:
@@ -354,7 +357,7 @@ def _selection_doubt(summary: RunSummary) -> list[str]:
     ]
 
 
-def _latency_doubt(summary: RunSummary) -> list[str]:
+def _latency_caveat(summary: RunSummary) -> list[str]:
     best = summary.best
     if summary.device_kind == "measured" or best.measured_ms is not None or best.latency_error_ms is None:
         return []  # a sentence of its own holds the measured time against the target

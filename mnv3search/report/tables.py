@@ -1,32 +1,25 @@
-"""Tables for the terminal: a run's result, NetAdapt's steps, and the published tables with exact counts beside them."""
+"""Tables for the terminal: a run's result, NetAdapt's steps, and the published tables with exact counts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from mnv3search.architecture import Architecture
-from mnv3search.candidate import Candidate
 from mnv3search.cost import count
 from mnv3search.families import parse_network
 from mnv3search.families.figures import PublishedFigure, published_figures
-from mnv3search.latency.model import LatencyKind
-from mnv3search.layer_search import Step
 from mnv3search.report.summary import (
-    LATENCY_WORDS,
     NO_FIGURE,
     ORIGIN_WORDS,
     Judged,
     RunSummary,
     accuracy_heading,
-    change_ms,
     latency_text,
     millions,
     published_text,
-    signed,
     top1_text,
     with_error,
 )
@@ -90,51 +83,6 @@ def final_caption(summary: RunSummary) -> str:
     else:
         words.append("meas.: timed whole, ± one standard deviation of the median")
     return "\n".join(words)
-
-
-def steps_table(
-    steps: Sequence[Step],
-    seed: Candidate,
-    *,
-    top1_estimated: bool = True,
-    latency_kind: LatencyKind = "estimated",
-    latency_errors_ms: Mapping[Architecture, float] | None = None,
-) -> Table:
-    """NetAdapt's steps from its seed to its end, a row each.
-
-    Args:
-        steps: in order.
-        seed: the network before the first of them.
-        top1_estimated: whether top-1 is a prediction and is marked so.
-        latency_kind: how latencies are marked.
-        latency_errors_ms: one standard deviation in milliseconds by architecture; ``±?`` where it has none.
-    """
-    words = f"latency {LATENCY_WORDS[latency_kind]}" + (", top-1 predicted" if top1_estimated else "")
-    table = _plain_table("NetAdapt, step by step", f"{words}; changes in points and ms against the row above")
-    table.add_column("step", justify="right")
-    table.add_column("narrowed", overflow="fold")
-    for heading in ("top-1 %", "change", "latency ms", "change"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    rows: list[Candidate | Step] = [seed, *steps]
-    for row in rows:
-        cells = step_cells(row, latency_errors_ms or {}, latency_kind, top1_estimated=top1_estimated)
-        table.add_row(*map(_text, cells))
-    return table
-
-
-def step_cells(
-    network: Candidate | Step, errors_ms: Mapping[Architecture, float], kind: LatencyKind, *, top1_estimated: bool
-) -> list[str]:
-    """Number, what was narrowed, top-1, its change, latency, its change; of the seed 0, and no changes."""
-    step = network if isinstance(network, Step) else None
-    return [
-        str(step.number) if step else "0",
-        step.change if step else "(seed)",
-        top1_text(network.top1, network.top1_std, estimated=top1_estimated),
-        signed(step.delta_top1, 3) if step else NO_FIGURE,
-        latency_text(network.latency_ms, errors_ms.get(network.architecture), kind),
-        change_ms(step.delta_latency_ms) if step else NO_FIGURE,
-    ]
 
 
 def _plain_table(title: str, caption: str) -> Table:
@@ -281,7 +229,7 @@ def published_tables() -> tuple[PublishedTable, ...]:
 
 
 def agreement(printed_m: float | None, counted: int | None, least_decimals: int = 0) -> Agreement | None:
-    """How an exact count stands to a figure printed in millions.
+    """How an exact count agrees with a figure printed in millions.
 
     Args:
         printed_m: in millions, as printed.

@@ -18,7 +18,7 @@ from mnv3search.files import write_text
 from mnv3search.layer_search import Step
 from mnv3search.reading import parse_json, read_bounded, utf8
 from mnv3search.records import LATENCY_MS, TOP1, UNREADABLE, Record
-from mnv3search.report.summary import Judged, RunSummary
+from mnv3search.report.summary import Judged, RunSummary, judged_frame
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.settings import MAX_FINALISTS
 
@@ -168,16 +168,7 @@ class RunOutcome:
 
         ``blocks`` is the architecture's short line. All candidates of the block search are in ``candidates.csv``.
         """
-        import pandas as pd
-
-        names = (
-            "name", "origin", "top1", "top1_std", "published_top1", "latency_ms", "latency_error_ms", "measured_ms",
-            "measured_error_ms", "madds", "parameters", "architecture",
-        )  # fmt: skip
-        networks = [self.summary.best, *self.summary.finalists, *self.summary.references]
-        frame = pd.DataFrame([{name: getattr(network, name) for name in names} for network in networks])
-        frame.insert(len(names) - 1, "blocks", [str(network.architecture) for network in networks])
-        return frame
+        return judged_frame(self.summary.everyone)
 
 
 def judged_mapping(network: Judged) -> dict[str, object]:

@@ -15,7 +15,7 @@ from mnv3search.errors import RunError
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.model import LatencyKind
 from mnv3search.naming import parse_network
-from mnv3search.report.summary import Judged, latency_text, published_text, top1_text
+from mnv3search.report.summary import Judged, latency_text, judged_frame, published_text, top1_text
 from mnv3search.runs.artifacts import read_front
 from mnv3search.runs.caveats import prior_score
 from mnv3search.runs.evaluations import CachedEvaluator, Scorer, published_top1
@@ -25,6 +25,7 @@ from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.settings import DEVICE, EVALUATOR
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.table import Table
 
 
@@ -53,6 +54,12 @@ class Comparison:
         recipe = recipe_of(self.evaluator)
         top1 = "Top-1" if not self.estimated else f"Predicted {RECIPES[recipe]}" if recipe else "Predicted top-1"
         return f"{top1} by {self.evaluator}, %"
+
+    def to_frame(self) -> DataFrame:
+        """A row a network: what named it as ``group``, and its figures; top-1 in percent, latencies in milliseconds."""
+        frame = judged_frame(n for networks in self.groups.values() for n in networks)
+        frame.insert(0, "group", [group for group, networks in self.groups.items() for _ in networks])
+        return frame
 
     def table(self) -> Table:
         """A row a network."""

@@ -13,7 +13,7 @@ from mnv3search.cost import count
 from mnv3search.files import write_text
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
 from mnv3search.layer_search.trained import Narrowed
-from mnv3search.report.pruning import Point, PruningPicture, draw_pruning, write_pruning_steps
+from mnv3search.report.pruning import Point, PruningPlot, draw_pruning, write_pruning_steps
 from mnv3search.report.summary import percent
 from mnv3search.runs.folder import PruningFolder
 from mnv3search.runs.images import PruningData
@@ -232,7 +232,7 @@ def _write(folder: PruningFolder, target: PruningTarget, outcome: PruningOutcome
     draw_pruning(_picture(target, outcome), folder.path / "netadapt.png", folder.path / "netadapt.svg")
 
 
-def _picture(target: PruningTarget, outcome: PruningOutcome) -> PruningPicture:
+def _picture(target: PruningTarget, outcome: PruningOutcome) -> PruningPlot:
     narrowed, scale = outcome.trajectory.narrowed, target.scale
     path = [Point("", narrowed.seed_latency_ms * scale, narrowed.seed.top1, narrowed.seed.top1_std)]
     path += [Point(str(s.step.number), s.step.latency_ms * scale, s.step.top1, s.step.top1_std) for s in narrowed.steps]
@@ -240,7 +240,7 @@ def _picture(target: PruningTarget, outcome: PruningOutcome) -> PruningPicture:
     limit_ms, confidence, limit = outcome.trajectory.limit_ms, outcome.folder.settings.confidence, None
     if _is_lower(limit_ms, outcome.target_ms):
         limit = (limit_ms, f"limit {limit_ms:.4g} ms, {percent(confidence)} sure of the target")
-    return PruningPicture(
+    return PruningPlot(
         f"NetAdapt of {_short(outcome.folder.settings.run)} to {outcome.target_ms:.4g} ms"
         f"{'' if outcome.met else ': missed'}",
         path,

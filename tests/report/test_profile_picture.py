@@ -59,3 +59,12 @@ def test_one_network_alone_and_none_that_was_calibrated_on(tmp_path: Path) -> No
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="make the folder"):
         draw_profile(PROFILE, tmp_path / "none" / "p.png", tmp_path / "none" / "p.svg")
+
+
+def test_a_profile_is_a_frame_of_its_networks() -> None:
+    frame = PROFILE.to_frame()
+    assert frame["measured_ms"].tolist() == [10.0, 4.0, 6.0]
+    assert frame["predicted_error_ms"].tolist() == [0.2, 0.1, 0.1]
+    assert frame["calibrated_on"].tolist() == [False, False, True]
+    assert frame["architecture"].tolist() == [LARGE, SMALL, SMALL]
+    assert frame["blocks"][0] == str(LARGE)

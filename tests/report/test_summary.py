@@ -19,6 +19,7 @@ from mnv3search.report.summary import (
     x_label,
     y_label,
 )
+from mnv3search.runs.comparison import Comparison
 
 
 @pytest.mark.parametrize(
@@ -192,3 +193,14 @@ def test_nonsense_is_said_first_and_nothing_of_a_winner_is_sure(summary: RunSumm
     assert "latency alone: within it: timed whole the best takes 49.00" in text
     assert "PASS" not in text
     assert "clear" not in text
+
+
+def test_a_comparison_is_a_frame_of_its_networks(summary: RunSummary) -> None:
+    groups = {"runs/today": [summary.best], "mobilenet_v2": summary.references[1:2]}
+    frame = Comparison("pixel1", "estimated", "prior", True, groups, {}).to_frame()
+    assert frame["group"].tolist() == ["runs/today", "mobilenet_v2"]
+    assert frame["latency_ms"].tolist() == [summary.best.latency_ms, summary.references[1].latency_ms]
+    assert frame["top1"].tolist() == [summary.best.top1, summary.references[1].top1]
+    assert frame["published_top1"][1] == summary.references[1].published_top1
+    assert frame["architecture"][0] == summary.best.architecture
+    assert "address" not in frame

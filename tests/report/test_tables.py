@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from mnv3search.report.summary import RunSummary
-from mnv3search.report.tables import final_table, steps_table
+from mnv3search.report.tables import final_table
 
 
 def _printed(renderable: Any, width: int = 120) -> str:
@@ -60,19 +60,6 @@ def test_names_are_no_markup(summary: RunSummary) -> None:
 
 
 def test_no_figure_is_cut_at_80_columns(summary: RunSummary) -> None:
-    text = _printed(final_table(summary), 80) + _printed(
-        steps_table(summary.steps, summary.seed or pytest.fail("no seed")), 80
-    )
+    text = _printed(final_table(summary), 80)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
-
-
-def test_steps_run_from_the_seed_to_the_end(summary: RunSummary) -> None:
-    assert summary.seed is not None
-    table = steps_table(summary.steps, summary.seed, latency_errors_ms=summary.latency_errors_ms)
-    assert table.row_count == len(summary.steps) + 1
-    text = _printed(table)
-    assert summary.steps[0].change in text
-    assert "±?" not in text
-    assert text.count("pred.") == text.count("est.") == table.row_count
-    assert "±? est." in _printed(steps_table(summary.steps, summary.seed))

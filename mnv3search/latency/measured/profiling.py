@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mnv3search.architecture import Architecture, to_mapping
+from mnv3search.candidate import networks_frame
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.keys import Fingerprint, network_of_key, unit_key
 from mnv3search.latency.measured.calibration import networks_of_all_sizes, prepare_for_space
@@ -27,6 +29,9 @@ from mnv3search.space import SearchSpace
 FORMAT, VERSION = "mnv3search.profile", 1
 MAX_CHECKS = 100
 MAX_CALIBRATING = 12  # networks of the calibration that are timed again beside the unseen ones
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 CHECK_SEED = 20_241
 NEAR = 0.05  # a prediction within this share of what is measured is near
 MAX_HALVES = 0.02  # odd and even rounds should tell the same
@@ -96,6 +101,10 @@ class DeviceProfile:
     table: Path
     measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     disturbed: str | None = None
+
+    def to_frame(self) -> DataFrame:
+        """A row a network: the fields of :class:`CheckedNetwork`, its short line as ``blocks`` before itself."""
+        return networks_frame(self.networks, (f.name for f in fields(CheckedNetwork) if f.name != "architecture"))
 
     @property
     def unseen(self) -> list[CheckedNetwork]:
