@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluation, Evaluator
-from mnv3search.architecture import Architecture, BlockSpec
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import BlockSpec
 from mnv3search.latency.model import UnitLatencyModel
 from mnv3search.layers import Unit, units
 from mnv3search.space import SearchSpace

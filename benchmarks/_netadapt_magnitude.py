@@ -11,7 +11,8 @@ import numpy as np
 
 from benchmarks._netadapt_setup import RESOLUTION, Budget, Records, data, recipe
 from benchmarks._netadapt_training import train_and_judge
-from mnv3search.architecture import Architecture, BlockSpec
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import BlockSpec
 from mnv3search.latency.measured.table_device import TableDevice
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._pixel_fit import FITTED_DEVICES, LatencyRow, latency_rows
-from mnv3search.architecture import BlockSpec, Shortcut, SqueezeExciteSpec, make_divisible
+from mnv3search.blocks import BlockSpec, Shortcut, SqueezeExciteSpec, make_divisible
 from mnv3search.latency.estimated import COMPUTE_ERROR, MEMORY_ERROR, RooflineDevice
 from mnv3search.layers import Unit, units
 

@@ -24,7 +24,8 @@ from benchmarks._pixel_fit import PARAMETERS, FitOptions, LatencyRow, design
 from benchmarks._pixel_fit import fit as fit_features
 from benchmarks._results import write_results
 from benchmarks.row_data import DATA_VARIABLE, data_folder, ofa_architecture
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec, make_divisible, out_size
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec, out_size
+from mnv3search.blocks import BlockSpec, make_divisible
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.fitted.device import fit_whole_networks
 from mnv3search.latency.model import UnitLatencyModel

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from benchmarks._results import ROOT, write_results
 from mnv3search.accuracy.registry import load_evaluator
-from mnv3search.architecture import Architecture, BlockSpec
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import BlockSpec
 from mnv3search.families import published
 from mnv3search.latency.devices import load_device
 from mnv3search.layer_search import NetAdaptOptions, NetAdaptResult, narrow, netadapt, sites

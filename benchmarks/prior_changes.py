@@ -17,7 +17,8 @@ import numpy as np
 from benchmarks.prior_model import Changes, Posterior
 from benchmarks.prior_rows import PUBLISHED
 from mnv3search.accuracy.prior_features import FloatArray, features
-from mnv3search.architecture import Activation, Architecture, BlockSpec, SqueezeExciteSpec, make_divisible
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import Activation, BlockSpec, SqueezeExciteSpec, make_divisible
 from mnv3search.cost import count
 from mnv3search.families import parse_network
 from mnv3search.layer_search import narrow, sites

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
-from mnv3search.architecture import Activation, Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import Activation, BlockSpec, SqueezeExciteSpec
 from mnv3search.families import parse_network
 from mnv3search.families.rows import inverted_residuals
 from mnv3search.families.scaling import scale_width

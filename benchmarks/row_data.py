@@ -11,14 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnv3search.architecture import (
-    Architecture,
-    BlockSpec,
-    HeadSpec,
-    SqueezeExciteSpec,
-    StemSpec,
-    make_divisible,
-)
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec, make_divisible
 
 DATA_VARIABLE = "MNV3SEARCH_DATA"
 OFA_FILE = "ofa_mbv3_subnets_imagenet.csv"

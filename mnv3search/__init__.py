@@ -31,13 +31,7 @@ if TYPE_CHECKING:
         Architecture as Architecture,
     )
     from mnv3search.architecture import (
-        BlockSpec as BlockSpec,
-    )
-    from mnv3search.architecture import (
         HeadSpec as HeadSpec,
-    )
-    from mnv3search.architecture import (
-        SqueezeExciteSpec as SqueezeExciteSpec,
     )
     from mnv3search.architecture import (
         StemSpec as StemSpec,
@@ -50,6 +44,8 @@ if TYPE_CHECKING:
     )
     from mnv3search.block_search import SearchResult as SearchResult
     from mnv3search.block_search import search as search
+    from mnv3search.blocks import BlockSpec as BlockSpec
+    from mnv3search.blocks import SqueezeExciteSpec as SqueezeExciteSpec
     from mnv3search.candidate import Candidate as Candidate
     from mnv3search.candidate import pareto_front as pareto_front
     from mnv3search.cost import Counts as Counts
@@ -81,7 +77,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Architecture": "architecture",
-    "BlockSpec": "architecture",
+    "BlockSpec": "blocks",
     "Candidate": "candidate",
     "Counts": "cost",
     "Evaluation": "accuracy.evaluator",
@@ -96,7 +92,7 @@ _HOMES = {
     "RooflineDevice": "latency.estimated",
     "SearchResult": "block_search",
     "SearchSpace": "space",
-    "SqueezeExciteSpec": "architecture",
+    "SqueezeExciteSpec": "blocks",
     "StemSpec": "architecture",
     "TrainedNetwork": "training.trained",
     "build_network": "network.build",

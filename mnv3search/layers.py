@@ -2,7 +2,7 @@
 
 A network is cut into units: the stem, each block, the head. A unit holds everything that its cost or its running time
 depends on, so equal units of different networks share one price. Its spec says its layers
-(:class:`~mnv3search.architecture.LayerBuilder`); counts, modules and their forward, ONNX graphs, seeded and folded
+(:class:`~mnv3search.blocks.LayerBuilder`); counts, modules and their forward, ONNX graphs, seeded and folded
 weights, slices, NetAdapt's sites and latency features are derived from the list.
 
 Conventions:
@@ -22,18 +22,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
-from mnv3search.architecture import (
-    Architecture,
-    Block,
-    HeadSpec,
-    LayerBuilder,
-    LayerKind,
-    LayerRow,
-    Padding,
-    StemSpec,
-    check_architecture,
-    out_size,
-)
+from mnv3search.architecture import Architecture, HeadSpec, Padding, StemSpec, check_architecture, out_size
+from mnv3search.blocks import Block, LayerBuilder, LayerKind, LayerRow
 
 LINEAR = frozenset({"hidden", "classifier"})
 """Kinds of linear layers, whose weights have two dimensions."""

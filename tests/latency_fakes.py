@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Activation, Architecture, BlockSpec, SqueezeExciteSpec
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import Activation, BlockSpec, SqueezeExciteSpec
 from mnv3search.families import published
 from mnv3search.latency.measured.calibration import entering_elements
 from mnv3search.latency.measured.measuring import MeasuringPlan

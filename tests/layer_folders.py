@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.estimated import EstimatedDevice
 from mnv3search.latency.layer_files.exported import LayerFile, LayerFolder, planned_layers

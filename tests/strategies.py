@@ -6,18 +6,8 @@ from typing import get_args
 
 from hypothesis import strategies as st
 
-from mnv3search.architecture import (
-    Activation,
-    Architecture,
-    BlockSpec,
-    Expansion,
-    Gate,
-    HeadSpec,
-    Padding,
-    Shortcut,
-    SqueezeExciteSpec,
-    StemSpec,
-)
+from mnv3search.architecture import Architecture, HeadSpec, Padding, StemSpec
+from mnv3search.blocks import Activation, BlockSpec, Expansion, Gate, Shortcut, SqueezeExciteSpec
 
 MAX_CHANNELS = 24
 activations = st.sampled_from(get_args(Activation))

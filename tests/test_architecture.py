@@ -16,15 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv3search import ImagenetPrior, build_network, count, load_device, load_evaluator, pareto_front, published
-from mnv3search.architecture import (
-    Architecture,
-    BlockSpec,
-    HeadSpec,
-    SqueezeExciteSpec,
-    StemSpec,
-    make_divisible,
-    out_size,
-)
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec, out_size
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec, make_divisible
 from mnv3search.errors import ArchitectureError, NotAListError
 from mnv3search.families import parse_network
 from mnv3search.layers import residual_groups

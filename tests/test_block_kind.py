@@ -12,22 +12,9 @@ import torch
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.accuracy.registry import load_evaluator
-from mnv3search.architecture import (
-    BLOCK_KINDS,
-    Activation,
-    Architecture,
-    BlockPosition,
-    BlockSpec,
-    ChoiceRule,
-    HeadSpec,
-    LayerBuilder,
-    Padding,
-    StemSpec,
-    check_int,
-    dump_architecture,
-    parse_architecture,
-)
+from mnv3search.architecture import Architecture, HeadSpec, Padding, StemSpec, dump_architecture, parse_architecture
 from mnv3search.block_search import search
+from mnv3search.blocks import BLOCK_KINDS, Activation, BlockPosition, BlockSpec, ChoiceRule, LayerBuilder, check_int
 from mnv3search.cost import UnitCost, count, unit_cost
 from mnv3search.errors import ArchitectureError, EvaluatorError, SpaceError
 from mnv3search.graph import network_graph, unit_graph

@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec
 from mnv3search.cost import count, total_cost, unit_cost
 from mnv3search.families import parse_network
 from mnv3search.layers import unit_names, units

@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mnv3search"
 ORDER = (
     ("errors",),
     ("reading",),
+    ("blocks",),
     ("architecture", "files", "records", "threads", "trained_header"),
     ("candidate", "layers", "log"),
     ("manifest",),

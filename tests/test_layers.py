@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mnv3search.architecture import BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.cost import UnitCost, unit_cost
 from mnv3search.layers import Unit, unit_layers
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from randomised_weights import randomise
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.network.build import build_network
 from mnv3search.training.data.preprocessing import Preprocessing
 from mnv3search.training.trained import TrainedNetwork, save_trained

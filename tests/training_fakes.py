@@ -10,7 +10,8 @@ import torch
 from image_fakes import striped
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.network.build import MobileNetwork, build_network
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.data.images import LabelledImages

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Capabilities, Evaluation
 from mnv3search.accuracy.prior_features import FEATURE_NAMES, FloatArray, features
-from mnv3search.architecture import Architecture, BlockSpec
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import BlockSpec
 from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.reading import parse_json, read_bounded

@@ -15,7 +15,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec, check_architecture, out_size
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec, check_architecture, out_size
+from mnv3search.blocks import BlockSpec
 from mnv3search.cost import unit_cost
 from mnv3search.errors import EvaluatorError
 from mnv3search.layers import Unit

@@ -17,7 +17,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from mnv3search.accuracy.evaluator import Capabilities, Evaluation, WholeNumber, parse_numbers
-from mnv3search.architecture import Architecture, LayerKind
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import LayerKind
 from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.threads import on_one_blas_thread

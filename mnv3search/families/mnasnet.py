@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mnv3search.architecture import Architecture, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import SqueezeExciteSpec
 from mnv3search.families.rows import stages
 
 _SQUEEZE = SqueezeExciteSpec(1, gate="sigmoid", relative_to="input", divisor=1)

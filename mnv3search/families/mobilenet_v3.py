@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mnv3search.architecture import (
-    Architecture,
-    BlockSpec,
-    HeadSpec,
-    SqueezeExciteSpec,
-    StemSpec,
-)
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.families.rows import Row, inverted_residuals, paper_squeeze_excite
 
 _LARGE: tuple[Row, ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mnv3search.architecture import Activation, BlockSpec, Expansion, Shortcut, SqueezeExciteSpec, make_divisible
+from mnv3search.blocks import Activation, BlockSpec, Expansion, Shortcut, SqueezeExciteSpec, make_divisible
 
 Row = tuple[int, int, int, bool, Activation, int]
 """kernel size, expanded channels, out channels, squeeze-excite, activation, stride."""

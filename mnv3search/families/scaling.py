@@ -7,7 +7,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, make_divisible
+from mnv3search.architecture import Architecture, HeadSpec
+from mnv3search.blocks import BlockSpec, make_divisible
 from mnv3search.errors import ArchitectureError
 
 WidthRule = Literal["paper", "torchvision", "out_channels"]

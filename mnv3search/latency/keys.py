@@ -17,15 +17,14 @@ from typing import Any
 
 from mnv3search.architecture import (
     Architecture,
-    BlockSpec,
     HeadSpec,
-    SqueezeExciteSpec,
     StemSpec,
     from_mapping,
     parse_architecture,
     spec_fields,
     to_mapping,
 )
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.errors import ArchitectureError, DeviceError
 from mnv3search.layers import Unit
 from mnv3search.reading import parse_json

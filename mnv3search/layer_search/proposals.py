@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mnv3search.architecture import Architecture, Block
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import Block
 from mnv3search.layers import free_widths
 
 STEM = -1

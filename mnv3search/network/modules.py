@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mnv3search.architecture import Architecture, HeadSpec, LayerKind, Padding
+from mnv3search.architecture import Architecture, HeadSpec, Padding
+from mnv3search.blocks import LayerKind
 from mnv3search.layers import LINEAR, Layer, Unit, last_readers, unit_layers
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
-from mnv3search.architecture import Architecture, Block
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import Block
 from mnv3search.candidate import Candidate
 from mnv3search.cost import count
 from mnv3search.layer_search import Step

@@ -6,16 +6,8 @@ import math
 from dataclasses import dataclass
 from itertools import product
 
-from mnv3search.architecture import (
-    BLOCK_KINDS,
-    Block,
-    BlockPosition,
-    ChoiceValue,
-    HeadSpec,
-    Padding,
-    SqueezeExciteSpec,
-    StemSpec,
-)
+from mnv3search.architecture import HeadSpec, Padding, StemSpec
+from mnv3search.blocks import BLOCK_KINDS, Block, BlockPosition, ChoiceValue, SqueezeExciteSpec
 from mnv3search.errors import ArchitectureError
 
 SKIP = "skip"
@@ -42,7 +34,7 @@ class BlockChoices:
     """What may be chosen for a block: independent lists, or a list of whole options.
 
     Attributes:
-        kind: of the block, in :data:`~mnv3search.architecture.BLOCK_KINDS`.
+        kind: of the block, in :data:`~mnv3search.blocks.BLOCK_KINDS`.
         lists: each a name and its values, in the order of the kind's ``choices``; empty where there are options.
         options: pairs of a label and an option; None as the option leaves the block out.
         settings: what is the same for every choice.

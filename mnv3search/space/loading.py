@@ -12,7 +12,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from mnv3search.architecture import BLOCK_KINDS, Architecture, Block, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BLOCK_KINDS, Block, BlockSpec, SqueezeExciteSpec
 from mnv3search.errors import ArchitectureError, Mnv3SearchError, SpaceError, UnknownNameError
 from mnv3search.families import parse_network
 from mnv3search.space.choices import SKIP, BlockChoices, Option, Skeleton, StageChoices, option_label

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnv3search.architecture import Block
+from mnv3search.blocks import Block
 from mnv3search.space.tables import Rows, SpaceTables, StageTable
 
 StageCodes = tuple[int, ...]

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Architecture, Block, ChoiceValue, check_architecture
+from mnv3search.architecture import Architecture, check_architecture
+from mnv3search.blocks import Block, ChoiceValue
 from mnv3search.cost import BYTES_PER_ELEMENT, unit_cost
 from mnv3search.errors import SpaceError, UnknownNameError
 from mnv3search.layers import Unit

@@ -14,7 +14,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Block, out_size
+from mnv3search.architecture import out_size
+from mnv3search.blocks import Block
 from mnv3search.errors import SpaceError
 from mnv3search.layers import Unit
 from mnv3search.space.choices import Parameter, Skeleton, StageChoices

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 
 from mnv3search.accuracy.prior import PRIOR_FILE, ImagenetPrior
 from mnv3search.accuracy.registry import load_evaluator
-from mnv3search.architecture import Architecture, SqueezeExciteSpec, make_divisible
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import SqueezeExciteSpec, make_divisible
 from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.families import parse_network
 from mnv3search.layer_search import narrow, sites

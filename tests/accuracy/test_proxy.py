@@ -16,7 +16,8 @@ from training_fakes import images as training_images
 from mnv3search.accuracy.evaluator import Report
 from mnv3search.accuracy.proxy import COST_STEPS, Proxy, ProxyOptions, spread
 from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec
 from mnv3search.errors import DataError, EvaluatorError, RunError, TrainingError, UnknownNameError
 from mnv3search.training.data.open_data import open_data
 from mnv3search.training.data.splits import DataSplits

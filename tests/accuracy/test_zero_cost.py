@@ -23,7 +23,8 @@ from mnv3search.accuracy.zero_cost import (
     zen,
     zero_cost,
 )
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.families import published

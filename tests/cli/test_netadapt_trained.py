@@ -18,7 +18,8 @@ import torch
 from image_fakes import make_image_folder
 from trained_fakes import SIDE, fake_trained
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec, dump_architecture
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec, dump_architecture
+from mnv3search.blocks import BlockSpec
 from mnv3search.training.trained import load_trained, save_trained
 
 Invoke = Callable[..., Any]

@@ -18,7 +18,8 @@ from mnv3search.accuracy.evaluator import Capabilities, Evaluation, Evaluator, c
 from mnv3search.accuracy.prior import ImagenetPrior
 from mnv3search.accuracy.proxy import Proxy, ProxyOptions
 from mnv3search.accuracy.zero_cost import SCORES, ZeroCost
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec
 from mnv3search.cost import count
 from mnv3search.errors import ArchitectureError, EvaluatorError
 from mnv3search.families import published

@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec
 from mnv3search.families import published
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.fitted.device import fit_whole_networks

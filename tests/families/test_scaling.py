@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnv3search.architecture import Architecture, make_divisible
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import make_divisible
 from mnv3search.errors import ArchitectureError
 from mnv3search.families import NETWORKS, parse_network, published
 from mnv3search.families.scaling import WidthRule, scale_width

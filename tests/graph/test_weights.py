@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mnv3search.architecture import BlockSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.families import published
 from mnv3search.graph import network_weights, unit_weights
 from mnv3search.graph.weights import conv_padding

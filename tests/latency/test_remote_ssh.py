@@ -12,7 +12,8 @@ import pytest
 from contracts.test_runtimes import RuntimeContract
 from ssh_board import SSH_CONFIG, Board, ssh_board
 
-from mnv3search.architecture import Architecture, BlockSpec
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import BlockSpec
 from mnv3search.errors import DeviceError, MeasurementError
 from mnv3search.families import published
 from mnv3search.latency.keys import network_key, this_machine, unit_key

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec
 from mnv3search.cost import count
 from mnv3search.errors import DeviceError
 from mnv3search.families import published

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from mnv3search.architecture import BlockSpec, HeadSpec
+from mnv3search.architecture import HeadSpec
+from mnv3search.blocks import BlockSpec
 from mnv3search.errors import DeviceError
 from mnv3search.families import published
 from mnv3search.latency.keys import Fingerprint, network_key, network_of_key, this_machine, unit_key

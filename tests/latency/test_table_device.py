@@ -22,7 +22,8 @@ from latency_fakes import (
     whole_ms,
 )
 
-from mnv3search.architecture import Architecture, BlockSpec
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import BlockSpec
 from mnv3search.errors import DeviceError, MeasurementError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.latency.keys import network_key, unit_key

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Architecture, BlockSpec, dump_architecture
+from mnv3search.architecture import Architecture, dump_architecture
+from mnv3search.blocks import BlockSpec
 from mnv3search.errors import DeviceError, MeasurementError, Mnv3SearchError
 from mnv3search.families import published
 from mnv3search.latency.device_documents import device_document, read_document, write_device

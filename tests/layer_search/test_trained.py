@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from trained_fakes import SIDE, fake_trained
 from training_fakes import images, same_weights, weights_of
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.cost import count
 from mnv3search.errors import InfeasibleError, TargetError, TrainingError
 from mnv3search.families import published

@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, Padding, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, Padding, StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.cost import count
 from mnv3search.families import NETWORKS, parse_network
 from mnv3search.layers import Unit, unit_layers, units

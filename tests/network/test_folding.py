@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from randomised_weights import randomise
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec
 from mnv3search.errors import WeightsError
 from mnv3search.graph import INPUT_NAME, network_graph, network_weights
 from mnv3search.network.build import build_network

@@ -16,7 +16,8 @@ import torchvision
 from safetensors.torch import save_file
 from timm.utils import checkpoint_saver
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.errors import WeightsError
 from mnv3search.families import published
 from mnv3search.layer_search.proposals import narrow, sites

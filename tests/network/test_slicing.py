@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from randomised_weights import randomise
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.errors import UnknownNameError, WeightsError
 from mnv3search.families import NETWORKS, published
 from mnv3search.layer_search.proposals import narrow, sites

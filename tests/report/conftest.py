@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Evaluation
-from mnv3search.architecture import Architecture, BlockSpec
+from mnv3search.architecture import Architecture
+from mnv3search.blocks import BlockSpec
 from mnv3search.candidate import Candidate, pareto_front
 from mnv3search.cost import count
 from mnv3search.families import published

@@ -18,14 +18,8 @@ from numpy.typing import NDArray
 from trained_fakes import SIDE, fake_trained
 from training_fakes import same_weights, weights_of
 
-from mnv3search.architecture import (
-    Architecture,
-    BlockSpec,
-    HeadSpec,
-    SqueezeExciteSpec,
-    StemSpec,
-    load_architecture,
-)
+from mnv3search.architecture import (Architecture, HeadSpec, StemSpec, load_architecture)
+from mnv3search.blocks import (BlockSpec, SqueezeExciteSpec)
 from mnv3search.cost import count
 from mnv3search.errors import DataError, InfeasibleError, RunError, TargetError
 from mnv3search.latency.model import LatencyKind, Progress

@@ -13,7 +13,8 @@ from image_fakes import make_image_folder
 from trained_fakes import SIDE, fake_trained
 
 import mnv3search
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.architecture import (Architecture, HeadSpec, StemSpec)
+from mnv3search.blocks import (BlockSpec)
 from mnv3search.cli.group import cli
 from mnv3search.errors import EvaluatorError, InfeasibleError, RunError, UnknownNameError, WeightsError
 from mnv3search.runs.artifacts import RunOutcome

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from training_fakes import PREPROCESSING, RECIPE, images, same_weights, splits, tiny_network, weights_of
 
-from mnv3search.architecture import BlockSpec
+from mnv3search.blocks import BlockSpec
 from mnv3search.errors import DataError, DivergedError, RunError, TrainingError
 from mnv3search.network.weights_file import read_safetensors
 from mnv3search.training import loop

@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec
 from mnv3search.cost import unit_cost
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.measured.measuring import FloatArray

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mnv3search.architecture import Architecture, BlockSpec, HeadSpec, SqueezeExciteSpec, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.runtimes.base import Runtime, Subject, is_whole_only
 from mnv3search.latency.runtimes.torch_eager import exact_output, threads_kept
