@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +120,7 @@ class EvolutionSampler:
 
     name = "evolution"
     replays = True
+    trial = None
 
     def __init__(
         self, space: SearchSpace, latencies: RowLatency, objective: Objective, seed: int, first: Rows,
@@ -181,10 +182,6 @@ class EvolutionSampler:
             self._rows += list(rows[kept])
             self._top1 += top1
             self._ms += [outcomes[i].latency_ms for i in kept]
-
-    def system_attrs(self) -> dict[str, Any]:
-        """Nothing: a replay needs only the answers."""
-        return {}
 
     def _budget(self) -> float:
         """The latency to stay within; with two objectives lower in every other generation, to spread the front."""

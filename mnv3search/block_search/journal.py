@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -18,18 +20,26 @@ from mnv3search.records import UNREADABLE, Record
 if TYPE_CHECKING:
     from optuna.storages.journal import BaseJournalBackend
 
-MAX_LINE_BYTES = 4_000_000
+MAX_BYTES, MAX_LINE_BYTES = 100_000_000_000, 4_000_000
+CREATE_TRIAL, SET_PARAM, SET_STATE, SET_USER_ATTR = 4, 5, 6, 8
+"""Optuna's numbers of the operations that a trial is read from."""
 _LINE_START = b'{"op_code"'
+Log = dict[str, Any]
 Take = Callable[[Record, int], None]
-# A search keeps its own record of what it appends: parsing a trial's parameters back would cost as much as saving it.
-_NOT_READ_AGAIN = frozenset({"distributions", "params"})
 
 
-def open_journal(path: Path, take: Take = lambda log, number: None) -> StudyJournal:
+def without_params(log: Log) -> Log:
+    """A log of the journal as Optuna is handed it where it need not know parameters: they are most of the memory."""
+    return {key: log[key] for key in log.keys() - {"distributions", "params"}}
+
+
+def open_journal(
+    path: Path, take: Take = lambda log, number: None, handed: Callable[[Log], Log] = without_params
+) -> StudyJournal:
     """The journal at ``path``, made where missing, locked for this process until it is closed or the process ends.
 
-    A last line that a kill cut short is removed. Lines that hold whole trials are given to ``take`` with their numbers
-    as they are read; Optuna is handed them without parameters, which would be most of the memory.
+    A last line that a kill cut short is removed. Lines about trials are given to ``take`` with their numbers as they
+    are read; Optuna is handed every log, read or appended, as ``handed`` changes it.
 
     Raises:
         RunError: another process writes it, it cannot be opened, or it is not a journal.
@@ -37,13 +47,30 @@ def open_journal(path: Path, take: Take = lambda log, number: None) -> StudyJour
     with contextlib.ExitStack() as opened:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            file = opened.enter_context(_opened(path))
             opened.enter_context(locked(path))
-            file = opened.enter_context(path.open("ab+"))
         except OSError as error:
             remedy = "give a folder that can be written"
             raise RunError(f"cannot open the study {path}: {error.strerror}; {remedy}") from error
-        return StudyJournal(file, path, _read_and_mend(file, path, take), opened.pop_all())
+        logs = [handed(log) for log in _read_and_mend(file, path, take)]
+        return StudyJournal(file, path, logs, handed, opened.pop_all())
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """``path`` to read and append; neither a link nor a pipe is opened, nor anything else but a file."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:
+            raise RunError(f"{path} is a link or no file; give the path of a study, or a new one") from None
+        raise
+    file = os.fdopen(descriptor, "ab+")
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+        file.close()
+        raise RunError(f"{path} is no file of at most {MAX_BYTES:,} bytes; give the path of a study, or a new one")
+    return file
 
 
 class StudyJournal:
@@ -53,22 +80,22 @@ class StudyJournal:
     open it.
     """
 
-    def __init__(self, file: IO[bytes], path: Path, logs: list[dict[str, Any]], opened: contextlib.ExitStack) -> None:
-        self._file = file
-        self._path = path
-        self._opened = opened
+    def __init__(
+        self, file: IO[bytes], path: Path, logs: list[Log], handed: Callable[[Log], Log], opened: contextlib.ExitStack
+    ) -> None:
+        self._file, self._path, self._handed, self._opened = file, path, handed, opened
         self._unread = logs
         self._pending: list[bytes] = []
 
-    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+    def read_logs(self, log_number_from: int) -> Iterable[Log]:
         """What was not yet read; this process is the only writer, so nothing else is ever asked for."""
         unread, self._unread = self._unread, []
         return unread
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Hold ``logs`` until the next flush; Optuna reads them back without the parameters of trials."""
+    def append_logs(self, logs: list[Log]) -> None:
+        """Hold ``logs`` until the next flush."""
         self._pending += [json.dumps(_shortened(log), separators=(",", ":")).encode() + b"\n" for log in logs]
-        self._unread += [{key: log[key] for key in log.keys() - _NOT_READ_AGAIN} for log in logs]
+        self._unread += map(self._handed, logs)
 
     def flush(self) -> None:
         """Put everything held on disk.
@@ -101,8 +128,10 @@ class StudyJournal:
         return self  # type: ignore[return-value]  # registered above, so that importing this file needs no Optuna
 
 
-def _shortened(log: dict[str, Any]) -> dict[str, Any]:
+def _shortened(log: Log) -> Log:
     """A trial's distributions, which are most of its line, in the short form that Optuna reads as well."""
+    if "distribution" in log:
+        return {**log, "distribution": _short_distribution(log["distribution"])}
     if "distributions" not in log:
         return log
     return {**log, "distributions": {name: _short_distribution(text) for name, text in log["distributions"].items()}}
@@ -116,9 +145,9 @@ def _short_distribution(text: str) -> str:
     return json.dumps({"type": "categorical", **content["attributes"]}, separators=(",", ":"))
 
 
-def _read_and_mend(file: IO[bytes], path: Path, take: Take) -> list[dict[str, Any]]:
+def _read_and_mend(file: IO[bytes], path: Path, take: Take) -> list[Log]:
     file.seek(0)
-    logs: list[dict[str, Any]] = []
+    logs: list[Log] = []
     whole = 0
     for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
         if not line.endswith(b"\n"):
@@ -132,13 +161,13 @@ def _read_and_mend(file: IO[bytes], path: Path, take: Take) -> list[dict[str, An
     return logs
 
 
-def _parsed(line: bytes, number: int, path: Path, take: Take) -> dict[str, Any]:
+def _parsed(line: bytes, number: int, path: Path, take: Take) -> Log:
     try:
         log = parse_json(line)
     except UNREADABLE as error:
         raise RunError(f"{path}, line {number}: {error}: the study is damaged; restore it or start another") from None
     if not isinstance(log, dict) or "op_code" not in log:
         raise RunError(f"{path}, line {number}: not an entry of an Optuna journal; give the path of a study")
-    if "params" in log:
+    if log["op_code"] in {CREATE_TRIAL, SET_PARAM, SET_STATE, SET_USER_ATTR}:
         take(Record(log), number)
-    return {key: log[key] for key in log.keys() - _NOT_READ_AGAIN}
+    return log

@@ -7,17 +7,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mnv3search.accuracy.evaluator import Evaluator, capabilities_of, check_evaluator
+from mnv3search.accuracy.evaluator import Evaluation, Evaluator, StoppableEvaluator, capabilities_of, check_evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.evolution import EvolutionSampler
-from mnv3search.block_search.judge import Judge
 from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, UNBOUNDED_MS, Objective
 from mnv3search.block_search.row_latency import (
     Feasibility,
@@ -29,22 +27,26 @@ from mnv3search.block_search.row_latency import (
     check_space_and_model,
 )
 from mnv3search.block_search.samplers import OptunaSampler, Sampler, resolved_sampler
-from mnv3search.block_search.stopping import stopping_rule
-from mnv3search.block_search.study import StudyIdentity, StudyLedger
+from mnv3search.block_search.stopping import StoppingRule, stopping_rule
+from mnv3search.block_search.study import Outcome, StudyFile, StudyIdentity, StudyStorage
+from mnv3search.block_search.trials import Evaluating, History, Task, evaluate, priced_chunks
 from mnv3search.candidate import Candidate, Candidates, pareto_front
 from mnv3search.errors import Mnv3SearchError, TargetError
+from mnv3search.execution import Executor, Run, SerialExecutor
 from mnv3search.latency.estimated import RooflineDevice
 from mnv3search.latency.model import LatencyModel, checked_target
 from mnv3search.records import real, whole
 
 if TYPE_CHECKING:
+    from optuna.trial import Trial
     from pandas import DataFrame
 
     from mnv3search.space import SearchSpace
 
 ASKS_PER_TRIAL = 10
 IDLE_ASKS = 500
-UNTOLD_GBYTES = 1e9  # memory so fast that multiply-adds alone count
+CHEAP_CHUNK = 64
+FREE_MEMORY_GBYTES = 1e9  # memory so fast that multiply-adds alone count
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ def search(
     prepare_progress: PrepareProgress | None = None,
     time_limit_s: float | None = None,
     priced: RowLatency | None = None,
+    executor: Executor | None = None,
 ) -> SearchResult:
     """Search ``space`` for the most accurate network within ``target_latency_ms``, or of all.
 
@@ -166,6 +169,8 @@ def search(
         prepare_progress: called with (done, total, what) while ``latency`` measures units.
         time_limit_s: ask for no more after so many seconds.
         priced: ``space`` as ``latency`` prices it, where that is at hand.
+        executor: where networks are evaluated; in this process where None. Others must be able to pickle the evaluator,
+            and evaluate as many networks at once as they have workers, where the sampler asks for so many.
 
     Raises:
         TargetError: the target is not positive and finite, or the evaluator's score has nothing to hold latency down.
@@ -177,11 +182,12 @@ def search(
         RunError: the study cannot be opened, belongs to another search or cannot be written.
     """
     began = time.perf_counter()
-    latency = RooflineDevice("madds", 1.0, UNTOLD_GBYTES) if latency is None else latency
+    latency = RooflineDevice("madds", 1.0, FREE_MEMORY_GBYTES) if latency is None else latency
     check_space_and_model(space, latency)
     trials, seed = _checked_whole("trials", trials, 1), _checked_whole("seed", seed, None)
     objective = _checked_objective(evaluator, target_latency_ms, objectives, reward_exponent, hard)
-    rule = stopping_rule(pruner, objective)
+    executor = executor or SerialExecutor()
+    rule = _checked_rule(pruner, objective, evaluator, executor)
     seed %= 2**32
     name = resolved_sampler(sampler)
     latencies = priced or RowLatency(space, latency, prepare_progress)
@@ -190,90 +196,136 @@ def search(
         feasibility.require(objective.target_latency_ms)
     first = _first_rows(space, latencies, objective, seed, start)
     identity = StudyIdentity.of(space, latencies, evaluator, name, seed, objective)
-    with _opened(storage, space, objective, identity, trials) as ledger:
-        judge = Judge(space, latencies, evaluator, objective, ledger, rule)
-        told = ledger.outcomes() if ledger else []
-        planned = ledger.planned if ledger else trials
+    cheap = capabilities_of(evaluator).cheap
+    with (
+        _opened(storage, space, objective, identity, trials) as study,
+        executor.open(Evaluating(evaluator, rule)) as run,
+    ):
+        earlier = study.outcomes() if study else []
         chosen: Sampler
-        if name == "evolution":
+        if study is None or name == "evolution":
+            planned = study.planned if study else trials
             chosen = EvolutionSampler(
-                space,
-                latencies,
-                objective,
-                seed,
-                first,
-                feasibility.fastest_ms,
-                planned,
-                cheap=capabilities_of(evaluator).cheap,
+                space, latencies, objective, seed, first, feasibility.fastest_ms, planned, cheap=cheap
             )
         else:
-            chosen = OptunaSampler(name, space, objective, seed, first[:-1], told, planned)
-        judge.restore(told, replays=chosen.replays)
-        _Loop(space, judge, chosen, objective, trials, began, time_limit_s, progress).run()
-        if len(judge.candidates) == 0:
-            judge.judge(first[-1:], 1)
-    return _result(judge, objective, feasibility, name, began)
+            chosen = OptunaSampler(name, space, study, seed, first[:-1], earlier)
+        history = History(objective, rule)
+        for outcome in earlier:
+            latencies.remember(outcome.row, outcome.latency_ms)
+        history.restore(earlier, space, replays=chosen.replays)
+        size = CHEAP_CHUNK if cheap else executor.workers
+        loop = _Loop(
+            space, latencies, history, chosen, study, run, executor.workers, size, objective, trials, began,
+            history.spent, time_limit_s, progress,
+        )  # fmt: skip
+        loop.run()
+        if len(history.candidates) == 0:
+            loop.evaluated(first[-1:], 1)
+    return _result(history, objective, feasibility, name, began)
 
 
-def _result(judge: Judge, objective: Objective, feasibility: Feasibility, sampler: str, began: float) -> SearchResult:
-    candidates = Candidates(sorted(judge.candidates, key=lambda candidate: candidate.number))
+def _result(
+    history: History, objective: Objective, feasibility: Feasibility, sampler: str, began: float
+) -> SearchResult:
+    candidates = Candidates(sorted(history.candidates, key=lambda candidate: candidate.number))
     return SearchResult(
         candidates=candidates,
         best=_best(candidates, objective),
         pareto_front=Candidates(pareto_front(candidates)),
-        evaluated=judge.spent,
-        refused=judge.refused,
-        duplicates=judge.duplicates,
+        evaluated=history.spent,
+        refused=history.refused,
+        duplicates=history.duplicates,
         feasibility=feasibility,
         binding=feasibility.binds(objective.target_latency_ms),
         sampler=sampler,
         seconds=time.perf_counter() - began,
-        stopped=judge.stopped,
+        stopped=history.stopped,
         objective=str(objective),
     )
 
 
 @dataclass(slots=True)
 class _Loop:
-    """Ask, judge, tell, until enough is evaluated or nothing new is found; every way out is bounded."""
+    """Ask, price, evaluate, record, tell, until enough is evaluated or nothing new is found; every way out is bounded.
+
+    Attributes:
+        size: how many networks are evaluated before the study and ``progress`` learn of them.
+        restored: how many networks earlier sessions evaluated.
+    """
 
     space: SearchSpace
-    judge: Judge
+    latencies: RowLatency
+    history: History
     sampler: Sampler
+    study: StudyStorage | None
+    executed: Run[Task, list[Evaluation]]
+    workers: int
+    size: int
     objective: Objective
     trials: int
     began: float
+    restored: int
     time_limit_s: float | None
     progress: Callable[[SearchProgress], None] | None
 
     def run(self) -> None:
-        restored, asks, idle = self.judge.spent, 0, 0
-        self.judge.after_chunk = partial(self._report, restored)
-        while (left := self.trials - self.judge.spent) > 0 and self.judge.distinct < self.space.size:
+        history, asks, idle = self.history, 0, 0
+        while (left := self.trials - history.spent) > 0 and history.distinct < self.space.size:
             if self.time_limit_s is not None and time.perf_counter() - self.began > self.time_limit_s:
                 break
             rows = self.sampler.ask()
             asks += 1
             if len(rows) == 0 or idle >= IDLE_ASKS or asks > ASKS_PER_TRIAL * self.trials + IDLE_ASKS:
                 break
-            outcomes = self.judge.judge(rows, left, self.sampler.system_attrs())
+            outcomes = self.evaluated(rows, left, self.sampler.trial)
             self.sampler.tell(outcomes)
             idle = 0 if any(outcome.status in {"evaluated", "stopped"} for outcome in outcomes) else idle + 1
 
-    def _report(self, restored: int) -> None:
+    def evaluated(self, rows: Rows, limit: int, trial: Trial | None = None) -> list[Outcome]:
+        """What became of ``rows``, in order, up to the row at which ``limit`` new evaluations are reached.
+
+        Raises:
+            EvaluatorError: the evaluator gave an unusable answer.
+            RunError: the study cannot be written.
+        """
+        outcomes: list[Outcome] = []
+        for chunk in priced_chunks(rows, self.latencies, self.history, self.size, limit):
+            answers = evaluate(self.space, chunk, self.executed, self.workers)
+            found, new = self.history.record(chunk, answers)
+            outcomes += found
+            if self.study is not None and new:
+                self.study.append(new, trial)
+            self._report()
+        return outcomes
+
+    def _report(self) -> None:
         if self.progress is None:
             return
-        candidates = self.judge.candidates
+        candidates = self.history.candidates
         best = _best(candidates, self.objective) if candidates else None
         self.progress(
             SearchProgress(
-                done=self.judge.spent,
+                done=self.history.spent,
                 trials=self.trials,
                 best_top1=best.top1 if best else None,
                 best_latency_ms=best.latency_ms if best else None,
-                rate=(self.judge.spent - restored) / max(1e-9, time.perf_counter() - self.began),
+                rate=(self.history.spent - self.restored) / max(1e-9, time.perf_counter() - self.began),
             )
         )
+
+
+def _checked_rule(pruner: str, objective: Objective, evaluator: Evaluator, executor: Executor) -> StoppingRule | None:
+    """When trainings are given up: a rule learns from one after the other, in this process."""
+    rule = stopping_rule(pruner, objective)
+    if rule is None or executor.workers == 1:
+        return rule
+    if pruner != "auto" and isinstance(evaluator, StoppableEvaluator):
+        raise Mnv3SearchError(
+            f"pruner {pruner} gives up one training at a time, and {executor.workers} workers train at once; give "
+            "pruner='none', or an executor of one worker"
+        )
+    return None
 
 
 def _checked_objective(
@@ -315,15 +367,17 @@ def _first_rows(
 @contextlib.contextmanager
 def _opened(
     storage: str | Path | None, space: SearchSpace, objective: Objective, identity: StudyIdentity, trials: int
-) -> Iterator[StudyLedger | None]:
+) -> Iterator[StudyStorage | None]:
+    """The search's study: a file's, or for Optuna's samplers one in memory; ``evolution`` needs none."""
+    asked = identity.sampler != "evolution"
     if storage is None:
-        yield None
+        yield StudyStorage(space, objective, trials) if asked else None
         return
-    ledger = StudyLedger(Path(storage), space, objective, identity, trials)
+    study = StudyFile(Path(storage), space, objective, identity, trials, asked=asked)
     try:
-        yield ledger
+        yield study
     finally:
-        ledger.close()
+        study.close()
 
 
 def _best(candidates: Sequence[Candidate], objective: Objective) -> Candidate:

@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Report, capabilities_of
-from mnv3search.block_search.journal import StudyJournal, open_journal
+from mnv3search.block_search.journal import (
+    CREATE_TRIAL,
+    SET_PARAM,
+    SET_USER_ATTR,
+    Log,
+    StudyJournal,
+    open_journal,
+    without_params,
+)
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.errors import RunError
@@ -29,7 +37,7 @@ from mnv3search.records import LATENCY_MS, SCORE, TOP1, UNREADABLE, Record
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, Trial
 
     from mnv3search.space import SearchSpace
 
@@ -81,7 +89,7 @@ class StudyIdentity:
 CONSTRAINT = "over_target_ms"
 IDENTITY = "mnv3search"
 PLANNED = "planned_trials"
-_ENDED = (1, 2)  # Optuna's COMPLETE and PRUNED
+_RUNNING, _ENDED, _WAITING = 0, (1, 2), 4  # Optuna's states; ended are COMPLETE and PRUNED
 
 Status = Literal["evaluated", "stopped", "duplicate", "refused"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -90,17 +98,16 @@ Row = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What became of one asked row.
+    """What became of one trial: a row of the space that a sampler asked for.
 
     Attributes:
         row: canonical indices, shape (P,).
-        status: ``evaluated``; ``stopped`` while it was trained; ``duplicate`` of a network already judged; ``refused``
+        status: ``evaluated``; ``stopped`` while it was trained; ``duplicate`` of a network asked before; ``refused``
             by its latency.
         latency_ms: by the search's latency model.
         top1, top1_std: percent; None where refused; where stopped what was reached until then.
         values: Optuna's values; a refused row carries the worst top-1 seen so far.
         notes: what the study keeps beside the values.
-        system_attrs: what the sampler needs to read back.
         reports: of a training, epoch by epoch.
         pruned: ``top1`` is that of a training that was stopped: of this row, or of the one that it repeats.
     """
@@ -112,9 +119,13 @@ class Outcome:
     top1_std: float | None
     values: tuple[float, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
-    system_attrs: Mapping[str, Any] = field(default_factory=dict)
     reports: tuple[Report, ...] = ()
     pruned: bool = False
+
+
+def row_key(row: Row) -> bytes:
+    """What tells rows apart: equal for equal rows of any integer type."""
+    return np.ascontiguousarray(row, dtype=np.int64).tobytes()
 
 
 @contextlib.contextmanager
@@ -155,6 +166,13 @@ class ParameterCodec:
                 self._labels[parameter.name] = labels
                 self.distributions[parameter.name] = CategoricalDistribution(labels)
 
+    @functools.cached_property
+    def distribution_texts(self) -> dict[str, str]:
+        """The distributions as a journal holds them."""
+        from optuna.distributions import distribution_to_json
+
+        return {name: distribution_to_json(found) for name, found in self.distributions.items()}
+
     def params(self, row: Sequence[int] | Row, names: Iterable[str] | None = None) -> dict[str, Any]:
         """Optuna's parameters of an index row: all, or those of ``names``."""
         wanted = self._columns if names is None else names
@@ -194,24 +212,16 @@ class ParameterCodec:
         return rows
 
 
-def finished_trials(
-    codec: ParameterCodec, objective: Objective, outcomes: Sequence[Outcome], *, unused: bool
-) -> list[FrozenTrial]:
-    """Outcomes as Optuna's finished trials, with the latency constraint; with or without ``unused`` parameters.
-
-    On disk they would be most of a trial; samplers that relate parameters to each other need them in every trial.
-    """
+def finished_trials(codec: ParameterCodec, objective: Objective, outcomes: Sequence[Outcome]) -> list[FrozenTrial]:
+    """Outcomes as Optuna's finished trials, with the latency constraint and the parameters that each uses."""
     if not outcomes:
         return []
-    every = [list(codec.distributions)] * len(outcomes)
-    named = every if unused else codec.used_names(np.stack([outcome.row for outcome in outcomes]))
+    named = codec.used_names(np.stack([outcome.row for outcome in outcomes]))
     return [_finished(codec, objective, outcome, names) for outcome, names in zip(outcomes, named, strict=True)]
 
 
-def _finished(codec: ParameterCodec, objective: Objective, outcome: Outcome, names: Sequence[str]) -> FrozenTrial:
-    from optuna.trial import FrozenTrial, TrialState
-
-    now = datetime.datetime.now()
+def user_attrs(outcome: Outcome) -> dict[str, Any]:
+    """What a trial of the study keeps of its outcome."""
     known: dict[str, Any] = {"status": outcome.status, "latency_ms": outcome.latency_ms}
     if outcome.top1 is not None:
         known |= {"top1": outcome.top1, "top1_std": outcome.top1_std}
@@ -219,6 +229,13 @@ def _finished(codec: ParameterCodec, objective: Objective, outcome: Outcome, nam
         known["pruned"] = True
     if outcome.reports:
         known["reports"] = [list(report) for report in outcome.reports]
+    return {**known, **outcome.notes}
+
+
+def _finished(codec: ParameterCodec, objective: Objective, outcome: Outcome, names: Sequence[str]) -> FrozenTrial:
+    from optuna.trial import FrozenTrial, TrialState
+
+    now = datetime.datetime.now()
     pruned = outcome.pruned and objective.objectives == 1  # Optuna prunes with one objective only
     # Built directly: create_trial compares and copies every distribution, which halves the rate of saving.
     trial = FrozenTrial(
@@ -231,8 +248,8 @@ def _finished(codec: ParameterCodec, objective: Objective, outcome: Outcome, nam
         datetime_complete=now,
         params=codec.params(outcome.row, names),
         distributions={name: codec.distributions[name] for name in names},
-        user_attrs={**known, **outcome.notes},
-        system_attrs=dict(outcome.system_attrs),
+        user_attrs=user_attrs(outcome),
+        system_attrs={},
         intermediate_values=intermediate_values(objective, outcome),
     )
     if objective.hard:
@@ -247,33 +264,92 @@ def intermediate_values(objective: Objective, outcome: Outcome) -> dict[int, flo
     return {epoch: objective.values(top1, outcome.latency_ms)[0] for epoch, top1 in outcome.reports}
 
 
-class StudyLedger:
-    """Finished outcomes of one search, kept in a journal file that ``optuna-dashboard`` opens."""
+class StudyStorage:
+    """The trials of one search as an Optuna study, in memory.
+
+    Attributes:
+        study: Optuna's.
+        planned: how many networks the search is to evaluate; of a search that goes on, its first session.
+    """
+
+    def __init__(self, space: SearchSpace, objective: Objective, trials: int) -> None:
+        self.planned = trials
+        self.codec = ParameterCodec(space)
+        self._objective = objective
+        self.study = self._made(space.name)
+
+    def _made(self, name: str) -> Study:
+        import optuna
+
+        with quiet_optuna():
+            return optuna.create_study(study_name=name, directions=list(self._objective.directions))
+
+    def outcomes(self) -> list[Outcome]:
+        """Every trial that an earlier session finished, in order of trial number."""
+        return []
+
+    def append(self, outcomes: Sequence[Outcome], trial: Trial | None = None) -> None:
+        """Keep ``outcomes`` as finished trials; ``trial`` is the one that the study was asked for, where it was.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        with quiet_optuna():
+            if trial is None:
+                self.study.add_trials(finished_trials(self.codec, self._objective, outcomes))
+            else:
+                for outcome in outcomes:
+                    self._finish(trial, outcome)
+
+    def _finish(self, trial: Trial, outcome: Outcome) -> None:
+        from optuna.trial import TrialState
+
+        for name, value in user_attrs(outcome).items():
+            trial.set_user_attr(name, value)
+        if self._objective.hard:
+            trial.set_constraint(CONSTRAINT, self._objective.excess_ms(outcome.latency_ms))
+        for epoch, value in intermediate_values(self._objective, outcome).items():
+            trial.report(value, epoch)
+        if outcome.pruned and self._objective.objectives == 1:  # Optuna prunes with one objective only
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, list(outcome.values))
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class StudyFile(StudyStorage):
+    """A study in a journal file, which ``optuna-dashboard`` opens."""
 
     def __init__(
-        self, path: Path, space: SearchSpace, objective: Objective, identity: StudyIdentity, trials: int
-    ) -> None:
-        """Open or make one; ``trials`` is how many networks this search is to evaluate.
+        self, path: Path, space: SearchSpace, objective: Objective, identity: StudyIdentity, trials: int,
+        *, asked: bool = False,
+    ) -> None:  # fmt: skip
+        """Open or make one; ``asked``: Optuna's samplers ask it, and are handed all parameters of every trial.
 
-        Attributes:
-            planned: the same of the first session, which openings follow, so that a longer search begins alike.
+        Raises:
+            RunError: it cannot be opened, is damaged, or is of another search.
         """
-        self.planned = trials
-        self._codec = ParameterCodec(space)
-        self._objective = objective
+        self._path, self._identity, self._space = path, identity, space
         self._saved: list[Outcome] = []
         self._damage: str | None = None
         self._worst: float | None = None
-        self._path = path
-        self._journal: StudyJournal = open_journal(path, self._take)
+        self._created = 0
+        self._begun: dict[int, dict[str, dict[str, Any]]] = {}
+        handed = self._completed if asked else without_params
+        # what is read is taken apart with the codec and the objective, so they come first
+        self.codec, self._objective = ParameterCodec(space), objective
+        self._journal: StudyJournal = open_journal(path, self._take, handed)
         try:
-            self._study = self._open(path, identity)
+            super().__init__(space, objective, trials)
+            self._fail_begun()
         except BaseException:
             self._journal.close()
             raise
 
     def outcomes(self) -> list[Outcome]:
-        """Everything saved so far, in order of trial number.
+        """As :class:`StudyStorage`.
 
         Raises:
             RunError: a trial is none of this space's.
@@ -281,16 +357,68 @@ class StudyLedger:
         if self._damage is not None:
             raise RunError(f"{self._damage}; restore it or start another")
         saved, self._saved = self._saved, []
-        rows = self._codec.filled(np.stack([outcome.row for outcome in saved])) if saved else ()
+        if not saved:
+            return []
+        # a sampler asks for all parameters, those that the row does not use among them
+        rows = self._space.canonical(self.codec.filled(np.stack([outcome.row for outcome in saved])))
         return [replace(outcome, row=row) for row, outcome in zip(rows, saved, strict=True)]
+
+    def append(self, outcomes: Sequence[Outcome], trial: Trial | None = None) -> None:
+        """As :class:`StudyStorage`; on disk when this returns, by one write."""
+        super().append(outcomes, trial)
+        self._journal.flush()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._journal.close()
+
+    def _completed(self, log: Log) -> Log:
+        """A whole trial of the journal with the parameters that it does not use: samplers relate them to each other."""
+        params = log.get("params")
+        if not isinstance(params, dict) or log.get("state") not in _ENDED:
+            return log
+        known = {name: params.get(name, 0) for name in self.codec.distributions}
+        return {**log, "params": known, "distributions": self.codec.distribution_texts}
+
+    def _fail_begun(self) -> None:
+        """Give up trials that were asked for and of which a kill left no end."""
+        from optuna.trial import TrialState
+
+        if self._begun:
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _take(self, log: Record, number: int) -> None:
         """Keep a saved trial; what is wrong with one is said after the study is known to be this search's."""
         try:
-            if self._damage is None and log.integer("state", 0, 4) in _ENDED:
-                self._saved.append(self._outcome(log))
+            if self._damage is None and (trial := self._ended(log)) is not None:
+                self._saved.append(self._outcome(trial))
         except UNREADABLE as error:
             self._damage = f"{self._path}, line {number}: {error}: the study is damaged"
+
+    def _ended(self, log: Record) -> Record | None:
+        """The trial that ``log`` ends, by itself or with lines before it; None where it ends none."""
+        operation = log.integer("op_code", 0, 100)
+        if operation == CREATE_TRIAL:
+            number, self._created = self._created, self._created + 1
+            if "state" in log and log.integer("state", 0, 4) in _ENDED:
+                return log
+            self._begun[number] = {"params": {}, "distributions": {}, "user_attrs": {}}
+            return None
+        number = log.integer("trial_id", 0, 10**9)
+        begun = self._begun.get(number)
+        if begun is None:
+            return None
+        if operation == SET_PARAM:
+            begun["params"][log.text("param_name")] = log.value("param_value_internal")
+            begun["distributions"][log.text("param_name")] = log.value("distribution")
+        elif operation == SET_USER_ATTR:
+            attributes = log.record("user_attr")
+            begun["user_attrs"] |= {name: attributes.value(name) for name in attributes.names()}
+        elif (state := log.integer("state", 0, 4)) not in {_RUNNING, _WAITING}:
+            del self._begun[number]
+            return Record(begun) if state in _ENDED else None
+        return None
 
     def _outcome(self, log: Record) -> Outcome:
         objective, notes = self._objective, log.record("user_attrs")
@@ -311,47 +439,30 @@ class StudyLedger:
                 self._worst = top1 if self._worst is None else min(top1, self._worst)
         reports = _reports(notes.list("reports"), allowed) if "reports" in notes else ()
         return Outcome(
-            row=self._codec.part(_params(log)),
+            row=self.codec.part(_params(log)),
             status=status,
             latency_ms=ms,
             top1=top1,
             top1_std=std,
             values=values,
-            system_attrs=_sampler_notes(log.record("system_attrs")),
             reports=reports,
             pruned=status == "stopped" or ("pruned" in notes and notes.value("pruned") is True),
         )
 
-    def append(self, outcomes: Sequence[Outcome]) -> None:
-        """Save ``outcomes`` as finished trials, in one write.
-
-        Raises:
-            RunError: the file cannot be written.
-        """
-        with quiet_optuna():
-            self._study.add_trials(finished_trials(self._codec, self._objective, outcomes, unused=False))
-        self._journal.flush()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._journal.close()
-
-    def _open(self, path: Path, identity: StudyIdentity) -> Study:
+    def _made(self, name: str) -> Study:
         import optuna
 
+        path = self._path
         with quiet_optuna():
             try:
                 storage = optuna.storages.JournalStorage(self._journal.backend())
                 names = optuna.get_all_study_names(storage)
-                if names and identity.space not in names:
-                    raise RunError(f"{path} holds a study of {names[0]}, not of {identity.space}; give another path")
+                if names and name not in names:
+                    raise RunError(f"{path} holds a study of {names[0]}, not of {name}; give another path")
                 study = optuna.create_study(
-                    storage=storage,
-                    study_name=identity.space,
-                    directions=list(self._objective.directions),
-                    load_if_exists=True,
+                    storage=storage, study_name=name, directions=list(self._objective.directions), load_if_exists=True
                 )
-                self._check(path, study, identity)
+                self._check(path, study, self._identity)
             except RunError:
                 raise
             except (*UNREADABLE, AssertionError) as error:
@@ -396,10 +507,6 @@ def _params(log: Record) -> dict[str, Any]:
 def _choices(text: str) -> tuple[Any, ...]:
     content = Record(parse_json(text))
     return tuple((content.record("attributes") if "attributes" in content else content).list("choices"))
-
-
-def _sampler_notes(attrs: Record) -> dict[str, Any]:
-    return {name: attrs.value(name) for name in attrs.names() if not name.startswith("constraints")}
 
 
 def _reports(listed: list[Any], allowed: tuple[float, float]) -> tuple[Report, ...]:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from mnv3search.block_search import journal as journal_module
 from mnv3search.block_search.journal import open_journal
 from mnv3search.errors import RunError
 
@@ -104,3 +106,23 @@ def test_a_full_disk_is_one_line_and_loses_nothing_saved(tmp_path: Path) -> None
         journal.flush()
     journal.close()  # has nothing to add
     assert _read(tmp_path / "study.log") == LOGS
+
+
+def test_neither_a_link_nor_a_pipe_nor_a_folder_is_opened(tmp_path: Path) -> None:
+    _written(tmp_path / "study.log")
+    (tmp_path / "link.log").symlink_to(tmp_path / "study.log")
+    (tmp_path / "dangling.log").symlink_to(tmp_path / "nowhere.log")
+    os.mkfifo(tmp_path / "pipe.log")
+    (tmp_path / "folder.log").mkdir()
+    for name in ("link.log", "dangling.log", "pipe.log", "folder.log"):
+        with pytest.raises(RunError, match=name):
+            open_journal(tmp_path / name)
+    assert not (tmp_path / "nowhere.log").exists()
+    assert _read(tmp_path / "study.log") == LOGS
+
+
+def test_a_file_beyond_bounds_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _written(tmp_path / "study.log")
+    monkeypatch.setattr(journal_module, "MAX_BYTES", 100)
+    with pytest.raises(RunError, match="at most 100 bytes"):
+        open_journal(tmp_path / "study.log")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import multiprocessing
 import re
 import subprocess
 import sys
@@ -15,12 +16,12 @@ from search_fakes import CostlyEvaluator, EffectEvaluator, OpaqueLatency, UnitLa
 
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture
-from mnv3search.block_search import SearchProgress, latency_range, search
+from mnv3search.block_search import SearchProgress, SearchResult, latency_range, search
 from mnv3search.block_search.evolution import Variation
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.block_search.samplers import OptunaSampler
-from mnv3search.block_search.study import Outcome
+from mnv3search.block_search.study import Outcome, StudyStorage
 from mnv3search.errors import (
     DeviceError,
     EvaluatorError,
@@ -30,6 +31,7 @@ from mnv3search.errors import (
     TargetError,
     UnknownNameError,
 )
+from mnv3search.execution import Executor, ProcessExecutor, SerialExecutor
 from mnv3search.layers import Unit
 
 LARGE, BLOCKS = small_space("large"), small_space("blocks")
@@ -155,11 +157,14 @@ def test_the_hard_constraint_searches_for_top1_and_the_soft_one_for_the_reward()
 def test_a_repeat_of_gp_is_followed_by_an_unseen_neighbour() -> None:
     pytest.importorskip("torch")
     objective = Objective(1e6)
-    sampler = OptunaSampler("gp", BLOCKS, objective, 0, np.zeros((0, len(BLOCKS.parameters)), np.int64), [], 20)
+    study = StudyStorage(BLOCKS, objective, 20)
+    sampler = OptunaSampler("gp", BLOCKS, study, 0, np.zeros((0, len(BLOCKS.parameters)), np.int64), [])
     asked = []
     for status in ("evaluated", "duplicate", "duplicate"):
         asked.append(sampler.ask()[0])
-        sampler.tell([Outcome(asked[0] if status == "duplicate" else asked[-1], status, 9.0, 70.0, None, (70.0,))])
+        outcome = Outcome(asked[0] if status == "duplicate" else asked[-1], status, 9.0, 70.0, None, (70.0,))
+        study.append([outcome], sampler.trial)
+        sampler.tell([outcome])
     assert not (asked[2] == asked[0]).all()
     assert any((asked[2] == row).all() for row in Variation(BLOCKS).neighbours(asked[0]))
 
@@ -277,3 +282,30 @@ def test_a_search_that_saves_nothing_starts_without_optuna() -> None:
     )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0
+
+
+def test_processes_find_what_this_process_finds(tmp_path: Path) -> None:
+    def found(executor: Executor) -> SearchResult:
+        return search(BLOCKS, UnitLatency(), CostlyEvaluator(), 1e6, 24, executor=executor)
+
+    serial, processes = found(SerialExecutor()), found(ProcessExecutor(2))
+    assert processes.candidates == serial.candidates
+    assert multiprocessing.active_children() == []
+
+
+def test_several_workers_give_up_no_training_and_say_so() -> None:
+    class Stoppable(CostlyEvaluator):
+        def evaluate_until(self, architecture: Architecture, give_up: object) -> Evaluation:
+            raise AssertionError("asked one by one")
+
+    with pytest.raises(Mnv3SearchError, match="pruner='none', or an executor of one worker"):
+        search(BLOCKS, UnitLatency(), Stoppable(), 1e6, 4, pruner="median", executor=ProcessExecutor(2))
+
+
+def test_a_percentage_out_of_range_ends_a_search_that_is_not_saved() -> None:
+    class Beyond(CostlyEvaluator):
+        def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+            return [Evaluation(100.5) for _ in architectures]
+
+    with pytest.raises(EvaluatorError, match="not from 0 to 100"):
+        search(BLOCKS, UnitLatency(), Beyond(), 1e6, 4)

@@ -165,8 +165,8 @@ def test_optuna_is_told_that_a_repeat_of_a_stopped_network_was_pruned(tmp_path: 
     found = search(space, UnitLatency(), evaluator, 1e6, 40, sampler="tpe", storage=storage)
     journal = JournalStorage(JournalFileBackend(str(storage)))
     study = optuna.load_study(study_name=space.name, storage=journal)
-    stopped = [t.params for t in study.trials if t.user_attrs["status"] == "stopped"]
-    repeats = [t for t in study.trials if t.user_attrs["status"] == "duplicate" and t.params in stopped]
+    stopped = [space.decode(t.params) for t in study.trials if t.user_attrs["status"] == "stopped"]
+    repeats = [t for t in study.trials if t.user_attrs["status"] == "duplicate" and space.decode(t.params) in stopped]
     assert found.stopped > 0
     assert repeats
     assert {t.state for t in repeats} == {optuna.trial.TrialState.PRUNED}

@@ -5,19 +5,24 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from search_fakes import CostlyEvaluator, EffectEvaluator, UnitLatency, small_space
 
+from mnv3search.accuracy.evaluator import Capabilities
 from mnv3search.accuracy.registry import load_evaluator
-from mnv3search.block_search import search
+from mnv3search.block_search import SearchResult, search
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency
-from mnv3search.block_search.study import Outcome, ParameterCodec, StudyIdentity, StudyLedger, finished_trials
+from mnv3search.block_search.study import Outcome, ParameterCodec, StudyFile, StudyIdentity, finished_trials
 from mnv3search.errors import RunError
 from mnv3search.latency.devices import load_device
 from mnv3search.space import load_space
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 OBJECTIVE = Objective(30.0)
 SPACE = small_space("blocks")
@@ -30,17 +35,17 @@ def _outcomes() -> list[Outcome]:
     return [
         Outcome(rows[0], "evaluated", 20.0, 70.0, 0.5, OBJECTIVE.values(70.0, 20.0)),
         Outcome(rows[1], "refused", 40.0, None, None, OBJECTIVE.values(70.0, 40.0)),
-        Outcome(rows[2], "evaluated", 25.0, 71.0, None, OBJECTIVE.values(71.0, 25.0), {}, {"sampler:note": 3}),
+        Outcome(rows[2], "evaluated", 25.0, 71.0, None, OBJECTIVE.values(71.0, 25.0)),
     ]
 
 
-def _opened(path: Path) -> contextlib.closing[StudyLedger]:
-    return contextlib.closing(StudyLedger(path, SPACE, OBJECTIVE, IDENTITY, 9))
+def _opened(path: Path) -> contextlib.closing[StudyFile]:
+    return contextlib.closing(StudyFile(path, SPACE, OBJECTIVE, IDENTITY, 9))
 
 
 def _saved(path: Path, *, trials: bool = True) -> None:
-    with _opened(path) as ledger:
-        ledger.append(_outcomes() if trials else [])
+    with _opened(path) as study_file:
+        study_file.append(_outcomes() if trials else [])
 
 
 def test_rows_and_optunas_parameters_round_trip() -> None:
@@ -83,19 +88,22 @@ def test_a_file_that_holds_every_parameter_is_read_too(tmp_path: Path) -> None:
     _saved(tmp_path / "study.log", trials=False)
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
     study = optuna.load_study(study_name=SPACE.name, storage=optuna.storages.JournalStorage(backend))
-    study.add_trials(finished_trials(ParameterCodec(SPACE), OBJECTIVE, _outcomes(), unused=True))
-    ledger = StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9)
-    assert [outcome.row.tolist() for outcome in ledger.outcomes()] == [o.row.tolist() for o in _outcomes()]
-    ledger.close()
+    codec = ParameterCodec(SPACE)
+    for trial, outcome in zip(finished_trials(codec, OBJECTIVE, _outcomes()), _outcomes(), strict=True):
+        trial.params, trial.distributions = codec.params(outcome.row), codec.distributions
+        study.add_trial(trial)
+    study_file = StudyFile(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9)
+    assert [outcome.row.tolist() for outcome in study_file.outcomes()] == [o.row.tolist() for o in _outcomes()]
+    study_file.close()
 
 
 def test_the_file_holds_only_the_parameters_that_a_trial_uses(tmp_path: Path) -> None:
     space = small_space("large")
     rows = space.sample_indices(20, np.random.default_rng(0))
     outcomes = [Outcome(row, "evaluated", 20.0, 70.0, 0.5, (70.0,)) for row in rows]
-    ledger = StudyLedger(tmp_path / "study.log", space, OBJECTIVE, replace(IDENTITY, space=space.name), 9)
-    ledger.append(outcomes)
-    ledger.close()
+    study_file = StudyFile(tmp_path / "study.log", space, OBJECTIVE, replace(IDENTITY, space=space.name), 9)
+    study_file.append(outcomes)
+    study_file.close()
     lines = [json.loads(line) for line in (tmp_path / "study.log").read_bytes().splitlines()]
     saved = [line for line in lines if "params" in line]
     for line, row in zip(saved, rows, strict=True):
@@ -120,14 +128,13 @@ def test_optunas_samplers_go_on_from_the_file(tmp_path: Path, sampler: str) -> N
 
 def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
     _saved(tmp_path / "study.log")
-    ledger = StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9)
-    for found, saved in zip(ledger.outcomes(), _outcomes(), strict=True):
+    study_file = StudyFile(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9)
+    for found, saved in zip(study_file.outcomes(), _outcomes(), strict=True):
         assert (found.row == saved.row).all()
         assert (found.status, found.latency_ms, found.top1, found.top1_std, found.values) == (
             saved.status, saved.latency_ms, saved.top1, saved.top1_std, saved.values,
         )  # fmt: skip
-        assert dict(found.system_attrs) == dict(saved.system_attrs)
-    ledger.close()
+    study_file.close()
 
 
 def test_optuna_opens_the_file_by_itself(tmp_path: Path) -> None:
@@ -160,10 +167,10 @@ def test_the_dashboard_shows_the_study(tmp_path: Path) -> None:
     assert b"constraints" in body
 
 
-def test_an_evaluator_is_known_by_its_own_name_before_that_of_its_class() -> None:
-    named = EffectEvaluator()
-    named.name = "prior"  # type: ignore[attr-defined]
-    assert StudyIdentity.of(SPACE, LATENCIES, named, "tpe", 0, OBJECTIVE).evaluator == "prior"
+def test_an_evaluator_is_known_by_what_it_states_before_its_class() -> None:
+    stated = EffectEvaluator()
+    stated.capabilities = Capabilities(identity="prior")
+    assert StudyIdentity.of(SPACE, LATENCIES, stated, "tpe", 0, OBJECTIVE).evaluator == "prior"
     assert StudyIdentity.of(SPACE, LATENCIES, EffectEvaluator(), "tpe", 0, OBJECTIVE).evaluator == "EffectEvaluator"
 
 
@@ -182,9 +189,9 @@ def test_a_study_of_another_search_is_refused_by_name(tmp_path: Path, name: str,
     _saved(tmp_path / "study.log")
     before = (tmp_path / "study.log").read_bytes()
     with pytest.raises(RunError, match=name):
-        StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, replace(IDENTITY, **{name: value}), 9)  # type: ignore[arg-type]
+        StudyFile(tmp_path / "study.log", SPACE, OBJECTIVE, replace(IDENTITY, **{name: value}), 9)  # type: ignore[arg-type]
     assert (tmp_path / "study.log").read_bytes() == before
-    StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9).close()  # the lock was let go
+    StudyFile(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9).close()  # the lock was let go
 
 
 @pytest.mark.parametrize(
@@ -228,7 +235,7 @@ def test_a_study_of_another_space_or_program_is_refused(tmp_path: Path) -> None:
     foreign = optuna.create_study(storage=optuna.storages.JournalStorage(backend), study_name=SPACE.name)
     foreign.add_trial(optuna.trial.create_trial(value=1.0))
     with pytest.raises(RunError, match="another program"):
-        StudyLedger(tmp_path / "other.log", SPACE, OBJECTIVE, IDENTITY, 9)
+        StudyFile(tmp_path / "other.log", SPACE, OBJECTIVE, IDENTITY, 9)
 
 
 DEEP = "[" * 100_000
@@ -263,8 +270,8 @@ def test_a_trial_that_cannot_be_is_one_line(tmp_path: Path, old: str, new: str, 
     assert old in lines[at]
     lines[at] = lines[at].replace(old, new, 1)
     (tmp_path / "study.log").write_text("".join(lines))
-    with pytest.raises(RunError) as caught, _opened(tmp_path / "study.log") as ledger:
-        ledger.outcomes()
+    with pytest.raises(RunError) as caught, _opened(tmp_path / "study.log") as study_file:
+        study_file.outcomes()
     message = str(caught.value)
     assert "\n" not in message
     assert f"line {at + 1}" in message
@@ -275,4 +282,70 @@ def test_a_trial_that_cannot_be_is_one_line(tmp_path: Path, old: str, new: str, 
 def test_entries_that_make_no_sense_are_damage(tmp_path: Path) -> None:
     (tmp_path / "study.log").write_bytes(b'{"op_code":99,"worker_id":"w"}\n')
     with pytest.raises(RunError, match="damaged"):
-        StudyLedger(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9)
+        StudyFile(tmp_path / "study.log", SPACE, OBJECTIVE, IDENTITY, 9)
+
+
+def _asked(path: Path, trials: int, **options: object) -> tuple[SearchResult, CostlyEvaluator]:
+    evaluator = CostlyEvaluator()
+    space, limit = small_space("large"), 24.0
+    found = search(space, UnitLatency(), evaluator, limit, trials, sampler="tpe", storage=path, **options)  # type: ignore[arg-type]
+    return found, evaluator
+
+
+def _loaded(path: Path) -> Study:
+    optuna = pytest.importorskip("optuna")
+    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    name, storage = small_space("large").name, optuna.storages.JournalStorage(backend)
+    study: Study = optuna.load_study(study_name=name, storage=storage)
+    return study
+
+
+def test_optunas_samplers_ask_the_study_on_disk_itself(tmp_path: Path) -> None:
+    found, evaluator = _asked(tmp_path / "study.log", 12)
+    trials = [trial for trial in _loaded(tmp_path / "study.log").trials if trial.user_attrs["status"] == "evaluated"]
+    assert [trial.user_attrs["architecture"] for trial in trials] == [str(a) for a in evaluator.seen]
+    assert [trial.number for trial in trials] == [candidate.number for candidate in found.candidates]
+    assert [trial.values for trial in trials] == [[candidate.top1] for candidate in found.candidates]
+    assert all(trial.constraints["over_target_ms"] <= 0 for trial in trials)
+    assert all(set(trial.params) == set(ParameterCodec(small_space("large")).distributions) for trial in trials)
+    again, nothing = _asked(tmp_path / "study.log", 12)
+    assert (again.candidates, nothing.seen) == (found.candidates, [])
+
+
+def test_a_file_in_memory_and_on_disk_give_the_same_search(tmp_path: Path) -> None:
+    assert _asked(tmp_path / "study.log", 20)[0].candidates == search(
+        small_space("large"), UnitLatency(), CostlyEvaluator(), 24.0, 20, sampler="tpe"
+    ).candidates  # fmt: skip
+
+
+def test_a_kill_within_a_trial_loses_that_trial_alone(tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    found, _ = _asked(path, 6)
+    lines = path.read_bytes().splitlines(keepends=True)
+    ends = [i for i, line in enumerate(lines) if line.startswith(b'{"op_code":6')]
+    path.write_bytes(b"".join(lines[: ends[-1] - 3]) + lines[ends[-1] - 3][:20])
+    longer, evaluator = _asked(path, 8)
+    assert longer.candidates[:5] == found.candidates[:5]
+    assert (longer.evaluated, len(evaluator.seen)) == (8, 3)
+    states = [trial.state.name for trial in _loaded(path).trials]
+    assert (states.count("FAIL"), states.count("RUNNING")) == (1, 0)
+
+
+def test_a_study_of_whole_trials_goes_on_under_ask_and_tell(tmp_path: Path) -> None:
+    """As every study was before: trials hold only the parameters that they use."""
+    space, objective = small_space("large"), Objective(24.0)
+    rows = space.sample_indices(400, np.random.default_rng(0))
+    ms = RowLatency(space, UnitLatency()).of_rows(rows)
+    kept = [i for i in range(len(rows)) if ms[i] <= 24.0][:9]
+    outcomes = [Outcome(rows[i], "evaluated", float(ms[i]), 60.0 + i / 100, 0.5, (60.0 + i / 100,)) for i in kept]
+    identity = StudyIdentity.of(
+        space, RowLatency(space, UnitLatency()), CostlyEvaluator(), "tpe", 0, objective
+    )  # fmt: skip
+    with contextlib.closing(StudyFile(tmp_path / "study.log", space, objective, identity, 12)) as whole:
+        whole.append(outcomes)
+    with contextlib.closing(StudyFile(tmp_path / "study.log", space, objective, identity, 12, asked=True)) as asked:
+        codec = asked.codec
+        assert [trial.params for trial in asked.study.trials] == [codec.params(o.row) for o in outcomes]
+    found, evaluator = _asked(tmp_path / "study.log", 12)
+    assert [candidate.top1 for candidate in found.candidates[:9]] == [outcome.top1 for outcome in outcomes]
+    assert (found.evaluated, len(evaluator.seen)) == (12, 3)
