@@ -29,7 +29,7 @@ from benchmarks._results import write_results
 from mnv3search.errors import DataError, MissingDependencyError
 from mnv3search.export import ExportedModel, export_int8, export_onnx
 from mnv3search.export.exported import PixelChunk, model_input, pixel_chunks
-from mnv3search.export.parity import network_logits
+from mnv3search.export.parity import compare_logits
 from mnv3search.export.timing import time_models
 from mnv3search.files import write_text
 from mnv3search.latency.runtimes.base import LoadsGraphs
@@ -78,11 +78,11 @@ def accuracy(trained: TrainedNetwork, records: Records, save: Callable[[], None]
     train, test = (open_images(f"{_data()}:{split}", trained.classes) for split in ("train", "test"))
     images = list(pixel_chunks(test, trained.preprocessing))
     labels = np.concatenate([one.labels for one in images])
-    truth = np.concatenate([network_logits(trained, one.pixels) for one in images])
+    truth = np.concatenate([trained.logits(one.pixels) for one in images])
     fp32 = export_onnx(trained, batch="dynamic")
-    judged = partial(_judged, truth, labels)
+    compared = partial(_compared, truth, labels)
     records.setdefault("network", {"top1": 100.0 * float(np.mean(truth.argmax(1) == labels)), "images": len(labels)})
-    records.setdefault("fp32", judged(_logits(ExportedModel(fp32, threads=1), images)))
+    records.setdefault("fp32", compared(_logits(ExportedModel(fp32, threads=1), images)))
     save()
     for name, way, count, salt in variants(_nodes(fp32)):
         if name in records:
@@ -90,12 +90,12 @@ def accuracy(trained: TrainedNetwork, records: Records, save: Callable[[], None]
         start = time.perf_counter()
         model = _quantised(trained, train, way, count, salt)
         seconds = time.perf_counter() - start
-        records[name] = judged(_logits(ExportedModel(model, threads=1), images)) | {"seconds": seconds}
+        records[name] = compared(_logits(ExportedModel(model, threads=1), images)) | {"seconds": seconds}
         print(name, records[name], flush=True)
         save()
     for name, model in (("fp32", fp32), ("minmax", _quantised(trained, train, Quantisation(), IMAGES, SALTS[0]))):
         if (key := f"openvino {name}") not in records:
-            records[key] = judged(_openvino_logits(model, images, trained.preprocessing))
+            records[key] = compared(_openvino_logits(model, images, trained.preprocessing))
             save()
 
 
@@ -123,15 +123,15 @@ def imagenet(_: TrainedNetwork, records: Records, save: Callable[[], None]) -> N
     train, test = (open_images(f"{_data()}:{split}") for split in ("train", "test"))
     images = list(pixel_chunks(stable_subset(test, SECOND_IMAGES), trained.preprocessing))
     labels = np.full(SECOND_IMAGES, -1)
-    truth = np.concatenate([network_logits(trained, one.pixels) for one in images])
+    truth = np.concatenate([trained.logits(one.pixels) for one in images])
     fp32 = export_onnx(trained, batch="dynamic")
-    records.setdefault("fp32", _judged(truth, labels, _logits(ExportedModel(fp32, threads=1), images)))
+    records.setdefault("fp32", _compared(truth, labels, _logits(ExportedModel(fp32, threads=1), images)))
     save()
     for name, way, count, salt in variants(_nodes(fp32))[:5]:
         if name in records:
             continue
         model = _quantised(trained, train, way, min(count, SECOND_CALIBRATION), salt)
-        records[name] = _judged(truth, labels, _logits(ExportedModel(model, threads=1), images))
+        records[name] = _compared(truth, labels, _logits(ExportedModel(model, threads=1), images))
         print(name, records[name], flush=True)
         save()
 
@@ -163,20 +163,13 @@ def _quantised(trained: TrainedNetwork, train: LabelledImages, way: Quantisation
     return export_int8(trained, pixel_chunks(chosen, trained.preprocessing), quantisation=way, batch="dynamic")
 
 
-def _judged(truth: NDArray[Any], labels: NDArray[Any], found: NDArray[Any]) -> dict[str, Any]:
-    first, second = truth.argmax(1), found.argmax(1)
-    changes = (second == labels).astype(float) - (first == labels)
-    figures = {
-        "agreement": 100.0 * float(np.mean(first == second)),
-        "rms_difference": float(np.sqrt(np.mean((found - truth) ** 2) / np.mean(truth**2))),
-    }
-    if labels[0] < 0:
+def _compared(truth: NDArray[Any], labels: NDArray[Any], found: NDArray[Any]) -> dict[str, Any]:
+    parity = compare_logits(truth, found, labels, "int8", "the images")
+    figures: dict[str, Any] = {"agreement": parity.agreement, "rms_difference": parity.rms_difference}
+    if parity.network_top1 is None or parity.model_top1 is None:
         return figures
-    return figures | {
-        "top1": 100.0 * float(np.mean(second == labels)),
-        "change": 100.0 * float(changes.mean()),
-        "change_error": 100.0 * float(changes.std()) / len(changes) ** 0.5,
-    }
+    change = parity.model_top1 - parity.network_top1
+    return figures | {"top1": parity.model_top1, "change": change, "change_error": parity.top1_error}
 
 
 def _logits(model: ExportedModel, images: Sequence[PixelChunk]) -> NDArray[Any]:

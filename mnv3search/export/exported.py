@@ -1,7 +1,7 @@
-"""An exported model read back: its description (classes, preprocessing, architecture), its input and its logits.
+"""An exported model: its description (classes, preprocessing, architecture), its input and its logits.
 
-The description stands in the model's ``metadata_props``, each entry a text of its own that any program can read, and in
-a JSON file beside it. What is read back from a file of unknown origin is checked.
+The description is in the model's ``metadata_props``, each entry a text of its own that any program can read, and in a
+JSON file next to it. Files of unknown origin are checked when they are read.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
-from mnv3search.errors import ExportError, MissingDependencyError, Mnv3SearchError
+from mnv3search.errors import ExportError, MissingDependencyError
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
 from mnv3search.latency.runtimes.base import import_onnxruntime
 from mnv3search.reading import parse_json, read_bounded
+from mnv3search.records import UNREADABLE, Record
 
 if TYPE_CHECKING:
     import onnx
@@ -33,6 +34,12 @@ FORMAT = "mnv3search.exported"
 VERSION = 1
 PREFIX = "mnv3search."
 MAX_CLASSES = 1_000_000
+MAX_FILE_BYTES = 2_000_000_000
+NOISE_SEED = 0
+CHUNK_PIXELS = 32 * 32 * 1024  # about 12 MB of normalised pixels at a time
+Pixels = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+_JSON = ("classes", "preprocessing", "architecture", "facts", "quantisation")
 Batch = Literal["1", "dynamic"]
 Input = Literal["float32", "uint8"]
 PrecisionName = Literal["fp32", "int8"]
@@ -43,14 +50,12 @@ class Description:
     """What a user of an exported model must know.
 
     Attributes:
-        architecture: of the network.
         classes: names of the logits, in their order.
         preprocessing: from an image to the input.
-        input: ``float32`` normalised (N, 3, R, R), or ``uint8`` pixels (N, R, R, 3);
-            the file says whether N is 1 or any.
-        precision: ``fp32`` or ``int8``; input and output are the same in both.
-        facts: what is known of the trained network; plain JSON values.
-        quantisation: how it was quantised, for ``int8``; plain JSON values.
+        input: ``float32`` normalised (N, 3, R, R), or ``uint8`` pixels (N, R, R, 3).
+        precision: input and output are the same in both.
+        facts: of the trained network; plain JSON values.
+        quantisation: for ``int8``, how it was quantised; plain JSON values.
     """
 
     architecture: Architecture
@@ -63,7 +68,7 @@ class Description:
 
     @classmethod
     def of(cls, trained: TrainedNetwork) -> Description:
-        """The description of a trained network's fp32 model, with a normalised input."""
+        """Of a trained network's fp32 model with a normalised input."""
         return cls(trained.architecture, trained.classes, trained.preprocessing, facts=dict(trained.facts))
 
     def to_mapping(self) -> dict[str, object]:
@@ -71,7 +76,7 @@ class Description:
         return {
             "format": FORMAT,
             "version": VERSION,
-            "producer": f"mnv3search {own_version()}",
+            "producer": f"mnv3search {_own_version()}",
             "precision": self.precision,
             "input": self.input,
             "classes": list(self.classes),
@@ -82,8 +87,7 @@ class Description:
         }
 
 
-def own_version() -> str:
-    """The installed version of this package, or ``unknown``."""
+def _own_version() -> str:
     try:
         return version("mnv3search")
     except PackageNotFoundError:
@@ -91,11 +95,14 @@ def own_version() -> str:
 
 
 def write_description(model: onnx.ModelProto, description: Description) -> None:
-    """Put ``description`` into the model's metadata, in place of whatever stood there."""
+    """Put ``description`` into the model's metadata, in place of what was there."""
     import onnx
 
-    entries = {key: _text(value) for key, value in description.to_mapping().items()}
-    onnx.helper.set_model_props(model, {f"{PREFIX}{key}": text for key, text in entries.items()})
+    texts = {
+        f"{PREFIX}{key}": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+        for key, value in description.to_mapping().items()
+    }
+    onnx.helper.set_model_props(model, texts)
 
 
 def read_description(metadata: Mapping[str, str], where: str) -> Description:
@@ -106,59 +113,33 @@ def read_description(metadata: Mapping[str, str], where: str) -> Description:
     """
     from mnv3search.training.data.preprocessing import Preprocessing
 
-    if metadata.get(f"{PREFIX}format") != FORMAT:
+    texts = {key.removeprefix(PREFIX): text for key, text in metadata.items() if key.startswith(PREFIX)}
+    if texts.get("format") != FORMAT:
         raise ExportError(
             f"{where} was not exported by mnv3search: it carries no class names or preprocessing; make one with "
             "mnv3search export RUN"
         )
-    if metadata.get(f"{PREFIX}version") != str(VERSION):
-        raise ExportError(
-            f"{where} has version {metadata.get(f'{PREFIX}version')!r}; this release reads version {VERSION}"
-        )
+    if texts.get("version") != str(VERSION):
+        raise ExportError(f"{where} has version {texts.get('version')!r}; this release reads version {VERSION}")
     try:
-        classes = _value(metadata, "classes")
-        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise ExportError("its class names are no list of words")
-        if not 1 <= len(classes) <= MAX_CLASSES:
-            raise ExportError(f"it names {len(classes)} classes; 1 to {MAX_CLASSES:,} are possible")
+        values = Record({name: parse_json(texts[name]) for name in _JSON if name in texts})
+        classes = values.list("classes")
+        if not 1 <= len(classes) <= MAX_CLASSES or not all(isinstance(name, str) for name in classes):
+            raise ValueError(f"classes must be 1 to {MAX_CLASSES:,} names")
         return Description(
-            from_mapping(_value(metadata, "architecture")), tuple(classes),
-            Preprocessing.from_mapping(_mapping(metadata, "preprocessing")),
-            _one_of(metadata, "input", get_args(Input)), _one_of(metadata, "precision", get_args(PrecisionName)),
-            _mapping(metadata, "facts"), _mapping(metadata, "quantisation"),
+            from_mapping(values.value("architecture")), tuple(classes),
+            Preprocessing.from_mapping(values.value("preprocessing")),
+            _one_of(texts, "input", get_args(Input)), _one_of(texts, "precision", get_args(PrecisionName)),
+            values.record("facts").content, values.record("quantisation").content,
         )  # fmt: skip
-    except Mnv3SearchError as error:
+    except UNREADABLE as error:
         raise ExportError(f"the metadata of {where} cannot be used: {error}; export it again") from None
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
-def _value(metadata: Mapping[str, str], key: str) -> Any:
-    try:
-        return parse_json(metadata[PREFIX + key])
-    except (KeyError, ValueError):
-        raise ExportError(f"{PREFIX}{key} is missing or no JSON") from None
-
-
-def _mapping(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
-    value = _value(metadata, key)
-    if not isinstance(value, dict):
-        raise ExportError(f"{PREFIX}{key} is no JSON object")
-    return value
-
-
-def _one_of(metadata: Mapping[str, str], key: str, known: tuple[Any, ...]) -> Any:
-    value = metadata.get(PREFIX + key)
-    if value not in known:
-        raise ExportError(f"{PREFIX}{key} is {value!r}; it must be {' or '.join(known)}")
-    return value
-
-
-NOISE_SEED = 0
-CHUNK_PIXELS = 32 * 32 * 1024  # about 12 MB of normalised pixels at a time
-Pixels = NDArray[np.uint8]
+def _one_of(texts: Mapping[str, str], key: str, known: tuple[Any, ...]) -> Any:
+    if texts.get(key) not in known:
+        raise ValueError(f"{key} is {texts.get(key)!r}; it must be {' or '.join(known)}")
+    return texts[key]
 
 
 class PixelChunk(NamedTuple):
@@ -169,11 +150,7 @@ class PixelChunk(NamedTuple):
 
 
 def pixel_chunks(images: LabelledImages, preprocessing: Preprocessing, most: int | None = None) -> Iterator[PixelChunk]:
-    """All ``images``, in order, in chunks of bounded memory, and of at most ``most`` images.
-
-    Raises:
-        DataError: an image cannot be read.
-    """
+    """All ``images``, in order, in chunks of bounded memory, and of at most ``most`` images."""
     size = min(chunk_size(preprocessing.resolution), most or len(images) or 1)
     for first in range(0, len(images), size):
         numbers = range(first, min(first + size, len(images)))
@@ -182,19 +159,18 @@ def pixel_chunks(images: LabelledImages, preprocessing: Preprocessing, most: int
 
 
 def noise_chunks(count: int, resolution: int, seed: int = NOISE_SEED) -> Iterator[PixelChunk]:
-    """Seeded pixels in place of images: blocks of even colour of every size, as flat and as busy as photographs are."""
+    """Seeded pixels in place of images: blocks of even colour of many sizes, as flat and as busy as photographs."""
     rng, size = np.random.default_rng(seed), chunk_size(resolution)
     for first in range(0, count, size):
-        number = min(size, count - first)
-        pixels = np.stack([_noise(rng, resolution) for _ in range(number)])
-        yield PixelChunk(pixels, np.full(number, -1, dtype=np.int64))
+        pixels = np.stack([_noise(rng, resolution) for _ in range(min(size, count - first))])
+        yield PixelChunk(pixels, np.full(len(pixels), -1, dtype=np.int64))
 
 
 def _noise(rng: np.random.Generator, side: int) -> Pixels:
     cells = int(rng.integers(2, max(side // 2, 2) + 1))
     coarse = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-    places = np.arange(side) * cells // side
-    return coarse[places][:, places]
+    cell = np.arange(side) * cells // side
+    return coarse[cell][:, cell]
 
 
 def chunk_size(resolution: int) -> int:
@@ -203,21 +179,15 @@ def chunk_size(resolution: int) -> int:
 
 
 def model_input(pixels: Pixels, preprocessing: Preprocessing, kind: Input) -> NDArray[Any]:
-    """What a model with this kind of input takes for (n, R, R, 3) pixels, contiguous."""
-    if kind == "uint8":
-        return np.ascontiguousarray(pixels)
-    return np.ascontiguousarray(preprocessing.normalised(pixels).numpy())
-
-
-MAX_FILE_BYTES = 2_000_000_000  # what a model in one file may have
-Logits = NDArray[np.float32]
+    """The input of a model of this kind for (n, R, R, 3) pixels, contiguous."""
+    return np.ascontiguousarray(pixels if kind == "uint8" else preprocessing.normalised(pixels).numpy())
 
 
 class ExportedModel:
     """A model of :func:`~mnv3search.export.onnx_file.export_onnx` or :func:`~mnv3search.export.onnx_file.export_int8`.
 
     Attributes:
-        description: what it carries.
+        description: of its metadata.
         batch: images that a call takes: ``1``, or ``dynamic`` for any number.
     """
 
@@ -227,7 +197,7 @@ class ExportedModel:
         Args:
             content: the file's bytes.
             where: for messages.
-            threads: of one call; 0 for as many as onnxruntime likes.
+            threads: of one call; 0 for onnxruntime's default.
 
         Raises:
             MissingDependencyError: onnxruntime is not installed.
@@ -245,12 +215,11 @@ class ExportedModel:
         try:
             self._session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own that share only Exception
-            said = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:200]
             raise ExportError(
-                f"onnxruntime cannot load {where}: {said}; is it an ONNX model? Export it again"
+                f"onnxruntime cannot load {where}: {reason}; is it an ONNX model? Export it again"
             ) from None
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.description: Description = read_description(metadata, where)
+        self.description = read_description(self._session.get_modelmeta().custom_metadata_map, where)
         self.batch: Batch = _checked_batch(self._session, self.description, where)
 
     @property
@@ -276,7 +245,6 @@ def load_exported(path: str | Path) -> ExportedModel:
     Raises:
         ExportError: no such file, one too large, or none that mnv3search exported.
     """
-    path = Path(path)
     try:
         content = read_bounded(path, MAX_FILE_BYTES)
     except OSError as error:
@@ -285,16 +253,16 @@ def load_exported(path: str | Path) -> ExportedModel:
 
 
 def _checked_batch(session: Any, description: Description, where: str) -> Batch:
-    """How many images a call takes; the model's input and output must be those that its description says."""
+    """How many images a call takes; the model's input and output must be those of its description."""
     side = description.preprocessing.resolution
-    pixels, kind = ([side, side, 3], "tensor(uint8)") if description.input == "uint8" else (
-        [3, side, side], "tensor(float)"
-    )  # fmt: skip
-    given, made = session.get_inputs(), session.get_outputs()
+    pixels = [side, side, 3] if description.input == "uint8" else [3, side, side]
+    kind = "tensor(uint8)" if description.input == "uint8" else "tensor(float)"
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    batches = [one.shape[0] for one in inputs if one.shape]
     if (
-        not all(one.shape[0] == 1 or isinstance(one.shape[0], str) for one in given)
-        or [(one.name, one.type, one.shape[1:]) for one in given] != [(INPUT_NAME, kind, pixels)]
-        or [(one.name, one.shape[1:]) for one in made] != [(OUTPUT_NAME, [len(description.classes)])]
-    ):  # fmt: skip
+        [(one.name, one.type, one.shape[1:]) for one in inputs] != [(INPUT_NAME, kind, pixels)]
+        or [(one.name, one.shape[1:]) for one in outputs] != [(OUTPUT_NAME, [len(description.classes)])]
+        or not (batches == [1] or isinstance(batches[0], str))
+    ):
         raise ExportError(f"{where} has other inputs or outputs than its metadata say; export it again")
-    return "1" if given[0].shape[0] == 1 else "dynamic"
+    return "1" if batches == [1] else "dynamic"

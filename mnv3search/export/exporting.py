@@ -68,7 +68,7 @@ class Export:
     """A file that was written.
 
     Attributes:
-        path, description_path: the model, and the JSON file beside it.
+        path, description_path: the model, and its JSON file.
         bytes: of the model.
         batch: images that a call of it takes.
         description: what travels in it.
@@ -85,7 +85,7 @@ class Export:
     latency: ModelLatencies | None
 
     def to_mapping(self) -> dict[str, object]:
-        """Plain values for JSON; what :func:`export_network` writes beside the model."""
+        """Plain values for JSON; the content of the JSON file."""
         return {
             **self.description.to_mapping(),
             "file": self.path.name,
@@ -175,7 +175,7 @@ def _compared(
         count, source = len(chosen), f"{images.source.name}, {'val' if data.test is None else 'test'}"
         chunks = pixel_chunks(chosen, preprocessing)
     progress.stage("comparing it with the network", count)
-    parity = compare(trained, model, _counted(chunks, progress.advance), source, labelled=data is not None)
+    parity = compare(trained, model, _counted(chunks, progress.advance), source)
     check_parity(parity)
     return parity
 

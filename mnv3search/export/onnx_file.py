@@ -1,4 +1,4 @@
-"""A trained network as an ONNX model, in fp32 or in 8 bits: the project's own graph with its weights and metadata.
+"""Trained networks to ONNX models, in fp32 or in 8 bits: the project's own graph with its weights and metadata.
 
 The model's input is called ``input`` and is either ``(N, 3, R, R)`` float32, normalised, or with the preprocessing
 inside ``(N, R, R, 3)`` uint8, RGB; its output ``output`` is the logits, ``(N, classes)`` float32. N is 1, or any where
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from mnv3search.training.data.preprocessing import Preprocessing
     from mnv3search.training.trained import TrainedNetwork
 
-NORMALISED = "normalised"  # the tensor that the network's first convolution takes where preprocessing is inside
+NORMALISED = "normalised"  # the first convolution's input where preprocessing is inside
+DEFAULT = Quantisation()
+CALL_PIXELS = 32 * 32 * 32  # images of one calibration call hold so many, as all activations of a call stay in memory
 _DYNAMIC = "batch"
 
 
 def export_onnx(trained: TrainedNetwork, *, batch: Batch = "1", with_preprocessing: bool = False) -> bytes:
-    """The serialised ONNX model of ``trained``: norms folded into convolutions, names and preprocessing with it.
+    """The serialised ONNX model of ``trained``, with norms folded into convolutions, and its description.
 
     Args:
         trained: the network, its classes and its preprocessing, at whose resolution the model works.
@@ -43,17 +45,11 @@ def export_onnx(trained: TrainedNetwork, *, batch: Batch = "1", with_preprocessi
         WeightsError: weights that are not finite.
         ExportError: the graph is not valid ONNX.
     """
-    graph = deployed_graph(trained)
-    return finished(graph, Description.of(trained), batch=batch, with_preprocessing=with_preprocessing)
+    return _finished(_deployed_graph(trained), Description.of(trained), batch, with_preprocessing)
 
 
-def deployed_graph(trained: TrainedNetwork) -> bytes:
-    """The serialised graph of ``trained`` alone: (1, 3, R, R) float32 to (1, classes).
-
-    Raises:
-        MissingDependencyError: onnx is not installed.
-        WeightsError: weights that are not finite.
-    """
+def _deployed_graph(trained: TrainedNetwork) -> bytes:
+    """The serialised graph of ``trained`` alone: (1, 3, R, R) float32 to (1, classes)."""
     from mnv3search.network.folded import folded_weights
 
     # a network may be trained on images of another side than it is described for; its weights fit both
@@ -61,15 +57,11 @@ def deployed_graph(trained: TrainedNetwork) -> bytes:
     return network_graph(architecture, weights=folded_weights(trained.network))
 
 
-def finished(graph: bytes, description: Description, *, batch: Batch, with_preprocessing: bool) -> bytes:
-    """``graph`` with its batch, its preprocessing where it is asked for, and its description; checked by onnx.
-
-    Raises:
-        ExportError: the graph is not valid ONNX.
-    """
+def _finished(graph: bytes, description: Description, batch: Batch, with_preprocessing: bool) -> bytes:
+    """``graph`` for this batch, with preprocessing where it is asked for, and its description; checked by onnx."""
     import onnx
 
-    model = with_batch(graph, batch)
+    model = _with_batch(graph, batch)
     if with_preprocessing:
         _put_preprocessing(model, description.preprocessing, batch)
     write_description(model, replace(description, input="uint8" if with_preprocessing else "float32"))
@@ -80,8 +72,8 @@ def finished(graph: bytes, description: Description, *, batch: Batch, with_prepr
     return bytes(model.SerializeToString())
 
 
-def with_batch(model: bytes, batch: Batch) -> onnx.ModelProto:
-    """``model``, for this batch; what was inferred for another one is dropped."""
+def _with_batch(model: bytes, batch: Batch) -> onnx.ModelProto:
+    """``model`` for this batch, without the shapes inferred for another one."""
     import onnx
 
     loaded = onnx.load_from_string(model)
@@ -96,7 +88,7 @@ def with_batch(model: bytes, batch: Batch) -> onnx.ModelProto:
 
 
 def _put_preprocessing(model: onnx.ModelProto, preprocessing: Preprocessing, batch: Batch) -> None:
-    """Pixels in place of the normalised input: cast, to channels first, times a scale, plus a shift, a channel each."""
+    """Take pixels in place of the normalised input: channels first, cast, and a scale and a shift of each channel."""
     import onnx
 
     side, graph = preprocessing.resolution, model.graph
@@ -126,10 +118,6 @@ def _put_preprocessing(model: onnx.ModelProto, preprocessing: Preprocessing, bat
     graph.input[0].CopyFrom(pixels)
 
 
-DEFAULT = Quantisation()
-CALL_PIXELS = 32 * 32 * 32  # images of one calibration call hold so many, as all activations of a call stay in memory
-
-
 def export_int8(
     trained: TrainedNetwork,
     images: Iterable[PixelChunk],
@@ -143,30 +131,30 @@ def export_int8(
 
     Args:
         trained: the network, its classes and its preprocessing.
-        images: squares of training images.
+        images: of the training, resized and cropped.
         quantisation: how ranges are found and which operators work in 8 bits.
         batch: ``1``, or ``dynamic`` for any number of images in a call.
         with_preprocessing: take pixels and normalise them, in fp32, in the graph.
-        progress: told over how many images ranges were found.
+        progress: called with the number of images over which ranges were found.
 
     Raises:
         MissingDependencyError: onnx or onnxruntime is not installed.
         WeightsError: weights that are not finite.
         ExportError: no images, or the quantiser refuses the graph.
     """
-    graph = bytes(with_batch(deployed_graph(trained), "dynamic").SerializeToString())
+    graph = bytes(_with_batch(_deployed_graph(trained), "dynamic").SerializeToString())
     inputs = _Calls(images, trained.preprocessing, progress)
     try:
         made = quantised(graph, inputs, "the trained network", quantisation)
     except MeasurementError as error:
         raise ExportError(str(error)) from None
-    how = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(quantisation).items()}
-    description = replace(Description.of(trained), precision="int8", quantisation={**how, "images": inputs.images})
-    return finished(made, description, batch=batch, with_preprocessing=with_preprocessing)
+    how = {**asdict(quantisation), "images": inputs.images}
+    description = replace(Description.of(trained), precision="int8", quantisation=how)
+    return _finished(made, description, batch, with_preprocessing)
 
 
 class _Calls(Sequence["NDArray[Any]"]):
-    """What the network takes in each calibration call, made when it is asked for: pixels are a quarter as large."""
+    """The input of each calibration call, made from pixels when it is read: these are a quarter as large."""
 
     def __init__(
         self, images: Iterable[PixelChunk], preprocessing: Preprocessing, progress: Callable[[int], None]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import ExportError
-from mnv3search.export.exported import ExportedModel, PixelChunk, Pixels
+from mnv3search.export.exported import ExportedModel, Logits, PixelChunk
 
 if TYPE_CHECKING:
     from mnv3search.training.trained import TrainedNetwork
@@ -65,21 +65,23 @@ class Parity:
         return {**asdict(self), "rule": RULES[self.precision]}
 
 
-def compare(
-    trained: TrainedNetwork, model: ExportedModel, images: Iterable[PixelChunk], source: str, *, labelled: bool = True
-) -> Parity:
+def compare(trained: TrainedNetwork, model: ExportedModel, images: Iterable[PixelChunk], source: str) -> Parity:
     """Run both on ``images``.
 
     Raises:
         ExportError: there are no images, or either gives a logit that is not finite.
     """
-    chunks = [(chunk.labels, network_logits(trained, chunk.pixels), model.logits(chunk.pixels)) for chunk in images]
+    chunks = [(trained.logits(chunk.pixels), model.logits(chunk.pixels), chunk.labels) for chunk in images]
     if not chunks:
         raise ExportError(f"{source} gives no images to check the exported model on; give at least one")
-    labels, truth, found = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    truth, found, labels = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     if not (np.isfinite(truth).all() and np.isfinite(found).all()):
         raise ExportError(f"logits on {source} are not finite; train the network again")
-    precision = model.description.precision
+    return compare_logits(truth, found, labels, model.description.precision, source)
+
+
+def compare_logits(truth: Logits, found: Logits, labels: NDArray[np.int64], precision: str, source: str) -> Parity:
+    """How logits ``found`` (n, classes) compare with the network's; ``labels`` (n,) are -1 where there are none."""
     rms = float(np.sqrt(np.mean(np.square(truth, dtype=np.float64)))) or 1.0
     difference = np.abs(found.astype(np.float64) - truth) / rms
     first, second = truth.argmax(axis=1), found.argmax(axis=1)
@@ -88,22 +90,13 @@ def compare(
         order = np.sort(truth, axis=1)
         same |= order[:, -1] - order[:, -min(2, order.shape[1])] <= 2 * MAX_FP32_DIFFERENCE * rms
     figures = (len(truth), float(difference.max()), float(np.sqrt(np.mean(difference**2))), 100.0 * float(same.mean()))
-    if not labelled:
+    if (labels < 0).any():
         return Parity(precision, source, *figures)
     network_right, model_right = first == labels, second == labels
     changes = model_right.astype(np.float64) - network_right
     error = 100.0 * float(changes.std()) / math.sqrt(len(changes))
     top1 = (100.0 * float(network_right.mean()), 100.0 * float(model_right.mean()))
     return Parity(precision, source, *figures, *top1, error)
-
-
-def network_logits(trained: TrainedNetwork, pixels: Pixels) -> NDArray[np.float32]:
-    """The network's own logits for (n, R, R, 3) uint8 pixels: (n, classes)."""
-    import torch
-
-    with torch.inference_mode():
-        logits: NDArray[np.float32] = trained.network(trained.preprocessing.normalised(pixels)).numpy()
-    return logits
 
 
 def check_parity(parity: Parity) -> None:

@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 from mnv3search.errors import DataError
 from mnv3search.export.exported import Pixels, load_exported, pixel_chunks
 from mnv3search.export.exporting import SUFFIX
-from mnv3search.export.parity import network_logits
 from mnv3search.training.data.decoding import SUFFIXES
 from mnv3search.training.data.images import FolderSource
 from mnv3search.training.data.open_data import VAL_SHARE, open_images
 from mnv3search.training.data.splits import NETADAPT, fingerprint, held_out
+from mnv3search.training.trained import TrainedNetwork, check_weights, load_trained, with_weights
 
 if TYPE_CHECKING:
     from mnv3search.training.data.images import LabelledImages
     from mnv3search.training.data.preprocessing import Preprocessing
     from mnv3search.training.evaluation import Metrics
-    from mnv3search.training.trained import TrainedNetwork
 
 PATTERN = frozenset("*?[")
 MAX_FILES = 1_000_000
@@ -33,7 +32,7 @@ _NOT_FINITE = "the network's logits are not finite: its weights are damaged or t
 
 
 class Predictor(Protocol):
-    """Something with classes that gives logits."""
+    """A trained network, or an exported model."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -48,27 +47,6 @@ class Predictor(Protocol):
     def logits(self, pixels: Pixels) -> NDArray[np.float32]:
         """(n, R, R, 3) uint8 RGB, resized and cropped, to (n, classes)."""
         ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NetworkPredictor:
-    """A trained network as a predictor."""
-
-    trained: TrainedNetwork
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the logits."""
-        return self.trained.classes
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """From an image to the network's input."""
-        return self.trained.preprocessing
-
-    def logits(self, pixels: Pixels) -> NDArray[np.float32]:
-        """(n, R, R, 3) uint8 RGB, resized and cropped, to (n, classes)."""
-        return network_logits(self.trained, pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +87,10 @@ def load_predictor(run: str | Path, weights: str | None = None, data: str | None
         ExportError: an ``.onnx`` that mnv3search did not export.
         DataError: no such data.
     """
-    from mnv3search.training.trained import check_weights, load_trained, with_weights
-
     if weights is not None:
         check_weights(str(run), weights)  # what does not fit is said before the images' folders are listed
-        return NetworkPredictor(with_weights(str(run), weights, open_images(data).classes if data else None))
-    return load_exported(run) if Path(run).suffix == SUFFIX else NetworkPredictor(load_trained(run))
+        return with_weights(str(run), weights, open_images(data).classes if data else None)
+    return load_exported(run) if Path(run).suffix == SUFFIX else load_trained(run)
 
 
 def image_files(named: Sequence[str], on_missing: Callable[[str], None] | None = None) -> list[Path]:
@@ -135,7 +111,8 @@ def image_files(named: Sequence[str], on_missing: Callable[[str], None] | None =
         if path.is_dir():
             members = sorted(member for member in path.rglob("*") if _is_image(member, path))
         elif PATTERN & set(name) and not path.exists():
-            members = sorted(_matching(path))
+            # quoted patterns, and those of shells that resolve none
+            members = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file())
         else:
             members = [path]
         if not members:
@@ -153,11 +130,6 @@ def image_files(named: Sequence[str], on_missing: Callable[[str], None] | None =
 def _is_image(member: Path, below: Path) -> bool:
     hidden = any(part.startswith(".") for part in member.relative_to(below).parts)
     return member.suffix.lower() in SUFFIXES and not hidden and member.is_file()
-
-
-def _matching(pattern: Path) -> list[Path]:
-    """Files that a pattern means; quoted patterns reach us as they are, the shell has resolved others."""
-    return [path for path in map(Path, glob.glob(str(pattern), recursive=True)) if path.is_file()]
 
 
 def predict(predictor: Predictor, files: Sequence[Path], top: int = 5) -> Iterator[Prediction]:
@@ -216,8 +188,8 @@ def evaluate_predictor(
     from mnv3search.training.devices import evaluation_device
     from mnv3search.training.evaluation import MetricSums, check_evaluable, evaluate_network
 
-    if isinstance(predictor, NetworkPredictor):
-        network = predictor.trained.network.to(evaluation_device())
+    if isinstance(predictor, TrainedNetwork):
+        network = predictor.network.to(evaluation_device())
         return evaluate_network(network, images, predictor.preprocessing, batch_size=batch_size, progress=progress)
     check_evaluable(images, len(predictor.classes))
     began, sums = time.perf_counter(), MetricSums(len(predictor.classes))
@@ -233,7 +205,7 @@ def unseen(predictor: Predictor, images: LabelledImages) -> tuple[LabelledImages
 
     It knows them by their classes and names: all of them, or those that a training does not hold out of a whole folder.
     """
-    facts = predictor.trained.facts if isinstance(predictor, NetworkPredictor) else {}
+    facts = predictor.facts if isinstance(predictor, TrainedNetwork) else {}
     known, left_out = facts.get("train_images"), facts.get("held_out")
     if known is None or not len(images):
         return images, None

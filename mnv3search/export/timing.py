@@ -1,4 +1,4 @@
-"""How long exported models take, whole, in onnxruntime: in turn, so that what slows the machine slows each alike."""
+"""Latencies of exported models, whole, in onnxruntime: in turn, so that what slows the machine slows each alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 PLAN = MeasuringPlan(
     rounds=60, min_seconds=3.0, pause_seconds=1.0, tolerance=0.02, max_rounds=300, max_seconds=120.0, lead_calls=1
 )
-TimingProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class ModelLatencies:
         rounds: how many calls of each.
         models: by name, in the order in which they were given.
         ratio: of the last to the first, from calls of the same rounds; None where there is one model.
-        disturbed: what is to be said of other programs that ran meanwhile; None: none were seen.
+        disturbed: a sentence on other programs that ran meanwhile; None: none were seen.
     """
 
     runtime: str
@@ -67,7 +66,7 @@ def time_models(
     *,
     runtime: LoadsGraphs | None = None,
     plan: MeasuringPlan = PLAN,
-    progress: TimingProgress | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> ModelLatencies:
     """Time ``models``, all with the input of ``description``, on one image.
 
@@ -76,7 +75,7 @@ def time_models(
         description: of what enters them.
         runtime: onnxruntime at one thread where None.
         plan: how much is measured; each model runs once before the call that counts.
-        progress: told how many rounds are done; how many there will be, the scatter of the times decides.
+        progress: called with the rounds done; how many there will be depends on the scatter of the times.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.

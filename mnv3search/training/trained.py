@@ -23,6 +23,8 @@ from mnv3search.trained_header import FORMAT, KEY, VERSION, about, described, tr
 from mnv3search.training.data.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from mnv3search.network.build import MobileNetwork
@@ -59,6 +61,14 @@ class TrainedNetwork:
             )
         if len(set(self.classes)) != len(self.classes):
             raise WeightsError("two classes have the same name; class names must differ")
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(n, R, R, 3) uint8 RGB, resized and cropped, to (n, classes), on the CPU."""
+        import torch
+
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = self.network(self.preprocessing.normalised(pixels)).numpy()
+        return logits
 
 
 def save_trained(path: Path, trained: TrainedNetwork) -> None:

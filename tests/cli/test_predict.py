@@ -101,7 +101,7 @@ def test_an_answer_that_is_not_finite_is_no_prediction(invoke: Invoke, run: Path
     save_trained(run / "best.safetensors", trained)
     done = invoke("predict", "run", "data/class_0/0000.png", "--json")
     assert done.code == 2
-    assert "data/class_0/0000.png: the network's answer is not finite" in done.err.splitlines()[-1]
+    assert "data/class_0/0000.png: the network's logits are not finite" in done.err.splitlines()[-1]
     assert "classes" not in json.loads(done.out)["predictions"][0]
 
 

@@ -1,4 +1,4 @@
-"""A file is written only once it was found to do what the network does; and what is said of it is true."""
+"""A file is written only once it was found to do what the network does; and its description is true."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def test_a_file_and_what_is_known_of_it(tmp_path: Path) -> None:
     assert done.parity.max_difference < 1e-4
     assert done.parity.network_top1 == done.parity.model_top1
     assert load_exported(out).classes == CLASSES
-    beside = json.loads((tmp_path / "network.onnx.json").read_text(encoding="utf-8"))
-    assert beside["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
-    assert beside["classes"] == list(CLASSES)
-    assert beside["parity"]["source"].endswith(", val")
-    assert "1e-3" in beside["parity"]["rule"] or "0.001" in beside["parity"]["rule"]
+    description = json.loads((tmp_path / "network.onnx.json").read_text(encoding="utf-8"))
+    assert description["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
+    assert description["classes"] == list(CLASSES)
+    assert description["parity"]["source"].endswith(", val")
+    assert "1e-3" in description["parity"]["rule"] or "0.001" in description["parity"]["rule"]
 
 
 def test_without_data_it_is_checked_on_noise_and_says_so(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_without_data_it_is_checked_on_noise_and_says_so(tmp_path: Path) -> None
     assert not (tmp_path / "int8.onnx").exists()
 
 
-def test_int8_is_calibrated_on_training_images_and_judged_on_test_images(tmp_path: Path) -> None:
+def test_int8_is_calibrated_on_training_images_and_compared_on_test_images(tmp_path: Path) -> None:
     data = splits(tmp_path / "data", CLASSES, "train", "val", "test")
     done = export_network(fake_trained(), tmp_path / "int8.onnx", INT8, data=data)
     assert done.description.quantisation["images"] == 6
@@ -72,7 +72,7 @@ def test_int8_is_calibrated_on_training_images_and_judged_on_test_images(tmp_pat
     assert 0 < done.parity.rms_difference < 0.25
 
 
-class Told:
+class Stages:
     """The stages and how far each went."""
 
     def __init__(self) -> None:
@@ -90,12 +90,14 @@ class Told:
 
 def test_as_many_images_as_asked_for_though_classes_are_more(tmp_path: Path) -> None:
     """A thousand classes made a thousand images of a few that were asked for."""
-    told = Told()
+    reported = Stages()
     asked = ExportSettings(int8=Quantisation(), timed=False, calibration_images=2, check_images=1)
-    done = export_network(fake_trained(), tmp_path / "int8.onnx", asked, data=splits(tmp_path / "data"), progress=told)
+    done = export_network(
+        fake_trained(), tmp_path / "int8.onnx", asked, data=splits(tmp_path / "data"), progress=reported
+    )
     assert done.description.quantisation["images"] == 2
     assert done.parity.images == 1
-    assert [(name, steps[-1]) for name, steps in told.stages.items() if steps] == [
+    assert [(name, steps[-1]) for name, steps in reported.stages.items() if steps] == [
         ("reading training images to quantise on", 2),
         ("quantising: ranges found on training images", 2),
         ("comparing it with the network", 1),
@@ -104,8 +106,8 @@ def test_as_many_images_as_asked_for_though_classes_are_more(tmp_path: Path) -> 
 
 def test_labels_are_brought_into_the_networks_order(tmp_path: Path) -> None:
     trained = fake_trained()
-    turned = ("class_2", "class_0", "class_1")  # folders are read in the order of their names
-    data = splits(tmp_path / "data", turned)
+    order = ("class_2", "class_0", "class_1")  # folders are read in the order of their names
+    data = splits(tmp_path / "data", order)
     parity = export_network(trained, tmp_path / "a.onnx", QUIET, data=data).parity
     images = next(pixel_chunks(data.val, trained.preprocessing))
     says = ExportedModel(export_onnx(trained)).logits(images.pixels).argmax(axis=1)

@@ -14,12 +14,11 @@ from trained_fakes import ARCHITECTURE, CLASSES, SIDE, fake_trained
 from mnv3search.errors import ExportError
 from mnv3search.export import ExportedModel, export_int8, export_onnx
 from mnv3search.export.exported import PREFIX, Batch, PixelChunk, noise_chunks
-from mnv3search.export.parity import network_logits
 from mnv3search.graph import INPUT_NAME, OUTPUT_NAME
 from mnv3search.latency.runtimes.int8 import Quantisation
 
 
-def squares(count: int = 5, side: int = SIDE) -> PixelChunk:
+def some_pixels(count: int = 5, side: int = SIDE) -> PixelChunk:
     return next(noise_chunks(count, side))
 
 
@@ -30,9 +29,9 @@ def relative(found: np.ndarray, truth: np.ndarray) -> float:
 @pytest.mark.parametrize("with_preprocessing", [False, True], ids=["normalised", "pixels"])
 @pytest.mark.parametrize("batch", ["1", "dynamic"])
 def test_logits_are_the_networks(batch: Batch, with_preprocessing: bool) -> None:
-    trained, images = fake_trained(), squares()
+    trained, images = fake_trained(), some_pixels()
     model = ExportedModel(export_onnx(trained, batch=batch, with_preprocessing=with_preprocessing), threads=1)
-    assert relative(model.logits(images.pixels), network_logits(trained, images.pixels)) < 1e-4
+    assert relative(model.logits(images.pixels), trained.logits(images.pixels)) < 1e-4
     assert model.classes == CLASSES
     assert model.preprocessing == trained.preprocessing
     assert model.description.facts == {"val_accuracy": 12.5, "epoch": 3}
@@ -60,10 +59,10 @@ def test_preprocessing_in_the_graph_by_hand() -> None:
 
 
 def test_a_network_works_at_the_side_that_its_images_are_prepared_at() -> None:
-    trained, images = fake_trained(side=24), squares(3, 24)
+    trained, images = fake_trained(side=24), some_pixels(3, 24)
     assert trained.architecture.resolution == SIDE
     model = ExportedModel(export_onnx(trained))
-    assert relative(model.logits(images.pixels), network_logits(trained, images.pixels)) < 1e-4
+    assert relative(model.logits(images.pixels), trained.logits(images.pixels)) < 1e-4
 
 
 def test_equal_networks_give_equal_bytes_and_training_mode_is_left_as_it_was() -> None:
@@ -87,14 +86,14 @@ def test_other_programs_can_read_what_travels() -> None:
 @pytest.mark.parametrize("with_preprocessing", [False, True], ids=["normalised", "pixels"])
 @pytest.mark.parametrize("batch", ["1", "dynamic"])
 def test_int8_stays_near_the_network(batch: Batch, with_preprocessing: bool) -> None:
-    trained, images = fake_trained(), squares(8)
+    trained, images = fake_trained(), some_pixels(8)
     content = export_int8(trained, [images], batch=batch, with_preprocessing=with_preprocessing)
     kinds = {tensor.data_type for tensor in onnx.load_from_string(content).graph.initializer}
     assert onnx.TensorProto.INT8 in kinds
     model = ExportedModel(content)
     assert model.description.precision == "int8"
     assert model.description.quantisation["images"] == 8
-    found, truth = model.logits(images.pixels), network_logits(trained, images.pixels)
+    found, truth = model.logits(images.pixels), trained.logits(images.pixels)
     assert np.sqrt(np.mean((found - truth) ** 2) / np.mean(truth**2)) < 0.2
 
 
@@ -102,14 +101,14 @@ def test_int8_stays_near_the_network(batch: Batch, with_preprocessing: bool) -> 
 def test_other_calibrations_say_nothing_and_give_other_ranges(
     calibration: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    trained, images = fake_trained(), [squares(8)]
+    trained, images = fake_trained(), [some_pixels(8)]
     quantisation = Quantisation(calibration=calibration, percentile=99.0)  # type: ignore[arg-type]
     assert export_int8(trained, images, quantisation=quantisation) != export_int8(trained, images)
     assert capfd.readouterr().out == ""
 
 
 def test_nodes_and_ranges_can_be_chosen() -> None:
-    trained, images = fake_trained(), [squares(4)]
+    trained, images = fake_trained(), [some_pixels(4)]
 
     def weights(quantisation: Quantisation) -> dict[str, np.ndarray]:
         graph = onnx.load_from_string(export_int8(trained, images, quantisation=quantisation)).graph

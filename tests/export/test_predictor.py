@@ -1,4 +1,4 @@
-"""What is said of images: by a trained network and by its exported file, of files named in every way."""
+"""Predictions of a trained network and of its exported file, for files named in every way."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def test_files_folders_and_patterns(tmp_path: Path) -> None:
     (tmp_path / "[1].png").touch()
     assert image_files([str(tmp_path / "[1].png")]) == [tmp_path / "[1].png"]
     (tmp_path / "bare").mkdir()
-    for name, said in (("bare", "holds no images"), ("*.webp", "matches no file")):
-        with pytest.raises(DataError, match=said):
+    for name, message in (("bare", "holds no images"), ("*.webp", "matches no file")):
+        with pytest.raises(DataError, match=message):
             image_files([str(tmp_path / name)])
 
 

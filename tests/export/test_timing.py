@@ -49,18 +49,18 @@ class Runtime:
 
 
 def test_the_ratio_is_of_the_last_to_the_first() -> None:
-    runtime, told = Runtime(), list[int]()
+    runtime, reported = Runtime(), list[int]()
     description = Description.of(fake_trained())
     found = time_models(
         {"fp32": b"12345678", "int8": b"1234"}, description, runtime=runtime, plan=PLAN,
-        progress=told.append,
+        progress=reported.append,
     )  # fmt: skip
     assert (found.runtime, found.threads, found.rounds) == ("fake 1", 1, 16)
     assert {name: one.latency_ms for name, one in found.models.items()} == pytest.approx({"fp32": 8.0, "int8": 4.0})
     assert found.ratio is not None
     assert (found.ratio.value, found.ratio.low, found.ratio.high) == pytest.approx((0.5, 0.5, 0.5))
     assert found.models["fp32"].error_ms >= 0
-    assert told == [*range(1, 17)]
+    assert reported == [*range(1, 17)]
     assert {image.shape for image in runtime.images} == {(1, 3, SIDE, SIDE)}
     assert time_models({"fp32": b"1"}, description, runtime=runtime, plan=PLAN).ratio is None
 
