@@ -333,14 +333,15 @@ def import_(layers: Path, times: Path, name: str, out: Path | None, partial: boo
     write_device(path, found.device)
     calibration = found.device.calibration
     error = None if calibration is None else 100 * calibration.relative_std
+    timed, networks = len(found.device.layers_ms), len(found.device.whole)
     if as_json:
-        counts = {"layers": found.layers, "missing": found.missing, "networks": found.networks}
+        counts = {"layers": timed, "missing": found.missing, "networks": networks}
         calibrated = {"calibrated": calibration is not None, "held_out_rms_percent": error}
         print_json({"device": str(path), "name": name, **counts, **calibrated, "notices": found.notices})
         return
     _note(found.notices)
     judged = "" if error is None else f"; each left out of the calibration, the networks are {error:.1f} % off (rms)"
-    click.echo(f"{path}: {found.layers} layers and {found.networks} whole networks{judged}.")
+    click.echo(f"{path}: {timed} layers and {networks} whole networks{judged}.")
     _next(path)
 
 

@@ -1,9 +1,9 @@
-"""What a device answers about networks as the command line names them: a table's sums, or calls that took turns."""
+"""Latencies of networks as the command line names them: a model's sums, or whole networks timed in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mnv3search.architecture import Architecture
@@ -12,7 +12,6 @@ from mnv3search.graph.model_file import is_model_file, read_model
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.whole_networks import Ratio, busy_sentence, disturbed_sentence, paired_ratio
 from mnv3search.latency.model import (
-    Device,
     LatencyKind,
     Preparable,
     Progress,
@@ -26,14 +25,9 @@ from mnv3search.naming import parse_network
 
 @dataclass(frozen=True, slots=True)
 class NetworkLatency:
-    """One network's figures.
+    """One network's milliseconds: the median and the fastest call where it was timed whole, and one deviation.
 
-    Attributes:
-        name: as it was given.
-        latency_ms: milliseconds; the median where it was timed whole.
-        error_ms: one standard deviation; None where the model states none.
-        minimum_ms: the fastest call, where it was timed whole.
-        ratio: to the network that the others are set against, from calls of the same rounds; None where not asked.
+    ``ratio`` is to the network that the others are compared with, from calls of the same rounds.
     """
 
     name: str
@@ -45,10 +39,7 @@ class NetworkLatency:
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """Networks by one model.
-
-    ``against`` is the one to which ratios are, ``rounds`` how often each was called, ``notes`` what to know of it all.
-    """
+    """Networks by one model; ratios are to ``against``, and each was called ``rounds`` times where timed whole."""
 
     device: str
     kind: LatencyKind
@@ -73,12 +64,7 @@ def latencies(
         device: as :func:`~mnv3search.latency.devices.load_device` takes it.
         whole: time whole networks, interleaved, in place of the model's sums.
         against: the network to which ratios are, the first of ``names`` where not given; another one is timed as well.
-        progress: told while something is measured.
-
-    Raises:
-        UnknownNameError: no such network or device.
-        DeviceError: ``whole`` on a device that cannot be timed, or ``against`` or a model file without ``whole``.
-        ExportError: a model file that cannot be read or timed.
+        progress: called while something is measured.
     """
     if against is not None and not whole:
         raise DeviceError(f"--against {against} compares networks that are timed whole, in turn; add --whole")
@@ -97,9 +83,9 @@ def latencies(
                 f"--whole times networks on a machine; {device} cannot be timed here, use --device host or ssh://…"
             )
         timed = model.measure(subjects, progress)
-        found = _compared(model, shown, timed, shown.index(against) if against is not None else 0)
         disturbed = disturbed_sentence(timed)
-        return replace(found, notes=notes if disturbed is None else [*notes, disturbed])
+        notes += [] if disturbed is None else [disturbed]
+        return _compared(model.name, shown, timed, 0 if against is None else shown.index(against), notes)
     networks = [subject for subject in subjects if isinstance(subject, Architecture)]
     if isinstance(model, Preparable):
         model.prepare(list(dict.fromkeys(part for a in networks for part in units(a))), progress)
@@ -109,7 +95,9 @@ def latencies(
     return Latencies(model.name, model.kind, rows, notes=notes)
 
 
-def _compared(model: object, names: Sequence[str], timed: Sequence[WholeMeasurement], base: int) -> Latencies:
+def _compared(
+    device: str, names: Sequence[str], timed: Sequence[WholeMeasurement], base: int, notes: list[str]
+) -> Latencies:
     """Rows of networks timed whole, in the same rounds where the device keeps the calls' times."""
     calls: list[Any] = [getattr(one, "times_ms", None) for one in timed]
     compare = len(names) > 1 and all(times is not None for times in calls)
@@ -120,5 +108,5 @@ def _compared(model: object, names: Sequence[str], timed: Sequence[WholeMeasurem
         )
         for name, one, times in zip(names, timed, calls, strict=True)
     ]  # fmt: skip
-    name = model.name if isinstance(model, Device) else type(model).__name__
-    return Latencies(name, "measured", rows, names[base] if compare else None, getattr(timed[0], "rounds", None))
+    rounds = getattr(timed[0], "rounds", None)
+    return Latencies(device, "measured", rows, names[base] if compare else None, rounds, notes)

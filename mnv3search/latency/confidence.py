@@ -29,7 +29,7 @@ def z_of(confidence: float) -> float:
     """
     if not LEAST_CONFIDENCE <= confidence < 1:
         raise TargetError(
-            f"confidence is {confidence!r}; it must be at least 0.5 (the figure itself is aimed at) and below 1"
+            f"confidence is {confidence!r}; it must be at least 0.5 (the latency itself meets the target) and below 1"
         )
     return max(0.0, _NORMAL.inv_cdf(confidence))
 
@@ -42,11 +42,7 @@ def probability_within(latency_ms: float, error_ms: float | None, target_ms: flo
 
 
 def stated_errors_ms(model: LatencyModel, architectures: Sequence[Architecture]) -> Array:
-    """One standard deviation of each network's latency in milliseconds, shape (n,); 0 where ``model`` states none.
-
-    Raises:
-        DeviceError: an error that is negative or not finite, or not one for each network.
-    """
+    """One standard deviation of each network's latency in milliseconds, shape (n,); 0 where ``model`` states none."""
     stated = getattr(model, "latency_error_ms", None)
     if stated is None or not architectures:
         return np.zeros(len(architectures))
@@ -59,25 +55,8 @@ def stated_errors_ms(model: LatencyModel, architectures: Sequence[Architecture])
     return found
 
 
-def upper_ms(model: LatencyModel, architectures: Sequence[Architecture], confidence: float) -> Array:
-    """Milliseconds that each network's latency is within, with ``confidence``; shape (n,).
-
-    Raises:
-        DeviceError: a latency or an error that cannot be used.
-        TargetError: ``confidence`` is out of its range.
-    """
-    z = z_of(confidence)
-    latency = checked_latencies(model, architectures)
-    return latency + z * stated_errors_ms(model, architectures) if z else latency
-
-
 def limits_ms(model: LatencyModel, architectures: Sequence[Architecture], target_ms: float, confidence: float) -> Array:
-    """What each network's latency must come to, its relative error kept, to be within the target; shape (n,).
-
-    Raises:
-        DeviceError: a latency or an error that cannot be used.
-        TargetError: ``confidence`` is out of its range.
-    """
+    """What each network's latency must come to, its relative error kept, to be within the target; shape (n,)."""
     z = z_of(confidence)
     if z == 0:
         return np.full(len(architectures), float(target_ms))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
 from mnv3search.errors import ArchitectureError, DeviceError
@@ -17,6 +17,7 @@ from mnv3search.latency.keys import unit_key, unit_of_key
 from mnv3search.latency.layer_files.imported import ImportedDevice, WholeTime
 from mnv3search.layers import units
 from mnv3search.reading import open_regular
+from mnv3search.records import Record
 
 FORMAT, VERSION = "mnv3search.device", 1
 MAX_LAYERS = 20_000
@@ -25,17 +26,15 @@ _START_OF_FILE = 200
 
 def device_document(device: FittedDevice | ImportedDevice) -> dict[str, object]:
     """What a device's file holds, all in milliseconds; :func:`read_document` gives the same device back."""
-    head = {"format": FORMAT, "version": VERSION, "name": device.name}
+    head = {"format": FORMAT, "version": VERSION, "name": device.name, "details": dict(device.details)}
     if isinstance(device, FittedDevice):
         pairs = zip(device.networks, device.prices.times_ms, strict=True)
         return head | {
-            "kind": "fitted", "details": dict(device.details), "error_scale": device.error_scale,
-            "scales": asdict(device.prices.scales),
+            "kind": "fitted", "error_scale": device.error_scale, "scales": asdict(device.prices.scales),
             "networks": [{"ms": ms, "architecture": to_mapping(a)} for a, ms in pairs],
         }  # fmt: skip
     return head | {
-        "kind": "layers", "details": dict(device.details), "near_error_scale": device.near_error_scale,
-        "scales": asdict(device.near.scales),
+        "kind": "layers", "near_error_scale": device.near_error_scale, "scales": asdict(device.near.scales),
         "near": [unit_key(parts[0]) for parts in device.near.timed],
         "networks": [{"ms": w.ms, "architecture": to_mapping(w.architecture)} for w in device.whole],
         "layers": dict(device.layers_ms),
@@ -43,12 +42,7 @@ def device_document(device: FittedDevice | ImportedDevice) -> dict[str, object]:
 
 
 def write_device(path: Path, device: FittedDevice | ImportedDevice) -> None:
-    """Write a device's file, whole or not at all; a file that is no device is never overwritten.
-
-    Raises:
-        DeviceError: the name does not end in ``.json``, or another file has it.
-        RunError: the file cannot be written.
-    """
+    """Write a device's file, whole or not at all; a file that is no device is never overwritten."""
     check_writable(path)
     write_text(path, json.dumps(device_document(device), separators=(",", ":")) + "\n")
 
@@ -84,65 +78,39 @@ def read_document(document: Mapping[str, Any], name: str) -> FittedDevice | Impo
             f"an earlier mnv3search made it, and its prices may be some percent too high; make it again from the same "
             f"times: mnv3search device {'fit' if document['kind'] == 'fitted' else 'import'}"
         )
+    record = Record(document)
     try:
-        details = _object(document, "details") if "details" in document else {}
-        if document["kind"] == "fitted":
-            return _fitted(document, name, details)
-        return _imported(document, name, details)
-    except KeyError as error:
-        raise DeviceError(f"{error.args[0]} is missing; make the device's file again") from None
+        details = record.record("details").content if "details" in record else {}
+        scales, names = record.record("scales"), [field.name for field in fields(PriceScales)]
+        if set(scales.names()) != set(names):
+            raise ValueError(f"scales must have the figures {', '.join(names)} and no others")
+        price_scales = PriceScales(*map(scales.number, names))
+        networks = _networks(record)
+        if document["kind"] == "layers":
+            return _imported(record, name, networks, price_scales, details)
+        if not MIN_NETWORKS <= len(networks) <= MAX_SUMS:
+            raise ValueError(f"it has {len(networks)} networks; a fitted device has {MIN_NETWORKS} to {MAX_SUMS}")
+        architectures, times = zip(*networks, strict=True)
+        prices = UnitPrices([units(a) for a in architectures], times, price_scales)
+        return FittedDevice(name, architectures, prices, record.number("error_scale"), details)
     except ArchitectureError as error:
         raise DeviceError(f"a network of it cannot be: {error}") from None
+    except ValueError as error:
+        raise DeviceError(f"{error}; make the device's file again") from None
 
 
-def _fitted(document: Mapping[str, Any], name: str, details: Mapping[str, object]) -> FittedDevice:
-    timed = _networks(document)
-    if not MIN_NETWORKS <= len(timed) <= MAX_SUMS:
-        raise DeviceError(f"it has {len(timed)} networks; a fitted device has {MIN_NETWORKS} to {MAX_SUMS}")
-    networks, times = zip(*timed, strict=True)
-    prices = UnitPrices([units(a) for a in networks], times, _scales(document))
-    return FittedDevice(name, networks, prices, _number(document["error_scale"], "error_scale"), details)
+def _networks(record: Record) -> list[tuple[Architecture, float]]:
+    entries = [Record(entry) for entry in record.list("networks")]
+    return [(from_mapping(entry.value("architecture")), entry.number("ms")) for entry in entries]
 
 
-def _imported(document: Mapping[str, Any], name: str, details: Mapping[str, object]) -> ImportedDevice:
-    layers = {key: _number(ms, "a layer's time") for key, ms in _object(document, "layers").items()}
-    near = _list(document, "near", MAX_SUMS)
-    if len(layers) > MAX_LAYERS or not all(isinstance(key, str) and key in layers for key in near):
-        raise DeviceError(f"near names layers without times, or there are over {MAX_LAYERS} layers")
-    prices = UnitPrices([(unit_of_key(key),) for key in near], [layers[key] for key in near], _scales(document))
-    whole = tuple(WholeTime(a, ms) for a, ms in _networks(document))
-    scale = _number(document["near_error_scale"], "near_error_scale")
-    return ImportedDevice(name, layers, whole, prices, scale, details)
-
-
-def _networks(document: Mapping[str, Any]) -> list[tuple[Architecture, float]]:
-    entries = _list(document, "networks", MAX_SUMS)
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise DeviceError("networks holds what is no object; give each an architecture and its ms")
-    return [(from_mapping(entry["architecture"]), _number(entry["ms"], "ms")) for entry in entries]
-
-
-def _scales(document: Mapping[str, Any]) -> PriceScales:
-    found, names = _object(document, "scales"), [f.name for f in fields(PriceScales)]
-    if set(found) != set(names):
-        raise DeviceError(f"scales must have the figures {', '.join(names)} and no others")
-    return PriceScales(*(_number(found[name], f"scales.{name}") for name in names))
-
-
-def _object(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    if not isinstance(document[key], dict):
-        raise DeviceError(f"{key} is {document[key]!r:.80}; it must be an object")
-    return cast("Mapping[str, Any]", document[key])
-
-
-def _list(document: Mapping[str, Any], key: str, most: int) -> Sequence[Any]:
-    value = document[key]
-    if not isinstance(value, list) or len(value) > most:
-        raise DeviceError(f"{key} must be a list of at most {most}")
-    return value
-
-
-def _number(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e15:
-        raise DeviceError(f"{what} is {value!r:.80}; it must be a number of usual size")
-    return float(value)
+def _imported(
+    record: Record, name: str, networks: list[tuple[Architecture, float]], scales: PriceScales, details: Any
+) -> ImportedDevice:
+    timed, near = record.record("layers"), record.list("near")
+    if not all(isinstance(key, str) and key in timed for key in near) or len(timed.names()) > MAX_LAYERS:
+        raise ValueError(f"near names layers without times, or there are over {MAX_LAYERS} layers")
+    layers = {key: timed.number(key) for key in timed.names()}
+    prices = UnitPrices([(unit_of_key(key),) for key in near], [layers[key] for key in near], scales)
+    whole = tuple(WholeTime(architecture, ms) for architecture, ms in networks)
+    return ImportedDevice(name, layers, whole, prices, record.number("near_error_scale"), details)

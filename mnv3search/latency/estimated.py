@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from mnv3search.architecture import Architecture
 from mnv3search.errors import DeviceError
 from mnv3search.latency.model import LatencyKind
 from mnv3search.layers import Layer, Unit, unit_layers, units
+
+Array = NDArray[np.float64]
 
 FEATURES: dict[str, str] = {
     "madds": "M MAdds of all convolutions and linear layers",
@@ -40,12 +43,15 @@ FEATURES: dict[str, str] = {
 
 FEATURE_NAMES = tuple(FEATURES)
 _THOUSAND, _MILLION = 1e3, 1e6
-_SWISHES = ("hard_swish", "swish")
+
+
+def _elements(layer: Layer) -> tuple[int, int]:
+    """Of the activations that a layer reads and writes."""
+    return layer.in_channels * layer.in_size**2, layer.out_channels * layer.out_size**2
 
 
 def _convolution(layer: Layer) -> dict[str, float]:
-    madds = layer.madds / _MILLION
-    read, written = layer.in_channels * layer.in_size**2, layer.out_channels * layer.out_size**2
+    madds, (read, written) = layer.madds / _MILLION, _elements(layer)
     found = {"madds": madds, "weights": layer.parameters / _MILLION, "elements": (read + written) / _MILLION}
     found["layers"] = 1.0
     if layer.kind == "stem":
@@ -56,13 +62,13 @@ def _convolution(layer: Layer) -> dict[str, float]:
         found["linear_madds"] = madds
     else:
         found["channels"] = (layer.in_channels + layer.out_channels) / _THOUSAND
-    if layer.activation in _SWISHES:
+    if layer.activation in ("hard_swish", "swish"):
         found["hard_swish_elements"] = written / _MILLION
     return found
 
 
 def _layer_features(layer: Layer) -> dict[str, float]:
-    elements = layer.in_channels * layer.in_size**2 / _MILLION
+    elements = _elements(layer)[0] / _MILLION
     if layer.kind == "add":  # not priced: a residual that appears where two widths meet must not raise the latency
         return {}
     if layer.kind == "pool":
@@ -86,13 +92,10 @@ def unit_features(unit: Unit) -> tuple[float, ...]:
     return tuple(total.values())
 
 
-def architecture_features(architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+def architecture_features(architectures: Sequence[Architecture]) -> Array:
     """The counts of whole networks; shape (n, features)."""
     rows = [np.sum([unit_features(unit) for unit in units(a)], axis=0) for a in architectures]
     return np.array(rows, dtype=np.float64).reshape(len(architectures), len(FEATURE_NAMES))
-
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +109,7 @@ class EstimatedDevice:
     Attributes:
         name: of the device.
         fixed_ms: milliseconds of every network.
-        coefficients: milliseconds for one of each of ``latency.features.FEATURES``, in that order; at least 0.
+        coefficients: milliseconds for one of each of :data:`FEATURES`, in that order; at least 0.
         residual, spread: calibrated on networks and families held out of the fit.
         covariance: of (fixed, coefficients) for a relative residual of 1; shape (features + 1, features + 1).
         details: what else the profile says: provenance, campaign scales, held-out errors, published anchors.
@@ -122,6 +125,7 @@ class EstimatedDevice:
     spread: float
     covariance: tuple[tuple[float, ...], ...]
     details: Mapping[str, object] = field(default_factory=dict)
+    kind: ClassVar[LatencyKind] = "estimated"
 
     def __post_init__(self) -> None:
         size = len(FEATURE_NAMES)
@@ -137,11 +141,6 @@ class EstimatedDevice:
             raise DeviceError(f"device {self.name}: all coefficients are 0; at least one must be above 0")
         if not all(map(math.isfinite, itertools.chain.from_iterable(self.covariance))):
             raise DeviceError(f"the covariance of device {self.name} holds a figure that is not finite")
-
-    @property
-    def kind(self) -> LatencyKind:
-        """Always ``estimated``."""
-        return "estimated"
 
     def unit_latency_ms(self, parts: Sequence[Unit]) -> Array:
         """Milliseconds of each unit, shape (n,); at least 0."""
@@ -201,27 +200,18 @@ class RooflineDevice:
     gmadds_per_s: float
     gbytes_per_s: float
     overhead_ms_per_layer: float = 0.0
+    kind: ClassVar[LatencyKind] = "estimated"
+    fixed_ms: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
-        for field_name in ("gmadds_per_s", "gbytes_per_s"):
-            value = getattr(self, field_name)
+        for name, value in (("gmadds_per_s", self.gmadds_per_s), ("gbytes_per_s", self.gbytes_per_s)):
             if not (math.isfinite(value) and value > 0):
-                raise DeviceError(f"device {self.name}: {field_name} is {value}; it must be a finite number above 0")
-        if not (math.isfinite(self.overhead_ms_per_layer) and self.overhead_ms_per_layer >= 0):
+                raise DeviceError(f"device {self.name}: {name} is {value}; it must be a finite number above 0")
+        overhead = self.overhead_ms_per_layer
+        if not (math.isfinite(overhead) and overhead >= 0):
             raise DeviceError(
-                f"device {self.name}: overhead_ms_per_layer is {self.overhead_ms_per_layer}; "
-                "it must be a finite number, at least 0"
+                f"device {self.name}: overhead_ms_per_layer is {overhead}; it must be a finite number, at least 0"
             )
-
-    @property
-    def kind(self) -> LatencyKind:
-        """Always ``estimated``."""
-        return "estimated"
-
-    @property
-    def fixed_ms(self) -> float:
-        """0: everything belongs to a layer."""
-        return 0.0
 
     def unit_latency_ms(self, parts: Sequence[Unit]) -> Array:
         """Milliseconds of each unit, shape (n,); at least 0."""
@@ -255,9 +245,5 @@ class RooflineDevice:
 @lru_cache(maxsize=1 << 17)
 def unit_work(unit: Unit) -> tuple[tuple[int, int], ...]:
     """(MAdds, bytes moved) of each layer of a unit; equal units are counted once."""
-    return tuple((layer.madds, _bytes_moved(layer)) for layer in unit_layers(unit) if layer.kind != "add")
-
-
-def _bytes_moved(layer: Layer) -> int:
-    read, written = layer.in_channels * layer.in_size**2, layer.out_channels * layer.out_size**2
-    return _BYTES * (read + written + layer.parameters)
+    layers = [layer for layer in unit_layers(unit) if layer.kind != "add"]
+    return tuple((layer.madds, _BYTES * (sum(_elements(layer)) + layer.parameters)) for layer in layers)

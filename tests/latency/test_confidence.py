@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Architecture
 from mnv3search.errors import DeviceError, TargetError
 from mnv3search.families import published
-from mnv3search.latency.confidence import limits_ms, probability_within, stated_errors_ms, upper_ms, z_of
+from mnv3search.latency.confidence import limits_ms, probability_within, stated_errors_ms, z_of
 
 NETWORKS = [published("mobilenet_v3_large"), published("mobilenet_v3_small")]
 
@@ -50,14 +50,9 @@ def test_a_confidence_out_of_range_names_itself(confidence: float) -> None:
         z_of(confidence)
 
 
-def test_upper_bounds_add_the_error_of_each_network() -> None:
-    assert upper_ms(Stating(), NETWORKS, 0.9) == pytest.approx([50 + 6.4078, 20 + 1.2816], abs=1e-3)
-    assert upper_ms(Stating(), NETWORKS, 0.5).tolist() == [50, 20]
-    assert upper_ms(Stating(), [], 0.9).shape == (0,)
-
-
-def test_a_model_without_errors_is_taken_at_its_word() -> None:
-    assert upper_ms(Plain(), NETWORKS, 0.99).tolist() == [50, 20]
+def test_errors_are_those_that_a_model_states() -> None:
+    assert stated_errors_ms(Stating(), NETWORKS).tolist() == [5, 1]
+    assert stated_errors_ms(Stating(), []).shape == (0,)
     assert stated_errors_ms(Plain(), NETWORKS).tolist() == [0, 0]
 
 

@@ -1,7 +1,6 @@
 """A device fitted to the times of whole networks: a price for each unit, and an error that grows with the unknown.
 
-The fit is judged on networks that it did not see, about which everything is chosen without them: the scales of the
-prices are found in every fold anew.
+The fit is cross-validated on networks that it did not see; the scales of the prices are chosen in every fold anew.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +33,7 @@ class FittedDevice:
     """``latency = fixed + Σ unit``, each unit priced from the times of sums of units.
 
     The stated error is one deviation of a timing of a network that was not fitted: what is unknown of its units, what
-    is no sum over units, and the noise of the timings, which cannot be told from the latter.
+    is no sum over units, and the noise of the timings, which cannot be separated from the latter.
 
     Attributes:
         name: of the device.
@@ -42,9 +41,6 @@ class FittedDevice:
         prices: what the fit found; ``timed`` are the units of ``networks``, in order.
         error_scale: of the stated error, so that it covers networks held out of the fit.
         details: provenance and held-out errors, for people.
-
-    Raises:
-        DeviceError: values of which no device can be made.
     """
 
     name: str
@@ -52,17 +48,13 @@ class FittedDevice:
     prices: UnitPrices
     error_scale: float
     details: Mapping[str, object] = field(default_factory=dict)
+    kind: ClassVar[LatencyKind] = "estimated"
 
     def __post_init__(self) -> None:
         if self.prices.timed != tuple(map(units, self.networks)):
             raise DeviceError("the timed units are not those of the networks; fit the device again")
         if not (math.isfinite(self.error_scale) and 0 < self.error_scale < MAX_FIGURE):
             raise DeviceError(f"error_scale is {self.error_scale}; it must be finite and above 0")
-
-    @property
-    def kind(self) -> LatencyKind:
-        """Always ``estimated``."""
-        return "estimated"
 
     @property
     def fixed_ms(self) -> float:
@@ -75,8 +67,8 @@ class FittedDevice:
 
     def latency_ms(self, architectures: Sequence[Architecture]) -> Array:
         """Milliseconds at batch 1; shape (n,)."""
-        price = self.prices.unit_ms
-        return np.array([self.fixed_ms + sum(map(price, units(a))) for a in architectures], dtype=np.float64)
+        prices = [map(self.prices.unit_ms, units(a)) for a in architectures]
+        return np.array([self.fixed_ms + sum(found) for found in prices], dtype=np.float64)
 
     def latency_error_ms(self, architectures: Sequence[Architecture]) -> Array:
         """One standard deviation in milliseconds; shape (n,)."""
@@ -86,18 +78,12 @@ class FittedDevice:
 
 FOLDS = 5
 MANY, FEW = 100, 25  # with fewer than many networks twice the folds; with fewer than few, each is held out alone
-FAR_OUT = 5.0  # deviations from what the others say, from which a row is pointed out
+FAR_OUT = 5.0  # deviations from what the others predict, from which a row is pointed out
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What fits said of networks that they did not see.
-
-    Attributes:
-        predicted_ms: of each network, shape (n,).
-        error_ms: one stated deviation of each, shape (n,).
-        measured_ms: as timed, shape (n,).
-    """
+    """What fits predicted for networks that they did not see, one stated deviation of it, and the times; shape (n,)."""
 
     predicted_ms: Array
     error_ms: Array
@@ -108,9 +94,14 @@ class HeldOut:
         """Predicted over measured, less 1; shape (n,)."""
         return np.asarray(self.predicted_ms / self.measured_ms - 1)
 
+    @property
+    def deviations(self) -> Array:
+        """By how many stated deviations predicted and measured differ; shape (n,), at least 0."""
+        return np.asarray(np.abs(self.predicted_ms - self.measured_ms) / self.error_ms)
+
     def summary(self) -> dict[str, float]:
         """Mean and median absolute and root-mean-square relative error in percent, and coverage by deviations."""
-        relative, z = 100 * np.abs(self.relative), np.abs(self.predicted_ms - self.measured_ms) / self.error_ms
+        relative, z = 100 * np.abs(self.relative), self.deviations
         return {
             "networks": len(z),
             "mean_percent": round(float(relative.mean()), 3),
@@ -129,45 +120,33 @@ class WholeFit:
     held_out: HeldOut
 
     def suspects(self) -> list[int]:
-        """Networks whose times lie far from what the others say: their places, worst first."""
-        z = np.abs(self.held_out.predicted_ms - self.held_out.measured_ms) / self.held_out.error_ms
+        """Positions of the networks whose times lie far from what the others predict, worst first."""
+        z = self.held_out.deviations
         return [int(i) for i in np.argsort(-z) if z[i] > FAR_OUT]
 
 
 def fit_whole_networks(
-    networks: Sequence[Architecture], times_ms: Sequence[float], name: str = "fitted", seed: int = 0,
-    progress: Progress | None = None,
-) -> WholeFit:  # fmt: skip
-    """Fit a device to whole networks' times, cross-validated; deterministic.
-
-    Args:
-        networks: distinct ones, 5 to 1000.
-        times_ms: of each, in milliseconds, above 0.
-        name: of the device.
-        seed: of the folds, and of the networks of which the scales are chosen.
-        progress: told of every fold.
-
-    Raises:
-        MeasurementError: too few or too many networks, or a time that is not positive and finite.
-    """
+    networks: Sequence[Architecture], times_ms: Sequence[float], name: str = "fitted", progress: Progress | None = None
+) -> WholeFit:
+    """Fit a device to the times of 5 to 1000 distinct networks, cross-validated; deterministic."""
     networks, times = tuple(networks), np.array(times_ms, dtype=np.float64)
     _check(networks, times)
     n = len(networks)
-    fold = np.random.default_rng(seed).permutation(n) % (n if n < FEW else FOLDS if n >= MANY else 2 * FOLDS)
+    fold = np.random.default_rng(0).permutation(n) % (n if n < FEW else FOLDS if n >= MANY else 2 * FOLDS)
     count = int(fold.max()) + 1
     predicted, deviation = np.zeros(n), np.zeros(n)
     for part in range(count):
         if progress is not None:
             progress(part, count + 1, f"fold {part + 1} of {count}")
         kept, out = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
-        device = _fitted(name, [networks[i] for i in kept], times[kept], seed)
-        asked = [networks[i] for i in out]
-        predicted[out], deviation[out] = device.latency_ms(asked), device.latency_error_ms(asked)
+        device = _fitted(name, [networks[i] for i in kept], times[kept])
+        unseen = [networks[i] for i in out]
+        predicted[out], deviation[out] = device.latency_ms(unseen), device.latency_error_ms(unseen)
     if progress is not None:
         progress(count, count + 1, "all networks")
     scale = _error_scale(predicted, deviation, times)
     held_out = HeldOut(predicted, deviation * scale, times)
-    device = replace(_fitted(name, networks, times, seed), error_scale=scale, details={"held_out": held_out.summary()})
+    device = replace(_fitted(name, networks, times), error_scale=scale, details={"held_out": held_out.summary()})
     return WholeFit(device, held_out)
 
 
@@ -196,9 +175,9 @@ def fit_device(
     return fit_whole_networks(timed.networks, timed.times_ms, name).device
 
 
-def _fitted(name: str, networks: Sequence[Architecture], times: Array, seed: int) -> FittedDevice:
+def _fitted(name: str, networks: Sequence[Architecture], times: Array) -> FittedDevice:
     """The fit itself, without held-out networks, so with an error scale of 1."""
-    return FittedDevice(name, tuple(networks), fit_prices([units(a) for a in networks], times, seed), 1.0)
+    return FittedDevice(name, tuple(networks), fit_prices([units(a) for a in networks], times), 1.0)
 
 
 def _check(networks: Sequence[Architecture], times: Array) -> None:
@@ -216,9 +195,9 @@ def _check(networks: Sequence[Architecture], times: Array) -> None:
 
 
 def _error_scale(predicted: Array, deviation: Array, times: Array) -> float:
-    """By what the stated deviations must be multiplied to cover the held-out networks.
+    """By what stated deviations must be multiplied to cover held-out networks.
 
-    A few networks say little of it, so theirs is drawn towards 1 and widened, as by Student's distribution.
+    From few networks it is shrunk towards 1 and widened, as by Student's distribution.
     """
     z = (predicted - times) / deviation
     n = len(z)

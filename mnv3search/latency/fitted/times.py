@@ -1,4 +1,4 @@
-"""Times in CSV files that users bring, from any machine and any tool: read, converted to milliseconds, checked.
+"""Times that users bring, from any machine and tool, in CSV files or in memory: read, in milliseconds, checked.
 
 Rows name whole networks (:func:`read_network_times`) or files of exported layers (``layer_files``).
 """
@@ -10,10 +10,10 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import MeasurementError, Mnv3SearchError
@@ -22,6 +22,7 @@ from mnv3search.latency.fitted.unit_prices import MAX_SUMS, MIN_NETWORKS
 from mnv3search.layers import Unit, units
 from mnv3search.naming import parse_network
 from mnv3search.reading import read_bounded, utf8
+from mnv3search.records import real
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,7 +35,7 @@ MAX_MS = 1e7
 FAR_APART = 300.0  # times what others of like work take: no real layer or network is, a wrong unit is
 SLOWEST, FASTEST = 0.01, 50_000.0  # GMAdds a second, between which any device runs
 REPEATS_AGREE = 0.1
-_SHOWN = 5  # lines or rows in a message
+_SHOWN = 5  # names or lines in a message
 _FACTORS = {"ms": 1.0, "us": 1e-3, "s": 1e3}
 _COLUMNS = {f"{prefix}{unit}": unit for prefix in ("", "latency_", "time_") for unit in _FACTORS}
 _MINIMA = {f"minimum_{unit}": unit for unit in _FACTORS}
@@ -42,13 +43,13 @@ _MINIMA = {f"minimum_{unit}": unit for unit in _FACTORS}
 
 @dataclass(frozen=True, slots=True)
 class TimeRow:
-    """One timed thing of a file, milliseconds.
+    """Milliseconds of one timed thing; of several rows with its name, their mean and least minimum.
 
     Attributes:
         name: as written in the first column that names it.
-        ms: usual time; of several rows with this name, their mean.
-        minimum_ms: the fastest, where the file says so.
-        lines: the file's lines that say so.
+        ms: usual time.
+        minimum_ms: the fastest, where the file has it.
+        lines: the file's lines.
         line: what one of these is called.
     """
 
@@ -61,13 +62,19 @@ class TimeRow:
     @property
     def where(self) -> str:
         """``line 7`` or ``lines 7 and 9``."""
-        more = f" and {len(self.lines) - _SHOWN} more" if len(self.lines) > _SHOWN else ""
-        return f"{self.line}{'s' * (len(self.lines) > 1)} {' and '.join(map(str, self.lines[:_SHOWN]))}{more}"
+        return f"{self.line}{'s' * (len(self.lines) > 1)} {listed(self.lines)}"
+
+
+def listed(things: Sequence[object]) -> str:
+    """``a, b and c`` for a message; of more than five, how many more."""
+    shown = list(map(str, things[:_SHOWN]))
+    shown += [f"{len(things) - _SHOWN} more"] if len(things) > _SHOWN else []
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
 
 
 @dataclass(frozen=True, slots=True)
 class TimeFile:
-    """The rows of a file, each name once, in order; and what is to be told about it."""
+    """The rows of a file, each name once, in order; and notices about it for the user."""
 
     path: Path
     rows: tuple[TimeRow, ...]
@@ -85,38 +92,36 @@ def read_times(path: Path, name_columns: Sequence[str]) -> TimeFile:
         MeasurementError: the file cannot be read, lacks a column, or has a row that is cut short, has a time that is
             not positive and finite, or contradicts another; the message names the lines.
     """
-    text = _text(path)
+    try:
+        text = utf8(read_bounded(path, MAX_BYTES))
+    except OSError as error:
+        raise MeasurementError(f"cannot read the times {path}: {error.strerror or error}; check the path") from None
+    except ValueError as error:
+        raise MeasurementError(f"cannot read the times {path}: {error}") from None
     notices = [] if text.endswith(("\n", "\r")) else [f"{path} ends within a line; check that it was not cut short"]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    found: dict[str, list[TimeRow]] = {}
     try:
         header = next(reader, [])
-        name, time, minimum = time_columns(path, header, name_columns)
-        found: dict[str, list[TimeRow]] = {}
+        columns = time_columns(path, header, name_columns)
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                row = _row(f"{path}, line {reader.line_num}", reader.line_num, cells, len(header), name, time, minimum)
+                row = _row(f"{path}, line {reader.line_num}", reader.line_num, cells, columns)
                 found.setdefault(row.name, []).append(row)
             if reader.line_num > MAX_ROWS:
                 raise MeasurementError(f"{path} has more than {MAX_ROWS} lines; give one line for each thing timed")
     except csv.Error as error:
         raise MeasurementError(f"{path}, line {reader.line_num} is no CSV ({error}); mend or remove it") from None
-    rows = tuple(averaged(str(path), rows, notices) for rows in found.values())
-    return TimeFile(path, rows, tuple(notices))
+    return TimeFile(path, tuple(averaged(str(path), rows, notices) for rows in found.values()), tuple(notices))
 
 
 def averaged(source: str, rows: Sequence[TimeRow], notices: list[str]) -> TimeRow:
-    """The mean of rows of one thing; ``notices`` gains a sentence where there are several.
-
-    Raises:
-        MeasurementError: they differ by more than 10 %.
-    """
+    """The mean of rows of one thing that agree within 10 %; ``notices`` gains a sentence where there are several."""
     if len(rows) == 1:
         return rows[0]
     times, minima = [row.ms for row in rows], [row.minimum_ms for row in rows if row.minimum_ms is not None]
-    merged = TimeRow(
-        rows[0].name, sum(times) / len(times), min(minima, default=None), tuple(n for row in rows for n in row.lines),
-        rows[0].line,
-    )  # fmt: skip
+    lines = tuple(n for row in rows for n in row.lines)
+    merged = TimeRow(rows[0].name, sum(times) / len(times), min(minima, default=None), lines, rows[0].line)
     if max(times) > (1 + REPEATS_AGREE) * min(times):
         raise MeasurementError(
             f"{source}, {merged.where}: {merged.name} takes {min(times):g} ms and {max(times):g} ms; "
@@ -127,54 +132,44 @@ def averaged(source: str, rows: Sequence[TimeRow], notices: list[str]) -> TimeRo
 
 
 def check_magnitudes(source: str, rows: Sequence[TimeRow], parts: Sequence[Sequence[Unit]]) -> list[str]:
-    """Refuse rows in another unit than the rest; a sentence where all of them seem to be.
-
-    Args:
-        source: of the rows, for messages.
-        rows: n of them.
-        parts: the units of each, n of them.
+    """Refuse rows in another unit than the rest; a notice where all of them seem to be. ``parts`` are each row's units.
 
     Raises:
-        MeasurementError: some rows are hundreds of times from what their work suggests beside the others.
+        MeasurementError: some rows are hundreds of times off what their work suggests, compared with the others.
     """
-    counts = [_summed(units) for units in parts]
-    work = [c["madds"] + 10 * c["elements"] for c in counts]
-    usual_work = 0.1 * median(work)  # beside their work all have a share of overhead, so that tiny ones are no alarm
-    pace = [row.ms / (w + usual_work) for row, w in zip(rows, work, strict=True)]
-    usual = median(pace)
-    odd = [row for row, p in zip(rows, pace, strict=True) if not usual / FAR_APART < p < usual * FAR_APART]
+    counts = [np.sum([unit_features(unit) for unit in units], axis=0) for units in parts]
+    madds, elements = (np.array(counts)[:, FEATURE_NAMES.index(name)] for name in ("madds", "elements"))
+    work = madds + 10 * elements
+    times = np.array([row.ms for row in rows])
+    # beside their work all have a share of overhead, so that tiny ones are no alarm
+    ms_per_work = times / (work + 0.1 * np.median(work))
+    relative = ms_per_work / np.median(ms_per_work)
+    odd = [row for row, r in zip(rows, relative, strict=True) if not 1 / FAR_APART < r < FAR_APART]
     if odd:
-        lines = ", ".join(row.where for row in odd[:_SHOWN]) + (
-            f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
-        )
         raise MeasurementError(
-            f"{source}, {lines}: {odd[0].name} at {odd[0].ms:g} ms is over {FAR_APART:g} times off what its work "
-            "suggests beside the other rows; give all times in one unit and name the column ms, us or s"
+            f"{source}, {listed([row.where for row in odd])}: {odd[0].name} at {odd[0].ms:g} ms is over {FAR_APART:g} "
+            "times off what its work suggests beside the other rows; give all times in one unit and name the column "
+            "ms, us or s"
         )
-    speed = median(c["madds"] / row.ms for row, c in zip(rows, counts, strict=True))
+    speed = float(np.median(madds / times))
     if SLOWEST < speed < FASTEST:
         return []
     return [f"{source} has {speed:.3g} GMAdds a second, which no usual device does; are its times in that unit?"]
 
 
-def _summed(parts: Sequence[Unit]) -> Mapping[str, float]:
-    rows = [unit_features(unit) for unit in parts]
-    return dict(zip(FEATURE_NAMES, map(sum, zip(*rows, strict=True)), strict=True))
+class Columns(NamedTuple):
+    """Positions of names, times and minima; and what one of the latter two's units is in milliseconds."""
+
+    name: int
+    time: int
+    factor: float
+    minimum: int | None
+    minimum_factor: float
+    width: int
 
 
-def _text(path: Path) -> str:
-    try:
-        return utf8(read_bounded(path, MAX_BYTES))
-    except OSError as error:
-        raise MeasurementError(f"cannot read the times {path}: {error.strerror or error}; check the path") from None
-    except ValueError as error:
-        raise MeasurementError(f"cannot read the times {path}: {error}") from None
-
-
-def time_columns(
-    path: Path | str, header: Sequence[str], name_columns: Sequence[str]
-) -> tuple[int, tuple[int, float], tuple[int, float] | None]:
-    """Places of names, times and minima; the latter two with what one of their units is in milliseconds."""
+def time_columns(path: Path | str, header: Sequence[str], name_columns: Sequence[str]) -> Columns:
+    """The columns that ``header`` names."""
     if len(header) > MAX_COLUMNS:
         raise MeasurementError(f"{path} has {len(header)} columns; a file of times has at most {MAX_COLUMNS}")
     found = [cell.strip().lower() for cell in header]
@@ -182,7 +177,8 @@ def time_columns(
     times = [(found.index(name), _FACTORS[unit]) for name, unit in _COLUMNS.items() if name in found]
     minima = [(found.index(name), _FACTORS[unit]) for name, unit in _MINIMA.items() if name in found]
     if names and len(times) == 1 and len(minima) <= 1 and len(set(found)) == len(found):
-        return names[0], times[0], minima[0] if minima else None
+        minimum, minimum_factor = minima[0] if minima else (None, 1.0)
+        return Columns(names[0], *times[0], minimum, minimum_factor, len(found))
     wanted = f"the first line must name a column {' or '.join(name_columns)} and one column of times: ms, us or s"
     text = ", ".join(found)
     fault = "it has no such column of names" if not names else "it has no column of times" if not times else ""
@@ -191,29 +187,26 @@ def time_columns(
     raise MeasurementError(f"{path} begins with {start}: {fault or 'a column is there twice'}; {wanted}{remedy}")
 
 
-def _row(
-    where: str, line: int, cells: Sequence[str], width: int, name: int, time: tuple[int, float],
-    minimum: tuple[int, float] | None,
-) -> TimeRow:  # fmt: skip
-    if len(cells) != width:
+def _row(where: str, line: int, cells: Sequence[str], columns: Columns) -> TimeRow:
+    if len(cells) != columns.width:
         raise MeasurementError(
-            f"{where} has {len(cells)} columns where the first line has {width}; complete or remove that line"
+            f"{where} has {len(cells)} columns where the first line has {columns.width}; complete or remove that line"
         )
-    named = cells[name].strip()
-    if not named:
+    name = cells[columns.name].strip()
+    if not name:
         raise MeasurementError(f"{where} names nothing; complete or remove that line")
-    if len(named) > MAX_NAME or not named.isprintable():
+    if len(name) > MAX_NAME or not name.isprintable():
         raise MeasurementError(
-            f"{where}: {shown(named, 40)} is no name of a network or file; these have at most {MAX_NAME} characters, "
+            f"{where}: {shown(name, 40)} is no name of a network or file; these have at most {MAX_NAME} characters, "
             "none of them control characters"
         )
-    ms = _milliseconds(where, cells[time[0]], time[1])
-    least = None
-    if minimum is not None and cells[minimum[0]].strip():
-        least = _milliseconds(where, cells[minimum[0]], minimum[1])
-        if least > ms:
-            raise MeasurementError(f"{where}: a minimum of {least:g} ms above the time of {ms:g} ms; are both right?")
-    return TimeRow(named, ms, least, (line,))
+    ms = _milliseconds(where, cells[columns.time], columns.factor)
+    if columns.minimum is None or not cells[columns.minimum].strip():
+        return TimeRow(name, ms, None, (line,))
+    least = _milliseconds(where, cells[columns.minimum], columns.minimum_factor)
+    if least > ms:
+        raise MeasurementError(f"{where}: a minimum of {least:g} ms above the time of {ms:g} ms; are both right?")
+    return TimeRow(name, ms, least, (line,))
 
 
 def shown(text: str, most: int) -> str:
@@ -233,7 +226,7 @@ def _milliseconds(where: str, text: str, factor: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class NetworkTimes:
-    """Distinct networks and their rows, in order; and what is to be told about the file."""
+    """Distinct networks and their rows, in order; and notices for the user."""
 
     networks: tuple[Architecture, ...]
     rows: tuple[TimeRow, ...]
@@ -252,19 +245,17 @@ def read_network_times(path: Path) -> NetworkTimes:
     file, relative to the CSV's folder. Two names of one network are one network.
 
     Raises:
-        MeasurementError: as :func:`~mnv3search.latency.fitted.times.read_times`; or an unknown network, fewer than
-            5 or more than 1000 of them, or times that are of different units.
+        MeasurementError: as :func:`read_times`; or an unknown network, fewer than 5 or more than 1000 of them, or times
+            that are of different units.
     """
     file = read_times(path, ("architecture",))
-    return _gathered(str(path), ((_of_file(path, row), row) for row in file.rows), file.notices)
+    names = (str(path.parent / row.name) if row.name.endswith(".json") else row.name for row in file.rows)
+    entries = ((_network(f"{path}, {row.where}", name), row) for name, row in zip(names, file.rows, strict=True))
+    return _gathered(str(path), entries, file.notices)
 
 
 def network_times(timings: Iterable[object] | DataFrame) -> NetworkTimes:
-    """The networks of timings in memory: see :func:`~mnv3search.latency.fitted.device.fit_device`.
-
-    Raises:
-        MeasurementError: an item that is no such pair or row; else as :func:`read_network_times`.
-    """
+    """The networks of timings in memory: see :func:`~mnv3search.latency.fitted.device.fit_device`."""
     source, word, pairs = "timings", "item", timings
     if hasattr(timings, "columns"):
         source, word, pairs = "the table of timings", "row", _rows_of_table(timings)
@@ -285,15 +276,10 @@ def _gathered(source: str, entries: Iterable[tuple[Architecture, TimeRow]], noti
             f"{source} has {has} networks; a device is fitted to {MIN_NETWORKS} to {MAX_SUMS}, "
             "the more and the more different, the better"
         )
-    told = list(notices)
-    rows = tuple(averaged(source, same, told) for same in by_network.values())
-    told += check_magnitudes(source, rows, [units(a) for a in by_network])
-    return NetworkTimes(tuple(by_network), rows, tuple(told))
-
-
-def _of_file(path: Path, row: TimeRow) -> Architecture:
-    name = str(path.parent / row.name) if row.name.endswith(".json") else row.name
-    return _network(f"{path}, {row.where}", name)
+    found = list(notices)
+    rows = tuple(averaged(source, same, found) for same in by_network.values())
+    found += check_magnitudes(source, rows, [units(a) for a in by_network])
+    return NetworkTimes(tuple(by_network), rows, tuple(found))
 
 
 def _network(where: str, name: str) -> Architecture:
@@ -304,27 +290,30 @@ def _network(where: str, name: str) -> Architecture:
 
 
 def _rows_of_table(table: Any) -> Iterable[tuple[object, object]]:
-    columns = [str(name) for name in table.columns]
-    name, (time, factor), _ = time_columns("the table of timings", columns, ("architecture",))
-    for network, value in zip(table.iloc[:, name], table.iloc[:, time], strict=True):
-        yield network, value * factor if isinstance(value, Real) else value
+    columns = time_columns("the table of timings", list(map(str, table.columns)), ("architecture",))
+    for network, value in zip(table.iloc[:, columns.name], table.iloc[:, columns.time], strict=True):
+        time = real(value)
+        yield network, value if time is None else time * columns.factor
 
 
 def _pair(source: str, word: str, at: int, pair: object) -> tuple[Architecture, TimeRow]:
     where = f"{source}, {word} {at}"
     if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
         raise MeasurementError(f"{where} is {pair!r:.80}; it must be a pair of a network and its milliseconds")
-    network, ms = pair
+    network, value = pair
+    ms = real(value)
     if not isinstance(network, (Architecture, str, Path)):
         raise MeasurementError(f"{where} names {network!r:.80}; give an Architecture, a network's name or a path")
-    if isinstance(ms, bool) or not isinstance(ms, Real) or not 0 < float(ms) <= MAX_MS:
-        raise MeasurementError(f"{where}: a time of {ms!r:.80}; it must be milliseconds, above 0, at most {MAX_MS:g}")
+    if ms is None or not 0 < ms <= MAX_MS:
+        raise MeasurementError(
+            f"{where}: a time of {value!r:.80}; it must be milliseconds, above 0, at most {MAX_MS:g}"
+        )
     found = network if isinstance(network, Architecture) else _network(where, str(network))
-    return found, TimeRow(str(network), float(ms), None, (at,), word)
+    return found, TimeRow(str(network), ms, None, (at,), word)
 
 
 def suspect_notices(rows: Sequence[TimeRow], suspects: Sequence[int], relative: Sequence[float]) -> list[str]:
-    """A sentence for each row that lies far from what the other rows say; ``relative`` is predicted over timed, - 1."""
+    """A sentence for each row that lies far from what the other rows predict; ``relative`` is predicted/timed - 1."""
     return [
         f"{rows[i].where}: the other rows say {rows[i].ms * (1 + relative[i]):.3g} ms for {rows[i].name}, "
         f"not {rows[i].ms:.3g} ms; time it again"

@@ -40,7 +40,7 @@ _SHARE = 0.1  # of a mean network, that each count may cost before the times are
 
 @lru_cache(maxsize=1 << 15)
 def counts_row(unit: Unit) -> tuple[float, ...]:
-    """A unit's multipliers of :data:`PARAMETERS`: 0 for what is fixed, then its counts."""
+    """A unit's counts by :data:`PARAMETERS`: 0 for what is fixed."""
     return (0.0, *unit_features(unit))
 
 
@@ -52,7 +52,7 @@ def unit_kind(unit: Unit) -> tuple[str, bool, int]:
 
 
 class TimedSums:
-    """The distinct units of n sums that were timed, u of them, and usual rates scaled to these times.
+    """The u distinct units of n timed sums, and usual rates scaled to these times.
 
     Attributes:
         index: of each unit, by its :func:`~mnv3search.latency.keys.unit_key`.
@@ -136,13 +136,13 @@ class UnitPrices:
     """Prices of units, timed or not, and how uncertain their sums are; all follows from these values.
 
     Attributes:
-        timed: the units of each thing that was timed, such as a network; n of them.
+        timed: the units of each of n timed sums, such as networks.
         times_ms: of each.
-        scales: as :func:`~mnv3search.latency.fitted.unit_prices.fit_prices` chose them.
-        fixed_ms: milliseconds of every timed thing beside its units; at least 0.
+        scales: as :func:`fit_prices` chose them.
+        fixed_ms: milliseconds of every timed sum beside its units; at least 0.
 
     Raises:
-        DeviceError: too many things or units, or a time or scale that is not finite and above 0.
+        DeviceError: too many sums or units, or a time or scale that is not finite and above 0.
     """
 
     @on_one_blas_thread
@@ -158,7 +158,7 @@ class UnitPrices:
     def _solve(self) -> None:
         """The most likely rates and prices within their bounds, by a primal-dual active set.
 
-        Units are free or held at their floor; one is freed where its multiplier says that it rises above the floor.
+        Units are free or fixed at their floor; one is freed where its multiplier says that it rises above the floor.
         """
         floor = LEAST_SHARE * (self._sums.counts @ self._sums.usual)
         used, prior, prior_target = self._rate_equations()
@@ -179,7 +179,7 @@ class UnitPrices:
     def _most_likely(
         self, free: Places, floor: Array, used: Places, prior: Array, prior_target: Array
     ) -> tuple[Array, Array]:
-        """Rates, and prices as they would be if no unit had a floor but those held there.
+        """Rates, and prices as they would be if no unit had a floor but those fixed there.
 
         Free units' departures are integrated out, and the rates are then a non-negative least-squares problem.
         """
@@ -192,14 +192,14 @@ class UnitPrices:
         of_rates = inside @ design[free]
         of_rates[:, 0] = 1.0
         target = np.array(self.times_ms) - sums.occurrences[:, ~free] @ floor[~free]
-        told = np.linalg.solve(factor, np.column_stack([of_rates, target]))
+        whitened = np.linalg.solve(factor, np.column_stack([of_rates, target]))
         weight = 1 / np.sqrt(variance[~free])
         rates = _bounded(
-            np.vstack([told[:, :-1], design[~free] * weight[:, None], prior]),
-            np.concatenate([told[:, -1], floor[~free] * weight, prior_target]),
+            np.vstack([whitened[:, :-1], design[~free] * weight[:, None], prior]),
+            np.concatenate([whitened[:, -1], floor[~free] * weight, prior_target]),
             self._least_rates(used),
         )
-        multipliers = np.linalg.solve(factor.T, told @ np.append(-rates, 1.0))
+        multipliers = np.linalg.solve(factor.T, whitened @ np.append(-rates, 1.0))
         return rates, design @ rates + variance * (sums.occurrences.T @ multipliers)
 
     def _rate_equations(self) -> tuple[Places, Array, Array]:
@@ -256,8 +256,8 @@ class UnitPrices:
             if unit_kind(unit) not in self._kind_rates:
                 before += (scales.kind * float(np.dot(counts_row(unit), sums.usual))) ** 2
         shared = self._own_shared @ occurrences + self._count_spread @ of_counts + self._kind_spread @ of_kinds
-        told = self._inverse_factor @ shared
-        return math.hypot(math.sqrt(max(before - float(told @ told), 0.0)), scales.noise * usual_ms)
+        explained = self._inverse_factor @ shared
+        return math.hypot(math.sqrt(max(before - float(explained @ explained), 0.0)), scales.noise * usual_ms)
 
 
 def _bounded(rows: Array, target: Array, least: Array) -> Array:
@@ -287,15 +287,9 @@ _WIDTH = np.array([1.5, 1.5, 0.8, 1.0])  # of the weak prior on the logarithms o
 
 
 @on_one_blas_thread
-def fit_prices(timed: Sequence[Sequence[Unit]], times_ms: Array, seed: int = 0) -> UnitPrices:
-    """Prices of units from the times of their sums; deterministic.
-
-    Args:
-        timed: the units of each thing that was timed, such as a network.
-        times_ms: of each, above 0; shape (n,).
-        seed: of the things by which the scales are chosen where there are over :data:`SCALE_SUMS`.
-    """
-    part = np.sort(np.random.default_rng(seed).permutation(len(timed))[:SCALE_SUMS])
+def fit_prices(timed: Sequence[Sequence[Unit]], times_ms: Array) -> UnitPrices:
+    """Prices of units from the times of their sums, such as networks; deterministic. Times above 0, shape (n,)."""
+    part = np.sort(np.random.default_rng(0).permutation(len(timed))[:SCALE_SUMS])
     scales = _likeliest(TimedSums([timed[i] for i in part], times_ms[part]), times_ms[part])
     return UnitPrices(timed, times_ms.tolist(), scales)
 
@@ -318,8 +312,8 @@ def _likeliest(sums: TimedSums, times: Array) -> PriceScales:
             factor = np.linalg.cholesky(covariance)
         except np.linalg.LinAlgError:
             return 1e10
-        told = np.linalg.solve(factor, gap)
-        likely = 0.5 * float(told @ told) + float(np.log(np.diag(factor)).sum())
+        whitened = np.linalg.solve(factor, gap)
+        likely = 0.5 * float(whitened @ whitened) + float(np.log(np.diag(factor)).sum())
         return likely + 0.5 * float((((logs - start) / _WIDTH) ** 2).sum())
 
     bounds = [(a - 4 * w, a + 4 * w) for a, w in zip(start, _WIDTH, strict=True)]

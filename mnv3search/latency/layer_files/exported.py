@@ -1,4 +1,4 @@
-"""The layers of a space as ONNX files, for devices that cannot run Python: what to time there, and how to tell it."""
+"""The layers of a space as ONNX files to time, for devices that cannot run Python."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
-from mnv3search.errors import ArchitectureError, DeviceError
+from mnv3search.errors import DeviceError
 from mnv3search.files import locked, write_atomic, write_text
 from mnv3search.latency.keys import network_key, unit_key, unit_of_key
 from mnv3search.latency.measured.calibration import MIN_NETWORKS, assembled_networks
@@ -19,6 +19,7 @@ from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import Subject, graph_of, input_shape
 from mnv3search.layers import Unit, unit_layers, units
 from mnv3search.reading import open_regular, read_json
+from mnv3search.records import Record
 
 FORMAT, VERSION = "mnv3search.layers", 1
 MANIFEST, README = "manifest.json", "README.txt"
@@ -63,18 +64,29 @@ class LayerFile:
         """Whether it is a whole network."""
         return isinstance(self.subject, Architecture)
 
+    @property
+    def parts(self) -> tuple[Unit, ...]:
+        """The units in it."""
+        return units(self.subject) if isinstance(self.subject, Architecture) else (self.subject,)
+
+    @property
+    def bytes(self) -> int:
+        """About how many bytes it takes."""
+        return sum(_GRAPH_BYTES + 4 * sum(layer.parameters for layer in unit_layers(unit)) for unit in self.parts)
+
 
 @dataclass(frozen=True, slots=True)
 class LayerFolder:
-    """What a folder of layers is to hold: of a space, layers first, then networks."""
+    """What a folder holds of a space, layers first, then networks; ``complete`` once all of it is written."""
 
     space: str
     files: tuple[LayerFile, ...]
+    complete: bool = False
 
     @property
     def bytes(self) -> int:
         """About how many bytes the files take."""
-        return sum(_about_bytes(entry.subject) for entry in self.files)
+        return sum(entry.bytes for entry in self.files)
 
     @property
     def layers(self) -> tuple[LayerFile, ...]:
@@ -88,38 +100,26 @@ class LayerFolder:
 
 
 def planned_layers(space: str, parts: Sequence[Unit], networks: int) -> LayerFolder:
-    """The files for these units, and for up to so many networks made of them.
-
-    Args:
-        space: the name of theirs.
-        parts: its units; those of equal time are one file.
-        networks: how many, for the calibration.
+    """The files for a space's units, those of equal time once, and for up to so many networks made of them.
 
     Raises:
         DeviceError: more files than anyone could time.
     """
     distinct = {unit_key(unit): unit for unit in parts}
-    whole = assembled_networks(distinct.values(), networks)
+    whole = {network_key(network): network for network in assembled_networks(distinct.values(), networks)}
     if len(distinct) + len(whole) > MAX_FILES:
         raise DeviceError(f"space {space} has {len(distinct)} layers; over {MAX_FILES} are too many to time")
-    found = [LayerFile(_layer_name(unit, key), unit, key) for key, unit in distinct.items()]
-    found += [
-        LayerFile(f"network-{i:02}-{_digest(network_key(a))}.onnx", a, network_key(a)) for i, a in enumerate(whole)
-    ]
+    found = []
+    for key, unit in distinct.items():
+        shape = f"{unit.part}-{unit.in_channels}x{unit.in_size}x{unit.in_size}"
+        found.append(LayerFile(f"layer-{shape}-{_digest(key)}.onnx", unit, key))
+    for number, (key, network) in enumerate(whole.items()):
+        found.append(LayerFile(f"network-{number:02}-{_digest(key)}.onnx", network, key))
     return LayerFolder(space, tuple(found))
-
-
-def _layer_name(unit: Unit, key: str) -> str:
-    return f"layer-{unit.part}-{unit.in_channels}x{unit.in_size}x{unit.in_size}-{_digest(key)}.onnx"
 
 
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:10]
-
-
-def _about_bytes(subject: Subject) -> int:
-    parts = units(subject) if isinstance(subject, Architecture) else (subject,)
-    return sum(_GRAPH_BYTES + 4 * sum(layer.parameters for layer in unit_layers(unit)) for unit in parts)
 
 
 def write_layers(plan: LayerFolder, folder: Path, progress: Progress | None = None) -> int:
@@ -130,23 +130,27 @@ def write_layers(plan: LayerFolder, folder: Path, progress: Progress | None = No
 
     Raises:
         DeviceError: the folder holds something else, or the disk is too small.
-        RunError: a file cannot be written, or another process writes there.
-        MissingDependencyError: onnx is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         done = _written(plan, folder)
-        free, needed = shutil.disk_usage(folder).free, plan.bytes - sum(_about_bytes(f.subject) for f in done.values())
+        free, needed = shutil.disk_usage(folder).free, plan.bytes - sum(f.bytes for f in done.values())
         if needed > free:
             raise DeviceError(f"{folder} needs {needed / 1e6:.0f} MB and has {free / 1e6:.0f} MB free; make room there")
         kept = len(done)
-        write_text(folder / README, _guide(plan, folder))
+        guide = _GUIDE.format(
+            space=plan.space, layers=len(plan.layers), networks=len(plan.networks), manifest=MANIFEST,
+            folder=folder.name, example=plan.files[0].file, least=MIN_NETWORKS,
+        )  # fmt: skip
+        write_text(folder / README, guide)
         try:
             for index, entry in enumerate(plan.files):
                 if progress is not None:
                     progress(index, len(plan.files), entry.file)
                 if entry.file not in done:
-                    done[entry.file] = _write(entry, folder)
+                    content = graph_of(entry.subject)
+                    write_atomic(folder / entry.file, partial(Path.write_bytes, data=content))
+                    done[entry.file] = replace(entry, sha256=hashlib.sha256(content).hexdigest())
                     if len(done) % _SAVED_EVERY == 0:
                         _save(plan, done, folder)
         finally:
@@ -155,28 +159,18 @@ def write_layers(plan: LayerFolder, folder: Path, progress: Progress | None = No
 
 
 def _written(plan: LayerFolder, folder: Path) -> dict[str, LayerFile]:
-    """The planned files that are in the folder as they were written.
-
-    Raises:
-        DeviceError: the folder holds something else.
-    """
+    """The planned files that are in the folder as they were written."""
     if not (folder / MANIFEST).exists():
         if any(path.name[0] != "." for path in folder.iterdir()):
             raise DeviceError(f"{folder} holds files that are no exported layers; choose an empty or a new folder")
         _save(plan, {}, folder)
         return {}
-    there, _ = _read(folder)
+    there = _read(folder)
     if [(f.file, f.key) for f in there.files] != [(f.file, f.key) for f in plan.files]:
         raise DeviceError(
             f"{folder} holds other layers, of space {there.space}; choose a new folder, or the same space and networks"
         )
     return {f.file: f for f in there.files if f.sha256 and file_sha256(folder / f.file) == f.sha256}
-
-
-def _write(entry: LayerFile, folder: Path) -> LayerFile:
-    content = graph_of(entry.subject)
-    write_atomic(folder / entry.file, lambda path: path.write_bytes(content))
-    return LayerFile(entry.file, entry.subject, entry.key, hashlib.sha256(content).hexdigest())
 
 
 def _save(plan: LayerFolder, done: Mapping[str, LayerFile], folder: Path) -> None:
@@ -194,13 +188,6 @@ def _entry(entry: LayerFile) -> dict[str, object]:
     return {"file": entry.file, "input": list(input_shape(subject)), "sha256": entry.sha256, **what}
 
 
-def _guide(plan: LayerFolder, folder: Path) -> str:
-    return _GUIDE.format(
-        space=plan.space, layers=len(plan.layers), networks=len(plan.networks), manifest=MANIFEST, folder=folder.name,
-        example=plan.files[0].file, least=MIN_NETWORKS,
-    )  # fmt: skip
-
-
 def file_sha256(path: Path) -> str | None:
     """The digest of a file, or None where there is none."""
     try:
@@ -216,43 +203,39 @@ def read_layers(folder: Path) -> LayerFolder:
     Raises:
         DeviceError: there is no whole manifest, or the export was interrupted.
     """
-    found, complete = _read(folder)
-    if not complete:
+    found = _read(folder)
+    if not found.complete:
         raise DeviceError(f"the export to {folder} was interrupted; finish it by the same export-layers command")
     return found
 
 
-def _read(folder: Path) -> tuple[LayerFolder, bool]:
+def _read(folder: Path) -> LayerFolder:
     path = folder / MANIFEST
     try:
-        content = read_json(path, MAX_MANIFEST_BYTES)
-        if content["format"] != FORMAT or content["version"] != VERSION:
+        content = Record(read_json(path, MAX_MANIFEST_BYTES))
+        if content.value("format") != FORMAT or content.value("version") != VERSION:
             raise ValueError(f"it is not of format {FORMAT}, version {VERSION}")
-        layers, networks = content["layers"], content["networks"]
-        if len(layers) + len(networks) > MAX_FILES:
+        entries = [*content.list("layers"), *content.list("networks")]
+        if len(entries) > MAX_FILES:
             raise ValueError(f"it names over {MAX_FILES} files")
-        files = [_file(entry) for entry in (*layers, *networks)]
-        if len({f.file for f in files}) < len(files):
+        found = [_file(Record(entry)) for entry in entries]
+        if len({entry.file for entry in found}) < len(found):
             raise ValueError("it names a file twice")
-        return LayerFolder(str(content["space"])[:MAX_NAME], tuple(files)), content["complete"] is True
+        return LayerFolder(content.text("space")[:MAX_NAME], tuple(found), content.value("complete") is True)
     except OSError as error:
         raise DeviceError(
             f"cannot read {path}: {error.strerror or error}; give the folder that export-layers wrote"
         ) from None
-    except (KeyError, TypeError, ValueError, AttributeError, ArchitectureError, DeviceError) as error:
-        if isinstance(error, DeviceError) and str(error).startswith(str(path)):
-            raise
+    except (ValueError, DeviceError) as error:
         raise DeviceError(f"{path} is no whole manifest of layers ({error}); export the layers again") from None
 
 
-def _file(entry: Mapping[str, Any]) -> LayerFile:
-    name, digest = entry["file"], entry["sha256"]
-    if not isinstance(name, str) or name != Path(name).name or not 0 < len(name) <= MAX_NAME:
+def _file(entry: Record) -> LayerFile:
+    name, digest = entry.text("file"), entry.text("sha256")
+    if name != Path(name).name or not 0 < len(name) <= MAX_NAME:
         raise ValueError(f"{name!r:.80} is no name of a file in that folder")
-    if not isinstance(digest, str):
-        raise ValueError(f"the sha256 of {name} is no text")
     if "architecture" in entry:
-        network = from_mapping(entry["architecture"])
+        network = from_mapping(entry.value("architecture"))
         return LayerFile(name, network, network_key(network), digest)
-    unit = unit_of_key(entry["key"])
+    unit = unit_of_key(entry.text("key"))
     return LayerFile(name, unit, unit_key(unit), digest)

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import DeviceError, MeasurementError
-from mnv3search.latency.fitted.times import TimeFile, TimeRow, averaged, check_magnitudes, read_times
+from mnv3search.latency.fitted.times import TimeFile, TimeRow, averaged, check_magnitudes, listed, read_times
 from mnv3search.latency.fitted.unit_prices import MAX_FIGURE, MAX_SUMS, UnitPrices, fit_prices
 from mnv3search.latency.keys import unit_key
 from mnv3search.latency.layer_files.exported import LayerFile, LayerFolder, file_sha256, read_layers
@@ -44,13 +45,9 @@ class ImportedDevice:
         name: of the device.
         layers_ms: milliseconds of units alone, by :func:`~mnv3search.latency.keys.unit_key`.
         whole: networks timed whole whose units are all in ``layers_ms``.
-        near: what was learnt of units from timed ones, each alone.
-        near_error_scale: of the error of a price that ``near`` gives, so that it covers units held out.
-        details: what else is told of the device.
-
-    Raises:
-        DeviceError: a time that is not positive and finite, or a whole network with a unit that was not timed.
-        MeasurementError: the whole networks' times do not fit their units'.
+        near: prices fitted to timed units, each alone.
+        near_error_scale: of the error of a price that ``near`` gives, so that it covers units left out.
+        details: what else the device's file says.
     """
 
     name: str
@@ -59,6 +56,7 @@ class ImportedDevice:
     near: UnitPrices
     near_error_scale: float
     details: Mapping[str, object] = field(default_factory=dict)
+    kind: ClassVar[LatencyKind] = "table"
 
     def __post_init__(self) -> None:
         for value in (*self.layers_ms.values(), *(whole.ms for whole in self.whole), self.near_error_scale):
@@ -77,25 +75,21 @@ class ImportedDevice:
         return fit(parts, [self._alone_ms(network) for network in parts], times)
 
     @property
-    def kind(self) -> LatencyKind:
-        """Always ``table``."""
-        return "table"
-
-    @property
     def fixed_ms(self) -> float:
-        """What a call takes beside its layers; 0 where no whole networks tell."""
+        """Milliseconds of a call beside its layers; 0 without a calibration."""
         return 0.0 if self.calibration is None else self.calibration.fixed_ms
 
     def is_timed(self, unit: Unit) -> bool:
-        """Whether the table has a time of this unit; others are priced like those near it."""
+        """Whether this unit was timed; others are priced like those near it."""
         return unit_key(unit) in self.layers_ms
 
-    def _alone(self, unit: Unit) -> float:
-        known = self.layers_ms.get(unit_key(unit))
-        return self.near.fixed_ms + self.near.unit_ms(unit) if known is None else known
-
     def _alone_ms(self, parts: Sequence[Unit]) -> Array:
-        return np.array([self._alone(unit) for unit in parts], dtype=np.float64)
+        timed = [self.layers_ms.get(unit_key(unit)) for unit in parts]
+        alone = [
+            self.near.fixed_ms + self.near.unit_ms(unit) if ms is None else ms
+            for unit, ms in zip(parts, timed, strict=True)
+        ]
+        return np.array(alone, dtype=np.float64)
 
     def unit_latency_ms(self, parts: Sequence[Unit]) -> Array:
         """Milliseconds of units inside a network, shape (n,); at least 0."""
@@ -108,10 +102,7 @@ class ImportedDevice:
         return np.array([self.fixed_ms + sum(found) for found in prices], dtype=np.float64)
 
     def latency_error_ms(self, architectures: Sequence[Architecture]) -> Array:
-        """One standard deviation, shape (n,).
-
-        The calibration's on networks left out, and what is unknown of units that were not timed.
-        """
+        """One deviation, shape (n,): the calibration's on networks left out, and that of units that were not timed."""
         errors = [self._error_ms(a, ms) for a, ms in zip(architectures, self.latency_ms(architectures), strict=True)]
         return np.array(errors, dtype=np.float64)
 
@@ -127,17 +118,14 @@ class ImportedDevice:
 
 MIN_LAYERS = 5
 FOLDS = 5
-SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A device, how many layers and networks it knows, how many layers it does not, and what is to be told."""
+    """A device, how many exported layers were not timed, and notices for the user."""
 
     device: ImportedDevice
-    layers: int
     missing: int
-    networks: int
     notices: tuple[str, ...]
 
 
@@ -161,31 +149,22 @@ def import_layers(folder: Path, times: Path, name: str, *, partial: bool = False
     rows = _by_file(file, plan, notices)
     timed = [entry for entry in plan.files if entry.file in rows]
     notices += _check_files(folder, timed)
-    layers = [entry for entry in timed if not entry.is_network]
     missing = [entry.file for entry in plan.layers if entry.file not in rows]
     if missing and not partial:
         raise MeasurementError(
-            f"{times} lacks {len(missing)} of {len(plan.layers)} layers: {_listed(missing)}; "
+            f"{times} lacks {len(missing)} of {len(plan.layers)} layers: {listed(missing)}; "
             "time them too, or take --partial, which prices them like those near them"
         )
-    if len(layers) < MIN_LAYERS:
-        raise MeasurementError(f"{times} has {len(layers)} layers; at least {MIN_LAYERS} must be timed")
-    notices += check_magnitudes(str(times), [rows[e.file] for e in timed], [_parts(e.subject) for e in timed])
-    device, told = _device(name, plan, rows, layers, timed)
+    layers = len(plan.layers) - len(missing)
+    if layers < MIN_LAYERS:
+        raise MeasurementError(f"{times} has {layers} layers; at least {MIN_LAYERS} must be timed")
+    notices += check_magnitudes(str(times), [rows[e.file] for e in timed], [entry.parts for entry in timed])
+    device = _device(name, plan.space, [(entry, rows[entry.file]) for entry in timed], notices)
     if missing:
         notices.append(
             f"{len(missing)} of {len(plan.layers)} layers were not timed and are priced like those near them"
         )
-    return Imported(device, len(layers), len(missing), len(device.whole), (*notices, *told))
-
-
-def _parts(subject: Unit | Architecture) -> tuple[Unit, ...]:
-    return units(subject) if isinstance(subject, Architecture) else (subject,)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return Imported(device, len(missing), tuple(notices))
 
 
 def _by_file(file: TimeFile, plan: LayerFolder, notices: list[str]) -> dict[str, TimeRow]:
@@ -202,7 +181,7 @@ def _by_file(file: TimeFile, plan: LayerFolder, notices: list[str]) -> dict[str,
             unknown.append(f"{row.name} ({row.where})")
     if unknown:
         raise MeasurementError(
-            f"{file.path} has {len(unknown)} names that are no exported files: {_listed(unknown)}; "
+            f"{file.path} has {len(unknown)} names that are no exported files: {listed(unknown)}; "
             "the first column must name files of the layers' folder"
         )
     return {name: averaged(str(file.path), rows, notices) for name, rows in found.items()}
@@ -214,36 +193,33 @@ def _check_files(folder: Path, timed: Sequence[LayerFile]) -> list[str]:
     changed = [e.file for e in timed if digests[e.file] not in (None, e.sha256)]
     if changed:
         raise MeasurementError(
-            f"{len(changed)} files of {folder} are not as they were exported: {_listed(changed)}; "
+            f"{len(changed)} files of {folder} are not as they were exported: {listed(changed)}; "
             "export them to a new folder and time those"
         )
     gone = [name for name, digest in digests.items() if digest is None]
-    return [f"{len(gone)} timed files are no longer in {folder} and could not be checked: {_listed(gone)}"] * bool(gone)
+    return [f"{len(gone)} timed files are no longer in {folder} and could not be checked: {listed(gone)}"] * bool(gone)
 
 
-def _device(
-    name: str, plan: LayerFolder, rows: Mapping[str, TimeRow], layers: Sequence[LayerFile], timed: Sequence[LayerFile]
-) -> tuple[ImportedDevice, list[str]]:
-    minima = [rows[entry.file].minimum_ms for entry in layers]
-    use_minima = all(minimum is not None for minimum in minima)  # least disturbed by what else the device does
-    alone = [float((m if use_minima else None) or rows[e.file].ms) for e, m in zip(layers, minima, strict=True)]
-    times = {entry.key: ms for entry, ms in zip(layers, alone, strict=True)}
-    wholes = [(e.subject, rows[e.file].ms) for e in timed if isinstance(e.subject, Architecture)]
-    whole = tuple(WholeTime(a, ms) for a, ms in wholes if all(unit_key(u) in times for u in units(a)))
-    near, scale = _near([e.subject for e in layers if isinstance(e.subject, Unit)], np.array(alone))
-    told = []
+def _device(name: str, space: str, timed: Sequence[tuple[LayerFile, TimeRow]], notices: list[str]) -> ImportedDevice:
+    layers = [(entry.key, entry.parts[0], row) for entry, row in timed if not entry.is_network]
+    minima = [row.minimum_ms for _, _, row in layers if row.minimum_ms is not None]
+    usual = [row.ms for _, _, row in layers]
+    alone = minima if len(minima) == len(layers) else usual  # minima are least disturbed by what else the device does
+    times = {key: ms for (key, _, _), ms in zip(layers, alone, strict=True)}
+    wholes = [WholeTime(e.subject, row.ms) for e, row in timed if isinstance(e.subject, Architecture)]
+    whole = tuple(w for w in wholes if all(unit_key(unit) in times for unit in units(w.architecture)))
+    near, scale = _near([unit for _, unit, _ in layers], np.array(alone))
     if len(whole) < MIN_NETWORKS:
-        told.append(
+        notices.append(
             f"uncalibrated: {len(whole)} whole networks were timed with all their layers, {MIN_NETWORKS} are needed; "
             f"sums of layers are usually 10 to 35 % off, and an error of {UNCALIBRATED_ERROR:.0%} is stated"
         )
         whole = ()
-    details = {"space": plan.space, "calibrated": bool(whole)}
-    return ImportedDevice(name, times, whole, near, scale, details), told
+    return ImportedDevice(name, times, whole, near, scale, {"space": space, "calibrated": bool(whole)})
 
 
 def _near(parts: Sequence[Unit], alone_ms: NDArray[np.float64]) -> tuple[UnitPrices, float]:
-    """What timed units say of others, and by how much its deviation must be widened to cover units left out."""
+    """Prices of units by timed ones, and by how much their deviation must be widened to cover units left out."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(parts))[:MAX_SUMS])
     timed, times = [(parts[i],) for i in chosen], alone_ms[chosen]
     prices = fit_prices(timed, times)
