@@ -160,11 +160,11 @@ def _show_tables(tables: tuple[TableOnDisk, ...]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from mnv3search.latency.measured.tables_on_disk import cache_place
+    from mnv3search.latency.measured.tables_on_disk import cache_folder
 
     console = stdout_console()
     if not tables:
-        console.print(f"No latency table is measured yet: mnv3search profile --space mnv3_large ({cache_place()})")
+        console.print(f"No latency table is measured yet: mnv3search profile --space mnv3_large ({cache_folder()})")
         return
     shown = Table("device", "of", "measured", "error on unseen networks", "state", title="Measured latency tables")
     for table in tables:
@@ -177,7 +177,7 @@ def _show_tables(tables: tuple[TableOnDisk, ...]) -> None:
         state = f"stale: {table.stale}" if table.stale else "as this machine is now"
         shown.add_row(escape(table.device), escape(of), when, _error(table), escape(state))
     console.print(shown)
-    console.print(f"The tables lie in {cache_place()}.", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"The tables lie in {cache_folder()}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def _error(table: TableOnDisk) -> str:

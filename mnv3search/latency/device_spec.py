@@ -53,7 +53,7 @@ class DeviceSpec:
             if self.python is not None:
                 raise DeviceError(f"python={self.python} is for another machine; host uses this Python: leave it away")
             return
-        parse_address(self.place)
+        parse_address(self.board)
         if self.python is not None:
             check_python(self.python)
         if self.runtime != DEFAULT_RUNTIME:
@@ -63,7 +63,7 @@ class DeviceSpec:
             )
 
     @property
-    def place(self) -> str:
+    def board(self) -> str:
         """``[user@]host[:port]`` of another machine; empty for this one."""
         return (self.address or "").removeprefix(SSH)
 

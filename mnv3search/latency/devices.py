@@ -43,26 +43,22 @@ def device_names() -> tuple[str, ...]:
 
 def describe_devices() -> tuple[DeviceDescription, ...]:
     """Names, kinds and one line each; measures nothing."""
-    host = DeviceDescription("host", "table", "this machine, measured block by block in onnxruntime at one thread")
-    hosts = [
-        DeviceDescription(f"host:{r}", "table", f"this machine, measured in {_installed(r)}") for r in runtime_names()
-    ]
-    options = DeviceDescription(
-        "host:RUNTIME,int8,threads=N", "table", "this machine with 8-bit weights and activations, or at N threads"
+    measured = {
+        "host": "this machine, measured block by block in onnxruntime at one thread",
+        **{f"host:{runtime}": f"this machine, measured in {_installed(runtime)}" for runtime in runtime_names()},
+        "host:RUNTIME,int8,threads=N": "this machine with 8-bit weights and activations, or at N threads",
+        "ssh://USER@BOARD:PORT": "another machine over SSH; ,int8 and ,threads=N and ,python=PATH may follow",
+    }
+    given = {
+        "roofline:GMADDS,GBYTES": "any device, from 10⁹ MAdds/s and 10⁹ bytes/s: a wide error",
+        "FILE.json": "your own profile, or what mnv3search device made of your own times: a table where layers were "
+        f"timed (format {FORMAT}, version {VERSION})",
+    }
+    return (
+        *map(_described_profile, PROFILES),
+        *(DeviceDescription(name, "table", summary) for name, summary in measured.items()),
+        *(DeviceDescription(name, "estimated", summary) for name, summary in given.items()),
     )
-    remote = DeviceDescription(
-        "ssh://USER@BOARD:PORT", "table", "another machine over SSH; ,int8 and ,threads=N and ,python=PATH may follow"
-    )
-    roofline = DeviceDescription(
-        "roofline:GMADDS,GBYTES", "estimated", "any device, from 10⁹ MAdds/s and 10⁹ bytes/s: a wide error"
-    )
-    file = DeviceDescription(
-        "FILE.json",
-        "estimated",
-        "your own profile, or what mnv3search device made of your own times: a table where layers were timed "
-        f"(format {FORMAT}, version {VERSION})",
-    )
-    return (*map(_described_profile, PROFILES), host, *hosts, options, remote, roofline, file)
 
 
 def _installed(runtime: str) -> str:
@@ -82,8 +78,8 @@ def _described_profile(name: str) -> DeviceDescription:
 
 def _held_out(details: Mapping[str, object]) -> str:
     """A fitted profile's errors on networks held out, from the least to the most of its campaigns and families."""
-    judged = details.get("held_out")
-    lines = judged.get("leave_one_network_out") if isinstance(judged, dict) else None
+    found = details.get("held_out")
+    lines = found.get("leave_one_network_out") if isinstance(found, dict) else None
     errors = [line["mean_absolute_percent"] for line in lines or ()]
     return f"mean {min(errors):.0f} to {max(errors):.0f} % by family" if errors else ""
 
@@ -104,12 +100,18 @@ def load_device(text: str | Path) -> Device:
     """
     text = str(text)
     if text in PROFILES:
-        return _parse((_profile(text)).read_bytes(), f"the embedded profile {text}", text)
+        embedded = files("mnv3search.latency") / "profiles" / f"{text}.json"
+        return _parse(embedded.read_bytes(), f"the embedded profile {text}", text)
     if DeviceSpec.names(text):
         return _measured(DeviceSpec.parse(text))
     if text.endswith(".json"):
         path = Path(text)
-        return _parse(_read(path), str(path), path.stem)
+        try:
+            content = read_bounded(path, MAX_BYTES)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DeviceError(f"cannot read the device profile {path}: {reason}; check the path") from error
+        return _parse(content, str(path), path.stem)
     kind, _, rest = text.partition(":")
     if kind == "roofline" and rest:
         return _inline_roofline(text, rest)
@@ -120,18 +122,6 @@ def _measured(spec: DeviceSpec) -> Device:
     """Measuring is loaded only where it is used."""
     made: Any = importlib.import_module("mnv3search.latency.measured.table_device")
     return cast("Device", made.measured_device(spec))
-
-
-def _profile(name: str) -> Any:
-    return files("mnv3search.latency") / "profiles" / f"{name}.json"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_bounded(path, MAX_BYTES)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DeviceError(f"cannot read the device profile {path}: {reason}; check the path") from error
 
 
 def _inline_roofline(name: str, figures: str) -> RooflineDevice:
@@ -193,15 +183,12 @@ def _estimated(document: Mapping[str, Any], name: str) -> EstimatedDevice:
             "error.covariance is missing or no list of rows; give one row of numbers for each coefficient"
         )
     covariance = tuple(tuple(_as_number(value, "error.covariance") for value in row) for row in rows)
+    read = ("format", "version", "kind", "name", "coefficients", "error")
     return EstimatedDevice(
-        name,
-        _number(coefficients, "fixed"),
-        tuple(_number(coefficients, feature) for feature in FEATURE_NAMES),
-        _number(error, "residual"),
-        _number(error, "spread"),
-        covariance,
-        {k: v for k, v in document.items() if k not in ("format", "version", "kind", "name", "coefficients", "error")},
-    )
+        name, _number(coefficients, "fixed"), tuple(_number(coefficients, feature) for feature in FEATURE_NAMES),
+        _number(error, "residual"), _number(error, "spread"), covariance,
+        {key: value for key, value in document.items() if key not in read},
+    )  # fmt: skip
 
 
 def _of_own_times(document: Mapping[str, Any], name: str) -> Device:

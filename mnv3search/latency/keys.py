@@ -7,7 +7,6 @@ file says of a layer is not trusted.
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from mnv3search.architecture import (
 )
 from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.errors import ArchitectureError, DeviceError
+from mnv3search.latency.remote.agent import cpu_model
 from mnv3search.layers import Unit
 from mnv3search.reading import parse_json
 
@@ -104,7 +104,7 @@ def unit_of_key(key: str) -> Unit:
 
 
 def _unit(content: dict[str, Any]) -> Unit:
-    """The unit at its place in the smallest network that holds it, by whose rules it is checked."""
+    """The unit in the smallest network that holds it, by whose rules it is checked."""
     kind, into, spec = content["kind"], content["in_channels"], content["spec"]
     plain = {"kernel_size": 1, "expanded_channels": 1, "out_channels": 1}
     network: dict[str, Any] = {
@@ -140,7 +140,7 @@ class Fingerprint:
 
 def this_machine(cpuinfo: Path = CPUINFO) -> Fingerprint:
     """The fingerprint of the machine that this process runs on."""
-    return Fingerprint(_cpu_model(cpuinfo), os.cpu_count() or 1, platform.machine())
+    return Fingerprint(cpu_model(str(cpuinfo)), os.cpu_count() or 1, platform.machine())
 
 
 def saturates_in_8_bits(cpuinfo: Path = CPUINFO) -> bool:
@@ -149,22 +149,3 @@ def saturates_in_8_bits(cpuinfo: Path = CPUINFO) -> bool:
         return platform.machine().lower() in {"x86_64", "amd64"} and b"vnni" not in cpuinfo.read_bytes()
     except OSError:
         return False
-
-
-def load_average() -> float | None:
-    """How many programs wanted a core of this machine within the last minute; None where the system does not say."""
-    try:
-        load = os.getloadavg()[0]
-    except (AttributeError, OSError):
-        return None
-    return load if math.isfinite(load) else None
-
-
-def _cpu_model(cpuinfo: Path) -> str:
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux: the platform's own answer has to do
-        lines = []
-    fields = [line.partition(":") for line in lines]
-    named = [value.strip() for name, _, value in fields if name.strip() in {"model name", "Hardware", "Model"}]
-    return next((model for model in named if model), "") or platform.processor() or platform.machine()

@@ -27,7 +27,7 @@ Progress = Callable[[int, int, str], None]
 
 @runtime_checkable
 class LatencyModel(Protocol):
-    """Anything that tells how long networks take."""
+    """Anything that says how long networks take."""
 
     def latency_ms(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
         """Milliseconds at batch 1, one for each architecture, in order; shape (n,)."""
@@ -80,7 +80,7 @@ class UnitLatencyModel(LatencyModel, Protocol):
 
     @property
     def fixed_ms(self) -> float:
-        """Milliseconds that every network takes beside its units."""
+        """Milliseconds that every network takes in addition to its units."""
         ...
 
     def unit_latency_ms(self, parts: Sequence[Unit]) -> NDArray[np.float64]:
@@ -146,7 +146,7 @@ class WholeMeasurer(Protocol):
     def measure(
         self, architectures: Sequence[Architecture | OnnxModel], progress: Progress | None = None
     ) -> Sequence[WholeMeasurement]:
-        """Whole networks, or model files, timed in turn beside a reference network; one answer for each, in order."""
+        """Whole networks, or model files, timed in turn with a reference network; one answer for each, in order."""
         ...
 
 

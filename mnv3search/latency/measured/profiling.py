@@ -1,4 +1,4 @@
-"""A space's layers measured into a device's table, and the table tried on whole networks that it has not seen."""
+"""A space's layers measured into a device's table, and the table checked on whole networks that it has not seen."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from mnv3search.space import SearchSpace
 
 FORMAT, VERSION = "mnv3search.profile", 1
 MAX_CHECKS = 100
-MAX_CALIBRATING = 12  # networks of the calibration that are timed again beside the unseen ones
+MAX_CALIBRATING = 12  # networks of the calibration that are timed again with the unseen ones
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 CHECK_SEED = 20_241
 NEAR = 0.05  # a prediction within this share of what is measured is near
-MAX_HALVES = 0.02  # odd and even rounds should tell the same
+MAX_HALVES = 0.02  # odd and even rounds should agree
 MAX_NOISE = 0.10
 MAX_DEVIATIONS = 3.0
 
-Told = Callable[[str], Progress]
-"""Called with a stage's name; gives what is told of its steps."""
+Stages = Callable[[str], Progress]
+"""Called with a stage's name; gives the callback for its steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class DeviceProfile:
         return said
 
     def note(self) -> TableNote | None:
-        """What stays beside the table; None where no network was tried."""
+        """What stays with the table; None where no network was checked."""
         if not self.errors:
             return None
         mean, most = float(np.mean(self.errors)), max(self.errors)
@@ -175,14 +175,14 @@ def measuring_plan(rounds: int | None, seconds: float) -> MeasuringPlan:
     return MeasuringPlan(rounds=rounds, max_rounds=max(usual.max_rounds, rounds), max_seconds=seconds)
 
 
-def profile_device(device: TableDevice, space: SearchSpace, check: int, told: Told) -> DeviceProfile:
+def profile_device(device: TableDevice, space: SearchSpace, check: int, stages: Stages) -> DeviceProfile:
     """Measure the layers of ``space`` that have no price, then time ``check`` unseen networks whole.
 
     Args:
         device: whose table is filled; what is in it already is not measured again.
         space: whose every layer is priced.
         check: random networks of the space to time whole; 0 leaves that out.
-        told: gives the progress of each stage.
+        stages: gives the progress of each stage.
 
     Raises:
         MeasurementError: time ran out (what was measured is kept), ``check`` is out of range, or the runtime takes
@@ -194,16 +194,16 @@ def profile_device(device: TableDevice, space: SearchSpace, check: int, told: To
     parts = space.all_units()
     lacking = sum(device.table.rounds_of(unit_key(unit)) < device.plan.rounds for unit in parts)
     start = time.monotonic()
-    prepare_for_space(space, device, told(f"measuring {lacking:,} of {len(parts):,} layers of {space.name}"))
+    prepare_for_space(space, device, stages(f"measuring {lacking:,} of {len(parts):,} layers of {space.name}"))
     calibration = device.calibration
     seconds = time.monotonic() - start
-    tried, disturbed = _tried(device, space, check, told) if check else ([], None)
+    checked, disturbed = _checked(device, space, check, stages) if check else ([], None)
     runtime, table = device.runtime, device.table
     rounds = min(table.rounds_of(unit_key(unit)) for unit in parts)
     return DeviceProfile(
         space.name, device.name, machine_of(runtime), runtime.name, runtime.version, runtime.threads, runtime.precision,
         len(parts), lacking, rounds, seconds, _noise(device, parts), table.clock_drift,
-        calibration.networks, calibration.relative_std, table.halves_disagreement, tried, device.path,
+        calibration.networks, calibration.relative_std, table.halves_disagreement, checked, device.path,
         disturbed=disturbed,
     )  # fmt: skip
 
@@ -220,20 +220,22 @@ def unseen_networks(
     return list(found)
 
 
-def _tried(device: TableDevice, space: SearchSpace, check: int, told: Told) -> tuple[list[CheckedNetwork], str | None]:
+def _checked(
+    device: TableDevice, space: SearchSpace, check: int, stages: Stages
+) -> tuple[list[CheckedNetwork], str | None]:
     """The networks that were timed whole, and what is to be said of other programs that ran meanwhile."""
     keys = device.table.networks
     seen = {network_of_key(key) for key in keys}
     fitted = [network_of_key(key) for key in keys[-MAX_CALIBRATING:]]
     unseen = unseen_networks(space, check, seen)
     networks = [*unseen, *fitted]
-    measured = device.measure(networks, told(f"timing {len(networks)} whole networks, {len(unseen)} of them unseen"))
+    measured = device.measure(networks, stages(f"timing {len(networks)} whole networks, {len(unseen)} of them unseen"))
     predicted, errors = device.latency_ms(networks), device.latency_error_ms(networks)
-    tried = [
+    checked = [
         CheckedNetwork(network, float(p), float(e), m.latency_ms, m.error_ms, i >= len(unseen))
         for i, (network, m, p, e) in enumerate(zip(networks, measured, predicted, errors, strict=True))
     ]
-    return tried, disturbed_sentence(measured)
+    return checked, disturbed_sentence(measured)
 
 
 def _noise(device: TableDevice, parts: Sequence[Unit]) -> float:

@@ -24,7 +24,7 @@ _Key = TypeVar("_Key")
 
 
 class Steps:
-    """Counts steps of a known total, and tells a progress callback what is done and about how long all of it takes."""
+    """Counts steps of a known total, and says what is done and about how long all of it takes."""
 
     def __init__(self, total: int, progress: Progress | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._progress, self._clock, self._done = total, progress, clock, 0

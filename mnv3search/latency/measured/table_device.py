@@ -392,7 +392,7 @@ def runtime_of(spec: DeviceSpec) -> Runtime:
     # SSH is loaded only where it is used
     remote: Any = importlib.import_module("mnv3search.latency.remote.remote_runtime")
     python = {} if spec.python is None else {"python": spec.python}
-    return cast("Runtime", remote.open_remote(spec.place, threads=spec.threads, precision=spec.precision, **python))
+    return cast("Runtime", remote.open_remote(spec.board, threads=spec.threads, precision=spec.precision, **python))
 
 
 class FormerVersion:

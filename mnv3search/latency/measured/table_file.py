@@ -41,6 +41,7 @@ NETWORK_FILE_SYSTEMS = re.compile(
     r"nfs\d*|cifs|smb\d*|9p|afs|ceph|lustre|glusterfs|beegfs|gpfs|fuse\.(?!fuse-overlayfs).*"
 )
 REMEDY = "delete it to measure again"
+_KEY = ("cpu", "cores", "arch", "runtime", "runtime_version", "threads", "precision", "reference")
 _SCHEMA = {
     "table_key": (
         "CREATE TABLE table_key (id INTEGER PRIMARY KEY CHECK (id = 1), cpu TEXT, cores INTEGER, arch TEXT, "
@@ -149,7 +150,8 @@ class TableFile:
         try:
             yield
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # SQLite itself has, where the disk is full
+                self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
 
@@ -251,9 +253,9 @@ def on_network(folder: Path) -> bool:
     kinds: dict[Path, str] = {}
     for line in lines:
         words, _, rest = line.partition(" - ")
-        place = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), words.split()[4])
-        kinds[Path(place)] = rest.split()[0]
-    mounted = next((kinds[place] for place in (resolved, *resolved.parents) if place in kinds), "")
+        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), words.split()[4])
+        kinds[Path(point)] = rest.split()[0]
+    mounted = next((kinds[above] for above in (resolved, *resolved.parents) if above in kinds), "")
     return NETWORK_FILE_SYSTEMS.fullmatch(mounted) is not None
 
 
@@ -331,11 +333,7 @@ def _insert_session(connection: sqlite3.Connection, table: LatencyTable, session
 
 
 def _key_of(connection: sqlite3.Connection, path: Path) -> TableKey:
-    """The key of an open database, which is checked to be a table.
-
-    Raises:
-        DeviceError: it is none, or of another version.
-    """
+    """The key of an open database, which is checked to be a table of this version."""
     (application,), (version,) = (
         connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
     )
@@ -345,12 +343,8 @@ def _key_of(connection: sqlite3.Connection, path: Path) -> TableKey:
         raise DeviceError(f"latency table {path} has version {version!r}; this release reads {VERSION}; {REMEDY}")
     if _objects(connection) != _SCHEMA:
         raise DeviceError(f"latency table {path} is damaged (its tables are not this program's); {REMEDY}")
-    row = connection.execute(
-        "SELECT cpu, cores, arch, runtime, runtime_version, threads, precision, reference FROM table_key"
-    ).fetchone()
-    if row is None:
-        raise DeviceError(f"latency table {path} is damaged (it does not say what it is of); {REMEDY}")
-    return _checked_key(path, {"cpu": row[0], "cores": row[1], "arch": row[2]}, *row[3:])
+    row = connection.execute(f"SELECT {', '.join(_KEY)} FROM table_key").fetchone()  # noqa: S608
+    return _checked_key(path, dict(zip(_KEY, row or (), strict=False)))
 
 
 def table_head(path: Path) -> tuple[TableKey, str | None]:
@@ -360,27 +354,20 @@ def table_head(path: Path) -> tuple[TableKey, str | None]:
         DeviceError: it cannot be read, or is no table.
     """
     with opened_table(path) as connection:
-        (started,) = (
-            connection.execute("SELECT max(started) FROM sessions").fetchone()
-            if _objects(connection) == _SCHEMA
-            else (None,)
-        )
-        return _key_of(connection, path), started
+        key = _key_of(connection, path)
+        return key, connection.execute("SELECT max(started) FROM sessions").fetchone()[0]
 
 
-def _checked_key(
-    path: Path, device: object, runtime: object, version: object, threads: object, precision: object, reference: object
-) -> TableKey:
-    machine = device if isinstance(device, dict) else {}
-    texts = (machine.get("cpu"), machine.get("arch"), runtime, version, precision, reference)
-    counts = (machine.get("cores"), threads)
-    if not all(isinstance(text, str) and text.isprintable() and len(text) <= MAX_TEXT for text in texts) or not all(
-        type(count) is int for count in counts
-    ):
-        raise DeviceError(f"latency table {path} is damaged (it does not say what it is of); {REMEDY}")
-    cpu, arch, *named = map(str, texts)
-    cores, calls = (int(str(count)) for count in counts)
-    return TableKey(Fingerprint(cpu, cores, arch), named[0], named[1], calls, named[2], named[3])
+def _checked_key(path: Path, content: Mapping[str, Any]) -> TableKey:
+    values: dict[str, Any] = {name: content.get(name) for name in _KEY}
+    for name, value in values.items():
+        counts = name in ("cores", "threads")
+        if type(value) is not (int if counts else str) or not (
+            counts or (str(value).isprintable() and len(str(value)) <= MAX_TEXT)
+        ):
+            raise DeviceError(f"latency table {path} is damaged (it does not say what it is of); {REMEDY}")
+    machine = Fingerprint(values.pop("cpu"), values.pop("cores"), values.pop("arch"))
+    return TableKey(machine, **values)
 
 
 def _check_same(path: Path, found: TableKey, wanted: TableKey | None) -> None:
@@ -518,8 +505,8 @@ def read_json_table(path: Path, key: TableKey | None = None) -> LatencyTable:
         version = content.get("version")
         raise DeviceError(f"latency table {path} has version {version!r:.20}; this release reads {VERSION}; {REMEDY}")
     stated = content["key"] if isinstance(content.get("key"), dict) else {}
-    names = ("device", "runtime", "runtime_version", "threads", "precision", "reference")
-    table = LatencyTable(_checked_key(path, *map(stated.get, names)))
+    machine = stated["device"] if isinstance(stated.get("device"), dict) else {}
+    table = LatencyTable(_checked_key(path, stated | machine))
     _check_same(path, table.key, key)
     try:
         table.output_difference = _checked_share(content["output_difference"])

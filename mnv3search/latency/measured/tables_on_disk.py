@@ -23,7 +23,7 @@ from mnv3search.reading import read_json
 MAX_TABLES = 1_000
 MAX_NOTE_BYTES = 100_000
 MAX_NOTE_TEXT = 400
-NOTES = "notes"  # the folder beside the tables in which a profile leaves what it found of each
+NOTES = "notes"  # the folder in which a profile leaves what it found of each table
 OLD_DAYS = 30
 
 
@@ -211,7 +211,7 @@ def _share(value: object) -> float | None:
     return float(value)
 
 
-def cache_place() -> str:
+def cache_folder() -> str:
     """The tables' folder as a reader types it, home shortened."""
     folder, home = str(default_cache_dir() / "latency"), os.path.expanduser("~")
     return folder.replace(home, "~", 1) if folder.startswith(home + os.sep) else folder

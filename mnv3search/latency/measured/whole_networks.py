@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from mnv3search.errors import MeasurementError
-from mnv3search.latency.keys import load_average
 from mnv3search.latency.measured.measuring import (
     MAD_TO_STD,
     MEDIAN_EFFICIENCY,
@@ -24,14 +23,13 @@ from mnv3search.latency.measured.measuring import (
     drift_error,
     summarise,
 )
+from mnv3search.latency.remote.agent import load_average
 from mnv3search.latency.runtimes.base import Runtime, machine_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredLatency:
     """One network timed whole, interleaved with the others and the reference.
-
-    The network stands in the same place as among those that were given.
 
     Attributes:
         latency_ms: median, at the speed of the process's first whole measurement: later drift is divided out.
