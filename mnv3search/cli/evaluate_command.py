@@ -139,7 +139,7 @@ EXIT_SOME_FAILED = 2
 @click.argument("run", metavar="RUN|NETWORK")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--weights", metavar="FILE", help="Of a NETWORK: torchvision's or timm's.")
-@click.option("--data", metavar="DATA", help="With --weights: images whose classes they tell apart, for the names.")
+@click.option("--data", metavar="DATA", help="With --weights: images of the same classes, for their names.")
 @click.option("--top", type=click.IntRange(1, 100), default=5, show_default=True, help="Classes for each image.")
 @click.option(
     "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE",
-    help="[default: best.onnx, or best_int8.onnx, beside the weights]",
+    help="[default: best.onnx, or best_int8.onnx, in the weights' folder]",
 )  # fmt: skip
 @click.option(
     "--batch", type=click.Choice(["1", "dynamic"]), default="1", show_default=True,
@@ -69,8 +69,8 @@ def export_command(
     RUN is the folder of a training or of a pruning, or a trained network's .safetensors file. A NETWORK has --weights
     FILE; its logits get the names of --data's classes in the order of their sorted folders, as ImageNet's are, and
     numbers without data. The class names, the preprocessing and the architecture travel in the file, and in a JSON file
-    beside it. It is compared with the network before it is written, on the test or validation images of --data or else
-    on noise: one that differs is not written.
+    of its name. Before it is written it is compared with the network, on the test or validation images of --data or
+    else on noise: one that differs is not written.
     """
     from mnv3search.export import export_network
     from mnv3search.training.trained import check_weights, load_trained, trained_file, with_weights
@@ -81,7 +81,7 @@ def export_command(
         trained = load_trained(file)
     else:
         file = Path(weights)
-        check_weights(run, weights)  # what does not fit is said before the data's folders are listed
+        check_weights(run, weights)  # what does not fit is refused before the data's folders are listed
     with ProgressLine(quiet=as_json) as progress:
         splits = None if data is None else _splits(data, progress)
         if weights is not None:

@@ -165,14 +165,14 @@ def show(folder: Path, result: TrainingResult, *, as_json: bool) -> None:
 
 
 def _next_lines(folder: TrainingFolder, trained: Path) -> list[str]:
-    """Where the files are, and commands to go on with, as they are typed."""
+    """Where the files are, and the next commands, as they are typed."""
     from shlex import quote
 
     path, data, images = quote(str(folder.path)), _from_here(folder.settings.data), folder.manifest.get("images")
-    held = "test" if isinstance(images, dict) and images.get("test") else "val"  # what it was not trained on
+    split = "test" if isinstance(images, dict) and images.get("test") else "val"  # what it was not trained on
     return [
         f"network: {trained}; every epoch: {folder.path / 'history.csv'}",
-        f"next:  mnv3search evaluate {path} --data {quote(f'{data}:{held}')}",
+        f"next:  mnv3search evaluate {path} --data {quote(f'{data}:{split}')}",
         f"       mnv3search predict {path} IMAGE...",
         f"       mnv3search export {path} --data {quote(data)}",
     ]

@@ -1,4 +1,4 @@
-"""Trained networks as files for a device, each held against the network on real images; what they say of images."""
+"""Trained networks as files for a device, each compared with its network; predictions and metrics of both."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class ExportSettings:
         with_preprocessing: whether pixels enter, which the graph normalises.
         int8: how it is quantised; None exports fp32.
         calibration_images: training images over which ranges are found, of as many classes as so many allow.
-        check_images: held-out images on which it is compared with the network, likewise; 0 takes all.
+        check_images: test or validation images on which it is compared with the network, likewise; 0 takes all.
         timed: whether its latency is measured.
     """
 
@@ -106,7 +106,7 @@ def export_network(
         trained: what to export.
         out: the file, ending in ``.onnx``; written whole or not at all.
         settings: the defaults where None.
-        data: calibrates int8 on its training images and compares on its held-out ones (``test``, or ``val``); its
+        data: calibrates int8 on its training images and compares on its ``test`` or ``val`` ones; its
             labels are brought into the network's order. Without data the comparison is on seeded noise.
         progress: of the stages.
 

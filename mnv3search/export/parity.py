@@ -1,8 +1,8 @@
 """Whether an exported model does what the trained network does, image by image: stated, and refused where it does not.
 
 The network's own logits, in fp32, are the truth. A model in fp32 may differ by 1e-3 of their root mean square (rounding
-comes to 1e-5) and must say the same class wherever the network's two best logits are further apart than twice that. A
-model in int8 rounds to 256 steps: all its logits together may differ by half of that root mean square (MobileNetV3
+comes to 1e-5) and must predict the same class wherever the network's two best logits are further apart than twice that.
+A model in int8 rounds to 256 steps: all its logits together may differ by half of that root mean square (MobileNetV3
 at 32×32 comes to 0.05, MobileNetV2 with ImageNet weights on images of another kind to 0.4, an unrelated output to 1.4)
 and, where the images have labels, it may lose 5 points of accuracy and what chance explains. These bounds stop a file
 that is broken; the figures are for the user to decide by.
@@ -45,7 +45,7 @@ class Parity:
         images: number of images.
         max_difference: largest difference of a logit, as a share of the root mean square of the network's.
         rms_difference: root mean square of all differences, as the same share.
-        agreement: percent of images on which both say the same class.
+        agreement: percent of images on which both predict the same class.
         network_top1, model_top1: percent of images whose label each predicts; None without labels.
         top1_error: one standard deviation of the difference of the two, points; None without labels.
     """
@@ -110,8 +110,9 @@ def check_parity(parity: Parity) -> None:
         if parity.max_difference > MAX_FP32_DIFFERENCE or parity.agreement < 100.0:
             raise ExportError(
                 f"the exported model differs from the network by {parity.max_difference:.2g} of its logits' root mean "
-                f"square and says the same class {parity.agreement:.2f} % of the time {where}; {MAX_FP32_DIFFERENCE:g} "
-                "and 100 % are the rule, so no file was written: this is a fault of the runtime or of mnv3search"
+                f"square and predicts the same class {parity.agreement:.2f} % of the time {where}; "
+                f"{MAX_FP32_DIFFERENCE:g} and 100 % are the rule, so no file was written: this is a fault of the runtime "
+                "or of mnv3search"
             )
         return
     remedy = (

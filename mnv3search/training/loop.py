@@ -212,7 +212,7 @@ class _Training:
         before = counters.epoch * steps.steps + counters.step
         self.progress.stage("training", epochs * steps.steps - before)
         if not counters.history and not counters.step:
-            self.save()  # so that an interrupt within the first steps leaves something to go on from
+            self.save()  # so that an interrupt within the first steps leaves something to resume from
         while counters.epoch < epochs and not stopped:
             try:
                 self._epoch(interruption, before)

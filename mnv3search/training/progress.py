@@ -44,7 +44,7 @@ def speed_text(images_per_second: float) -> str:
 
 
 def rate_text(rate: float) -> str:
-    """A rate without its unit: whole from 10 up, one decimal below, and never 0 for what goes on slowly."""
+    """A rate without its unit: whole from 10 up, one decimal below, and never 0 for a slow one."""
     if rate >= 9.95:
         return f"{rate:.0f}"
     return f"{rate:.1f}" if rate >= 0.05 or rate == 0 else f"{rate:.1g}"
@@ -59,7 +59,7 @@ def duration_text(seconds: float) -> str:
 
 
 class TensorBoardLog:
-    """Writes each epoch's figures below ``folder``; resumed trainings go on in the same curves."""
+    """Writes each epoch's figures below ``folder``; resumed trainings continue the same curves."""
 
     def __init__(self, folder: Path) -> None:
         """Begin a file of events.

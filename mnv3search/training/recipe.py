@@ -52,7 +52,7 @@ def _validator() -> Any:
 
 
 def _finite(_: object, value: object) -> bool:
-    """Whether ``value`` is a number that a float can hold."""
+    """Whether ``value`` is a finite float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
@@ -65,7 +65,7 @@ def check_recipe(content: object, position: Position) -> None:
     """Hold a recipe's plain values to the schema.
 
     Raises:
-        TrainingError: the first rule that is broken: place, value, and what would be valid.
+        TrainingError: the first rule that is broken: position, value, and what would be valid.
     """
     errors: list[ValidationError] = list(_validator().iter_errors(content))
     if not errors:
@@ -240,7 +240,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 
 def parse_recipe(text: str, name: str, file_name: str = "recipe.yaml") -> Recipe:
-    """The recipe of a YAML text; ``file_name`` stands in errors.
+    """The recipe of a YAML text; ``file_name`` is for errors.
 
     Raises:
         TrainingError: as :func:`load_recipe`.

@@ -1,8 +1,8 @@
-"""A training's state on disk, from which it goes on to the very weights that it would have reached undisturbed.
+"""A training's state on disk, from which it resumes to the very weights that it would have reached undisturbed.
 
 ``last.safetensors`` holds the weights, their average and the optimiser's tensors, and in its metadata the counters; of
-frozen features it holds a digest alone, once ``best.safetensors`` beside it has them. Everything random is drawn anew
-for each step from the seed, so no generator's state is kept. ``history.csv`` beside them has every epoch's figures.
+frozen features it holds a digest alone, once ``best.safetensors`` has them. Everything random is drawn anew
+for each step from the seed, so no generator's state is kept. ``history.csv`` has every epoch's figures.
 """
 
 from __future__ import annotations
@@ -125,11 +125,11 @@ def save_state(path: Path, asked: Mapping[str, Any], counters: Counters, tensors
 
 
 def load_state(path: Path, asked: Mapping[str, Any]) -> tuple[Counters, dict[str, Tensor]]:
-    """A state that :func:`save_state` wrote, and the frozen features beside it.
+    """A state that :func:`save_state` wrote, and the frozen features of ``best.safetensors``.
 
     Raises:
         RunError: it is missing, damaged, of another version, or of a training that was asked something else; the
-            features beside it are others.
+            frozen features are others.
     """
     tensors, content = _read(path)
     before, now = content.get("asked"), json.loads(json.dumps(asked))
@@ -196,7 +196,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 def _difference(before: object, now: Mapping[str, Any]) -> str:
     if not isinstance(before, dict):
-        return "it does not say of which"
+        return "it names no settings"
     name = next(key for key in sorted({*before, *now}) if before.get(key) != now.get(key))
     return f"its {name} was {_short(before.get(name))} and is now {_short(now.get(name))}"
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mnv3search.training.progress import TrainingProgress
     from mnv3search.training.recipe import Recipe
 
-CHECK_EVERY = 25  # steps after which a GPU's losses are looked at: looking waits for it
+CHECK_EVERY = 25  # steps after which a GPU's losses are read: reading waits for it
 
 
 class Steps:
@@ -124,7 +124,7 @@ class Steps:
             self.average.update(epoch * self.steps + step + 1)
 
     def check_losses(self) -> None:
-        """Add up the losses since the last look.
+        """Add up the losses since the last check.
 
         Raises:
             DivergedError: one of them is not finite: the step and the rate.

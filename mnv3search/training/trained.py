@@ -109,7 +109,7 @@ def load_trained(path: str | Path) -> TrainedNetwork:
     try:
         architecture = from_mapping(header.get("architecture"))
         preprocessing = Preprocessing.from_mapping(header.get("preprocessing"))
-        classes = _classes(header.get("classes"))
+        classes = _class_names(header.get("classes"))
         return TrainedNetwork(
             architecture, _network(architecture, tensors), classes, preprocessing, _facts(header.get("facts"))
         )
@@ -195,7 +195,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     write_bytes(path, save(plain, dict(metadata)))
 
 
-def _classes(listed: object) -> tuple[str, ...]:
+def _class_names(listed: object) -> tuple[str, ...]:
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
         raise WeightsError("its class names are no list of words; the file is damaged")
     return tuple(listed)
@@ -298,11 +298,11 @@ def with_weights(network: str, where: str, classes: tuple[str, ...] | None = Non
         loaded = load_initial_weights(module, weights)
     if loaded.fresh:
         raise WeightsError(
-            f"{where}: {loaded.reason}; give --data with images of the classes that the weights tell apart, or train "
+            f"{where}: {loaded.reason}; give --data with images of the classes of the weights, or train "
             f"on these first: mnv3search train {network} --data DIR --weights {where}"
         )
     if own is not None and own != names:
-        raise WeightsError(f"{where} tells other classes apart than the images have, or in another order")
+        raise WeightsError(f"{where} has other classes than the images, or in another order")
     prepared = Preprocessing(architecture.resolution)
     if isinstance(weights, TrainedNetwork):
         prepared = replace(weights.preprocessing, resolution=architecture.resolution)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -28,18 +28,6 @@ EVALUATED_AT_ONCE = 256
 MOST_CACHED_BYTES = 2**30
 
 
-class Epochs(Protocol):
-    """Batches epoch by epoch, each a function of the epoch and its number alone."""
-
-    def __len__(self) -> int:
-        """Steps in an epoch."""
-        ...
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch ``number`` from batch ``start`` on."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Workload:
     """What is trained and evaluated.
@@ -51,8 +39,8 @@ class Workload:
     """
 
     module: nn.Module
-    train: Epochs
-    val: Epochs
+    train: Batches | CachedFeatures
+    val: Batches | CachedFeatures
     evaluated_part: Callable[[MobileNetwork], nn.Module]
 
 

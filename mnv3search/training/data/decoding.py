@@ -159,7 +159,7 @@ def _too_large(name: str, size: str) -> str:
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) as stored; Pillow tells those of TIFF files as turned, by version before or after decoding."""
+    """(width, height) as stored; Pillow turns those of TIFF files, by version before or after decoding."""
     if image.format == "TIFF":
         tags = image.getexif()
         return int(tags[IMAGE_WIDTH]), int(tags[IMAGE_HEIGHT])

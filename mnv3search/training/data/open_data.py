@@ -90,7 +90,7 @@ def open_images(
     found, ignored = _splits(base)
     if split is None:
         if len(found) > 1:
-            raise DataError(f"{where} has several splits; say which: {' or '.join(f'{where}:{one}' for one in found)}")
+            raise DataError(f"{where} has several splits; name one: {' or '.join(f'{where}:{one}' for one in found)}")
         images = next(iter(found.values()))
     elif split == "val" and split not in found and (whole := found.get("train", found.get(WHOLE))) is not None:
         images = held_out(whole, VAL_SHARE)[1]
@@ -120,7 +120,7 @@ def with_classes(images: LabelledImages, classes: Sequence[str]) -> LabelledImag
     numbers = {unicodedata.normalize("NFC", name): number for number, name in enumerate(classes)}
     if unknown := [name for name in images.classes if name not in numbers]:
         raise DataError(
-            f"{images.source.name} has {_some(unknown)}, unknown to the network, which tells {_some(classes)} apart; "
+            f"{images.source.name} has {_some(unknown)}, unknown to the network, which knows {_some(classes)}; "
             "give images of its classes, under its names"
         )
     order = np.array([numbers[name] for name in images.classes], dtype=np.int64)

@@ -19,7 +19,7 @@ from mnv3search.training.data.images import FolderSource, ImageSource, LabelledI
 from mnv3search.training.data.memory import SMALL, Collector
 
 END_OF_JPEG = b"\xff\xd9"
-PADDING = 4096  # bytes after the end of a picture in which its end is still looked for
+PADDING = 4096  # bytes after the end of an image in which its end is still found
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class ScanReport:
             raise DataError(f"no images of {_pairs(self.empty_classes)}; add some, or remove the class from all splits")
 
     def faults(self) -> list[str]:
-        """What is wrong with each image that cannot be used, one a line: the first 1,000; none if the error tells."""
+        """The fault of each image that cannot be used, one a line: the first 1,000; none if the error names all."""
         reasons = list(self.unreadable.values())
         if len(reasons) <= MOST_IN_AN_ERROR:
             return []

@@ -106,9 +106,9 @@ def name_hashes(images: LabelledImages, salt: str) -> NDArray[np.float64]:
 
 
 def fingerprint(images: LabelledImages) -> str:
-    """What tells these images from others: their number, a hash of their classes and names, folders left out.
+    """A fingerprint of images: their number, and a hash of their classes and names, folders left out.
 
-    And of the pixels of a few, as the splits of a data set often number their files alike.
+    It covers the pixels of a few images too, as the splits of a data set often number their files alike.
 
     Raises:
         DataError: one of these few cannot be read.
