@@ -111,8 +111,8 @@ def check_parity(parity: Parity) -> None:
             raise ExportError(
                 f"the exported model differs from the network by {parity.max_difference:.2g} of its logits' root mean "
                 f"square and predicts the same class {parity.agreement:.2f} % of the time {where}; "
-                f"{MAX_FP32_DIFFERENCE:g} and 100 % are the rule, so no file was written: this is a fault of the runtime "
-                "or of mnv3search"
+                f"{MAX_FP32_DIFFERENCE:g} and 100 % are the rule, so no file was written: this is a fault of the "
+                "runtime or of mnv3search"
             )
         return
     remedy = (
