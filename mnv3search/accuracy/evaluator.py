@@ -25,7 +25,7 @@ class Evaluation:
         top1: accuracy in percent (or a score to maximise, where the evaluator's capabilities have a ``score_name``).
         top1_std: one standard deviation of the truth around ``top1``, in the same unit, or None where unknown.
         reports: how a training went, epoch by epoch; empty where nothing was trained.
-        stopped: a training that was given up: ``top1`` is what it had reached, and no judgement of the network.
+        stopped: a training that was given up: ``top1`` is what it had reached, and says little of the network.
     """
 
     top1: float

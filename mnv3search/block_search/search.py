@@ -76,7 +76,7 @@ class SearchResult:
         pareto_front: of the candidates, fastest first.
         evaluated: distinct architectures given to the evaluator, those of resumed sessions included.
         stopped: how many of them were given up while they were trained; they are no candidates.
-        refused, duplicates: asked rows that were over the target, and that had been judged before.
+        refused, duplicates: asked rows that were over the target, and that had been asked before.
         feasibility: the range of latencies of the space.
         binding: False where no network of the space exceeds the target (of the sample, where the range is sampled).
         sampler: the one used; never ``auto``.

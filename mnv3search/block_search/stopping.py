@@ -93,7 +93,7 @@ class Pruned:
                 self._study.tell(running, outcome.values[0])
 
     def _followed(self, outcome: Outcome) -> Trial:
-        """A trial with all but the last epoch reported and judged as while it ran: halving keeps notes on that."""
+        """A trial with all but the last epoch reported and asked about as while it ran: halving keeps notes on that."""
         trial = self._study.ask()
         for epoch, value in intermediate_values(self._objective, outcome).items():
             trial.report(value, epoch)

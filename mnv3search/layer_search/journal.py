@@ -24,7 +24,7 @@ class TrainedStep:
         loss: mean cross-entropy on them.
         rivals: proposals that would have won had their top-1 been one standard deviation higher.
         trained: images that the fine-tunes of all proposals of the step saw, repeats counted.
-        seconds: of all fine-tunes and judgements, added up over processes.
+        seconds: of all fine-tunes and scores, added up over processes.
     """
 
     step: Step

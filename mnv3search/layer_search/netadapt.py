@@ -35,7 +35,7 @@ SelectionRule = Literal["ratio", "accuracy"]
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A narrowed network, judged.
+    """A narrowed network with its figures.
 
     Attributes:
         change: what was narrowed, in words.
@@ -135,8 +135,8 @@ def netadapt(
 ) -> NetAdaptResult:
     """Narrow ``architecture`` to ``target_latency_ms``.
 
-    Every step judges, for each place that can be narrowed, the widest network that is at least δ faster, and keeps one
-    of them; the last step asks for no more than is missing.
+    Every step evaluates, for each place that can be narrowed, the widest network that is at least δ faster, and keeps
+    one of them; the last step asks for no more than is missing.
 
     Args:
         architecture: the seed.
@@ -160,7 +160,7 @@ def netadapt(
     check_latency_model(latency)
     check_evaluator(evaluator)
     options = options or NetAdaptOptions()
-    seed = _judge(architecture, latency, evaluator, on_pricing)
+    seed = _evaluated(architecture, latency, evaluator, on_pricing)
     check_reachable(seed.architecture, seed.latency_ms, latency, target_latency_ms, options, on_pricing)
     loop = _Loop(seed, latency, evaluator, target_latency_ms, options, list(resume), on_pricing)
     while loop.latency_ms > target_latency_ms and len(loop.steps) < MAX_STEPS:
@@ -293,7 +293,7 @@ def latencies_ms(
     return [float(value) for value in checked_latencies(latency, architectures)]
 
 
-def _judge(
+def _evaluated(
     architecture: Architecture, latency: LatencyModel, evaluator: Evaluator, progress: Progress | None
 ) -> Candidate:
     answer = checked_evaluations(evaluator, [architecture])[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnv3search.architecture import Architecture
 from mnv3search.candidate import Candidate, networks_frame
@@ -24,7 +24,7 @@ class Step:
         change: what was narrowed, in words; ``kind`` is ``expansion`` or ``bottleneck``.
         top1, top1_std, latency_ms: of the network after the step.
         delta_top1, delta_latency_ms: against the network before it.
-        proposals: how many were judged.
+        proposals: how many were scored.
         required_ms: the cut that every proposal had to make.
     """
 
@@ -64,8 +64,32 @@ class Steps(tuple[Step, ...]):
         return self.to_frame()[shown].round(digits)
 
 
+class StepsResult:
+    """What NetAdapt did, with weights or without: one line, and the table of its ``steps``."""
+
+    __slots__ = ()
+    if TYPE_CHECKING:
+        steps: Any
+
+    def summary(self) -> str:
+        """One line on what was done."""
+        raise NotImplementedError
+
+    def to_frame(self) -> DataFrame:
+        """Every step as a row; see :meth:`Steps.to_frame`."""
+        frame: DataFrame = self.steps.to_frame()
+        return frame
+
+    def __repr__(self) -> str:
+        """One line on what was done, and the steps as a table."""
+        return f"{self.summary()}\n{self.steps!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.summary())}</p>{self.steps._repr_html_()}"
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class NetAdaptResult:
+class NetAdaptResult(StepsResult):
     """What NetAdapt did: where it began, each step, where it ended.
 
     Attributes:
@@ -79,18 +103,8 @@ class NetAdaptResult:
     reached: bool
     evaluated: int
 
-    def to_frame(self) -> DataFrame:
-        """Every step as a row; see :meth:`Steps.to_frame`."""
-        return self.steps.to_frame()
-
-    def __repr__(self) -> str:
-        """One line on what was done, and the steps as a table."""
-        return f"{self._done()}\n{self.steps!r}"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self._done())}</p>{self.steps._repr_html_()}"
-
-    def _done(self) -> str:
+    def summary(self) -> str:
+        """As :class:`StepsResult`."""
         ends = "the target is met" if self.reached else "the target is missed"
         return (
             f"NetAdaptResult: {ends} after {len(self.steps)} steps: {self.seed.latency_ms:.3f} → "

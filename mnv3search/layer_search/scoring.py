@@ -63,12 +63,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A network judged on the held-out images.
+    """A network scored on the held-out images.
 
     Attributes:
         top1: percent.
         loss: mean cross-entropy, nats.
-        images: how many judged it.
+        images: how many scored it.
         trained: images that its fine-tune saw, repeats counted.
         seconds: that both took.
     """
@@ -143,7 +143,7 @@ def _value(planned: Planned, top1: float, before: Score, latency_ms: float, rule
 MAX_STEPS = 1_000_000
 MAX_BATCH = 65_536
 MAX_WORKERS = 256
-JUDGED = (64, 256)  # images at a time on a CPU, where progress is to be told often, and elsewhere
+SCORED_AT_A_TIME = (64, 256)  # images at a time on a CPU, where progress is to be reported often, and elsewhere
 _BATCHES, _DROPOUT = 0, 1  # streams of random numbers
 
 
@@ -181,31 +181,35 @@ class ShortTerm:
 
 
 OnImages = Callable[[int], None]
-"""Called with a number of images as soon as they are learned from or judged."""
+"""Called with a number of images as soon as they are learned from or scored."""
 SPEED_STEPS, SPEED_BATCH = 3, 16  # the first step, which prepares, is not timed
 
 
 def score_network(
     trained: TrainedNetwork, held: LabelledImages, device: str = "cpu", on_images: OnImages | None = None
 ) -> Score:
-    """``trained`` judged on the held-out images as it is.
+    """``trained`` scored on the held-out images as it is.
 
     Raises:
         DataError: images of other classes, or one that cannot be read.
     """
     from mnv3search.training.evaluation import evaluate_network
 
-    judged = 0
+    reported = 0
 
-    def told(done: int, _: int) -> None:
-        nonlocal judged
+    def report(done: int, _: int) -> None:
+        nonlocal reported
         if on_images is not None:
-            on_images(done - judged)
-        judged = done
+            on_images(done - reported)
+        reported = done
 
     with one_thread():
         found = evaluate_network(
-            trained.network.to(device), held, trained.preprocessing, batch_size=JUDGED[device != "cpu"], progress=told
+            trained.network.to(device),
+            held,
+            trained.preprocessing,
+            batch_size=SCORED_AT_A_TIME[device != "cpu"],
+            progress=report,
         )
         trained.network.to("cpu")
     return Score(found.top1, found.loss, found.images, seconds=found.seconds)
@@ -216,7 +220,7 @@ def score_proposal(
     train: LabelledImages, held: LabelledImages, short: ShortTerm, device: str = "cpu",
     on_images: OnImages | None = None,
 ) -> tuple[Score, TrainedNetwork]:  # fmt: skip
-    """A narrowing of ``before``, fine-tuned on ``train`` and judged on ``held``.
+    """A narrowing of ``before``, fine-tuned on ``train`` and scored on ``held``.
 
     All proposals of a step see the same images in the same order, so that their difference is less of chance.
 
@@ -226,7 +230,7 @@ def score_proposal(
         step: its number, which seeds the images and their order.
         proposal: its number, which seeds the dropout.
         train: images to learn from.
-        held: images to be judged on.
+        held: images to be scored on.
         short: T, batch size, rate, rule, seed.
         device: of torch, such as ``cpu`` or ``cuda:1``.
         on_images: called as it goes.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from typing import TYPE_CHECKING
 
 from mnv3search.architecture import Architecture
@@ -17,11 +16,10 @@ from mnv3search.latency.model import LatencyModel, Progress, checked_target
 from mnv3search.layer_search.journal import Journal, TrainedStep, TrainedSteps, finished_step
 from mnv3search.layer_search.netadapt import MAX_STEPS, NetAdaptOptions, check_reachable, latencies_ms
 from mnv3search.layer_search.proposals import narrow, sites
+from mnv3search.layer_search.result import StepsResult
 from mnv3search.layer_search.scoring import Choice, Plan, Score, choose, plan_step
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
     from mnv3search.layer_search.scoring import Workers
     from mnv3search.training.trained import TrainedNetwork
 
@@ -44,7 +42,7 @@ def _narrowed(network: Architecture, rng: random.Random) -> Architecture:
         count = len(place.widths(8))
         if not count or rng.random() >= share:
             continue
-        # found anew: what was narrowed before may have tied or freed it
+        # found anew: what was narrowed before may have joined or parted its residual group
         now = next((s for s in sites(network) if (s.kind, s.members) == (place.kind, place.members)), None)
         if now is not None and now.widths(8):
             network = narrow(network, now, rng.choice(now.widths(8)[: count * 3 // 4 + 1]))
@@ -52,8 +50,8 @@ def _narrowed(network: Architecture, rng: random.Random) -> Architecture:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Narrowed:
-    """Where a narrowing stands.
+class TrainedNetAdaptResult(StepsResult):
+    """What NetAdapt with weights did.
 
     Attributes:
         seed, seed_latency_ms: the trained network's score on the held-out images, and its latency.
@@ -68,21 +66,12 @@ class Narrowed:
     latency_ms: float
     reached: bool
 
-    def to_frame(self) -> DataFrame:
-        """Every step as a row; see :meth:`~mnv3search.layer_search.journal.TrainedSteps.to_frame`."""
-        return self.steps.to_frame()
-
-    def __repr__(self) -> str:
-        """One line on what was done, and the steps as a table."""
-        return f"{self._done()}\n{self.steps!r}"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self._done())}</p>{self.steps._repr_html_()}"
-
-    def _done(self) -> str:
+    def summary(self) -> str:
+        """As :class:`StepsResult`."""
         ends = "the limit is met" if self.reached else "the limit is missed"
         return (
-            f"Narrowed: {ends} after {len(self.steps)} steps: {self.seed_latency_ms:.3f} → {self.latency_ms:.3f} ms; "
+            f"TrainedNetAdaptResult: {ends} after {len(self.steps)} steps: "
+            f"{self.seed_latency_ms:.3f} → {self.latency_ms:.3f} ms; "
             f"held-out top-1 was {self.seed.top1:.2f} ±{self.seed.top1_std:.2f} before"
         )
 
@@ -104,11 +93,11 @@ def netadapt_trained(
     on_proposal: OnProposal | None = None,
     on_step: Callable[[TrainedStep], None] | None = None,
     on_pricing: Progress | None = None,
-) -> Narrowed:
+) -> TrainedNetAdaptResult:
     """Narrow the journal's network until its latency is within ``limit_ms``, from where the journal ends.
 
     Every step takes, for each place that can be narrowed, the widest network that is at least δ faster; each inherits
-    the weights, is trained for T steps and judged on images held out; one is kept, with its weights. The last step asks
+    the weights, is trained for T steps and scored on held-out images; one is kept, with its weights. The last step asks
     for no more than is missing.
 
     Args:
@@ -126,19 +115,21 @@ def netadapt_trained(
         TargetError: the limit is not a positive, finite number.
         InfeasibleError: even the narrowest network is above it; raised before anything is trained.
         DeviceError: a latency that is not positive and finite.
-        TrainingError, DataError: a fine-tune or a judgement failed.
+        TrainingError, DataError: a fine-tune or a score failed.
     """
     limit_ms = checked_target(limit_ms)
     options = options or NetAdaptOptions()
     seed, seed_ms = _seed(journal, latency, limit_ms, workers, options, on_pricing)
-    walk = _Walk(journal, latency, limit_ms, workers, options, seed, seed_ms, on_plan, on_proposal, on_pricing)
-    while walk.latency_ms > limit_ms and len(journal.steps()) < MAX_STEPS:
-        step = walk.next_step()
+    loop = _Loop(journal, latency, limit_ms, workers, options, seed, seed_ms, on_plan, on_proposal, on_pricing)
+    while loop.latency_ms > limit_ms and len(journal.steps()) < MAX_STEPS:
+        step = loop.next_step()
         if step is None:
             break
         if on_step is not None:
             on_step(step)
-    return Narrowed(seed, seed_ms, TrainedSteps(journal.steps()), walk.latency_ms, walk.latency_ms <= limit_ms)
+    return TrainedNetAdaptResult(
+        seed, seed_ms, TrainedSteps(journal.steps()), loop.latency_ms, loop.latency_ms <= limit_ms
+    )
 
 
 def _seed(
@@ -158,7 +149,7 @@ def _seed(
 
 
 @dataclass(slots=True)
-class _Walk:
+class _Loop:
     """The step that is being made; all else is the journal's."""
 
     journal: Journal

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mnv3search.errors import InfeasibleError, WeightsError
 from mnv3search.latency.model import Device
-from mnv3search.layer_search.trained import Narrowed, netadapt_trained
+from mnv3search.layer_search.trained import TrainedNetAdaptResult, netadapt_trained
 from mnv3search.layer_search.journal import TrainedStep
 from mnv3search.layer_search.scoring import Plan, Score, fresh_network
 from mnv3search.layer_search.scoring import Workers, workers_for
@@ -125,7 +125,7 @@ class _Narrowing:
             narrowed, number, latency, met, target.repairs, target.limit_of(latency), self._stuck_ms(narrowed)
         )
 
-    def _stuck_ms(self, narrowed: Narrowed) -> float | None:
+    def _stuck_ms(self, narrowed: TrainedNetAdaptResult) -> float | None:
         """The cut that no layer could make, where the steps ended for want of a proposal; else None."""
         plan = self.journal.plan(len(narrowed.steps) + 1)
         return None if narrowed.reached or plan is None or plan.proposals else plan.required_ms * self.target.scale
@@ -145,7 +145,7 @@ class _Narrowing:
         last = steps[-1].step.architecture if steps else seed
         return self.target.latencies([last], baselines=[seed])[0]
 
-    def _to(self, limit_ms: float) -> Narrowed:
+    def _to(self, limit_ms: float) -> TrainedNetAdaptResult:
         def on_plan(number: int, plan: Plan, latency_ms: float) -> None:
             seed, before = self.journal.seed(), self.journal.network(number - 1)
             assert seed is not None

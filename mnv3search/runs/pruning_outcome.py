@@ -12,7 +12,7 @@ from mnv3search.architecture import dump_architecture
 from mnv3search.cost import count
 from mnv3search.files import write_text
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
-from mnv3search.layer_search.trained import Narrowed
+from mnv3search.layer_search.trained import TrainedNetAdaptResult
 from mnv3search.report.pruning import Point, PruningPlot, draw_pruning, write_pruning_steps
 from mnv3search.report.summary import percent
 from mnv3search.runs.folder import PruningFolder
@@ -45,7 +45,7 @@ class Trajectory:
         stuck_ms: the cut of a step that no layer could make, where the steps ended for that; else None.
     """
 
-    narrowed: Narrowed
+    narrowed: TrainedNetAdaptResult
     number: int
     latency: Latency
     met: bool

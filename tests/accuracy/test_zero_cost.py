@@ -204,6 +204,7 @@ def test_options_are_read() -> None:
     [
         ("", EvaluatorError, "zen"),
         ("zn", UnknownNameError, "zen"),
+        ("naswot,images=4", UnknownNameError, "known are gradient_norm, madds, parameters, synflow, zen"),
         ("zen,image=3", UnknownNameError, "images"),
         ("zen,images=0", EvaluatorError, "from 2 to 512"),
         ("zen,images=-4", EvaluatorError, "integer"),

@@ -17,7 +17,7 @@ from search_fakes import CostlyEvaluator, EffectEvaluator, OpaqueLatency, UnitLa
 from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture
 from mnv3search.block_search import SearchProgress, SearchResult, latency_range, search
-from mnv3search.block_search.evolution import Variation
+from mnv3search.block_search.evolution import EvolutionSampler, Variation
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.block_search.samplers import OptunaSampler
@@ -144,6 +144,30 @@ def test_few_evaluations_with_two_objectives_spread_over_the_front() -> None:
     fastest, slowest = found.pareto_front[0].latency_ms, found.pareto_front[-1].latency_ms
     assert len(found.pareto_front) >= 10
     assert fastest < 0.6 * slowest
+
+
+def test_with_two_objectives_every_other_generation_stays_within_a_lowered_budget() -> None:
+    space, limit, evaluator = LARGE, TARGET_MS, EffectEvaluator()
+    latencies, objective = RowLatency(space, UnitLatency()), Objective(TARGET_MS, 2)
+    fastest = latencies.bounds(np.random.default_rng(0), 1)[0]
+    fastest_ms = float(latencies.of_rows(fastest[None, :])[0])
+    sampler = EvolutionSampler(space, latencies, objective, 0, fastest[None, :], fastest_ms, 40, cheap=False)
+    slowest = {}
+    for generation in range(12):
+        rows = sampler.ask()
+        times = latencies.of_rows(rows)
+        slowest[generation] = float(times.max())
+        top1 = [answer.top1 for answer in evaluator.evaluate(space.architectures(rows))]
+        sampler.tell(
+            [
+                Outcome(row, "evaluated", float(ms), value, None, objective.values(value, float(ms)))
+                for row, ms, value in zip(rows, times, top1, strict=True)
+            ]
+        )
+    # halves, quarters and eighths of the way from the fastest network to the limit, evenly spread
+    for generation, share in ((1, 0.5), (3, 0.25), (5, 0.75), (7, 0.125), (9, 0.625), (11, 0.375)):
+        assert slowest[generation] <= fastest_ms + share * (limit - fastest_ms) + 1e-9
+    assert max(slowest[generation] for generation in (4, 6, 8, 10)) > fastest_ms + 0.75 * (limit - fastest_ms)
 
 
 def test_the_hard_constraint_searches_for_top1_and_the_soft_one_for_the_reward() -> None:

@@ -28,9 +28,11 @@ from mnv3search.layer_search.scoring import (
     score_proposal,
     workers_for,
 )
-from mnv3search.layer_search.trained import Narrowed, netadapt_trained, random_narrowings
+from mnv3search.layer_search.trained import TrainedNetAdaptResult, netadapt_trained, random_narrowings
 from mnv3search.network.slicing import slice_network
 from mnv3search.training.data.augmentation import Augmentation
+from mnv3search.training.evaluation import calibrate_norms, calibration_batches
+from mnv3search.training.steps import plain_copy
 from mnv3search.training.trained import TrainedNetwork
 
 ARCHITECTURE = Architecture(
@@ -89,7 +91,7 @@ def limit_ms() -> float:
     return 0.7 * float(Madds().latency_ms([SEED.architecture])[0])
 
 
-def walk(memory: Memory, workers: ByWidths, limit: float, **options: object) -> Narrowed:
+def walk(memory: Memory, workers: ByWidths, limit: float, **options: object) -> TrainedNetAdaptResult:
     return netadapt_trained(memory, Madds(), limit, workers, options=STEPS, **options)  # type: ignore[arg-type]
 
 
@@ -181,6 +183,20 @@ def test_a_fine_tune_moves_the_slice_and_leaves_the_network_before_as_it_is() ->
     momenta = {m.momentum for m in after.network.modules() if isinstance(m, torch.nn.BatchNorm2d)}
     assert momenta == {SEED.architecture.norm_momentum}, "quick statistics are for the fine-tune alone"
     assert not after.network.training
+
+
+def test_a_proposal_is_scored_with_exact_statistics_of_the_images_it_learned_from() -> None:
+    _, after = score_proposal(SEED, narrower(), 1, 0, LEARN, HELD, SHORT)
+    again = plain_copy(after.network)
+    calibrate_norms(again, calibration_batches(LEARN, SEED.preprocessing))
+    found, exact = (
+        [norm.running_mean for norm in network.modules() if isinstance(norm, torch.nn.BatchNorm2d)]
+        for network in (after.network, again)
+    )
+    assert len(found) > 3
+    for mine, theirs in zip(found, exact, strict=True):
+        assert mine is not None
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_scores_follow_from_seed_step_and_proposal_alone() -> None:

@@ -18,7 +18,7 @@ from mnv3search.architecture import Architecture
 from mnv3search.cost import count
 from mnv3search.errors import RunError
 from mnv3search.layer_search import NetAdaptOptions
-from mnv3search.layer_search.trained import Narrowed, netadapt_trained
+from mnv3search.layer_search.trained import TrainedNetAdaptResult, netadapt_trained
 from mnv3search.layer_search.scoring import Planned, Score
 from mnv3search.layer_search.scoring import Scored
 from mnv3search.network.slicing import slice_network
@@ -55,7 +55,7 @@ class Sliced:
         return 1.0
 
 
-def walked(folder: Path) -> Narrowed:
+def walked(folder: Path) -> TrainedNetAdaptResult:
     seed_ms = float(Madds().latency_ms([SEED.architecture])[0])
     journal = FolderJournal(folder, SEED)
     return netadapt_trained(journal, Madds(), 0.8 * seed_ms, Sliced(), options=NetAdaptOptions(0.1))  # type: ignore[arg-type]
