@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.accuracy.evaluator import Evaluation, Evaluator
+from mnv3search.accuracy.evaluator import Capabilities, Evaluation, Evaluator
 from mnv3search.architecture import Architecture
 from mnv3search.blocks import BlockSpec
 from mnv3search.latency.model import UnitLatencyModel
@@ -50,7 +50,7 @@ class AdditiveSurrogate:
         effects: for each place the effects of its options, in points.
     """
 
-    cheap = True
+    capabilities = Capabilities(cheap=True)
 
     def __init__(self, space: SearchSpace, fixed: float, effects: Sequence[Floats]) -> None:
         self._options = place_options(space)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mnv3search.accuracy.evaluator import Evaluation
+from mnv3search.accuracy.evaluator import Capabilities, Evaluation
 from mnv3search.architecture import Architecture, HeadSpec, StemSpec
 from mnv3search.blocks import BlockSpec
 from mnv3search.cost import count
@@ -37,7 +37,9 @@ class MaddsLatency:
 
 
 class WeightedWidths:
-    """Top-1 is 50 plus a weight for each expanded channel, and one for each bottleneck channel."""
+    """A score: 50 plus a weight for each expanded channel, and one for each bottleneck channel."""
+
+    capabilities = Capabilities(score_name="weighted widths")
 
     def __init__(self, weights: Sequence[float], bottleneck: float = 0.0) -> None:
         self.weights = weights
