@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -85,7 +86,13 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imports(source: str) -> Iterator[Import]:
+@cache
+def imports(source: str) -> tuple[Import, ...]:
+    """Every import of a module; each is parsed once for all rules."""
+    return tuple(_imports(source))
+
+
+def _imports(source: str) -> Iterator[Import]:
     pending: list[tuple[ast.AST, bool]] = [(ast.parse(source), True)]
     while pending:
         node, at_import = pending.pop()
@@ -94,8 +101,9 @@ def imports(source: str) -> Iterator[Import]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: relative import; name the package in full"
             module = node.module or ""
-            names = [f"{module}.{alias.name}" for alias in node.names] if module == "mnv3search" else [module]
-            yield from (Import(name, node.lineno, at_import) for name in names)
+            for name in (f"{module}.{alias.name}" for alias in node.names):
+                is_module = module == "mnv3search" or name.removeprefix("mnv3search.") in MODULES
+                yield Import(name if is_module else module, node.lineno, at_import)
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             pending += [(child, False) for child in node.body]
             pending += [(child, at_import) for child in node.orelse]
@@ -145,19 +153,12 @@ def heavy_at_import(module: str, source: str) -> list[str]:
 def imported_modules(source: str) -> set[str]:
     """The modules of the package that ``source`` imports anywhere: at the top, in functions, for types alone."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            package, _, rest = name.partition(".")
-            while rest and rest not in MODULES:
-                rest = rest.rpartition(".")[0]
-            if package == "mnv3search":
-                found.add(rest or "__init__")
+    for target, _, _ in imports(source):
+        package, _, rest = target.partition(".")
+        while rest and rest not in MODULES:
+            rest = rest.rpartition(".")[0]
+        if package == "mnv3search":
+            found.add(rest or "__init__")
     return found
 
 

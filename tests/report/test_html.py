@@ -50,6 +50,12 @@ class _Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
+def drawn(summary: RunSummary) -> ParetoFigure:
+    """The plot, for pages of which other parts are looked at."""
+    return ParetoFigure(summary)
+
+
+@pytest.fixture(scope="module")
 def html(summary: RunSummary) -> str:
     return render_html(summary)
 
@@ -154,25 +160,31 @@ def test_published_stands_apart_from_predicted(page: _Page, summary: RunSummary)
     assert all(row[published + 1].endswith("est.") for name, row in by_name.items() if name != "network")
 
 
-def test_measured_latencies_have_a_column_only_where_there_are_any(summary: RunSummary, html: str) -> None:
+def test_measured_latencies_have_a_column_only_where_there_are_any(
+    summary: RunSummary, drawn: ParetoFigure, html: str
+) -> None:
     assert "measured whole, ms" not in html
     timed = replace(summary, best=replace(summary.best, measured_ms=12.345, measured_error_ms=0.067))
-    page = _Page(render_html(timed))
+    page = _Page(render_html(timed, drawn))
     assert any("12.35 ±0.07" in row or "12.35 ±0.07" in row or "12.34 ±0.07" in row for row in page.cells)
 
 
 @pytest.mark.parametrize(("met", "css"), [(True, "pass"), (False, "fail")])
-def test_a_measured_winner_is_marked_as_pass_or_fail(summary: RunSummary, met: bool, css: str) -> None:
+def test_a_measured_winner_is_marked_as_pass_or_fail(
+    summary: RunSummary, drawn: ParetoFigure, met: bool, css: str
+) -> None:
     timed = replace(summary.best, measured_ms=49.0, measured_error_ms=0.1)
-    html = render_html(replace(summary, best=timed, verdict=TargetVerdict(50.0, 0.9, met, 2.0)))
+    html = render_html(replace(summary, best=timed, verdict=TargetVerdict(50.0, 0.9, met, 2.0)), drawn)
     assert f'<dt>Target</dt><dd class="{css}">{css.upper()}: timed whole the best takes 49.00 ±0.10 ms' in html
     assert "measured.jsonl" in html
-    assert "measured.jsonl" not in render_html(summary)
+    assert "measured.jsonl" not in render_html(summary, drawn)
 
 
 @pytest.mark.parametrize(("no_ranking", "label"), [(None, "Found"), ("chance", "No ranking")])
-def test_what_is_read_first_stands_out(summary: RunSummary, no_ranking: str | None, label: str) -> None:
-    assert f'<dt>{label}</dt><dd class="first">' in render_html(replace(summary, no_ranking=no_ranking))
+def test_what_is_read_first_stands_out(
+    summary: RunSummary, drawn: ParetoFigure, no_ranking: str | None, label: str
+) -> None:
+    assert f'<dt>{label}</dt><dd class="first">' in render_html(replace(summary, no_ranking=no_ranking), drawn)
 
 
 def test_few_networks_are_drawn_large(summary: RunSummary) -> None:
@@ -220,19 +232,20 @@ def test_a_large_run_stays_small(make: Callable[..., RunSummary], summary: RunSu
     assert "10,000 networks evaluated (2,000 drawn" in html
 
 
-def test_a_layer_search_alone_shows_no_front_and_no_study(summary: RunSummary) -> None:
+def test_a_layer_search_alone_shows_no_front_and_no_study(summary: RunSummary, html: str) -> None:
     alone = replace(summary, space=None, candidates=[], front=summary.front[-1:], finalists=[])
-    html = render_html(alone)
-    assert _data(_Page(html))["front"] == []
+    found = render_html(alone)
+    assert _data(_Page(found))["front"] == []
     for words in ("networks evaluated", "Pareto front</text>", "study.log", "candidates.csv"):
-        assert words not in html
-    assert "NetAdapt, step by step</text>" in html
-    assert "narrowed until it takes at most 50 ms" in html
-    assert "study.log" in render_html(summary)
+        assert words not in found
+    assert "NetAdapt, step by step</text>" in found
+    assert "narrowed until it takes at most 50 ms" in found
+    assert "study.log" in html
 
 
-def test_a_command_reads_as_it_was_typed(summary: RunSummary) -> None:
-    html = render_html(replace(summary, manifest={"command": ["mnv3search", "run", "--out", "my runs"], "status": "x"}))
+def test_a_command_reads_as_it_was_typed(summary: RunSummary, drawn: ParetoFigure) -> None:
+    manifest = {"command": ["mnv3search", "run", "--out", "my runs"], "status": "x"}
+    html = render_html(replace(summary, manifest=manifest), drawn)
     assert "mnv3search run --out &#x27;my runs&#x27;" in html
     assert "<dt>status</dt>" not in html
 

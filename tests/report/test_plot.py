@@ -16,7 +16,12 @@ from mnv3search.candidate import Candidates
 def result() -> SearchResult:
     space = mnv3search.load_space("mnv3_small")
     return mnv3search.search(
-        space, mnv3search.load_device("pixel1"), mnv3search.ImagenetPrior(), target_latency_ms=14.0, trials=60
+        space,
+        mnv3search.load_device("pixel1"),
+        mnv3search.ImagenetPrior(),
+        target_latency_ms=14.0,
+        trials=60,
+        sampler="random",
     )
 
 

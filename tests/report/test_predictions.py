@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from mnv3search.errors import DataError
-from mnv3search.report.predictions import MAX_DRAWN, PredictedImage, draw_predictions
+from mnv3search.report import predictions
+from mnv3search.report.predictions import PredictedImage, draw_predictions
 
 
 def image(file: str = "a.png", share: float = 0.75, side: int = 8) -> PredictedImage:
@@ -37,9 +38,13 @@ def test_the_same_images_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_more_than_can_be_read_are_left_out_and_none_is_refused(tmp_path: Path) -> None:
-    draw_predictions([image()] * (MAX_DRAWN + 5), tmp_path / "many.png")
-    draw_predictions([image()] * MAX_DRAWN, tmp_path / "full.png")
+def test_more_than_can_be_read_are_left_out_and_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert predictions.MAX_DRAWN == 24
+    monkeypatch.setattr(predictions, "MAX_DRAWN", 4)
+    draw_predictions([image()] * 9, tmp_path / "many.png")
+    draw_predictions([image()] * 4, tmp_path / "full.png")
     pink = (250, 20, 230)
     assert counts(tmp_path / "many.png", pink) == pytest.approx(counts(tmp_path / "full.png", pink), rel=0.01)
     with pytest.raises(DataError, match="nothing to draw"):

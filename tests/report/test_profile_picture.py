@@ -25,14 +25,18 @@ PROFILE = DeviceProfile(
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def svg(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return drawn(PROFILE, tmp_path_factory.mktemp("profile"))
+
+
 def drawn(profile: DeviceProfile, folder: Path) -> str:
     draw_profile(profile, folder / "p.png", folder / "p.svg")
     assert (folder / "p.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     return (folder / "p.svg").read_text(encoding="utf-8")
 
 
-def test_a_stranger_reads_what_it_is(tmp_path: Path) -> None:
-    svg = drawn(PROFILE, tmp_path)
+def test_a_stranger_reads_what_it_is(svg: str) -> None:
     for words in (
         "mnv3_large on host:torch,threads=2: predicted against measured",
         "torch 2.5.1, fp32, 2 threads; batch 1",
@@ -46,8 +50,8 @@ def test_a_stranger_reads_what_it_is(tmp_path: Path) -> None:
         assert words in svg, words
 
 
-def test_the_same_profile_gives_the_same_bytes(tmp_path: Path) -> None:
-    assert drawn(PROFILE, tmp_path) == drawn(PROFILE, tmp_path)
+def test_the_same_profile_gives_the_same_bytes(svg: str, tmp_path: Path) -> None:
+    assert drawn(PROFILE, tmp_path) == svg
 
 
 def test_one_network_alone_and_none_that_was_calibrated_on(tmp_path: Path) -> None:
