@@ -15,7 +15,7 @@ from benchmarks._latency_errors import Numbers, compared
 from benchmarks._results import write_results
 from mnv3search.families import published
 from mnv3search.latency.measured.measuring import MeasuringPlan, drift_of, rounds, slot_of
-from mnv3search.latency.runtimes import load_runtime
+from mnv3search.latency.runtimes.registry import load_runtime
 from mnv3search.space import load_space
 
 WINDOW = 5  # readings of the reference whose median is its drift at the middle one

@@ -25,8 +25,8 @@ from mnv3search.families import published
 from mnv3search.latency.measured.calibration import entering_elements
 from mnv3search.latency.measured.measuring import MeasuringPlan, drift_corrected, rounds
 from mnv3search.latency.remote.agent import clock_of
-from mnv3search.latency.runtimes import load_runtime
 from mnv3search.latency.runtimes.base import CallSession, Session, graph_of
+from mnv3search.latency.runtimes.registry import load_runtime
 from mnv3search.layers import units
 from mnv3search.space import load_space
 

@@ -15,8 +15,7 @@ from mnv3search.families import published
 from mnv3search.latency.measured.calibration import entering_elements
 from mnv3search.latency.measured.measuring import MeasuringPlan
 from mnv3search.latency.measured.table_device import Statistic, TableDevice
-from mnv3search.latency.runtimes import Runtime, Session, Subject
-from mnv3search.latency.runtimes.base import Image, Precision, time_in_turn
+from mnv3search.latency.runtimes.base import Image, Precision, Runtime, Session, Subject, time_in_turn
 from mnv3search.layers import Unit, units
 
 QUICK = MeasuringPlan(rounds=40, min_seconds=0, warmup=1)

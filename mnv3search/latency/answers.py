@@ -62,7 +62,7 @@ def latencies(
     Args:
         names: as :func:`~mnv3search.naming.parse_network` takes them; with ``whole`` also ONNX files.
         device: as :func:`~mnv3search.latency.devices.load_device` takes it.
-        whole: time whole networks, interleaved, in place of the model's sums.
+        whole: time whole networks, interleaved, instead of the model's sums.
         against: the network to which ratios are, the first of ``names`` where not given; another one is timed as well.
         progress: called while something is measured.
     """

@@ -1,4 +1,4 @@
-"""Devices that a user's own times made, as JSON documents and back; numbers alone, and all of them checked."""
+"""Devices fitted to or imported from a user's times, as JSON documents and back; every value is checked."""
 
 from __future__ import annotations
 
@@ -48,11 +48,7 @@ def write_device(path: Path, device: FittedDevice | ImportedDevice) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a name that cannot be a device's file, before the work is done.
-
-    Raises:
-        DeviceError: the name does not end in ``.json``, is a folder's, or is of a file that is no device.
-    """
+    """Refuse a name that cannot be a device's file, before the work is done."""
     if path.suffix != ".json":
         raise DeviceError(f"the device's file {path} must end in .json, by which --device knows it")
     if not path.exists():
@@ -67,12 +63,7 @@ def check_writable(path: Path) -> None:
 
 
 def read_document(document: Mapping[str, Any], name: str) -> FittedDevice | ImportedDevice:
-    """The device of a document of kind ``fitted`` or ``layers``.
-
-    Raises:
-        DeviceError: something is missing, of the wrong type, negative, not finite or too much; or an earlier version
-            wrote it.
-    """
+    """The device of a document of kind ``fitted`` or ``layers``; raises DeviceError where it cannot be read."""
     if "scale_prices" in document:
         raise DeviceError(
             f"an earlier mnv3search made it, and its prices may be some percent too high; make it again from the same "

@@ -69,7 +69,7 @@ class DeviceSpec:
 
     @staticmethod
     def names(text: str) -> bool:
-        """Whether ``text`` speaks of a measured device at all, well formed or not."""
+        """Whether ``text`` names a measured device, well formed or not."""
         return text == HOST or text.startswith((f"{HOST}:", f"{HOST},", SSH))
 
     @classmethod
@@ -114,12 +114,7 @@ class DeviceSpec:
     def with_options(
         self, runtime: str | None = None, threads: int | None = None, precision: str | None = None, stale: bool = False
     ) -> DeviceSpec:
-        """The same device with what is given here; None, or ``stale`` unset, leaves a field as it is.
-
-        Raises:
-            UnknownNameError: no such runtime or precision.
-            DeviceError: an option contradicts what the text says, or cannot be.
-        """
+        """The same device with what is given here; None, or ``stale`` unset, leaves a field as it is."""
         given = {"runtime": runtime, "threads": threads, "precision": precision}
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         usual = DeviceSpec()

@@ -27,10 +27,10 @@ Array = NDArray[np.float64]
 
 FEATURES: dict[str, str] = {
     "madds": "M MAdds of all convolutions and linear layers",
-    "stem_madds": "M MAdds of the stem, beside the rate for all",
-    "depthwise_madds": "M MAdds of depthwise convolutions of kernel 3 or less, beside the rate for all",
-    "wide_depthwise_madds": "M MAdds of depthwise convolutions of kernel 5 or more, beside the rate for all",
-    "linear_madds": "M MAdds of the linear layers after the pool, beside the rate for all",
+    "stem_madds": "M MAdds of the stem, on top of the rate for all",
+    "depthwise_madds": "M MAdds of depthwise convolutions of kernel 3 or less, on top of the rate for all",
+    "wide_depthwise_madds": "M MAdds of depthwise convolutions of kernel 5 or more, on top of the rate for all",
+    "linear_madds": "M MAdds of the linear layers after the pool, on top of the rate for all",
     "elements": "M activation elements that convolutions and the last pool read and write (4 bytes each)",
     "weights": "M parameters read (4 bytes each)",
     "channels": "thousands of channels into and out of pointwise convolutions",

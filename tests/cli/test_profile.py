@@ -15,7 +15,7 @@ from mnv3search.architecture import dump_architecture
 from mnv3search.latency.device_spec import DeviceSpec
 from mnv3search.latency.measured import table_device
 from mnv3search.latency.measured.table_device import TableDevice
-from mnv3search.latency.runtimes import Runtime
+from mnv3search.latency.runtimes.base import Runtime
 from mnv3search.space import load_space
 
 Invoke = Callable[..., Any]

@@ -20,19 +20,19 @@ from mnv3search.architecture import Architecture
 from mnv3search.errors import DeviceError, MeasurementError, MissingDependencyError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.latency.remote.agent import clock_of
-from mnv3search.latency.runtimes import (
-    RUNTIMES,
+from mnv3search.latency.runtimes import registry
+from mnv3search.latency.runtimes.base import (
     CallSession,
+    Precision,
     Runtime,
     Session,
     Subject,
-    load_runtime,
-    registry,
-    runtime_names,
+    input_shape,
+    is_whole_only,
 )
-from mnv3search.latency.runtimes.base import Precision, input_shape, is_whole_only
 from mnv3search.latency.runtimes.check import MAX_FP32_DIFFERENCE, MAX_INT8_ERROR, PROBES, SAME_PADDED, check_outputs
 from mnv3search.latency.runtimes.onnx_runtime import OnnxRuntime
+from mnv3search.latency.runtimes.registry import RUNTIMES, load_runtime, runtime_names
 from mnv3search.latency.runtimes.torch_eager import exact_output
 from mnv3search.layers import Unit, units
 

@@ -18,9 +18,9 @@ from mnv3search.graph import network_graph
 from mnv3search.graph.model_file import read_model
 from mnv3search.latency import answers
 from mnv3search.latency.answers import latencies
-from mnv3search.latency.runtimes import Session, load_runtime
-from mnv3search.latency.runtimes.base import LoadsGraphs
+from mnv3search.latency.runtimes.base import LoadsGraphs, Session
 from mnv3search.latency.runtimes.int8 import graph_in
+from mnv3search.latency.runtimes.registry import load_runtime
 
 NAMES = ("mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v2@0.5")
 

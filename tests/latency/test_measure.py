@@ -33,8 +33,8 @@ from mnv3search.latency.measured.measuring import (
     slot_of,
     summarise,
 )
-from mnv3search.latency.runtimes import Session, load_runtime
-from mnv3search.latency.runtimes.base import Image, TakesTurns, time_in_turn, turns_of
+from mnv3search.latency.runtimes.base import Image, Session, TakesTurns, time_in_turn, turns_of
+from mnv3search.latency.runtimes.registry import load_runtime
 
 PLAIN = MeasuringPlan(rounds=1, min_seconds=0, warmup=0)
 

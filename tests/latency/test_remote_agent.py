@@ -20,8 +20,8 @@ from mnv3search.families import published
 from mnv3search.latency.keys import this_machine
 from mnv3search.latency.remote import agent
 from mnv3search.latency.remote.agent import MARKER, Agent, pack, unpack
-from mnv3search.latency.runtimes import load_runtime
 from mnv3search.latency.runtimes.base import graph_of, input_image
+from mnv3search.latency.runtimes.registry import load_runtime
 
 SOURCE = Path(agent.__file__)
 SUBJECT = published("mobilenet_v3_small", resolution=32)

@@ -22,8 +22,8 @@ from mnv3search.graph.model_file import read_model
 from mnv3search.latency.remote import agent
 from mnv3search.latency.remote.channel import Patience
 from mnv3search.latency.remote.remote_runtime import RemoteRuntime, open_remote
-from mnv3search.latency.runtimes import load_runtime
 from mnv3search.latency.runtimes.base import Elsewhere, LoadsGraphs, Runtime, Session, TakesTurns, machine_of
+from mnv3search.latency.runtimes.registry import load_runtime
 
 SUBJECT = published("mobilenet_v3_small", resolution=32)
 SHORT = Patience(start=20, reply=20)

@@ -19,7 +19,8 @@ from mnv3search.families import published
 from mnv3search.latency.keys import network_key, this_machine, unit_key
 from mnv3search.latency.measured.measuring import MeasuringPlan
 from mnv3search.latency.measured.table_device import TableDevice
-from mnv3search.latency.runtimes import Runtime, Subject, load_runtime
+from mnv3search.latency.runtimes.base import Runtime, Subject
+from mnv3search.latency.runtimes.registry import load_runtime
 from mnv3search.layers import units
 
 SUBJECT = published("mobilenet_v3_small", resolution=32)

@@ -33,8 +33,8 @@ from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, SCALE
 from mnv3search.latency.measured.table_file import TableFile
 from mnv3search.latency.measured.whole_networks import MeasuredLatency, disturbed_sentence, measured_latencies
 from mnv3search.latency.model import Device, Preparable, UnitLatencyModel, WholeMeasurer
-from mnv3search.latency.runtimes import CallSession, Session, Subject, load_runtime
-from mnv3search.latency.runtimes.base import Image
+from mnv3search.latency.runtimes.base import CallSession, Image, Session, Subject
+from mnv3search.latency.runtimes.registry import load_runtime
 from mnv3search.layers import Unit, units
 
 

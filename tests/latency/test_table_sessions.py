@@ -12,8 +12,7 @@ from latency_fakes import QUICK, REFERENCE, KnownRuntime, known_device, parts_of
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.measured.sessions import Steps
 from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, SCALE_NETWORKS, TableDevice
-from mnv3search.latency.runtimes import Runtime, Session
-from mnv3search.latency.runtimes.base import time_in_turn
+from mnv3search.latency.runtimes.base import Runtime, Session, time_in_turn
 from mnv3search.layers import Unit
 
 SOME = variants(12)

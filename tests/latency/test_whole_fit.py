@@ -103,24 +103,23 @@ def test_five_networks_are_enough_and_four_are_not() -> None:
     networks, times = timed(5)
     device = fit_whole_networks(networks, times.tolist()).device
     assert np.all(device.latency_ms(networks) == pytest.approx(times, rel=0.2))
-    with pytest.raises(MeasurementError, match="4 timed networks; a device is fitted to at least 5"):
-        fit_whole_networks(networks[:4], times[:4].tolist())
+    with pytest.raises(MeasurementError, match="timings has 4 networks; a device is fitted to 5"):
+        fit_device(list(zip(networks[:4], times[:4].tolist(), strict=True)))
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf])
 def test_refuses_times_that_are_none(wrong: float) -> None:
     networks, times = timed(6)
     times[2] = wrong
-    with pytest.raises(MeasurementError, match="times must be finite and above 0"):
-        fit_whole_networks(networks, times.tolist())
+    with pytest.raises(MeasurementError, match=r"item 2: a time of .*; it must be milliseconds, above 0"):
+        fit_device(list(zip(networks, times.tolist(), strict=True)))
 
 
-def test_refuses_repeats_and_lists_of_different_lengths() -> None:
+def test_refuses_repeats_that_disagree() -> None:
     networks, times = timed(6)
-    with pytest.raises(MeasurementError, match="given twice"):
-        fit_whole_networks([*networks, networks[0]], [*times, 3.0])
-    with pytest.raises(MeasurementError, match="6 networks have 5 times"):
-        fit_whole_networks(networks, times[:5].tolist())
+    pairs = list(zip(networks, times.tolist(), strict=True))
+    with pytest.raises(MeasurementError, match=r"items 0 and 6.*repeats must agree"):
+        fit_device([*pairs, (networks[0], 1.2 * times[0])])
 
 
 def test_held_out_summary_by_hand() -> None:

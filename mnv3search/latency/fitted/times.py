@@ -86,11 +86,7 @@ def read_times(path: Path, name_columns: Sequence[str]) -> TimeFile:
 
     A column of times is named ``ms``, ``us`` or ``s`` (or ``latency_ms``, ``time_ms`` and so on), that of minima
     ``minimum_ms``, ``minimum_us`` or ``minimum_s``; other columns are not read. Rows of one name that agree within
-    10 % are averaged, which a notice says; rows that do not are refused.
-
-    Raises:
-        MeasurementError: the file cannot be read, lacks a column, or has a row that is cut short, has a time that is
-            not positive and finite, or contradicts another; the message names the lines.
+    10 % are averaged, with a notice; rows that do not are refused, as are all that are not whole.
     """
     try:
         text = utf8(read_bounded(path, MAX_BYTES))
@@ -132,23 +128,19 @@ def averaged(source: str, rows: Sequence[TimeRow], notices: list[str]) -> TimeRo
 
 
 def check_magnitudes(source: str, rows: Sequence[TimeRow], parts: Sequence[Sequence[Unit]]) -> list[str]:
-    """Refuse rows in another unit than the rest; a notice where all of them seem to be. ``parts`` are each row's units.
-
-    Raises:
-        MeasurementError: some rows are hundreds of times off what their work suggests, compared with the others.
-    """
+    """Refuse rows in another unit than the rest; a notice where all seem to be. ``parts`` are the units of each row."""
     counts = [np.sum([unit_features(unit) for unit in units], axis=0) for units in parts]
     madds, elements = (np.array(counts)[:, FEATURE_NAMES.index(name)] for name in ("madds", "elements"))
     work = madds + 10 * elements
     times = np.array([row.ms for row in rows])
-    # beside their work all have a share of overhead, so that tiny ones are no alarm
+    # all have a share of overhead on top of their work, so that tiny ones are no alarm
     ms_per_work = times / (work + 0.1 * np.median(work))
     relative = ms_per_work / np.median(ms_per_work)
     odd = [row for row, r in zip(rows, relative, strict=True) if not 1 / FAR_APART < r < FAR_APART]
     if odd:
         raise MeasurementError(
             f"{source}, {listed([row.where for row in odd])}: {odd[0].name} at {odd[0].ms:g} ms is over {FAR_APART:g} "
-            "times off what its work suggests beside the other rows; give all times in one unit and name the column "
+            "times off what its work suggests by the other rows; give all times in one unit and name the column "
             "ms, us or s"
         )
     speed = float(np.median(madds / times))
@@ -243,10 +235,6 @@ def read_network_times(path: Path) -> NetworkTimes:
 
     A network is written as everywhere: a published name such as ``mobilenet_v3_large@0.75``, or the path of a JSON
     file, relative to the CSV's folder. Two names of one network are one network.
-
-    Raises:
-        MeasurementError: as :func:`read_times`; or an unknown network, fewer than 5 or more than 1000 of them, or times
-            that are of different units.
     """
     file = read_times(path, ("architecture",))
     names = (str(path.parent / row.name) if row.name.endswith(".json") else row.name for row in file.rows)

@@ -139,7 +139,7 @@ class UnitPrices:
         timed: the units of each of n timed sums, such as networks.
         times_ms: of each.
         scales: as :func:`fit_prices` chose them.
-        fixed_ms: milliseconds of every timed sum beside its units; at least 0.
+        fixed_ms: milliseconds of every timed sum without its units; at least 0.
 
     Raises:
         DeviceError: too many sums or units, or a time or scale that is not finite and above 0.
@@ -281,7 +281,7 @@ def _check(timed: Sequence[Sequence[Unit]], times_ms: Sequence[float], scales: P
         raise DeviceError(f"the timed networks have over {MAX_UNITS} distinct units; fit to fewer networks")
 
 
-SCALE_SUMS = 200  # by which the scales are chosen; a thousand would tell little more
+SCALE_SUMS = 200  # by which the scales are chosen; a thousand would add little
 _START = PriceScales(own=0.1, kind=0.1, counts=1.0, noise=0.02)
 _WIDTH = np.array([1.5, 1.5, 0.8, 1.0])  # of the weak prior on the logarithms of the scales
 

@@ -26,7 +26,7 @@ MANIFEST, README = "manifest.json", "README.txt"
 MAX_MANIFEST_BYTES = 50_000_000
 MAX_FILES = 20_000
 MAX_NAME = 200
-_GRAPH_BYTES = 3000  # of a graph beside its weights
+_GRAPH_BYTES = 3000  # of a graph without its weights
 _SAVED_EVERY = 50
 _GUIDE = """Layers to time on your device (space {space})
 
@@ -41,7 +41,7 @@ _GUIDE = """Layers to time on your device (space {space})
      file,ms,minimum_ms
      {example},1.234,1.201
 
-   The column of times may be named ms, us or s; minimum_ms may be left out. Time whole networks too: they tell how
+   The column of times may be named ms, us or s; minimum_ms may be left out. Time whole networks too: they show how
    much layers alone take too long. With fewer than {least} of them the sums stay uncalibrated, 10 to 35 % off.
 3. mnv3search device import --layers {folder} --times times.csv --name my_phone
    mnv3search run --space {space} --device my_phone.json --target-latency 50ms
@@ -100,11 +100,7 @@ class LayerFolder:
 
 
 def planned_layers(space: str, parts: Sequence[Unit], networks: int) -> LayerFolder:
-    """The files for a space's units, those of equal time once, and for up to so many networks made of them.
-
-    Raises:
-        DeviceError: more files than anyone could time.
-    """
+    """The files for a space's units, those of equal time once, and for up to so many networks made of them."""
     distinct = {unit_key(unit): unit for unit in parts}
     whole = {network_key(network): network for network in assembled_networks(distinct.values(), networks)}
     if len(distinct) + len(whole) > MAX_FILES:
@@ -123,14 +119,7 @@ def _digest(key: str) -> str:
 
 
 def write_layers(plan: LayerFolder, folder: Path, progress: Progress | None = None) -> int:
-    """Write the files, ``manifest.json`` and ``README.txt``; an interrupted call goes on where it stopped.
-
-    Returns:
-        How many files were there already and were kept.
-
-    Raises:
-        DeviceError: the folder holds something else, or the disk is too small.
-    """
+    """Write the files, ``manifest.json`` and ``README.txt``; returns how many an interrupted call had written."""
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         done = _written(plan, folder)
@@ -198,11 +187,7 @@ def file_sha256(path: Path) -> str | None:
 
 
 def read_layers(folder: Path) -> LayerFolder:
-    """What a folder of exported layers holds, by its manifest.
-
-    Raises:
-        DeviceError: there is no whole manifest, or the export was interrupted.
-    """
+    """What a folder of exported layers holds, by its manifest."""
     found = _read(folder)
     if not found.complete:
         raise DeviceError(f"the export to {folder} was interrupted; finish it by the same export-layers command")

@@ -76,7 +76,7 @@ class ImportedDevice:
 
     @property
     def fixed_ms(self) -> float:
-        """Milliseconds of a call beside its layers; 0 without a calibration."""
+        """Milliseconds of a call without its layers; 0 without a calibration."""
         return 0.0 if self.calibration is None else self.calibration.fixed_ms
 
     def is_timed(self, unit: Unit) -> bool:
@@ -130,19 +130,14 @@ class Imported:
 
 
 def import_layers(folder: Path, times: Path, name: str, *, partial: bool = False) -> Imported:
-    """The device of these layers' times.
+    """The device of exported layers' times.
 
     Args:
-        folder: that :func:`~mnv3search.latency.layer_files.exported.write_layers` wrote.
+        folder: of the exported layers.
         times: a CSV file with the columns ``file`` (or ``name``) and ``ms`` (or ``us``, ``s``), and perhaps
             ``minimum_ms``.
         name: of the device.
         partial: accept that layers were not timed; they are then priced like those near them.
-
-    Raises:
-        DeviceError: the folder holds no whole export.
-        MeasurementError: times that cannot be used: unknown files, files that changed since the export, missing
-            layers, contradicting rows, mixed units; the message names the lines or files.
     """
     plan, file = read_layers(folder), read_times(times, ("file", "name"))
     notices = list(file.notices)

@@ -67,7 +67,7 @@ class TableDevice:
     All latencies of one process are at one speed, that of its first whole measurement.
 
     Args:
-        runtime: ``onnxruntime``, ``torch``, or any :class:`~mnv3search.latency.runtimes.Runtime`.
+        runtime: ``onnxruntime``, ``torch``, or any :class:`~mnv3search.latency.runtimes.base.Runtime`.
         threads: of one call, where ``runtime`` is a name.
         cache_dir: where the table lies; ``$MNV3SEARCH_CACHE`` or the user's cache folder where not given.
         plan: how much is measured; of whole networks (:attr:`whole_plan`), also until every median is within ±2 %.

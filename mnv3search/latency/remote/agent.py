@@ -1,7 +1,7 @@
 """The board's end of a measurement over ssh: this one file is sent there and run from memory.
 
-It stands alone: Python 3.8, the standard library, and in functions numpy and onnxruntime. It reads frames on stdin and
-answers each on stdout, opens no port, writes no file, runs nothing but these requests, and ends when stdin closes.
+It needs Python 3.8, the standard library, and in functions numpy and onnxruntime. It reads frames on stdin and answers
+each on stdout, opens no port, writes no file, runs nothing but these requests, and ends when stdin closes.
 
 A frame is four bytes, the big-endian length of a JSON object; that object, whose ``payload`` is a number of bytes; and
 these bytes. Requests, by their ``ask``:

@@ -50,15 +50,7 @@ class Board(NamedTuple):
 class RemoteRuntime:
     """Times graphs in onnxruntime's CPU provider on a board, with the same graphs, options and clock as here.
 
-    Args:
-        connect: opens a connection to the board's agent; called again where it was lost and more is to be measured.
-        threads: intra-operator threads there, at least 1.
-        precision: ``int8`` quantises the graphs here.
-
-    Raises:
-        DeviceError: the board cannot be reached, lacks a package, has fewer cores than threads, or its agent is
-            another.
-        MeasurementError: it stopped answering.
+    ``connect`` opens a connection to the board's agent; it is called again where that was lost.
     """
 
     name = "onnxruntime"
@@ -75,7 +67,7 @@ class RemoteRuntime:
             self.channel.close()
             raise DeviceError(
                 f"threads is {threads}, but {self.channel.address} has {cores} cores to give; "
-                f"threads that wait for one another tell nothing: ask for fewer"
+                f"threads that wait for one another measure nothing: ask for fewer"
             )
 
     def _reconnect(self) -> None:
@@ -97,11 +89,10 @@ class RemoteRuntime:
         return self.load(graph_in(subject, self.precision), input_image(subject), str(subject))
 
     def load(self, graph: bytes, image: NDArray[Any], what: str) -> Session:
-        """A session of any graph of one input on the board.
+        """A session of any graph of one input on the board, connected anew where the connection was lost.
 
         Raises:
             MeasurementError: the board refuses the graph, or stopped answering.
-            DeviceError: the connection was lost and cannot be opened again.
         """
         kind = "u1" if image.dtype == np.uint8 else "<f4"
         payload = graph + image.astype(kind).tobytes()
@@ -210,7 +201,6 @@ def open_remote(
 
     Raises:
         DeviceError: one of these is invalid; the board cannot be reached, lacks Python, numpy or onnxruntime.
-        MeasurementError: the board stopped answering.
     """
     check_options(threads, precision)
     where, interpreter = parse_address(address), check_python(python)

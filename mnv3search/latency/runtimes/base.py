@@ -45,7 +45,7 @@ def graph_of(subject: Subject) -> bytes:
 
 
 def import_onnxruntime() -> Any:
-    """The package without its telemetry, which from 1.29 on is on by default and works beside what is timed."""
+    """The package without its telemetry, which from 1.29 on is on by default and runs while models are timed."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 

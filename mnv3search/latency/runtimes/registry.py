@@ -75,7 +75,7 @@ def load_runtime(name: str, threads: int = 1, precision: Precision = "fp32") -> 
     if threads > (cores := usable_cores()):
         raise DeviceError(
             f"threads is {threads}, but this machine has {cores} {'core' if cores == 1 else 'cores'} to give; "
-            f"threads that wait for one another tell nothing: ask for at most {cores}"
+            f"threads that wait for one another measure nothing: ask for at most {cores}"
         )
     if name not in RUNTIMES:
         runtime = _plugged_in(name, threads, precision)
@@ -127,7 +127,7 @@ def installed_version(runtime: str) -> str | None:
 
 
 def plug_in(runtime: str) -> str | None:
-    """The package, with its version, that registers a runtime beside this program's own; None where none does."""
+    """The package, with its version, that registers a runtime; None for this program's own."""
     if runtime in RUNTIMES:
         return None
     for point in entry_points(group=ENTRY_POINT_GROUP, name=runtime):
