@@ -1,13 +1,9 @@
-"""Latencies of a space's rows, and whether a target can be met in a space before anything is evaluated.
-
-Rows are summed from prices where units are priced; the latency model is asked for whole networks otherwise.
-"""
+"""Latencies of a space's rows, and the range of latencies that tells whether a target can be met."""
 
 from __future__ import annotations
 
 import hashlib
 import reprlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture
+from mnv3search.cost import unit_cost
 from mnv3search.errors import InfeasibleError, SpaceError
 from mnv3search.latency.measured.calibration import prepare_for_space
 from mnv3search.latency.model import (
     LatencyModel,
+    Progress,
     UnitLatencyModel,
     check_latency_model,
     checked_latencies,
@@ -29,15 +27,11 @@ if TYPE_CHECKING:
     from mnv3search.space import SearchSpace
 
 Rows = NDArray[np.integer[Any]]
-PrepareProgress = Callable[[int, int, str], None]
+BOUND_SAMPLES = 64
 
 
 def check_space_and_model(space: SearchSpace, model: LatencyModel) -> None:
-    """Pass where ``space`` is a search space and ``model`` a latency model.
-
-    Raises:
-        SpaceError, DeviceError: it is something else, such as its name.
-    """
+    """Raises SpaceError or DeviceError where either is something else, such as its name."""
     from mnv3search.space import SearchSpace
 
     if not isinstance(space, SearchSpace):
@@ -48,16 +42,14 @@ def check_space_and_model(space: SearchSpace, model: LatencyModel) -> None:
 class RowLatency:
     """Milliseconds of index rows under one latency model.
 
-    A model that prices units is asked once for every unit of the space; rows are then sums of gathers. Any other model
-    is asked for whole networks, each canonical row once.
+    A model that prices units prices every unit of the space once; a row's latency is then a sum of its units' prices.
+    Any other model is asked for whole networks, each canonical row once.
     """
 
-    def __init__(self, space: SearchSpace, model: LatencyModel, progress: PrepareProgress | None = None) -> None:
-        self._space = space
-        self._model = model
+    def __init__(self, space: SearchSpace, model: LatencyModel, progress: Progress | None = None) -> None:
+        self._space, self._model = space, model
         self._known: dict[bytes, float] = {}
-        self._priced = None
-        self._fixed_ms = 0.0
+        self._priced, self._fixed_ms = None, 0.0
         if isinstance(model, UnitLatencyModel):
             prepare_for_space(space, model, progress)
             self._priced = space.priced(model.unit_latency_ms)
@@ -83,11 +75,7 @@ class RowLatency:
         return f"{name} {hashlib.sha256(prices.encode()).hexdigest()[:16]}"
 
     def of_rows(self, rows: Rows) -> NDArray[np.float64]:
-        """Milliseconds of canonical ``rows`` (n, P); shape (n,).
-
-        Raises:
-            DeviceError: the model gave a latency that is not positive and finite, or not one for each network.
-        """
+        """Milliseconds of canonical ``rows`` (n, P); shape (n,)."""
         if len(rows) == 0:
             return np.zeros(0)
         if self._priced is not None:
@@ -100,37 +88,30 @@ class RowLatency:
         return np.array([self._known[key] for key in keys])
 
     def remember(self, row: Rows, latency_ms: float) -> None:
-        """Take a latency that an earlier session found; priced rows need none."""
+        """Take over a latency from an earlier session; priced rows need none."""
         if self._priced is None:
             self._known[np.ascontiguousarray(row, dtype=np.int64).tobytes()] = latency_ms
 
-    def bounds(self, rng: np.random.Generator, samples: int) -> tuple[Rows, Rows]:
-        """The fastest and the slowest row: exact where units are priced, else of ``samples`` random rows.
+    def bounds(self, seed: int) -> tuple[Rows, Rows]:
+        """The fastest and the slowest row: exact where units are priced, else of a seeded sample.
 
-        Without prices the rows of fewest and most multiply-adds join the sample.
+        The rows of fewest and most multiply-adds are in the sample.
         """
         if self._priced is not None:
             return np.asarray(self._priced.fastest()[0]), np.asarray(self._priced.slowest()[0])
-        from mnv3search.cost import unit_cost
-
         by_madds = self._space.priced(lambda parts: np.array([float(unit_cost(unit).madds) for unit in parts]))
-        ends = np.stack([by_madds.fastest()[0], by_madds.slowest()[0]])
-        rows = np.concatenate([ends, self._space.sample_indices(samples, rng)])
+        sample = self._space.sample_indices(BOUND_SAMPLES, np.random.default_rng([seed, 0]))
+        rows = np.concatenate([np.stack([by_madds.fastest()[0], by_madds.slowest()[0]]), sample])
         latencies = self.of_rows(rows)
         return rows[int(latencies.argmin())], rows[int(latencies.argmax())]
 
 
-SAMPLED_BOUND = 64
-
-
 @dataclass(frozen=True, slots=True)
 class Feasibility:
-    """The range of latencies that a space spans under one latency model.
+    """The range of latencies of a space under one latency model.
 
     Attributes:
-        fastest_ms, slowest_ms: of the two networks below.
-        exact: the extremes of the whole space; False: of a sample.
-        fastest, slowest: the networks at the two ends.
+        exact: whether the bounds are the whole space's; else a sample's.
     """
 
     fastest_ms: float
@@ -144,17 +125,13 @@ class Feasibility:
         return target_latency_ms < self.slowest_ms
 
     def require(self, target_latency_ms: float) -> None:
-        """Pass where some network meets the target.
-
-        Raises:
-            InfeasibleError: none does.
-        """
+        """Raises InfeasibleError where no network meets the target."""
         if target_latency_ms < self.fastest_ms:
             raise InfeasibleError(target_latency_ms, self.fastest_ms, self.slowest_ms, exact=self.exact)
 
 
 def latency_range(
-    space: SearchSpace, latency: LatencyModel, seed: int = 0, progress: PrepareProgress | None = None
+    space: SearchSpace, latency: LatencyModel, seed: int = 0, progress: Progress | None = None
 ) -> Feasibility:
     """The range of latencies of ``space`` under ``latency``, which is prepared first where it must measure.
 
@@ -166,19 +143,9 @@ def latency_range(
     return assess(space, RowLatency(space, latency, progress), seed)
 
 
-def bound_rows(latencies: RowLatency, seed: int, samples: int = SAMPLED_BOUND) -> tuple[Rows, Rows]:
-    """The rows at the two ends; the same for the same seed."""
-    return latencies.bounds(np.random.default_rng([seed, 0]), samples)
-
-
-def assess(space: SearchSpace, latencies: RowLatency, seed: int, samples: int = SAMPLED_BOUND) -> Feasibility:
-    """The fastest and the slowest network of ``space``: exact where units are priced, of a seeded sample otherwise."""
-    fastest, slowest = bound_rows(latencies, seed, samples)
+def assess(space: SearchSpace, latencies: RowLatency, seed: int) -> Feasibility:
+    """The fastest and the slowest network of ``space``: exact where units are priced, else of a seeded sample."""
+    fastest, slowest = latencies.bounds(seed)
     low, high = latencies.of_rows(np.stack([fastest, slowest]))
-    return Feasibility(
-        fastest_ms=float(low),
-        slowest_ms=float(high),
-        exact=latencies.exact,
-        fastest=space.architecture(fastest),
-        slowest=space.architecture(slowest),
-    )
+    exact = latencies.exact
+    return Feasibility(float(low), float(high), exact, space.architecture(fastest), space.architecture(slowest))

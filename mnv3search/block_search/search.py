@@ -19,11 +19,9 @@ from mnv3search.block_search.evolution import EvolutionSampler
 from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, UNBOUNDED_MS, Objective
 from mnv3search.block_search.row_latency import (
     Feasibility,
-    PrepareProgress,
     RowLatency,
     Rows,
     assess,
-    bound_rows,
     check_space_and_model,
 )
 from mnv3search.block_search.samplers import OptunaSampler, Sampler, resolved_sampler
@@ -34,7 +32,7 @@ from mnv3search.candidate import Candidate, Candidates, pareto_front
 from mnv3search.errors import Mnv3SearchError, TargetError
 from mnv3search.execution import Executor, Run, SerialExecutor
 from mnv3search.latency.estimated import RooflineDevice
-from mnv3search.latency.model import LatencyModel, checked_target
+from mnv3search.latency.model import LatencyModel, Progress, checked_target
 from mnv3search.records import real, whole
 
 if TYPE_CHECKING:
@@ -138,7 +136,7 @@ def search(
     storage: str | Path | None = None,
     start: Sequence[Architecture] = (),
     progress: Callable[[SearchProgress], None] | None = None,
-    prepare_progress: PrepareProgress | None = None,
+    prepare_progress: Progress | None = None,
     time_limit_s: float | None = None,
     priced: RowLatency | None = None,
     executor: Executor | None = None,
@@ -194,7 +192,7 @@ def search(
     feasibility = assess(space, latencies, seed)
     if hard:
         feasibility.require(objective.target_latency_ms)
-    first = _first_rows(space, latencies, objective, seed, start)
+    first = _first_rows(space, latencies, objective, (*start, feasibility.fastest))
     identity = StudyIdentity.of(space, latencies, evaluator, name, seed, objective)
     cheap = capabilities_of(evaluator).cheap
     with (
@@ -356,12 +354,12 @@ def _checked_whole(name: str, value: object, least: int | None) -> int:
 
 
 def _first_rows(
-    space: SearchSpace, latencies: RowLatency, objective: Objective, seed: int, start: Sequence[Architecture]
+    space: SearchSpace, latencies: RowLatency, objective: Objective, architectures: Sequence[Architecture]
 ) -> Rows:
-    """Rows of ``start`` that may be evaluated, then the fastest row, which meets every feasible target."""
-    rows = [space.indices(architecture) for architecture in start if space.contains(architecture)]
+    """Rows of the architectures that may be evaluated."""
+    rows = [space.indices(architecture) for architecture in architectures if space.contains(architecture)]
     rows = [row for row in rows if latencies.of_rows(row[None, :])[0] <= objective.limit_ms]
-    return np.stack([*rows, bound_rows(latencies, seed)[0]]).astype(np.int64)
+    return np.stack(rows).astype(np.int64)
 
 
 @contextlib.contextmanager
