@@ -1,12 +1,12 @@
 """The ImageNet prior: predicts top-1 from an architecture's structure alone.
 
-One Gaussian process over structural features is fitted to three sources at once: once-for-all's subnets,
-Accel-NASBench's networks after a short training, and published networks. They share the effects of structure; each
-source has an offset of its own, and the published networks a deviation of theirs. ``benchmarks/prior.py`` fits it.
+One Gaussian process over structural features is fitted to three sources at once (by ``benchmarks/prior.py``):
+once-for-all's subnets, Accel-NASBench's networks after a short training, and published networks. They share the effects
+of structure; each source has an offset, and the published networks a deviation.
 
 Effects of structure add up in the logarithm of the error, not in top-1: half as many channels cost three times as many
-points at 50 % as at 75 %. Coordinates are linear ones and those of a Gaussian process's bends, carried by inducing
-points in feature space (Snelson and Ghahramani 2006); what these cannot carry is added to the variance.
+points at 50 % as at 75 %. The process has linear coordinates and those of inducing points in feature space (Snelson and
+Ghahramani 2006); what these do not explain is added to the variance.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from mnv3search.blocks import BlockSpec
 from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError, UnknownNameError
 from mnv3search.reading import parse_json, read_bounded
+from mnv3search.records import UNREADABLE
 from mnv3search.threads import on_one_blas_thread
 
 FORMAT = "mnv3search-imagenet-prior"
@@ -165,12 +166,11 @@ class RecipeCoefficients:
 
 @dataclass(frozen=True)
 class PriorCoefficients:
-    """How features become coordinates, the recipes by name, and sources, licences, row counts, versions, date."""
+    """Coordinates, and the recipes by name."""
 
     basis: Basis
     whitener: FloatArray
     recipes: Mapping[str, RecipeCoefficients]
-    provenance: Mapping[str, Any]
 
     def predict(self, raw: FloatArray, recipe: str) -> tuple[FloatArray, FloatArray]:
         """Top-1 and its standard deviation in points, for raw features (n, d); shapes (n,)."""
@@ -269,31 +269,25 @@ def _read(path: Path | None) -> PriorCoefficients:
 
 
 def coefficients_from_json(content: bytes | str, name: str) -> PriorCoefficients:
-    """The coefficients in ``content``; ``name`` stands for it in messages."""
+    """The coefficients in ``content``; ``name`` is the file's in messages."""
     try:
         data = parse_json(content)
-    except ValueError as error:
-        raise EvaluatorError(f"the ImageNet prior {name} is not valid JSON ({error}); {_REMEDY}") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise EvaluatorError(f"{name} is no ImageNet prior: its format must be {FORMAT!r}; {_REMEDY}")
-    if data.get("version") != VERSION:
-        raise EvaluatorError(
-            f"the ImageNet prior {name} has version {data.get('version')!r}; this mnv3search reads {VERSION}; {_REMEDY}"
-        )
-    if data.get("features") != list(FEATURE_NAMES):
-        raise EvaluatorError(f"the ImageNet prior {name} was fitted to other features; {_REMEDY}")
-    try:
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError(f"its format must be {FORMAT!r}")
+        if data.get("version") != VERSION:
+            raise ValueError(f"it has version {data.get('version')!r}; this mnv3search reads {VERSION}")
+        if data.get("features") != list(FEATURE_NAMES):
+            raise ValueError("it was fitted to other features")
         return _assembled(data)
-    except (KeyError, TypeError, ValueError, AttributeError, np.linalg.LinAlgError) as error:
-        raise EvaluatorError(
-            f"the ImageNet prior {name} lacks {error} or holds it in a wrong form; {_REMEDY}"
-        ) from error
+    except UNREADABLE as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise EvaluatorError(f"the ImageNet prior {name} cannot be used: {reason}; {_REMEDY}") from error
 
 
 def _numbers(data: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> FloatArray:
     array = np.array(data[key], dtype=np.float64)
     if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"{key!r} as finite numbers of shape {shape}")
+        raise ValueError(f"{key!r} must be finite numbers of shape {shape}")
     return array
 
 
@@ -301,7 +295,7 @@ def _triangle(data: Mapping[str, Any], key: str, size: int) -> NDArray[np.float3
     """A lower triangular matrix, (size, size): its rows up to the diagonal, half precision, base64."""
     values = np.frombuffer(base64.b64decode(data[key], validate=True), dtype="<f2").astype(np.float32)
     if len(values) != size * (size + 1) // 2 or not np.isfinite(values).all():
-        raise ValueError(f"{key!r} as the triangle of {size} coefficients")
+        raise ValueError(f"{key!r} must be the triangle of {size} coefficients")
     factor = np.zeros((size, size), dtype=np.float32)
     factor[np.tril_indices(size)] = values
     return factor
@@ -309,18 +303,17 @@ def _triangle(data: Mapping[str, Any], key: str, size: int) -> NDArray[np.float3
 
 def _assembled(data: Mapping[str, Any]) -> PriorCoefficients:
     d, m = len(FEATURE_NAMES), len(data["inducing"])
-    center, scale, relevance, linear = (
-        _numbers(data, key, (d,)) for key in ("center", "scale", "relevance", "linear_scale")
-    )
-    basis = Basis(center, scale, relevance, linear, _numbers(data, "inducing", (m, d)))
+    vectors = {key: _numbers(data, key, (d,)) for key in ("center", "scale", "relevance", "linear_scale")}
+    basis = Basis(**vectors, inducing=_numbers(data, "inducing", (m, d)))
     recipes = {name: _recipe(data["recipes"][name], 1 + d + m) for name in RECIPES}
-    return PriorCoefficients(basis, basis.whitener(), recipes, data["provenance"])
+    return PriorCoefficients(basis, basis.whitener(), recipes)
 
 
 def _recipe(data: Mapping[str, Any], size: int) -> RecipeCoefficients:
-    offset, bend, noise, spread = (
-        float(_numbers(data, key, ())) for key in ("offset", "bend_variance", "noise_variance", "spread_scale")
+    numbers = ("offset", "bend_variance", "noise_variance", "spread_scale")
+    return RecipeCoefficients(
+        weights=_numbers(data, "weights", (size,)),
+        covariance_factor=_triangle(data, "covariance_factor", size),
+        fitted={name: (float(low), float(high)) for name, (low, high) in data["fitted"].items()},
+        **{key: float(_numbers(data, key, ())) for key in numbers},
     )
-    fitted = {name: (float(low), float(high)) for name, (low, high) in data["fitted"].items()}
-    weights, factor = _numbers(data, "weights", (size,)), _triangle(data, "covariance_factor", size)
-    return RecipeCoefficients(offset, weights, factor, bend, noise, spread, fitted)

@@ -158,11 +158,11 @@ def _altered(tmp_path: Path, **changes: object) -> ImagenetPrior:
         ({"version": 99}, "version 99.*reads 2"),
         ({"format": "other"}, "format must be"),
         ({"features": ["depth"]}, "other features"),
-        ({"center": [1.0]}, "'center' as finite numbers"),
+        ({"center": [1.0]}, "'center' must be finite numbers"),
         ({"center": math.inf}, "Infinity is no number"),
         ({"scale": None}, "scale"),
-        ({"inducing": 3}, "wrong form"),
-        ({"recipes": {"published": 1}}, "wrong form"),
+        ({"inducing": 3}, "cannot be used"),
+        ({"recipes": {"published": 1}}, "cannot be used"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, object], says: str) -> None:
@@ -173,7 +173,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, ob
 def test_a_truncated_or_missing_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "prior.json"
     path.write_text(SHIPPED.read_text(encoding="utf-8")[:5000], encoding="utf-8")
-    with pytest.raises(EvaluatorError, match=r"not valid JSON.*restore"):
+    with pytest.raises(EvaluatorError, match=r"cannot be used.*restore"):
         ImagenetPrior(path).evaluate([parse_network("mobilenet_v2")])
     with pytest.raises(EvaluatorError, match="cannot be read"):
         ImagenetPrior(tmp_path / "none.json").evaluate([parse_network("mobilenet_v2")])
@@ -183,12 +183,12 @@ def test_a_truncated_or_missing_file_is_refused(tmp_path: Path) -> None:
     ("change", "says"),
     [
         (lambda data: data["recipes"]["published"].pop("noise_variance"), "noise_variance"),
-        (lambda data: data["recipes"]["published"].update(offset="x"), "wrong form"),
+        (lambda data: data["recipes"]["published"].update(offset="x"), "cannot be used"),
         (
             lambda data: data["recipes"]["once_for_all"].update(covariance_factor="AAAAAAAA"),
-            "'covariance_factor' as the tri",
+            "'covariance_factor' must be the tri",
         ),
-        (lambda data: data["recipes"]["once_for_all"].update(covariance_factor="é"), "wrong form"),
+        (lambda data: data["recipes"]["once_for_all"].update(covariance_factor="é"), "cannot be used"),
     ],
 )
 def test_a_damaged_recipe_is_named(tmp_path: Path, change: Callable[[Any], object], says: str) -> None:
