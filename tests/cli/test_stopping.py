@@ -28,7 +28,7 @@ sys.meta_path.insert(0, Signalling())
 sys.argv[1:] = arguments
 main()
 """
-BEFORE_THE_COMMAND, IN_A_COMMAND, IN_A_RUN = "click", "mnv3search.space.space", "mnv3search.report.plots"
+BEFORE_THE_COMMAND, IN_A_COMMAND, IN_A_RUN = "click", "mnv3search.space.space", "optuna"
 
 
 def signalled(folder: Path, module: str, *signals: signal.Signals) -> subprocess.CompletedProcess[str]:
