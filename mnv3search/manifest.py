@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -379,6 +378,8 @@ def cpu_model() -> str:
 
 def describe_environment() -> dict[str, object]:
     """Package versions, Python, system and processor; no host or user name."""
+    from importlib.metadata import PackageNotFoundError, version
+
     versions = {}
     for package in _PACKAGES:
         try:

@@ -26,6 +26,6 @@ def main(arguments: list[str] | None = None) -> None:
         stopping.orderly = True
         code = run_command(sys.argv[1:] if arguments is None else arguments, stopping)
         stopping.orderly = False
-    except KeyboardInterrupt:  # it came while the command's end was being told
+    except KeyboardInterrupt:  # it came while the command's end was being reported
         code = stopping.exit_code
     sys.exit(code)

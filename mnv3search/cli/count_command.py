@@ -70,11 +70,11 @@ def count_command(networks: tuple[str, ...], listed: Path | None, layers: bool, 
         print_json({"networks": totals})
     else:
         click.echo('{"networks": [', nl=False)
-        for place, (name, found) in enumerate(_counted(names)):
+        for position, (name, found) in enumerate(_counted(names)):
             entry = _totals(name, found)
             if isinstance(found, Counts):
                 entry["layers"] = [{figure: getattr(layer, figure) for figure in LAYER} for layer in found.layers]
-            click.echo(f"{', ' if place else ''}{json.dumps(entry)}", nl=False)
+            click.echo(f"{', ' if position else ''}{json.dumps(entry)}", nl=False)
         click.echo("]}")
 
 
@@ -213,7 +213,7 @@ def spaces_command(names: tuple[str, ...], as_json: bool) -> None:
 )
 @json_option
 def tables_command(as_json: bool) -> None:
-    """The papers' tables, our counts beside them.
+    """The papers' tables, with our counts.
 
     Where a printed count differs, the reason is said; where none is known, that is said too.
     """

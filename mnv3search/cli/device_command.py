@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mnv3search.cli.group import Group
-from mnv3search.cli.options import composed, measured_options
+from mnv3search.cli.options import measured_options, take_device
 from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mnv3search.latency.devices import DeviceDescription
     from mnv3search.latency.measured.profiling import DeviceProfile
     from mnv3search.latency.measured.table_device import TableDevice
@@ -240,7 +238,7 @@ def fit(times: Path, name: str, out: Path | None, as_json: bool) -> None:
     path = _device_path(name, out)
     check_writable(path)
     timed = read_network_times(times)
-    with _told(as_json, "fitting, with networks held out") as progress:
+    with _reporting(as_json, "fitting, with networks held out") as progress:
         found = fit_whole_networks(timed.networks, timed.times_ms, name, progress=progress)
     write_device(path, found.device)
     held_out = found.held_out.summary()
@@ -272,13 +270,13 @@ def fit(times: Path, name: str, out: Path | None, as_json: bool) -> None:
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to.")
 @click.option(
     "--networks", default=8, show_default=True, type=click.IntRange(0, 100),
-    help="How many whole networks to write beside the layers; 5 or more calibrate the device.",
+    help="How many whole networks to write in addition to the layers; 5 or more calibrate the device.",
 )  # fmt: skip
 @json_option
 def export_layers(space: str, out: Path, networks: int, as_json: bool) -> None:
     """Write the layers of a space as ONNX files to time.
 
-    An interrupted export goes on by the same command. README.txt in the folder says what to time and how to tell it.
+    An interrupted export goes on by the same command. README.txt in the folder says what to time and in what form.
     """
     from mnv3search.latency.layer_files.exported import planned_layers, write_layers
     from mnv3search.space import load_space
@@ -288,7 +286,7 @@ def export_layers(space: str, out: Path, networks: int, as_json: bool) -> None:
     if not as_json:
         click.echo(f"{len(plan.layers)} layers and {len(plan.networks)} networks, about {size}, to {out}", err=True)
     try:
-        with _told(as_json, "writing layers") as progress:
+        with _reporting(as_json, "writing layers") as progress:
             kept = write_layers(plan, out, progress)
     except KeyboardInterrupt as stopped:
         stopped.add_note("what was written is kept: the same command goes on from there")
@@ -340,8 +338,8 @@ def import_(layers: Path, times: Path, name: str, out: Path | None, partial: boo
         print_json({"device": str(path), "name": name, **counts, **calibrated, "notices": found.notices})
         return
     _note(found.notices)
-    judged = "" if error is None else f"; each left out of the calibration, the networks are {error:.1f} % off (rms)"
-    click.echo(f"{path}: {timed} layers and {networks} whole networks{judged}.")
+    held_out = "" if error is None else f"; each left out of the calibration, the networks are {error:.1f} % off (rms)"
+    click.echo(f"{path}: {timed} layers and {networks} whole networks{held_out}.")
     _next(path)
 
 
@@ -352,7 +350,7 @@ def _device_path(name: str, out: Path | None) -> Path:
 
 
 @contextlib.contextmanager
-def _told(quiet: bool, what: str) -> Iterator[Progress]:
+def _reporting(quiet: bool, what: str) -> Iterator[Progress]:
     with ProgressLine(quiet=quiet) as line:
         line.stage(what)
         yield lambda done, total, detail: line.advance(done, detail, total)
@@ -367,6 +365,7 @@ def _next(path: Path) -> None:
     click.echo(f"Next: mnv3search run --space mnv3_large --target-latency 50ms --device {path}")
 
 
+HOST = "host"
 PICTURE = "predicted-against-measured"
 
 
@@ -379,7 +378,7 @@ PICTURE = "predicted-against-measured"
     ),
 )
 @click.option("--space", required=True, help="See mnv3search spaces; a name or a YAML file.")
-@click.option("--device", default="host", show_default=True, help="host or ssh://USER@BOARD (mnv3search devices).")
+@click.option("--device", default=HOST, show_default=True, help="host or ssh://USER@BOARD (mnv3search devices).")
 @measured_options
 @click.option(
     "--seconds", type=float, default=1_800.0, show_default=True, help="Stop after so long; call it again to go on."
@@ -393,17 +392,7 @@ PICTURE = "predicted-against-measured"
 )
 @json_option
 def profile_command(
-    space: str,
-    device: str,
-    runtime: str | None,
-    threads: int | None,
-    precision: str | None,
-    allow_stale: bool,
-    seconds: float,
-    rounds: int | None,
-    check: int,
-    out: Path | None,
-    as_json: bool,
+    space: str, seconds: float, rounds: int | None, check: int, out: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Measure every layer of a space on a device, and try the table on whole networks.
 
@@ -417,7 +406,7 @@ def profile_command(
     from mnv3search.latency.measured.table_device import measured_device
     from mnv3search.space import load_space
 
-    text = composed(device, runtime, threads, precision, allow_stale=allow_stale)
+    text = take_device(options, str) or HOST
     if not DeviceSpec.names(text):
         raise DeviceError(f"device {text!r:.80} cannot be measured; give --device host or ssh://USER@BOARD")
     loaded, plan = load_space(space), measuring_plan(rounds, seconds)
@@ -439,13 +428,13 @@ def _measured(device: TableDevice, space: SearchSpace, check: int, *, quiet: boo
     try:
         with ProgressLine(quiet=quiet) as line:
 
-            def told(stage: str) -> Progress:
+            def on_stage(stage: str) -> Progress:
                 line.stage(stage)
                 return lambda done, total, what: line.advance(done, what, total)
 
             if sentence := busy_sentence(device):
                 line.note(sentence)
-            return profile_device(device, space, check, told)
+            return profile_device(device, space, check, on_stage)
     except KeyboardInterrupt as stopped:
         stopped.add_note(f"what was measured is kept in {device.path}: the same command goes on")
         raise
@@ -456,7 +445,7 @@ def _slug(text: str) -> str:
 
 
 def _write_profile(profile: DeviceProfile, folder: Path, text: str) -> dict[str, object]:
-    """The folder's files and the note beside the table of the device ``text``; gives what ``profile.json`` holds."""
+    """The folder's files and the note with the table of the device ``text``; gives what ``profile.json`` holds."""
     import json
 
     from mnv3search.files import write_text

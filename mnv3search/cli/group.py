@@ -1,4 +1,4 @@
-"""The group of commands, and how each one's ending is told: a line on stderr, and an exit code."""
+"""The group of commands, and how the end of each is reported: a line on stderr, and an exit code."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class _LazyGroup(Group):
 def cli() -> None:
     """Find the most accurate mobile network that is fast enough on your device.
 
-    Block search over MobileNetV3-style blocks, then NetAdapt over layers, beside the published networks.
+    Block search over MobileNetV3-style blocks, then NetAdapt over layers, compared with the published networks.
     """
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnv3search.cli.options import composed, measured_options
+from mnv3search.cli.options import measured_options, take_device
 from mnv3search.cli.output import examples, json_option, print_json, stdout_console
 from mnv3search.cli.progress import ProgressLine
+from mnv3search.runs.settings import DEVICE
 
 if TYPE_CHECKING:
     from mnv3search.latency.answers import Latencies
@@ -26,22 +27,12 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
-@click.option("--device", default="pixel1", show_default=True, help="See mnv3search devices.")
+@click.option("--device", default=DEVICE, show_default=True, help="See mnv3search devices.")
 @measured_options
 @click.option("--whole", is_flag=True, help="On a measured device: time whole networks in turn, set against the first.")
 @click.option("--against", metavar="NETWORK", help="With --whole: set them against this one.")
 @json_option
-def latency_command(
-    networks: tuple[str, ...],
-    device: str,
-    runtime: str | None,
-    threads: int | None,
-    precision: str | None,
-    allow_stale: bool,
-    whole: bool,
-    against: str | None,
-    as_json: bool,
-) -> None:
+def latency_command(networks: tuple[str, ...], whole: bool, against: str | None, as_json: bool, **options: Any) -> None:
     """How long networks take, and how sure that is.
 
     A NETWORK is a published network's name, such as mobilenet_v2@0.75, or a search space's for its reference; a .json
@@ -54,7 +45,7 @@ def latency_command(
     """
     from mnv3search.latency.answers import latencies
 
-    text = composed(device, runtime, threads, precision, allow_stale=allow_stale)
+    text = take_device(options, str) or DEVICE
     with ProgressLine(quiet=as_json) as line:
         named = f"{len(networks)} network{'' if len(networks) == 1 else 's'}"
         line.stage(f"timing {named} whole, in turn" if whole else f"pricing {named}")

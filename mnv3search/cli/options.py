@@ -71,7 +71,8 @@ def take_device(options: dict[str, Any], default: Callable[[], str]) -> str | No
     """
     values = {name: options.pop(name) for name in ("runtime", "threads", "precision", "allow_stale")}
     device: str | None = options.pop("device")
-    return composed(device or default(), **values) if any(values.values()) else device
+    said = any(value is not None and value is not False for value in values.values())
+    return composed(device or default(), **values) if said else device
 
 
 def threads_option(flag: str = "--threads") -> Decorator:

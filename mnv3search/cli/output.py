@@ -34,7 +34,7 @@ def examples(*lines: str) -> str:
 
 
 def escape_what_cannot_be_shown() -> None:
-    """Print what a terminal's encoding lacks, or a file's name has beside UTF-8, as escapes; hush others' warnings."""
+    """Print what a terminal's encoding lacks, or is not UTF-8 in a file's name, as escapes; hush others' warnings."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

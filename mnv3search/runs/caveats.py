@@ -105,7 +105,7 @@ def repair_note(verdict: TargetVerdict) -> Sequence[str]:
 
 
 def kept_note(folder: Path) -> Sequence[str]:
-    """Where the winner stands as it was trained to be judged."""
+    """Where the winner is, as it was trained to be scored."""
     return (
         f"best.safetensors is the winner as that short training left it: mnv3search evaluate {folder}, predict and "
         "export take the folder",

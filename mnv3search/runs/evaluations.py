@@ -60,7 +60,7 @@ class CachedEvaluator:
 
 
 class StoppableCache(CachedEvaluator):
-    """One whose evaluator can be told to give a network up."""
+    """One whose evaluator can give the training of a network up."""
 
     def __init__(self, evaluator: StoppableEvaluator) -> None:
         super().__init__(evaluator)  # type: ignore[arg-type]

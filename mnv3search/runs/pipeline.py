@@ -319,10 +319,10 @@ def _keep_trained(context: RunContext, winner: Judged) -> None:
         write_atomic(context.folder.best, partial(shutil.copyfile, trained))
 
 
-def _name(candidate: Candidate, place: int) -> str:
+def _name(candidate: Candidate, position: int) -> str:
     if candidate.origin == "netadapt":
         return f"finalist {candidate.number + 1} after NetAdapt"
-    return f"direct candidate {place}"
+    return f"direct candidate {position}"
 
 
 def _address(candidate: Candidate, lasts: Mapping[int, Architecture]) -> str | None:

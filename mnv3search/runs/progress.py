@@ -1,4 +1,4 @@
-"""How a run tells what it is doing; the command line draws it, a program may ignore it."""
+"""How a run reports what it is doing; the command line draws it, a program may ignore it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class RunProgress(Protocol):
-    """Told of every stage and of every step within it."""
+    """What every stage, and every step within it, is reported to."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """A new stage begins; ``total`` is its number of steps where that is known."""
@@ -22,7 +22,7 @@ class RunProgress(Protocol):
 
 
 class DetailProgress:
-    """Passes on what the stages of a run tell, and lets what works within one of their steps add a word to it."""
+    """Passes on what the stages of a run report, and lets what works within one of their steps add to it."""
 
     def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
@@ -44,12 +44,12 @@ class DetailProgress:
         self._progress.note(text)
 
     def detailed(self) -> RunProgress:
-        """What is told within a step: its stages are none of the run's, and its notes are too many."""
+        """What a step reports to: its stages are none of the run's, and its notes are too many."""
         return _Within(self)
 
     def add(self, words: str) -> None:
         """How the step that is being done stands."""
-        # what was told of steps that are all done says nothing of this one
+        # what was reported of steps that are all done says nothing of this one
         before = "" if self._done == self._total else self._detail
         detail = f"{before}; {words}" if before else words
         self._progress.advance(self._done, detail, self._total)

@@ -1,7 +1,7 @@
 """A pruning's journal in its folder: ``proposals.jsonl``, and the network after each step in ``steps/``.
 
 The file is only ever appended to, a line as soon as something is known: the seed, what a step tries, each score, what
-was kept. A line that a kill cut short is dropped, and what it told is done again, alike.
+was kept. A line that a kill cut short is dropped, and what it said is done again, alike.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class FolderJournal:
         if proposal in scores:
             raise ValueError(f"proposal {proposal} of step {number} is scored a second time")
         if self._seed is not None and score.images != self._seed[0].images:
-            raise ValueError(f"the proposal is judged on {score.images} images, the network on {self._seed[0].images}")
+            raise ValueError(f"the proposal is scored on {score.images} images, the network on {self._seed[0].images}")
         scores[proposal] = score
 
     def _kept(self, number: int, record: Record) -> TrainedStep:

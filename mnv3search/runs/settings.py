@@ -42,7 +42,7 @@ class RunSettings(Settings):
         target: as written, such as ``50ms`` or ``0.8x``.
         device, evaluator: by name, the evaluator with its options.
         trials, seed, sampler, objectives, reward_exponent: of the block search.
-        soft: the block search maximises the reward, which trades accuracy for latency about the target, in place of
+        soft: the block search maximises the reward, which trades accuracy for latency about the target, instead of
             top-1 within it.
         slack: block search goes up to (1 + slack) · target.
         finalists: how many networks NetAdapt takes down to the target.
