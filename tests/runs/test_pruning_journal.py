@@ -111,7 +111,7 @@ def put(line: int, *path: str | int, to: object) -> Callable[[list[Line]], objec
         (put(PLAN, "step", to=2), r":2: .*step 2 does not follow step 0"),
         (put(SCORE, "proposal", to=99), r":3: .*proposal is 99"),
         (put(SCORE, "score", "top1", to=300), r":3: .*from 0 to 100"),
-        (put(SCORE, "score", "images", to=999), r":3: .*judged on 999 images, the network on 1000"),
+        (put(SCORE, "score", "images", to=999), r":3: .*scored on 999 images, the network on 1000"),
         (put(SCORE, "score", "seconds", to="long"), r":3: .*seconds is 'long'"),
         (put(SCORE, "score", to={"top1": 1.0}), r":3: .*loss is missing"),
         (put(KEPT, "of", to=-1), r"of is -1"),
