@@ -23,9 +23,11 @@ import importlib
 
 TYPE_CHECKING = False  # as type checkers read it, without the import of typing
 if TYPE_CHECKING:
+    from mnv3search.accuracy.evaluator import Capabilities as Capabilities
     from mnv3search.accuracy.evaluator import Evaluation as Evaluation
     from mnv3search.accuracy.evaluator import Evaluator as Evaluator
     from mnv3search.accuracy.prior import ImagenetPrior as ImagenetPrior
+    from mnv3search.accuracy.registry import EvaluatorContext as EvaluatorContext
     from mnv3search.accuracy.registry import load_evaluator as load_evaluator
     from mnv3search.architecture import (
         Architecture as Architecture,
@@ -79,9 +81,11 @@ _HOMES = {
     "Architecture": "architecture",
     "BlockSpec": "blocks",
     "Candidate": "candidate",
+    "Capabilities": "accuracy.evaluator",
     "Counts": "cost",
     "Evaluation": "accuracy.evaluator",
     "Evaluator": "accuracy.evaluator",
+    "EvaluatorContext": "accuracy.registry",
     "HeadSpec": "architecture",
     "ImagenetPrior": "accuracy.prior",
     "InfeasibleError": "errors",

@@ -149,7 +149,7 @@ def test_few_evaluations_with_two_objectives_spread_over_the_front() -> None:
 def test_with_two_objectives_every_other_generation_stays_within_a_lowered_budget() -> None:
     space, limit, evaluator = LARGE, TARGET_MS, EffectEvaluator()
     latencies, objective = RowLatency(space, UnitLatency()), Objective(TARGET_MS, 2)
-    fastest = latencies.bounds(np.random.default_rng(0), 1)[0]
+    fastest = latencies.bounds(0)[0]
     fastest_ms = float(latencies.of_rows(fastest[None, :])[0])
     sampler = EvolutionSampler(space, latencies, objective, 0, fastest[None, :], fastest_ms, 40, cheap=False)
     slowest = {}
@@ -176,6 +176,12 @@ def test_the_hard_constraint_searches_for_top1_and_the_soft_one_for_the_reward()
         soft = search(BLOCKS, UnitLatency(), CostlyEvaluator(), 1e6, 60, sampler=sampler, hard=False)
         assert hard.best.top1 > soft.best.top1
         assert hard.best.latency_ms > soft.best.latency_ms
+
+
+def test_a_reward_that_weighs_latency_draws_the_search_to_fast_networks() -> None:
+    found = search(LARGE, UnitLatency(), EffectEvaluator(), TARGET_MS, 200, hard=False, reward_exponent=-1.0)
+    times = [candidate.latency_ms for candidate in found.candidates]
+    assert np.median(times[-64:]) < 0.8 * np.median(times[:40])  # the first fifth is random
 
 
 def test_a_repeat_of_gp_is_followed_by_an_unseen_neighbour() -> None:
