@@ -56,9 +56,9 @@ def architecture_of(network: Any, before: Architecture) -> Architecture:
             block, expanded_channels=module.depthwise.conv.out_channels,
             out_channels=module.projection.conv.out_channels,
             squeeze_excite=se and replace(se, squeeze_channels=module.squeeze_excite.reduce.out_channels),
-            expansion="always" if module.expansion is not None else "where_needed",
+            expansion="always" if hasattr(module, "expansion") else "where_needed",
         )  # fmt: skip
-        if module.expansion is not None and made.expanded_channels != into:
+        if hasattr(module, "expansion") and made.expanded_channels != into:
             made = replace(made, expansion=block.expansion)
         if made.has_residual(into) and not block.has_residual(old_in):
             made = replace(made, shortcut="none")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from mnv3search.architecture import HeadSpec, StemSpec
-from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
+from mnv3search.blocks import BlockSpec, LayerBuilder, SqueezeExciteSpec
 from mnv3search.cost import UnitCost, unit_cost
-from mnv3search.layers import Unit, unit_layers
+from mnv3search.layers import ChannelGroup, Unit, channel_groups, live_elements, unit_layers
 
 Row = tuple[str, int, int, int, int]
 
@@ -143,3 +143,27 @@ def test_bare_head() -> None:
     _check(
         Unit(HeadSpec(None), 4, 3, classes=3), [("pool", 0, 0, 0, 40), ("classifier", 12, 15, 3, 7)], (12, 15, 3, 40)
     )
+
+
+def test_channels_that_stay_together() -> None:
+    """4 → 8 → 4 with squeeze-excite and residual, by tensor: input, expansion, depthwise, pool, reduce, gate, scaled, …
+
+    The projection (7) writes the input's channels, as the addition (8) joins them; the gate writes none of its own.
+    """
+    groups = channel_groups(unit_layers(_block(8, 4, squeeze_excite=SqueezeExciteSpec(2))))
+    assert groups.of_tensor == (0, 1, 1, 1, 2, 1, 1, 0, 0)
+    assert groups.groups == (ChannelGroup(4, (7,)), ChannelGroup(8, (1,)), ChannelGroup(2, (4,)))
+
+
+def test_a_depthwise_convolution_that_multiplies_channels_starts_a_group_on_another() -> None:
+    """3 → 6 by a depthwise convolution, two outputs a channel; a projection to 5."""
+    groups = channel_groups(unit_layers(_block(6, 5, in_channels=3, expansion="depthwise", shortcut="none")))
+    assert groups.of_tensor == (0, 1, 2)
+    assert groups.groups == (ChannelGroup(3, ()), ChannelGroup(6, (1,), base=0), ChannelGroup(5, (2,)))
+
+
+def test_a_tensor_that_is_read_later_is_not_changed_in_place() -> None:
+    """A scaling of what enters keeps both: 4 × 5 × 5 = 100 twice, and 4 gates; the addition then needs no third map."""
+    builder = LayerBuilder(4, 5, conv_bias=False, classes=0)
+    builder.add(builder.squeeze_excite(builder.entered, SqueezeExciteSpec(2)), builder.entered)
+    assert live_elements(builder.rows) == [100 + 4, 100 + 4 + 2, 100 + 2 + 4, 100 + 4 + 100, 100 + 100]

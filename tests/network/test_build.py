@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 
 from mnv3search.architecture import Architecture, HeadSpec, Padding, StemSpec
-from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
+from mnv3search.blocks import BlockSpec, LayerBuilder, SqueezeExciteSpec
 from mnv3search.cost import count
 from mnv3search.families import NETWORKS, parse_network
 from mnv3search.layers import Unit, unit_layers, units
 from mnv3search.network.build import build_network
-from mnv3search.network.modules import Conventions, SqueezeExcite
+from mnv3search.network.modules import Conventions, SqueezeExcite, UnitModule
 from strategies import architectures
 
 TINY = Architecture(StemSpec(4), (BlockSpec(3, 8, 4), BlockSpec(3, 8, 4)), HeadSpec(8, 8), resolution=9, classes=3)
@@ -139,3 +139,22 @@ def test_initial_weights_have_the_stated_spread() -> None:
     assert not feature.bias.any()
     assert network.stem.norm.weight.eq(1).all()
     assert not network.stem.norm.bias.any()
+
+
+class _GatedInput:
+    """Not a block of any kind: scales what enters and adds that to it, so that both must last."""
+
+    def add_layers(self, layers: LayerBuilder) -> None:
+        layers.add(layers.squeeze_excite(layers.entered, SqueezeExciteSpec(2)), layers.entered)
+
+
+def test_what_a_later_layer_reads_is_not_changed_in_place() -> None:
+    unit = Unit(_GatedInput(), 4, 5)  # type: ignore[arg-type]
+    module = UnitModule(unit, Conventions.of(TINY)).eval()
+    features = torch.randn(2, 4, 5, 5)
+    before = features.clone()
+    with torch.no_grad():
+        found = module(features)
+    assert torch.equal(features, before)
+    assert torch.equal(found, module(features.requires_grad_()))  # with gradients nothing works in place
+    assert not torch.equal(found, before)
