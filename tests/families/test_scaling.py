@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mnv3search.architecture import Architecture
 from mnv3search.blocks import make_divisible
-from mnv3search.errors import ArchitectureError
+from mnv3search.errors import ArchitectureError, UnknownNameError
 from mnv3search.families import NETWORKS, parse_network, published
 from mnv3search.families.scaling import WidthRule, scale_width
 from strategies import architectures
@@ -94,3 +94,8 @@ def test_a_multiplier_out_of_range_is_refused(width: float) -> None:
 def test_a_multiplier_is_a_number(width: Any) -> None:
     with pytest.raises(ArchitectureError, match="width multiplier"):
         scale_width(parse_network("mobilenet_v2"), width)
+
+
+def test_an_unknown_rule_is_refused_by_name() -> None:
+    with pytest.raises(UnknownNameError, match="width rule"):
+        scale_width(parse_network("mobilenet_v2"), 0.5, "papr")  # type: ignore[arg-type]
