@@ -25,10 +25,6 @@ def make_optimiser(module: nn.Module, recipe: Recipe) -> Optimizer:
         return TensorFlowRMSprop(
             groups, recipe.learning_rate, decay=recipe.squares_decay, momentum=recipe.momentum, eps=recipe.epsilon
         )
-    return _torch_optimiser(groups, recipe)
-
-
-def _torch_optimiser(groups: list[dict[str, Any]], recipe: Recipe) -> Optimizer:
     from torch.optim import SGD, AdamW
 
     if recipe.optimizer == "sgd":

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mnv3search.errors import RunError, WeightsError
 from mnv3search.files import write_text
 from mnv3search.reading import parse_json
+from mnv3search.records import Record
 from mnv3search.training.trained import BEST, write_tensors
 
 if TYPE_CHECKING:
@@ -59,17 +60,14 @@ class EpochRecord:
         return asdict(self)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> EpochRecord:
+    def read(cls, record: Record) -> EpochRecord:
         """Read what :meth:`to_mapping` gave.
 
         Raises:
-            RunError: other names, or values that are no numbers.
+            ValueError: a value that is missing or no number.
         """
-        names = [f.name for f in fields(cls)]
-        numbers = all(isinstance(value, int | float) for value in mapping.values())
-        if sorted(mapping) != sorted(names) or not numbers:
-            raise RunError(f"the training's history is damaged: {dict(mapping)!r} is no epoch")
-        return cls(**mapping)
+        numbers = [record.number(f.name) for f in fields(cls) if f.name != "epoch"]
+        return cls(record.integer("epoch", 1, MOST), *numbers)
 
 
 def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
@@ -88,6 +86,7 @@ def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
 FORMAT = "mnv3search.training_state"
 VERSION = 1
 LAST = "last.safetensors"
+MOST = 2**53
 
 
 @dataclass(slots=True)
@@ -208,15 +207,15 @@ def _short(value: object) -> str:
 
 def _counters(path: Path, mapping: object) -> Counters:
     try:
-        values: dict[str, Any] = dict(mapping)  # type: ignore[call-overload]  # a wrong one raises below
-        history = [EpochRecord.from_mapping(record) for record in values.pop("history")]
-        found = Counters(**values, history=history)
-    except (TypeError, ValueError, KeyError):
-        raise RunError(f"{path} is damaged: its counters are unreadable; start the training anew") from None
-    whole = all(isinstance(n, int) and n >= 0 for n in (found.epoch, found.step, found.seen))
-    if not whole or not all(isinstance(x, int | float) for x in (found.loss_sum, found.seconds)):
-        raise RunError(f"{path} is damaged: its counters are {_short(asdict(found))}; start the training anew")
-    return found
+        values = Record(mapping)
+        epoch, step, seen = (values.integer(name, 0, MOST) for name in ("epoch", "step", "seen"))
+        history = [EpochRecord.read(Record(entry)) for entry in values.list("history")]
+        scaler, features = values.content.get("scaler"), values.content.get("features")
+        return Counters(
+            epoch, step, values.number("loss_sum"), seen, values.number("seconds"), history, scaler, features
+        )
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: its counters: {error}; start the training anew") from None
 
 
 def all_tensors(network: nn.Module, average: Mapping[str, Tensor] | None, optimiser: Optimizer) -> dict[str, Tensor]:

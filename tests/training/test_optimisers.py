@@ -71,7 +71,16 @@ def test_frozen_parameters_are_left_out() -> None:
     assert sum(len(group["params"]) for group in decay_groups(network, 0.1)) == 2
 
 
-@pytest.mark.parametrize(("name", "kind"), [("rmsprop_tf", "TensorFlowRMSprop"), ("sgd", "SGD"), ("adamw", "AdamW")])
-def test_each_optimiser_by_name(name: str, kind: str) -> None:
-    optimiser = make_optimiser(tiny_network(), replace(RECIPE, optimizer=name))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("rmsprop_tf", "TensorFlowRMSprop", {"momentum": 0.7, "decay": 0.8, "eps": 0.01}),
+        ("sgd", "SGD", {"momentum": 0.7, "nesterov": True}),
+        ("adamw", "AdamW", {"betas": (0.7, 0.8)}),
+    ],
+)
+def test_each_optimiser_by_name_with_the_recipes_values(name: str, kind: str, options: dict[str, object]) -> None:
+    values = replace(RECIPE, optimizer=name, momentum=0.7, squares_decay=0.8, epsilon=0.01)  # type: ignore[arg-type]
+    optimiser = make_optimiser(tiny_network(), values)
     assert type(optimiser).__name__ == kind
+    assert {option: optimiser.defaults[option] for option in options} == options

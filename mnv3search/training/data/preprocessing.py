@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv3search.errors import DataError
+from mnv3search.records import Record
 
 if TYPE_CHECKING:
     import torch
@@ -64,22 +65,18 @@ class Preprocessing:
         Raises:
             DataError: a missing, unknown or wrong value.
         """
-        values = mapping if isinstance(mapping, Mapping) else {}
         known = set(cls.__dataclass_fields__)
-        if "resolution" not in values or not set(values) <= known:
+        if not isinstance(mapping, Mapping) or "resolution" not in mapping or not set(mapping) <= known:
             raise DataError(
                 f"pre-processing {mapping!r:.99} must have a resolution and only {', '.join(sorted(known))}"
             )
         try:
-            return cls(
-                resolution=_whole(values["resolution"]),
-                mean=_three(values.get("mean", IMAGENET_MEAN)),
-                std=_three(values.get("std", IMAGENET_STD)),
-                crop_share=_number(values.get("crop_share", 0.875)),
-                interpolation=str(values.get("interpolation", "bilinear")),
-            )
-        except TypeError as error:
-            raise DataError(f"pre-processing {values!r:.200} is not usable: {error}") from None
+            values = Record({**cls(1).to_mapping(), **mapping})
+            resolution = values.integer("resolution", 1, MAX_RESOLUTION)
+            mean, std = (_three(values, name) for name in ("mean", "std"))
+            return cls(resolution, mean, std, values.number("crop_share"), values.text("interpolation"))
+        except ValueError as error:
+            raise DataError(f"pre-processing {mapping!r:.200} is not usable: {error}") from None
 
     def resize_and_crop(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize images of one size and crop their middle: (N, H, W, 3) to (N, R, R, 3)."""
@@ -133,20 +130,9 @@ def resized(images: NDArray[np.uint8], height: int, width: int, interpolation: s
     return pixels
 
 
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{value!r} is no whole number")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
-    return float(value)
-
-
-def _three(value: object) -> tuple[float, float, float]:
-    if not isinstance(value, list | tuple) or len(value) != 3:
-        raise TypeError(f"{value!r} is no list of three numbers")
-    red, green, blue = (_number(one) for one in value)
+def _three(values: Record, name: str) -> tuple[float, float, float]:
+    listed = values.list(name)
+    if len(listed) != 3:
+        raise ValueError(f"{name} is {listed!r:.60}; it must be a list of three numbers")
+    red, green, blue = (Record({name: one}).number(name) for one in listed)
     return red, green, blue
