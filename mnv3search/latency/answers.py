@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import DeviceError
@@ -15,8 +14,6 @@ from mnv3search.latency.model import (
     LatencyKind,
     Preparable,
     Progress,
-    WholeMeasurement,
-    WholeMeasurer,
     checked_latencies,
 )
 from mnv3search.layers import units
@@ -78,14 +75,23 @@ def latencies(
     sentence = busy_sentence(model)  # before it is made busy
     notes = [] if sentence is None else [sentence]
     if whole:
-        if not isinstance(model, WholeMeasurer):
+        from mnv3search.latency.measured.table_device import TableDevice  # measuring is loaded only where it is used
+
+        if not isinstance(model, TableDevice):
             raise DeviceError(
                 f"--whole times networks on a machine; {device} cannot be timed here, use --device host or ssh://…"
             )
         timed = model.measure(subjects, progress)
         disturbed = disturbed_sentence(timed)
         notes += [] if disturbed is None else [disturbed]
-        return _compared(model.name, shown, timed, 0 if against is None else shown.index(against), notes)
+        base = 0 if against is None else shown.index(against)
+        ratios = [paired_ratio(one.times_ms, timed[base].times_ms) if len(timed) > 1 else None for one in timed]
+        measured = [
+            NetworkLatency(name, one.latency_ms, one.error_ms, one.minimum_ms, ratio)
+            for name, one, ratio in zip(shown, timed, ratios, strict=True)
+        ]
+        compared = shown[base] if len(timed) > 1 else None
+        return Latencies(model.name, "measured", measured, compared, timed[0].rounds, notes)
     networks = [subject for subject in subjects if isinstance(subject, Architecture)]
     if isinstance(model, Preparable):
         model.prepare(list(dict.fromkeys(part for a in networks for part in units(a))), progress)
@@ -93,20 +99,3 @@ def latencies(
     errors = model.latency_error_ms(networks)
     rows = [NetworkLatency(n, float(v), float(e)) for n, v, e in zip(shown, values, errors, strict=True)]
     return Latencies(model.name, model.kind, rows, notes=notes)
-
-
-def _compared(
-    device: str, names: Sequence[str], timed: Sequence[WholeMeasurement], base: int, notes: list[str]
-) -> Latencies:
-    """Rows of networks timed whole, in the same rounds where the device keeps the calls' times."""
-    calls: list[Any] = [getattr(one, "times_ms", None) for one in timed]
-    compare = len(names) > 1 and all(times is not None for times in calls)
-    rows = [
-        NetworkLatency(
-            name, one.latency_ms, one.error_ms, getattr(one, "minimum_ms", None),
-            paired_ratio(times, calls[base]) if compare else None,
-        )
-        for name, one, times in zip(names, timed, calls, strict=True)
-    ]  # fmt: skip
-    rounds = getattr(timed[0], "rounds", None)
-    return Latencies(device, "measured", rows, names[base] if compare else None, rounds, notes)

@@ -232,6 +232,12 @@ def test_a_check_leaves_torchs_threads_alone() -> None:
         torch.set_num_threads(before)
 
 
+def test_a_check_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingDependencyError, match="pip install torch"):
+        check_outputs(load_runtime("onnxruntime"))
+
+
 def test_probes_have_every_kind_of_layer() -> None:
     blocks = [block for network in PROBES for block in network.blocks]
     squeezes = [block.squeeze_excite for block in blocks if block.squeeze_excite is not None]

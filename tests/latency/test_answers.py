@@ -54,13 +54,13 @@ def test_ratios_are_those_of_the_same_rounds(made_up: KnownRuntime) -> None:
     assert found.rounds >= 40
 
 
-def test_against_another_of_them_and_one_beside_them(made_up: KnownRuntime) -> None:
+def test_against_another_of_them_and_one_more(made_up: KnownRuntime) -> None:
     among = latencies(NAMES, "host", whole=True, against=NAMES[1])
     assert [row.name for row in among.rows] == list(NAMES)
     assert among.rows[1].ratio is not None
     assert among.rows[1].ratio.value == 1.0
-    beside = latencies(NAMES[1:], "host", whole=True, against=NAMES[0])
-    assert ([row.name for row in beside.rows], beside.against) == (list(NAMES), NAMES[0])
+    other = latencies(NAMES[1:], "host", whole=True, against=NAMES[0])
+    assert ([row.name for row in other.rows], other.against) == (list(NAMES), NAMES[0])
 
 
 class TakesFiles(KnownRuntime):

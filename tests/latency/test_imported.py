@@ -102,7 +102,7 @@ def test_round_trip_gives_equal_predictions(found: Imported, tmp_path: Path) -> 
     assert device_document(back) == device_document(found.device)
 
 
-def test_repeats_that_agree_are_averaged_and_told(folder: Path, tmp_path: Path) -> None:
+def test_repeats_that_agree_are_averaged_with_a_notice(folder: Path, tmp_path: Path) -> None:
     times = write_times(tmp_path / "t.csv", PLAN)
     first = PLAN.layers[0]
     times.write_text(times.read_text(encoding="utf-8") + f"{first.file},{true_ms(first) * 1.05}\n", encoding="utf-8")

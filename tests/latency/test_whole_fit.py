@@ -345,13 +345,13 @@ def test_refuses_bad_files_and_says_where(tmp_path: Path, text: str, message: st
         read_network_times(written(tmp_path, text))
 
 
-def test_repeats_that_agree_are_averaged_and_told(tmp_path: Path) -> None:
+def test_repeats_that_agree_are_averaged_with_a_notice(tmp_path: Path) -> None:
     read = read_network_times(written(tmp_path, HEADER + ROWS + "mobilenet_v2,66\nmobilenet_v2@1.0,65\n"))
     assert read.times_ms[2] == 65.0
     assert any("lines 4 and 7" in notice for notice in read.notices)
 
 
-def test_tells_of_a_cut_line_and_of_times_that_no_device_has(tmp_path: Path) -> None:
+def test_notices_a_cut_line_and_of_times_that_no_device_has(tmp_path: Path) -> None:
     assert "ends within a line" in read_network_times(written(tmp_path, (HEADER + ROWS).strip())).notices[0]
     in_us = HEADER + "".join(
         f"{row}000\n" for row in ROWS.replace("51.2", "51").replace("15.8", "15").replace("39.8", "40").split()

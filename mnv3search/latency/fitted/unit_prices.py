@@ -272,8 +272,6 @@ def _bounded(rows: Array, target: Array, least: Array) -> Array:
 def _check(timed: Sequence[Sequence[Unit]], times_ms: Sequence[float], scales: PriceScales) -> None:
     if not 0 < len(timed) <= MAX_SUMS:
         raise DeviceError(f"{len(timed)} timed networks or layers; a device is fitted to 1 to {MAX_SUMS}")
-    if len(times_ms) != len(timed):
-        raise DeviceError(f"{len(times_ms)} times for {len(timed)} networks or layers; give one for each")
     for value in (*times_ms, *astuple(scales)):
         if not (math.isfinite(value) and 1 / MAX_FIGURE < value < MAX_FIGURE):
             raise DeviceError(f"{value} is no time or scale of a fitted device; these are finite and above 0")
