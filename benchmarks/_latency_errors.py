@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 WAYS = (
-    ("levelled", "**the table, levelled on twelve networks timed in the new session** (what the program does)"),
-    ("by_reference", "the table, levelled by the reference network alone"),
-    ("at_table", "the table's own level, half an hour old"),
-    ("raw_sum", "raw sum of the units' medians, levelled"),
-    ("madds", "MAdds alone, levelled"),
+    ("levelled", "**the table by the session scale of twelve networks timed then** (what the program does)"),
+    ("by_reference", "the table, scaled by the reference network alone"),
+    ("at_table", "the table as it is, half an hour old"),
+    ("raw_sum", "raw sum of the units' medians, by the session scale"),
+    ("madds", "MAdds alone, by the session scale"),
 )
 HEADER = "| prediction | mean error | largest | bias | within ±5 % | Spearman |\n|---|---|---|---|---|---|"
 
@@ -52,7 +52,7 @@ def report(numbers: Mapping[str, Mapping[str, Any]]) -> str:
         "One thread, batch 1. Unseen random networks of each space, timed whole in turn with the reference network;",
         "the table's own calibration networks are not among them. *Halves of the truth*: the medians of odd rounds",
         "against those of even ones, the noise that no prediction can beat. The form of the calibration and of the",
-        "levelling was settled on earlier measurements of networks of the same spaces, some of them these.",
+        "the session scale was settled on earlier measurements of networks of the same spaces, some of them these.",
         "Other families: their units are measured in the new session, no network of them before.",
         "",
         "| case | table | minutes apart | mean error | within ±5 % | Spearman | halves of the truth: Spearman |",
@@ -84,7 +84,7 @@ def _details(found: Mapping[str, Any]) -> list[str]:
             f"rounds of each, in {found['seconds']:.0f} s; asked again {found['seconds_again']:.1f} s, "
             f"{found['entries_measured_again']} measured again. A repeat of a unit spreads by "
             f"{found['unit_spread_percent']:.1f} %, odd and even rounds disagree by "
-            f"{found['halves_disagree_percent']:.1f} %, the machine's pace varied by "
+            f"{found['halves_disagree_percent']:.1f} %, the machine's speed varied by "
             f"{found['pace_varied_percent']:.1f} %. Held-out error of the calibration "
             f"{found['held_out_percent']:.1f} %."
         )

@@ -118,7 +118,7 @@ def against_truth(device: TableDevice, networks: Sequence[Architecture]) -> dict
 
 
 def raw_sum(device: TableDevice, networks: Sequence[Architecture]) -> Numbers:
-    """The medians of the units alone, added up, at this session's pace."""
+    """The medians of the units alone, added up, at this session's speed."""
     sums = [sum(device.table.timing(unit_key(u)).median_ms for u in units(a)) for a in networks]
     return np.array(sums) * device.session_scale.factor
 

@@ -47,7 +47,7 @@ def test_of_an_even_number_of_paces_the_middle_is_that_of_their_logarithms() -> 
     assert found.reference_ms == pytest.approx(11.0)
 
 
-def test_one_spike_in_one_item_changes_no_pace() -> None:
+def test_one_spike_in_one_item_changes_no_drift() -> None:
     drift = np.stack([DRIFT, DRIFT], axis=1)
     ms = USUAL * drift[:, SLOTS]
     ms[3, 1] *= 40
@@ -98,7 +98,7 @@ def test_in_a_slot_of_one_item_it_and_the_reference_share_a_spike() -> None:
     assert found.reference_ms == pytest.approx(REFERENCE_MS)
 
 
-def test_one_round_is_at_its_own_pace() -> None:
+def test_one_round_is_at_its_own_speed() -> None:
     found = measured(np.array([[3.0, 3.0]]))
     np.testing.assert_allclose(found.factors, [[1, 1]])
     assert found.reference_ms == pytest.approx(3 * REFERENCE_MS)

@@ -18,7 +18,7 @@ from mnv3search.layers import Unit
 SOME = variants(12)
 
 
-def test_a_machine_that_became_slower_is_predicted_at_its_new_pace(tmp_path: Path) -> None:
+def test_a_machine_that_became_slower_is_predicted_at_its_new_speed(tmp_path: Path) -> None:
     first = known_device(KnownRuntime(), tmp_path)
     first.prepare(parts_of(SOME))
     before = first.latency_ms(SOME)
