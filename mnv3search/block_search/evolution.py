@@ -10,9 +10,9 @@ same outcomes asks for the same rows: a resumed search goes the way of an uninte
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,6 @@ from mnv3search.block_search.surrogates import (
     AccuracyPosterior,
     Floats,
     GaussianProcess,
-    Posterior,
     Rows,
 )
 from mnv3search.threads import on_one_blas_thread
@@ -102,12 +101,6 @@ class Variation:
         return np.unique(self._space.canonical(rows.reshape(-1, len(self._sizes))), axis=0)
 
 
-class _Mean(Protocol):
-    """What selection goes by: the posterior of a surrogate model, or a draw from it."""
-
-    def mean(self, rows: Rows) -> Floats: ...
-
-
 class EvolutionSampler:
     """Asks for batches of rows that should be accurate within the budget.
 
@@ -171,17 +164,15 @@ class EvolutionSampler:
     @on_one_blas_thread
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Learn from the outcomes of the rows of the last :meth:`ask`."""
-        if not outcomes:
-            return
-        rows = np.stack([outcome.row for outcome in outcomes])
         self._outcomes += outcomes
-        kept = [i for i, outcome in enumerate(outcomes) if outcome.status == "evaluated"]
-        if kept:
-            top1 = [float(outcomes[i].top1 or 0.0) for i in kept]
-            self._accuracy.add(rows[kept], np.array(top1))
-            self._rows += list(rows[kept])
+        evaluated = [outcome for outcome in outcomes if outcome.status == "evaluated"]
+        if evaluated:
+            rows = np.stack([outcome.row for outcome in evaluated])
+            top1 = [float(outcome.top1 or 0.0) for outcome in evaluated]
+            self._accuracy.add(rows, np.array(top1))
+            self._rows += list(rows)
             self._top1 += top1
-            self._ms += [outcomes[i].latency_ms for i in kept]
+            self._ms += [outcome.latency_ms for outcome in evaluated]
 
     def _budget(self) -> float:
         """The latency to stay within; with two objectives lower in every other generation, to spread the front."""
@@ -194,15 +185,12 @@ class EvolutionSampler:
             share, number, base = share + base * (number % 2), number // 2, base / 2
         return self._fastest_ms + share * max(0.0, top - self._fastest_ms)
 
-    def _timing(self) -> Posterior | None:
-        """A model of latencies from the latest; None where units have prices."""
+    def _times(self) -> Callable[[Rows], Floats]:
+        """Milliseconds of rows (n, P): exact, or by a model of the latest where units have no prices."""
         if self._latencies.exact:
-            return None
+            return self._latencies.of_rows
         latest = self._outcomes[-FEW:]
-        return self._process.fit(np.stack([o.row for o in latest]), np.array([o.latency_ms for o in latest]))
-
-    def _times(self, rows: Rows, timing: Posterior | None) -> Floats:
-        return self._latencies.of_rows(rows) if timing is None else timing.mean(rows)
+        return self._process.fit(np.stack([o.row for o in latest]), np.array([o.latency_ms for o in latest])).mean
 
     def _worth(self, top1: Floats, ms: Floats, budget: float) -> Floats:
         """What selection maximises; -inf beyond the budget."""
@@ -240,39 +228,37 @@ class EvolutionSampler:
         expected = zip(self._outcomes, expected_top1(self._outcomes), strict=True)
         rows, top1 = zip(*((o.row, value) for o, value in expected if value is not None), strict=True)
         posterior = self._process.fit(np.stack(rows), np.array(top1))
-        timing = self._timing()
+        times = self._times()
         start = np.concatenate([self._elites(budget), self._population])
-        population = self._population = self._evolved(start, posterior, timing, budget, rng, ROUNDS)
+        population = self._population = self._evolved(start, posterior.mean, times, budget, rng, ROUNDS)
         asked = population[:0]
         for _ in range(min(count, DRAWS)):
-            bred = self._evolved(population, posterior.draw(rng), timing, budget, rng, ROUNDS)
-            new = self._unseen(np.concatenate([asked, bred]))[len(asked) :]
-            asked = np.concatenate([asked, new[: -(-count // DRAWS)]])
+            bred = self._evolved(population, posterior.draw(rng).mean, times, budget, rng, ROUNDS)
+            asked = self._joined(asked, bred, -(-count // DRAWS))
         return asked
 
     def _bred(self, rng: np.random.Generator, budget: float) -> Rows:
         posterior = self._accuracy.fit()
-        timing = self._timing()
+        times = self._times()
         elites = self._elites(budget)
         start = np.concatenate([elites, self._population])
-        population = self._population = self._evolved(start, posterior, timing, budget, rng, ROUNDS)
+        population = self._population = self._evolved(start, posterior.mean, times, budget, rng, ROUNDS)
         drawn = posterior.draw(rng)
-        explored = self._evolved(population, drawn, timing, budget, rng, ROUNDS)
+        explored = self._evolved(population, drawn.mean, times, budget, rng, ROUNDS)
         asked = population[:0]
         for rows, count in (
             (population, _BY_MEAN),
             (explored, _BY_DRAW),
-            (self._filled(posterior, timing, budget, rng), _FILLED_BY_MEAN),
-            (self._filled(drawn, timing, budget, rng), _FILLED_BY_DRAW),
+            (self._filled(posterior, times, budget, rng), _FILLED_BY_MEAN),
+            (self._filled(drawn, times, budget, rng), _FILLED_BY_DRAW),
         ):
-            new = self._unseen(np.concatenate([asked, rows]))[len(asked) :]
-            asked = np.concatenate([asked, new[:count]])
+            asked = self._joined(asked, rows, count)
         children = self._variation.children(elites, 2 * BATCH, rng)
-        children = children[self._times(children, timing) <= budget]
+        children = children[times(children) <= budget]
         return self._unseen(np.concatenate([asked, children]))
 
     def _filled(
-        self, posterior: AccuracyPosterior, timing: Posterior | None, budget: float, rng: np.random.Generator
+        self, posterior: AccuracyPosterior, times: Callable[[Rows], Floats], budget: float, rng: np.random.Generator
     ) -> Rows:
         """Rows that fill the budget best under ``posterior``, best first; none without priced units or a budget.
 
@@ -281,7 +267,7 @@ class EvolutionSampler:
         if self._knapsack is None or not np.isfinite(budget):
             return self._population[:0]
         rows = self._knapsack.rows(posterior, budget, FILLINGS)
-        return self._evolved(rows, posterior, timing, budget, rng, 1)
+        return self._evolved(rows, posterior.mean, times, budget, rng, 1)
 
     def _elites(self, budget: float) -> Rows:
         """The best seen within the budget, best first."""
@@ -291,24 +277,24 @@ class EvolutionSampler:
         return np.stack(chosen) if chosen else self._fastest[None, :]
 
     def _evolved(
-        self, start: Rows, posterior: _Mean, timing: Posterior | None, budget: float, rng: np.random.Generator,
-        rounds: int,
+        self, start: Rows, top1: Callable[[Rows], Floats], times: Callable[[Rows], Floats], budget: float,
+        rng: np.random.Generator, rounds: int,
     ) -> Rows:  # fmt: skip
-        """A population after ``rounds`` of selection under ``posterior``, best first."""
+        """A population after ``rounds`` of selection by expected ``top1`` within the budget, best first."""
         pool = _distinct(start)
-        times = self._times(pool, timing)
+        ms = times(pool)
         for number in range(rounds + 1):
             if number:
                 children = self._variation.children(pool, POPULATION, rng)
-                times = np.concatenate([times, self._times(children, timing)])
+                ms = np.concatenate([ms, times(children)])
                 pool = np.concatenate([pool, children])
-            worth = self._worth(posterior.mean(pool), times, budget)
+            worth = self._worth(top1(pool), ms, budget)
             order = np.argsort(-worth, kind="stable")
             order = order[_first_indices(pool[order])][:POPULATION]
             order = order[worth[order] > -np.inf]
             if not len(order):
                 return np.asarray(self._fastest)[None, :]
-            pool, times = pool[order], times[order]
+            pool, ms = pool[order], ms[order]
         return pool
 
     def _fill(self, rng: np.random.Generator, count: int) -> Rows:
@@ -320,6 +306,10 @@ class EvolutionSampler:
         if self._latencies.exact:
             rows = rows[self._latencies.of_rows(rows) <= self._objective.limit_ms]
         return rows
+
+    def _joined(self, asked: Rows, rows: Rows, count: int) -> Rows:
+        """``asked`` (all unseen) and the first ``count`` of ``rows`` that are new."""
+        return self._unseen(np.concatenate([asked, rows]))[: len(asked) + count]
 
     def _unseen(self, rows: Rows) -> Rows:
         """Rows never asked before, each once, in order."""
