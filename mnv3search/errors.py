@@ -2,25 +2,26 @@
 
 ::
 
-    Mnv3SearchError                 base; the command line prints it as one line and exits with code 2
-    ├── ArchitectureError           a block, stem, head or whole network that cannot exist
-    │   └── NotAListError           one architecture where a list of them is taken
-    ├── UnknownNameError            no such network, space, device, evaluator or sampler; names the nearest
-    ├── SpaceError                  a space file that breaks a rule: file, line, rule, value, remedy
-    ├── TargetError                 a latency target that is not a positive, finite figure with a unit
-    ├── InfeasibleError             no network of the space meets the target; carries fastest and slowest
-    ├── DeviceError                 a device profile that cannot be read or used
-    │   └── MeasurementError        a measurement on this machine that failed or cannot be trusted
-    ├── EvaluatorError              an accuracy evaluator that cannot serve here or gave an unusable answer
-    ├── WeightsError                weights that do not belong to the network
-    ├── DataError                   images or labels that cannot be trained or evaluated on
-    ├── TrainingError               a recipe that breaks a rule, or a training that cannot go on
-    │   └── DivergedError           a training whose loss or weights are no longer finite
-    ├── ExportError                 a network that cannot be exported, or whose export differs from it
-    ├── RunError                    a run folder that is missing, damaged or of another run
-    └── MissingDependencyError      a package that this step needs is not installed; says how to get it
+    Mnv3SearchError
+    ├── ArchitectureError
+    │   └── NotAListError
+    ├── UnknownNameError
+    ├── SpaceError
+    ├── TargetError
+    ├── InfeasibleError
+    ├── DeviceError
+    │   └── MeasurementError
+    ├── EvaluatorError
+    ├── WeightsError
+    ├── DataError
+    ├── TrainingError
+    │   └── DivergedError
+    ├── ExportError
+    ├── RunError
+    └── MissingDependencyError
 
-Every message states the value, the rule that it breaks and what would be valid.
+Every message states the value, the rule that it breaks and what would be valid. The command line prints it as one line
+and exits with code 2.
 """
 
 from __future__ import annotations
@@ -59,8 +60,6 @@ class UnknownNameError(Mnv3SearchError, LookupError):
         near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
         remedy = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}." if names else ""
         super().__init__(f"unknown {kind} {name!r}; {remedy} {hint}".strip("; "))
-        self.kind = kind
-        self.name = name
 
 
 class SpaceError(Mnv3SearchError, ValueError):
@@ -146,4 +145,3 @@ class MissingDependencyError(Mnv3SearchError, ImportError):
         super().__init__(
             f"{needed_for} needs the package {package}, which is not installed; run: pip install {install}"
         )
-        self.package = package

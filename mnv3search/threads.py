@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 CGROUP, LOAD = Path("/sys/fs/cgroup"), Path("/proc/loadavg")
-LOOKS, LOOK_S = 5, 0.02  # one look at what runs says little
+SAMPLES, SAMPLE_S = 5, 0.02  # of what runs: one says little
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -75,9 +75,9 @@ def default_threads() -> int:
     Those are the cores that this process may use, by its affinity and its cgroup's quota, as far as the machine has
     them to spare from what else runs.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    if asked.isascii() and asked.isdecimal() and int(asked) > 0:
-        return int(asked)
+    set_by_user = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if set_by_user.isascii() and set_by_user.isdecimal() and int(set_by_user) > 0:
+        return int(set_by_user)
     return max(1, min(allowed_cores(), (os.cpu_count() or 1) - _running()))
 
 
@@ -96,14 +96,14 @@ def allowed_cores() -> int:
 def _running() -> int:
     """How many other threads of this machine are running or wait for a core."""
     seen = []
-    for _ in range(LOOKS):
+    for _ in range(SAMPLES):
         running = _content(LOAD).split(" ")[3:4]  # of "0.51 0.42 0.30 3/512 9021" the 3, this thread included
         if not running:
             with suppress(AttributeError, OSError):
                 return round(os.getloadavg()[0])
             return 0
         seen.append(int(running[0].partition("/")[0]) - 1)
-        time.sleep(LOOK_S)
+        time.sleep(SAMPLE_S)
     return statistics.median_low(seen)
 
 

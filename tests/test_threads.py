@@ -89,7 +89,7 @@ def test_threads_are_the_cores_that_nothing_else_runs_on(
 ) -> None:
     (tmp_path / "loadavg").write_text(load)
     monkeypatch.setattr(threads, "LOAD", tmp_path / "loadavg")
-    monkeypatch.setattr(threads, "LOOK_S", 0)
+    monkeypatch.setattr(threads, "SAMPLE_S", 0)
     monkeypatch.setattr(threads, "allowed_cores", lambda: 8)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

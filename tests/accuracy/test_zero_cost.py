@@ -57,16 +57,16 @@ def deeper(architecture: Architecture) -> Architecture:
     return replace(architecture, blocks=(*architecture.blocks, architecture.blocks[-1]))
 
 
-def test_the_walk_is_the_network_s_own_forward_pass() -> None:
+def test_feature_maps_are_those_of_the_network_s_own_forward_pass() -> None:
     network = untrained_network(published("mobilenet_v3_small", 0.35, 32), 0, "training").eval()
     images = noise(2, 32, 0)
-    walked = feature_maps(network, images, lambda module, maps: module(maps))
+    maps = feature_maps(network, images, lambda module, maps: module(maps))
     seen: list[Tensor] = []
     handle = network.head.feature.register_forward_hook(lambda *given: seen.append(given[2]))  # type: ignore[union-attr]
     with torch.no_grad():
         network(images)
     handle.remove()
-    assert torch.equal(walked.detach(), seen[0])
+    assert torch.equal(maps.detach(), seen[0])
 
 
 def test_untrained_networks_are_those_that_training_starts_from() -> None:
@@ -163,6 +163,17 @@ def test_zen_sees_neither_residuals_nor_gates() -> None:
     second.load_state_dict({name: first.state_dict()[name] for name in second.state_dict()})
     images, others = noise(4, 32, 0), noise(4, 32, 1)
     assert zen(first, images, others) == zen(second, images, others)
+
+
+def test_synflow_sees_residuals_and_no_gates() -> None:
+    gated = SMALL.map_blocks(lambda block: replace(block, squeeze_excite=SqueezeExciteSpec(8)))
+    bare = SMALL.map_blocks(lambda block: replace(block, squeeze_excite=None))
+    apart = bare.map_blocks(lambda block: replace(block, shortcut="none"))
+    first, second, third = (untrained_network(network, 0, "gaussian") for network in (gated, bare, apart))
+    second.load_state_dict({name: first.state_dict()[name] for name in second.state_dict()})
+    third.load_state_dict(second.state_dict())
+    assert synflow(first, 32) == (with_residuals := synflow(second, 32))
+    assert with_residuals > synflow(third, 32)
 
 
 def test_gradient_norm_is_the_sum_of_the_layers_norms() -> None:
