@@ -60,6 +60,8 @@ class UnknownNameError(Mnv3SearchError, LookupError):
         near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
         remedy = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}." if names else ""
         super().__init__(f"unknown {kind} {name!r}; {remedy} {hint}".strip("; "))
+        self.kind = kind
+        self.name = name
 
 
 class SpaceError(Mnv3SearchError, ValueError):

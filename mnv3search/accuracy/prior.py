@@ -212,11 +212,7 @@ class ImagenetPrior:
 
     @property
     def coefficients(self) -> PriorCoefficients:
-        """The fitted coefficients.
-
-        Raises:
-            EvaluatorError: the file is missing, damaged or of another version.
-        """
+        """The fitted coefficients, or EvaluatorError where the file is missing, damaged or of another version."""
         return _read(self._path)
 
     @cached_property

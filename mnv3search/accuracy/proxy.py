@@ -236,8 +236,8 @@ class Proxy:
 def spread(top1: Sequence[float], images: int) -> float:
     """One standard deviation of the mean of ``top1``, in points: of so many held-out images, and of several seeds.
 
-    The binomial's, with one image added on either side so that it is never 0; with one seed it says nothing of how
-    another training of the same network would end, which for short trainings is often more.
+    The binomial's, with one image added on either side so that it is never 0; one seed does not show how trainings of
+    the same network differ, which for short trainings is often more.
     """
     right = images * statistics.fmean(top1) / 100
     share = (right + 1) / (images + 2)

@@ -317,18 +317,15 @@ class ZeroCost:
         self, score: str, *, images: int | None = None, resolution: int | None = None, repeats: int = 1, seed: int = 0,
         data: LabelledImages | None = None,
     ) -> None:  # fmt: skip
-        """Make one.
+        """A score of :data:`SCORES`, the mean over ``repeats`` draws of weights.
 
         Args:
-            score: one of :data:`SCORES`.
+            score: its name.
             images: in a batch; each score's own number where None.
             resolution: of them at most; each score's own where None. A network of a lower one is scored at its own.
-            repeats: how many draws of weights the score is the mean of.
+            repeats: draws of weights.
             seed: of weights and noise.
             data: real images for gradient_norm; noise where None.
-
-        Raises:
-            UnknownNameError: no such score.
         """
         if score not in SCORES:
             raise UnknownNameError("zero-cost score", score, SCORES)
@@ -345,16 +342,11 @@ class ZeroCost:
 
     @on_one_blas_thread
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """The score of each, rounded to 1e-6.
-
-        Raises:
-            EvaluatorError: a score that is not finite.
-        """
+        """The score of each, rounded to 1e-6; EvaluatorError where it is not finite."""
         return [Evaluation(self._mean(architecture)) for architecture in architectures]
 
     def _mean(self, architecture: Architecture) -> float:
-        found = [self._compute(architecture, probe) for probe in self._probes]
-        mean = round(sum(found) / len(found), 6)
+        mean = round(sum(self._compute(architecture, probe) for probe in self._probes) / len(self._probes), 6)
         if not math.isfinite(mean):
             raise EvaluatorError(
                 f"the zero-cost score {self.score} is {mean} for {architecture}: it cannot order such networks; "
@@ -364,12 +356,7 @@ class ZeroCost:
 
 
 def zero_cost(text: str, data: LabelledImages | None = None) -> ZeroCost:
-    """The evaluator of ``zen`` or ``zen,images=64,seed=1``.
-
-    Raises:
-        UnknownNameError: no such score or option.
-        EvaluatorError: no score is named, or an option is out of its range.
-    """
+    """The evaluator of ``zen`` or ``zen,images=64,seed=1``."""
     name, _, options = text.partition(",")
     if not name:
         raise EvaluatorError(f"zero_cost needs a score: give zero_cost: and one of {', '.join(SCORES)}")

@@ -106,11 +106,7 @@ def write_description(model: onnx.ModelProto, description: Description) -> None:
 
 
 def read_description(metadata: Mapping[str, str], where: str) -> Description:
-    """The description in an ONNX model's metadata.
-
-    Raises:
-        ExportError: it is of another program, of a later version, or damaged.
-    """
+    """The description in an ONNX model's metadata."""
     from mnv3search.training.data.preprocessing import Preprocessing
 
     texts = {key.removeprefix(PREFIX): text for key, text in metadata.items() if key.startswith(PREFIX)}

@@ -66,11 +66,7 @@ class Parity:
 
 
 def compare(trained: TrainedNetwork, model: ExportedModel, images: Iterable[PixelChunk], source: str) -> Parity:
-    """Run both on ``images``.
-
-    Raises:
-        ExportError: there are no images, or either gives a logit that is not finite.
-    """
+    """Run both on ``images``."""
     chunks = [(trained.logits(chunk.pixels), model.logits(chunk.pixels), chunk.labels) for chunk in images]
     if not chunks:
         raise ExportError(f"{source} gives no images to check the exported model on; give at least one")
