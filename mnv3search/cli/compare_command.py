@@ -37,7 +37,7 @@ def compare_command(
     Figures of different devices or evaluators cannot be compared, so every network is scored anew.
     """
     from mnv3search.report.plots import draw_comparison
-    from mnv3search.runs.artifacts import judged_mapping
+    from mnv3search.runs.artifacts import network_mapping
     from mnv3search.runs.comparison import compared
 
     with ProgressLine(quiet=as_json) as progress:
@@ -48,7 +48,7 @@ def compare_command(
             found.groups, png, svg, x_label=found.x_label, y_label=found.y_label, title="Compared", fronts=found.fronts
         )
     if as_json:
-        rows = [{"group": g, "name": n.name, **judged_mapping(n)} for g, ns in found.groups.items() for n in ns]
+        rows = [{"group": g, "name": n.name, **network_mapping(n)} for g, ns in found.groups.items() for n in ns]
         print_json({"device": found.device, "evaluator": found.evaluator, "networks": rows, "png": str(png)})
         return
     console = stdout_console()

@@ -21,8 +21,8 @@ from mnv3search.report.summary import (
     LATENCY_WORDS,
     NO_FIGURE,
     ORIGIN_WORDS,
-    Judged,
     RunSummary,
+    ScoredNetwork,
     accuracy_unit,
     change_ms,
     headline,
@@ -82,10 +82,10 @@ class Plot:
         if shown.best is not None:
             self._add(shown.best, shown.best.name, shown.best.origin, "")  # the folder itself names it
 
-    def _add(self, network: Candidate | Step | Judged, name: str, origin: str, address: str | None) -> None:
+    def _add(self, network: Candidate | Step | ScoredNetwork, name: str, origin: str, address: str | None) -> None:
         """Add a network; ``address`` is what commands call it after the run's folder, None where no command can."""
         summary, architecture = self.summary, network.architecture
-        if isinstance(network, Judged):
+        if isinstance(network, ScoredNetwork):
             self.named.append(len(self.points))
             error = network.latency_error_ms
         else:

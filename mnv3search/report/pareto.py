@@ -16,7 +16,15 @@ from mnv3search.errors import Mnv3SearchError
 from mnv3search.files import write_text
 from mnv3search.latency.confidence import z_of
 from mnv3search.report import plots
-from mnv3search.report.summary import Judged, RunSummary, accuracy_unit, latency_text, top1_text, x_label, y_label
+from mnv3search.report.summary import (
+    RunSummary,
+    ScoredNetwork,
+    accuracy_unit,
+    latency_text,
+    top1_text,
+    x_label,
+    y_label,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,9 +55,9 @@ class ParetoPlot:
     candidates: tuple[Candidate, ...]
     front: tuple[Candidate, ...]
     trajectory: tuple[tuple[float, float], ...]
-    best: Judged | None
-    finalists: tuple[Judged, ...]
-    references: tuple[Judged, ...]
+    best: ScoredNetwork | None
+    finalists: tuple[ScoredNetwork, ...]
+    references: tuple[ScoredNetwork, ...]
     target_latency_ms: float
     limit_ms: float | None
     x: Interval
@@ -115,7 +123,10 @@ def _evenly(count: int, limit: int) -> list[int]:
 
 
 def _ranges(
-    named: Sequence[Judged], trajectory: Sequence[tuple[float, float]], dots: Sequence[Candidate], target_ms: float
+    named: Sequence[ScoredNetwork],
+    trajectory: Sequence[tuple[float, float]],
+    dots: Sequence[Candidate],
+    target_ms: float,
 ) -> tuple[Interval, Interval]:
     """Axes around what has a name; the dots may widen them, but not squeeze the named ones into a corner."""
     xs = [target_ms, *(j.latency_ms for j in named), *(point[0] for point in trajectory)]

@@ -13,7 +13,7 @@ from mnv3search.candidate import Candidate
 from mnv3search.files import write_atomic, write_text
 from mnv3search.latency.measured.profiling import NEAR, CheckedNetwork, DeviceProfile, percent
 from mnv3search.report.labels import LEADER_FROM, Box, Label, along, nearest_point, place_labels
-from mnv3search.report.summary import Judged
+from mnv3search.report.summary import ScoredNetwork
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,19 +43,19 @@ class PointLabel(NamedTuple):
     bold: bool = False
 
 
-def point_label(judged: Judged, text: str, colour: str, *, bold: bool = False) -> PointLabel:
+def point_label(judged: ScoredNetwork, text: str, colour: str, *, bold: bool = False) -> PointLabel:
     """The label of a network that has a top-1."""
     errors = (judged.latency_error_ms or 0.0, judged.top1_std or 0.0)
     return PointLabel(judged.latency_ms, judged.top1 or 0.0, *errors, text, colour, bold)
 
 
-def coordinates(networks: Sequence[Candidate | Judged]) -> tuple[list[float], list[float]]:
+def coordinates(networks: Sequence[Candidate | ScoredNetwork]) -> tuple[list[float], list[float]]:
     """Latencies in ms and top-1 of networks that have one."""
     return [n.latency_ms for n in networks], [n.top1 or 0.0 for n in networks]
 
 
 def draw_comparison(
-    groups: Mapping[str, Sequence[Judged]],
+    groups: Mapping[str, Sequence[ScoredNetwork]],
     png: Path,
     svg: Path,
     *,
@@ -104,7 +104,7 @@ def draw_comparison(
 
 
 def _draw_group(
-    axes: Axes, group: str, members: Sequence[Judged], front: Sequence[Candidate], colour: str, marker: str
+    axes: Axes, group: str, members: Sequence[ScoredNetwork], front: Sequence[Candidate], colour: str, marker: str
 ) -> None:
     if front:
         x, y = coordinates(front)
@@ -135,7 +135,7 @@ def canvas(x_text: str, y_text: str, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def error_bars(axes: Axes, members: Sequence[Judged], colour: str, width: float = 0.9) -> None:
+def error_bars(axes: Axes, members: Sequence[ScoredNetwork], colour: str, width: float = 0.9) -> None:
     """Bars of one standard deviation on both axes, where it is known."""
     for judged in members:
         axes.errorbar(

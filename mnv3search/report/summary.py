@@ -15,7 +15,7 @@ from mnv3search.layer_search import Step
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ScoredNetwork:
     """A network with every figure that a table shows, each with its error.
 
     Attributes:
@@ -43,9 +43,11 @@ class Judged:
     address: str | None = None
 
 
-def judged_frame(networks: Iterable[Judged]) -> DataFrame:
+def scored_frame(networks: Iterable[ScoredNetwork]) -> DataFrame:
     """A row a network with all its figures, ``blocks`` and itself."""
-    return networks_frame(list(networks), (f.name for f in fields(Judged) if f.name not in ("architecture", "address")))
+    return networks_frame(
+        list(networks), (f.name for f in fields(ScoredNetwork) if f.name not in ("architecture", "address"))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +99,9 @@ class RunSummary:
     evaluator: str
     top1_estimated: bool
     target_latency_ms: float
-    best: Judged
-    references: Sequence[Judged] = ()
-    finalists: Sequence[Judged] = ()
+    best: ScoredNetwork
+    references: Sequence[ScoredNetwork] = ()
+    finalists: Sequence[ScoredNetwork] = ()
     candidates: Sequence[Candidate] = ()
     front: Sequence[Candidate] = ()
     seed: Candidate | None = None
@@ -113,7 +115,7 @@ class RunSummary:
     no_ranking: str | None = None
 
     @property
-    def everyone(self) -> list[Judged]:
+    def everyone(self) -> list[ScoredNetwork]:
         """The best, the other finalists, the references: the rows of a table."""
         return [self.best, *self.finalists, *self.references]
 
@@ -255,7 +257,7 @@ def headline(summary: RunSummary) -> tuple[Sentence, ...]:
     return tuple(found)
 
 
-def baselines(summary: RunSummary) -> list[Judged]:
+def baselines(summary: RunSummary) -> list[ScoredNetwork]:
     """What the best is compared with: the most accurate published network within the target, and the reference."""
     within = [n for n in summary.references if n.top1 is not None and _taken_ms(n) <= summary.target_latency_ms]
     strongest = max(within, key=lambda n: (n.top1 or 0.0, -n.latency_ms), default=None)
@@ -263,7 +265,7 @@ def baselines(summary: RunSummary) -> list[Judged]:
     return list(dict.fromkeys(n for n in (strongest, reference) if n is not None))
 
 
-def _taken_ms(network: Judged) -> float:
+def _taken_ms(network: ScoredNetwork) -> float:
     return network.latency_ms if network.measured_ms is None else network.measured_ms
 
 
@@ -302,7 +304,7 @@ def _found(summary: RunSummary) -> str:
     )
 
 
-def _against(summary: RunSummary, reference: Judged) -> str:
+def _against(summary: RunSummary, reference: ScoredNetwork) -> str:
     best, parts = summary.best, []
     if best.top1 is not None and reference.top1 is not None:
         gain = best.top1 - reference.top1
@@ -321,7 +323,7 @@ def _against(summary: RunSummary, reference: Judged) -> str:
     return f"{' and '.join(parts)} ({reference.name}: {top1} at {latency}{over})"
 
 
-def _accuracy_caveat(summary: RunSummary, reference: Judged | None) -> list[str]:
+def _accuracy_caveat(summary: RunSummary, reference: ScoredNetwork | None) -> list[str]:
     best = summary.best
     if summary.no_ranking is not None:
         return []

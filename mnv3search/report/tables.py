@@ -14,8 +14,8 @@ from mnv3search.families.figures import PublishedFigure, published_figures
 from mnv3search.report.summary import (
     NO_FIGURE,
     ORIGIN_WORDS,
-    Judged,
     RunSummary,
+    ScoredNetwork,
     accuracy_heading,
     latency_text,
     millions,
@@ -49,7 +49,7 @@ def final_table(summary: RunSummary) -> Table:
     return table
 
 
-def network_cells(summary: RunSummary) -> list[tuple[Judged, list[str]]]:
+def network_cells(summary: RunSummary) -> list[tuple[ScoredNetwork, list[str]]]:
     """Each network and its name, top-1, published top-1, latency, time measured whole where any has one, and counts."""
     return [
         (

@@ -18,7 +18,7 @@ from mnv3search.files import write_text
 from mnv3search.layer_search import Step
 from mnv3search.reading import parse_json, read_bounded, utf8
 from mnv3search.records import LATENCY_MS, TOP1, UNREADABLE, Record
-from mnv3search.report.summary import Judged, RunSummary, judged_frame
+from mnv3search.report.summary import ScoredNetwork, RunSummary, scored_frame
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.settings import MAX_FINALISTS
 
@@ -153,7 +153,7 @@ class RunOutcome:
     """
 
     summary: RunSummary
-    reference: Judged
+    reference: ScoredNetwork
     evaluated: int
     seconds: float
     folder: RunFolder
@@ -168,10 +168,10 @@ class RunOutcome:
 
         ``blocks`` is the architecture's short line. All candidates of the block search are in ``candidates.csv``.
         """
-        return judged_frame(self.summary.everyone)
+        return scored_frame(self.summary.everyone)
 
 
-def judged_mapping(network: Judged) -> dict[str, object]:
+def network_mapping(network: ScoredNetwork) -> dict[str, object]:
     """The fields that scripts rely on; measured figures and the published top-1 only where there are some."""
     found: dict[str, object] = {
         "architecture": to_mapping(network.architecture),
@@ -222,8 +222,8 @@ def outcome_mapping(outcome: RunOutcome) -> Mapping[str, object]:
     trained = outcome.summary.trained
     return {
         "no_ranking": outcome.summary.no_ranking,
-        "best": judged_mapping(outcome.summary.best),
-        "reference": judged_mapping(outcome.reference),
+        "best": network_mapping(outcome.summary.best),
+        "reference": network_mapping(outcome.reference),
         "target_latency_ms": outcome.summary.target_latency_ms,
         "target": target_mapping(outcome.summary),
         "feasible": True,
@@ -247,7 +247,7 @@ def write_report(folder: RunFolder, summary: RunSummary) -> None:
         context["score"] = summary.score  # what "top1" is
     if summary.trained:
         context["trained"] = summary.trained
-    folder.write_json("best.json", {**judged_mapping(summary.best), **context, "target": target_mapping(summary)})
+    folder.write_json("best.json", {**network_mapping(summary.best), **context, "target": target_mapping(summary)})
     drawn = ParetoFigure(summary)
     drawn.save(folder.path / "pareto.png", folder.path / "pareto.svg")
     write_text(folder.path / "report.html", render_html(summary, drawn))

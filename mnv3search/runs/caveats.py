@@ -11,11 +11,11 @@ from statistics import NormalDist
 from mnv3search.accuracy.prior import IMAGENET_CLASSES, PUBLISHED, RECIPES, ImagenetPrior, recipe_of
 from mnv3search.architecture import Architecture
 from mnv3search.latency.confidence import LEAST_CONFIDENCE
-from mnv3search.report.summary import Judged, TargetVerdict, percent
+from mnv3search.report.summary import ScoredNetwork, TargetVerdict, percent
 from mnv3search.runs.settings import RunSettings
 
 
-def caveats(evaluator: str, best: Judged) -> Sequence[str]:
+def caveats(evaluator: str, best: ScoredNetwork) -> Sequence[str]:
     """Sentences on a prior: what it predicts where that is not the usual, and a winner unlike what it was fitted to."""
     recipe = recipe_of(evaluator)
     if recipe is None:
@@ -83,7 +83,7 @@ def _chi_square(freedom: int) -> float:
     return freedom * (1 - part + NormalDist().inv_cdf(0.95) * math.sqrt(part)) ** 3
 
 
-def confidence_note(verdict: TargetVerdict, best: Judged) -> Sequence[str]:
+def confidence_note(verdict: TargetVerdict, best: ScoredNetwork) -> Sequence[str]:
     """Why the winner of a device that cannot be timed is predicted below the target, and how to have it nearer."""
     if verdict.met is not None or verdict.confidence == LEAST_CONFIDENCE or not best.latency_error_ms:
         return ()

@@ -15,7 +15,7 @@ from mnv3search.errors import RunError
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.model import LatencyKind
 from mnv3search.naming import parse_network
-from mnv3search.report.summary import Judged, latency_text, judged_frame, published_text, top1_text
+from mnv3search.report.summary import ScoredNetwork, latency_text, scored_frame, published_text, top1_text
 from mnv3search.runs.artifacts import read_front
 from mnv3search.runs.caveats import prior_score
 from mnv3search.runs.evaluations import CachedEvaluator, Scorer, published_top1
@@ -37,7 +37,7 @@ class Comparison:
     device_kind: LatencyKind
     evaluator: str
     estimated: bool
-    groups: Mapping[str, Sequence[Judged]]
+    groups: Mapping[str, Sequence[ScoredNetwork]]
     fronts: Mapping[str, Sequence[Candidate]]
     score: str | None = None
 
@@ -57,7 +57,7 @@ class Comparison:
 
     def to_frame(self) -> DataFrame:
         """A row a network: what named it as ``group``, and its figures; top-1 in percent, latencies in milliseconds."""
-        frame = judged_frame(n for networks in self.groups.values() for n in networks)
+        frame = scored_frame(n for networks in self.groups.values() for n in networks)
         frame.insert(0, "group", [group for group, networks in self.groups.items() for _ in networks])
         return frame
 
@@ -102,7 +102,7 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
     data, kept = (session_images(first, progress), first.proxy) if learns and first else (None, None)
     cache = CachedEvaluator(load_evaluator(evaluator, EvaluatorContext(data=data, folder=kept)))
     scorer = Scorer(load_device(device), cache, progress)
-    groups: dict[str, list[Judged]] = {}
+    groups: dict[str, list[ScoredNetwork]] = {}
     fronts: dict[str, list[Candidate]] = {}
     progress.stage("scoring", len(subjects))
     for number, subject in enumerate(dict.fromkeys(subjects)):

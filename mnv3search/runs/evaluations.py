@@ -29,7 +29,7 @@ from mnv3search.files import append_lines
 from mnv3search.latency.model import Device, Preparable, checked_latencies
 from mnv3search.layers import units
 from mnv3search.records import SCORE, TOP1, Record, read_log
-from mnv3search.report.summary import Judged
+from mnv3search.report.summary import ScoredNetwork
 from mnv3search.runs.progress import RunProgress, SilentProgress
 
 
@@ -152,12 +152,12 @@ class Scorer:
         found = zip(architectures, self.latencies(architectures), strict=True) if architectures else ()
         return {architecture: error for architecture, (_, error) in found if error is not None}
 
-    def score(self, name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> Judged:
+    def score(self, name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> ScoredNetwork:
         """Every figure of one network."""
         latency_ms, error_ms = self.latencies([architecture])[0]
         answer = checked_evaluations(self.evaluator, [architecture])[0] if self.evaluator else None
         counts = count(architecture)
-        return Judged(
+        return ScoredNetwork(
             name, architecture, answer.top1 if answer else None, answer.top1_std if answer else None, latency_ms,
             error_ms, counts.madds, counts.parameters, origin, published_top1,
         )  # fmt: skip
@@ -178,7 +178,7 @@ PUBLISHED = (
 NEAR = 2.0
 
 
-def reference_networks(scorer: Scorer, reference: Judged, target_ms: float) -> list[Judged]:
+def reference_networks(scorer: Scorer, reference: ScoredNetwork, target_ms: float) -> list[ScoredNetwork]:
     """Published networks within a factor of two of the target, by the run's evaluator and latency model.
 
     Only for ImageNet's input and classes: elsewhere the published networks are others, and the space's own reference

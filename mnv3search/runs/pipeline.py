@@ -22,7 +22,7 @@ from mnv3search.latency.measured.calibration import prepare_for_space
 from mnv3search.layer_search.netadapt import fastest_narrowing
 from mnv3search.naming import parse_network
 from mnv3search.report.pareto import shown_candidates
-from mnv3search.report.summary import Judged, RunSummary, TargetVerdict
+from mnv3search.report.summary import ScoredNetwork, RunSummary, TargetVerdict
 from mnv3search.runs.artifacts import REPORT, RunOutcome, read_steps, write_report
 from mnv3search.runs.caveats import (
     caveats,
@@ -232,13 +232,13 @@ def _report_cost(context: RunContext, space: SearchSpace) -> None:
         )
 
 
-def _reference(context: RunContext, space: SearchSpace) -> Judged:
+def _reference(context: RunContext, space: SearchSpace) -> ScoredNetwork:
     context.progress.stage("scoring the reference")
     published = published_top1(space.reference_name) if space.reference_name else None
     return context.scorer.score(space.reference_label, space.reference, "reference", published)
 
 
-def _others(context: RunContext, reference: Judged, constraint: LatencyConstraint) -> list[Judged]:
+def _others(context: RunContext, reference: ScoredNetwork, constraint: LatencyConstraint) -> list[ScoredNetwork]:
     context.progress.stage("pricing published networks")
     return reference_networks(context.scorer, reference, constraint.target_ms)
 
@@ -276,8 +276,8 @@ class _Found:
     """What the stages of a run found."""
 
     constraint: LatencyConstraint
-    reference: Judged
-    others: Sequence[Judged]
+    reference: ScoredNetwork
+    others: Sequence[ScoredNetwork]
     selected: Selected
     notes: Sequence[str]
     stage: BlockStage | None = None
@@ -304,13 +304,13 @@ def _conclude(context: RunContext, found: _Found) -> RunOutcome:
     return RunOutcome(summary, references[0], evaluated, float(context.folder.manifest["seconds"]), context.folder)
 
 
-def _timed(context: RunContext, network: Judged) -> Judged:
+def _timed(context: RunContext, network: ScoredNetwork) -> ScoredNetwork:
     """The network with its measured time among its figures, where it was timed."""
     timed = context.timings.known.get(network.architecture)
     return replace(network, measured_ms=timed.ms, measured_error_ms=timed.error_ms) if timed else network
 
 
-def _keep_trained(context: RunContext, winner: Judged) -> None:
+def _keep_trained(context: RunContext, winner: ScoredNetwork) -> None:
     """Copy the winner out of the networks that the evaluator trained, so that commands take the folder as a RUN."""
     trained = context.cache.capabilities.trained_file(winner.architecture)
     if trained is None and not context.folder.finished:
@@ -333,7 +333,7 @@ def _address(candidate: Candidate, lasts: Mapping[int, Architecture]) -> str | N
     return f":{candidate.number}" if candidate.origin == "block_search" else None
 
 
-def _verdict(found: _Found, winner: Judged) -> TargetVerdict:
+def _verdict(found: _Found, winner: ScoredNetwork) -> TargetVerdict:
     selected, constraint = found.selected, found.constraint
     latency_ms = winner.latency_ms if winner.measured_ms is None else winner.measured_ms
     margin = 100 * (1 - latency_ms / constraint.target_ms)
@@ -343,7 +343,7 @@ def _verdict(found: _Found, winner: Judged) -> TargetVerdict:
 
 
 def _summary(
-    context: RunContext, found: _Found, winner: Judged, references: Sequence[Judged], finalists: Sequence[Judged]
+    context: RunContext, found: _Found, winner: ScoredNetwork, references: Sequence[ScoredNetwork], finalists: Sequence[ScoredNetwork]
 ) -> RunSummary:
     settings, scorer, constraint = context.folder.settings, context.scorer, found.constraint
     candidates = list(found.stage.candidates) if found.stage else []
@@ -378,7 +378,7 @@ def _summary(
     )
 
 
-def _no_ranking(context: RunContext, candidates: Sequence[Candidate], winner: Judged) -> str | None:
+def _no_ranking(context: RunContext, candidates: Sequence[Candidate], winner: ScoredNetwork) -> str | None:
     can = context.cache.capabilities
     if not can.trains or can.score_name:
         return None
@@ -386,7 +386,7 @@ def _no_ranking(context: RunContext, candidates: Sequence[Candidate], winner: Ju
     return no_ranking([(c.top1, c.top1_std) for c in candidates], chance, context.folder.settings.evaluator)
 
 
-def _caveats(context: RunContext, winner: Judged) -> list[str]:
+def _caveats(context: RunContext, winner: ScoredNetwork) -> list[str]:
     settings = context.folder.settings
     trained = short_training_notes(settings) if context.cache.capabilities.trains else ()
     kept = kept_note(context.folder.path) if context.folder.best.is_file() else ()

@@ -18,7 +18,7 @@ from mnv3search.candidate import Candidate, pareto_front
 from mnv3search.cost import count
 from mnv3search.families import published
 from mnv3search.layer_search import netadapt
-from mnv3search.report.summary import Judged, RunSummary
+from mnv3search.report.summary import RunSummary, ScoredNetwork
 
 REFERENCES = {"mobilenet_v3_large": 75.2, "mobilenet_v2": 72.0, "mnasnet_a1": 75.2, "mobilenet_v3_large@0.75": 73.3}
 
@@ -49,10 +49,10 @@ def _parse(name: str) -> Architecture:
     return published(base, float(width or 1))
 
 
-def judge(name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> Judged:
+def judge(name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> ScoredNetwork:
     answer, latency = ToyEvaluator().evaluate([architecture])[0], float(ToyLatency().latency_ms([architecture])[0])
     counts = count(architecture)
-    return Judged(
+    return ScoredNetwork(
         name, architecture, answer.top1, answer.top1_std, latency, 0.031 * latency + 0.2, counts.madds,
         counts.parameters, origin, published_top1,
     )  # fmt: skip

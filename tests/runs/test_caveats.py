@@ -8,12 +8,12 @@ import pytest
 
 from mnv3search.architecture import Architecture, StemSpec
 from mnv3search.families import published
-from mnv3search.report.summary import Judged, TargetVerdict
+from mnv3search.report.summary import ScoredNetwork, TargetVerdict
 from mnv3search.runs.caveats import confidence_note, caveats, no_ranking, prior_score, repair_note
 
 
-def judged(architecture: Architecture) -> Judged:
-    return Judged("best", architecture, 70.0, 1.0, 10.0, None, 1, 2, "netadapt")
+def judged(architecture: Architecture) -> ScoredNetwork:
+    return ScoredNetwork("best", architecture, 70.0, 1.0, 10.0, None, 1, 2, "netadapt")
 
 
 SMALL = published("mobilenet_v3_small")
