@@ -167,3 +167,7 @@ def test_a_tensor_that_is_read_later_is_not_changed_in_place() -> None:
     builder = LayerBuilder(4, 5, conv_bias=False, classes=0)
     builder.add(builder.squeeze_excite(builder.entered, SqueezeExciteSpec(2)), builder.entered)
     assert live_elements(builder.rows) == [100 + 4, 100 + 4 + 2, 100 + 2 + 4, 100 + 4 + 100, 100 + 100]
+    builder = LayerBuilder(4, 5, conv_bias=False, classes=0)
+    x = builder.depthwise("depthwise", builder.entered, 3)
+    builder.add(builder.squeeze_excite(x, SqueezeExciteSpec(2)), x)
+    assert live_elements(builder.rows) == [100 + 100, 100 + 4, 100 + 4 + 2, 100 + 2 + 4, 100 + 4 + 100, 100 + 100]

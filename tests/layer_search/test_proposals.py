@@ -120,3 +120,9 @@ def test_changes_are_described_in_words() -> None:
     assert Site("bottleneck", (3, 4, 5), 40).describe(32) == "bottleneck of blocks 3–5: 40 → 32"
     assert Site("bottleneck", (-1, 0), 16).describe(8) == "bottleneck of the stem and block 0: 16 → 8"
     assert Site("bottleneck", (-1,), 32).describe(24) == "bottleneck of the stem: 32 → 24"
+
+
+def test_a_block_without_expansion_has_no_site_of_its_own_not_even_its_squeeze() -> None:
+    """V3-Small's first block squeezes 16 channels that the stem made; only the ten others expand."""
+    expansions = [site.members for site in sites(published("mobilenet_v3_small")) if site.kind == "expansion"]
+    assert expansions == [(index,) for index in range(1, 11)]

@@ -245,6 +245,7 @@ WIDER = replace(TINY, stem=StemSpec(6), blocks=(BlockSpec(3, 8, 6),) * 2)
         (WIDER, r"the stem has conv.out_channels 4, .* 6 \(and 2 more differ\); a slice has"),
         (replace(TINY, blocks=(TINY.blocks[0], BlockSpec(3, 9, 4))), "block 1 has expansion.out_channels 8, .* 9;"),
         (replace(TINY, blocks=(BlockSpec(5, 8, 4), TINY.blocks[1])), r"block 0 has depthwise.kernel_size 3, .* 5"),
+        (replace(TINY, blocks=(BlockSpec(3, 8, 4, 1, "relu6"), TINY.blocks[1])), "expansion.activation relu, .* relu6"),
         (replace(TINY, blocks=TINY.blocks[:1]), "the network has block count 2, .* 1"),
         (replace(TINY, blocks=(TINY.blocks[0], BlockSpec(3, 4, 4))), "block 1 has expansion, .* none"),
         (replace(TINY, blocks=(TINY.blocks[0], BlockSpec(3, 8, 3))), "block 1 has residual, .* none"),
@@ -258,6 +259,13 @@ WIDER = replace(TINY, stem=StemSpec(6), blocks=(BlockSpec(3, 8, 6),) * 2)
 def test_what_is_no_narrowing_is_refused_by_block_and_widths(changed: Architecture, said: str) -> None:
     with pytest.raises(WeightsError, match=said):
         slice_network(build_network(TINY), changed)
+
+
+def test_a_squeeze_excite_that_stands_elsewhere_is_no_narrowing() -> None:
+    wide = replace(TINY, blocks=(GATED, TINY.blocks[1]))
+    moved = replace(GATED, squeeze_excite=SqueezeExciteSpec(2, position="projection"))
+    with pytest.raises(WeightsError, match=r"block 0 has squeeze_excite.pool.source depthwise, .* projection"):
+        slice_network(build_network(wide), replace(wide, blocks=(moved, TINY.blocks[1])))
 
 
 def test_an_unknown_rule_is_refused() -> None:
