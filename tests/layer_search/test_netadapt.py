@@ -268,6 +268,11 @@ def test_the_widest_that_is_fast_enough_is_found_whatever_the_shape(
     assert first_expansion(seed, kind(by_eights), limit_ms) == max(fitting, default=None)
 
 
+def test_a_width_that_just_fits_is_found_where_all_else_takes_nearly_the_limit() -> None:
+    # all else takes 10 ms, so that 0.5 ms are left: 8 channels take 0.2, 16 take 1
+    assert first_expansion(wide_block(24), PricedStaircase([0.2, 1.0, 8.0]), 10.5) == 8
+
+
 def test_what_no_width_can_cut_is_not_priced() -> None:
     class Counted(PricedStaircase):
         asked = 0
