@@ -70,7 +70,7 @@ class StudyIdentity:
         """The identity of one search; a space is known by its name and a digest of all that makes its networks."""
         return cls(
             space=space.name,
-            networks=hashlib.sha256(repr(space.skeleton).encode()).hexdigest()[:16],
+            networks=hashlib.sha256(networks_text(space).encode()).hexdigest()[:16],
             evaluator=capabilities_of(evaluator).identity,
             device=latencies.identity,
             sampler=sampler,
@@ -94,6 +94,17 @@ _RUNNING, _ENDED, _WAITING = 0, (1, 2), 4  # Optuna's states; ended are COMPLETE
 Status = Literal["evaluated", "stopped", "duplicate", "refused"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 Row = NDArray[np.integer[Any]]
+
+
+def networks_text(space: SearchSpace) -> str:
+    """All that makes the networks of ``space``, as studies have spelled it since there was one kind of block."""
+    text = repr(space.skeleton)
+    for block in {stage.block for stage in space.skeleton.stages if stage.block.kind == "inverted_residual"}:
+        settings = {"expansion": "where_needed", "shortcut": "identity"} | dict(block.settings)
+        fields = {**dict(block.lists), "options": block.options, **settings}
+        before = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        text = text.replace(repr(block), f"BlockChoices({before})")
+    return text
 
 
 @dataclass(frozen=True, slots=True, eq=False)

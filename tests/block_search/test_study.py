@@ -349,3 +349,21 @@ def test_a_study_of_whole_trials_goes_on_under_ask_and_tell(tmp_path: Path) -> N
     found, evaluator = _asked(tmp_path / "study.log", 12)
     assert [candidate.top1 for candidate in found.candidates[:9]] == [outcome.top1 for outcome in outcomes]
     assert (found.evaluated, len(evaluator.seen)) == (12, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("mnasnet", "12d1d5c782a2953a"),
+        ("mnasnet_anb", "d78a90881e4b6ef5"),
+        ("mnv2", "daf574c3285cd15d"),
+        ("mnv3_large", "c35399deaddce6ab"),
+        ("mnv3_small", "9b9e73e3a9265a16"),
+        ("mnv3_small_32", "253d097e2d044fe8"),
+        ("ofa_mbv3", "a9dbb6f015cf020a"),
+    ],
+)
+def test_studies_of_spaces_from_before_there_were_kinds_of_blocks_are_known(name: str, digest: str) -> None:
+    space = load_space(name)
+    latencies = RowLatency(space, load_device("pixel1"))
+    assert StudyIdentity.of(space, latencies, EffectEvaluator(), "tpe", 0, OBJECTIVE).networks == digest
