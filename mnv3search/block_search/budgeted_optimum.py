@@ -133,25 +133,25 @@ class BudgetedOptimum:
 
     def _traced(self, traces: list[list[_StageTrace]], width: int, time: int) -> list[int]:
         """The row that ends with output ``width`` at ``time``, followed back stage by stage."""
-        row = np.zeros(len(self._space.parameters), dtype=np.int64)
+        row = np.zeros((1, len(self._space.parameters)), dtype=np.int16)
         stages = self._space.tables.stages
         for stage, trace in zip(reversed(stages), reversed(traces), strict=True):
             here = trace[width]
             depth = int(here.depth[time])
-            _write(row, stage.out, width)
-            _write(row, stage.depth, depth)
+            stage.out.write(row, width)
+            stage.depth.write(row, depth)
             if not stage.per_stage:
                 for b in range(int(stage.depths[depth]) - 1, 0, -1):
                     chosen_later, ticks = here.later[b - 1]
                     code = int(chosen_later[time])
-                    _write(row, stage.slots[b], code)
+                    stage.slots[b].write(row, code)
                     time -= int(ticks[code])
             chosen = int(here.first[depth, time] if stage.per_stage else here.first[time])
             taken = here.first_ticks[depth] if stage.per_stage else here.first_ticks
             codes = stage.units[0].shape[2]
-            _write(row, stage.slots[0], chosen % codes)
+            stage.slots[0].write(row, chosen % codes)
             width, time = chosen // codes, time - int(taken[chosen])
-        return [int(choice) for choice in row]
+        return [int(choice) for choice in row[0]]
 
 
 def _effects(axes: Axes, posterior: AccuracyPosterior, count: int) -> Floats:
@@ -161,11 +161,6 @@ def _effects(axes: Axes, posterior: AccuracyPosterior, count: int) -> Floats:
     for column, stride, size in zip(axes.columns, axes.strides, axes.sizes, strict=True):
         found += choices.effects[choices.offsets[column] + codes // stride % size]
     return found
-
-
-def _write(row: Ints, axes: Axes, code: int) -> None:
-    for column, choice in axes.values(code):
-        row[column] = choice
 
 
 def _shifted(values: Floats, ticks: Ints) -> Floats:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from itertools import product
 
-from mnv3search.architecture import HeadSpec, Padding, StemSpec
+from mnv3search.architecture import Architecture, HeadSpec, Padding, StemSpec
 from mnv3search.blocks import BLOCK_KINDS, Block, BlockPosition, ChoiceValue, SqueezeExciteSpec
 from mnv3search.errors import ArchitectureError
 
@@ -52,9 +52,8 @@ class BlockChoices:
 
     def axes(self, *, skippable: bool) -> tuple[tuple[str, tuple[ChoiceValue, ...]], ...]:
         """The independent axes, each a name and its values, the slowest first."""
-        if self.options:
-            return (("option", tuple(name for name, option in self.options if skippable or option is not None)),)
-        return self.lists
+        names = tuple(name for name, option in self.options if skippable or option is not None)
+        return (("option", names),) if self.options else self.lists
 
     def combinations(self, *, skippable: bool) -> tuple[Option | None, ...]:
         """Every whole choice, in the row-major order of :meth:`axes`; None where the block is left out."""
@@ -104,7 +103,7 @@ class StageChoices:
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """All of a space but its names and defaults: what holds for every network, and the stages.
+    """All of a space but its names and defaults: what is the same in every network, and the stages.
 
     Attributes:
         squeeze_excite: the rule; its ``squeeze_channels`` follow each block's widths.
@@ -128,12 +127,15 @@ class Skeleton:
         """The widths that may enter a stage."""
         return self.stages[stage - 1].out_channels if stage else (self.stem.out_channels,)
 
-    def block(self, choices: BlockChoices, option: Option, in_channels: int, out: int, stride: int) -> Block:
-        """The block that an option stands for at its position.
+    def architecture(self, blocks: tuple[Block, ...]) -> Architecture:
+        """The architecture with these blocks."""
+        return Architecture(
+            self.stem, blocks, self.head, self.resolution, self.classes, self.padding, self.conv_bias, self.norm_eps,
+            self.norm_momentum,
+        )  # fmt: skip
 
-        Raises:
-            ArchitectureError: there is no such block.
-        """
+    def block(self, choices: BlockChoices, option: Option, in_channels: int, out: int, stride: int) -> Block:
+        """The block that an option means at its position; an ArchitectureError where there is none."""
         position = BlockPosition(in_channels, out, stride, self.expansion_divisor, self.squeeze_excite)
         block = BLOCK_KINDS[choices.kind].from_choices({**dict(choices.settings), **dict(option)}, position)
         try:

@@ -43,16 +43,13 @@ class StageWeights:
             for i in range(ins)
         ]
         self.totals = [sum(line) for line in self.weights]
-        cumulative = [
-            np.cumsum([w / total for w in line]) for line, total in zip(self.weights, self.totals, strict=True)
-        ]
-        self.cumulative = np.array(cumulative)
+        shares = [[w / total for w in line] for line, total in zip(self.weights, self.totals, strict=True)]
+        self.cumulative = np.cumsum(shares, axis=1)
 
     def _choices(self, i: int, o: int, d: int) -> int:
         if self.stage.per_stage:
             return int(self.codes[0][1][i, o, d])
-        counts = (self.codes[b][1][i if b == 0 else 0, o] for b in range(self.stage.depths[d]))
-        return math.prod(int(n) for n in counts)
+        return math.prod(int(self.codes[b][1][0 if b else i, o]) for b in range(self.stage.depths[d]))
 
     def sample(self, rows: Rows, entering: Ints, rng: np.random.Generator) -> Ints:
         """Fill the stage's columns of ``rows``; the index of each row's out width comes back."""
@@ -69,9 +66,8 @@ class StageWeights:
             self.stage.slots[0].write(rows, codes[entering, out, depth, number])
             return out
         blocks = self.stage.depths[depth]
-        for b, axes in enumerate(self.stage.slots):
-            codes, counts = self.codes[b]
-            first = entering if b == 0 else np.zeros_like(entering)
+        for b, (axes, (codes, counts)) in enumerate(zip(self.stage.slots, self.codes, strict=True)):
+            first = np.zeros_like(entering) if b else entering
             number = (rng.random(len(rows)) * counts[first, out]).astype(np.int64)
             axes.write(rows, np.where(b < blocks, codes[first, out, number], 0))
         return out
@@ -82,8 +78,7 @@ def _own_codes(canonical: NDArray[np.int32]) -> tuple[Ints, Ints]:
     flat = canonical.reshape(-1, canonical.shape[-1])
     packed = np.zeros(flat.shape, dtype=np.int64)
     counts = np.zeros(len(flat), dtype=np.int64)
-    for line, values in enumerate(flat):
-        own = np.unique(values)
+    for line, own in enumerate(map(np.unique, flat)):
         packed[line, : len(own)] = own
         counts[line] = len(own)
     return packed.reshape(canonical.shape), counts.reshape(canonical.shape[:-1])
@@ -122,9 +117,7 @@ class LocalCounter:
         stage = weights.stage
         for out, depth in product(range(len(stage.choices.out_channels)), range(len(stage.depths))):
             for codes in self._codes(weights, entering, out, depth):
-                for axes, code in ((stage.out, out), (stage.depth, depth), *zip(stage.slots, codes, strict=False)):
-                    for column, index in axes.values(code):
-                        row[column] = index
+                stage.write(row, out, depth, codes)
                 yield from self._rows(row, number + 1, out)
 
     def _codes(self, weights: StageWeights, entering: int, out: int, depth: int) -> Iterator[tuple[int, ...]]:
@@ -133,15 +126,18 @@ class LocalCounter:
             codes, counts = weights.codes[0]
             return ((int(c),) for c in codes[entering, out, depth, : counts[entering, out, depth]])
         lists = []
-        for b in range(len(stage.slots)):
-            codes, counts = weights.codes[b]
-            first = entering if b == 0 else 0
+        for b, (codes, counts) in enumerate(weights.codes):
+            first = 0 if b else entering
             lists.append(codes[first, out, : counts[first, out]].tolist() if b < stage.depths[depth] else [0])
         return product(*lists)
 
 
 State = tuple[int, int, int, int, int, int]
-"""stage, block, in, out, depth, code of the stage; (stage, -1, in, 0, 0, 0) is the stage's beginning."""
+"""stage, block (-1 before the first), in, out, depth, code of the stage."""
+
+
+def _beginning(stage: int, entering: int) -> State:
+    return (stage, -1, entering, 0, 0, 0)
 
 
 class Automaton:
@@ -151,11 +147,8 @@ class Automaton:
         self.tables = tables
         self._moves = lru_cache(maxsize=None)(self._find_moves)
         self._counts: dict[frozenset[State], int] = {}
-        self.start: frozenset[State] = frozenset({(0, -1, 0, 0, 0, 0)})
+        self.start: frozenset[State] = frozenset({_beginning(0, 0)})
         self.size = self.count(self.start)
-
-    def _begin(self, stage: int, entering: int) -> State:
-        return (stage, -1, entering, 0, 0, 0)
 
     def _contexts(self, number: int, entering: int) -> Iterator[State]:
         stage = self.tables.stages[number]
@@ -175,8 +168,8 @@ class Automaton:
         last = block + 1 == stage.depths[depth]
         # from its second block on a stage forgets what entered it, which keeps the states few
         kept = entering if stage.per_stage else 0
-        target = self._begin(number + 1, out) if last else (number, block + 1, kept, out, depth, stage_code)
-        line = stage.units[block][entering if block == 0 else 0, out]
+        target = _beginning(number + 1, out) if last else (number, block + 1, kept, out, depth, stage_code)
+        line = stage.units[block][0 if block else entering, out]
         letters = [int(line[stage_code])] if stage.per_stage else np.unique(line).tolist()
         moves: dict[int, set[State]] = {letter: {target} for letter in letters if letter != self.tables.pad}
         if self.tables.pad not in letters:
@@ -203,8 +196,7 @@ class Automaton:
 
     def count(self, states: frozenset[State]) -> int:
         """Distinct continuations from a set of states."""
-        known = self._counts.get(states)
-        if known is not None:
+        if (known := self._counts.get(states)) is not None:
             return known
         options, ends = self.options(states)
         found = int(ends) + sum(self.count(target) for _, target in options)

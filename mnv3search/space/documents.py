@@ -34,13 +34,7 @@ _SCALARS = {
 
 @dataclass(frozen=True, slots=True)
 class DocumentKind:
-    """What a file is meant to be, for messages.
-
-    Attributes:
-        name: such as ``space``.
-        format: the value of its first field.
-        error: what is raised where it breaks a rule.
-    """
+    """What a file is meant to be: its name for messages, its ``format``, and the error where it breaks a rule."""
 
     name: str
     format: str
@@ -73,24 +67,12 @@ class _BoundedLoader(yaml.SafeLoader):
 
 
 class _TooMuch(Exception):
-    """More nodes or nesting than a space needs; carries the line."""
-
-    def __init__(self, line: int) -> None:
-        super().__init__(line)
-        self.line = line
+    """More nodes or nesting than a space needs; its argument is the line."""
 
 
 @dataclass
 class Document:
-    """Plain data and the line of each value.
-
-    Attributes:
-        name: of the file, for messages.
-        data: mappings, lists and scalars.
-        lines: the line of each value, from 1.
-        key_lines: the line of each mapping's key.
-        kind: what it is meant to be.
-    """
+    """Plain data (mappings, lists and scalars) and the line of each value and of each mapping's key, from 1."""
 
     name: str
     data: Any = None
@@ -98,14 +80,19 @@ class Document:
     key_lines: dict[Path, int] = field(default_factory=dict)
     kind: DocumentKind = SPACE
 
-    def error(self, path: Path, message: str) -> Mnv3SearchError:
-        """An error with file, line and path: ``file.yaml:12: stages[2].block.kernel_size: …``."""
-        line = self.key_lines.get(path) if path not in self.lines else self.lines[path]
+    def error(self, path: Path, message: str, line: int | None = None) -> Mnv3SearchError:
+        """An error with file, line and path: ``file.yaml:12: stages[2].block.kernel_size: …``; the value's own line."""
+        line = line or self.lines.get(path) or self.key_lines.get(path)
         while line is None and path:
             path = path[:-1]
             line = self.lines.get(path)
         key = path_text(path)
         return self.kind.error(f"{self.name}:{line or 1}: {key + ': ' if key else ''}{message}")
+
+    def too_much(self, line: int) -> Mnv3SearchError:
+        """The error of a document with too many values, or too deeply nested ones."""
+        limits = f"more than {MAX_NODES} values, or nested deeper than {MAX_DEPTH}"
+        return self.error((), f"{limits}; write the {self.kind.name} without such repetition", line)
 
 
 def path_text(path: Path) -> str:
@@ -126,24 +113,19 @@ def shown(value: object) -> str:
 
 
 def read_text(path: FilePath, kind: DocumentKind = SPACE) -> str:
-    """The text of a file.
-
-    Raises:
-        SpaceError: or the kind's own: it is missing, larger than 1 MB, or not UTF-8.
-    """
+    """The text of a file; the kind's error where it is missing, larger than 1 MB, or not UTF-8."""
     try:
         return utf8(read_bounded(path, MAX_FILE_BYTES))
-    except OSError as error:
-        raise kind.error(f"{path}: cannot be read: {error.strerror or error}; a {kind.name} is a YAML file") from None
-    except ValueError as error:
-        raise kind.error(f"{path}: cannot be read: {error}; a {kind.name} is a YAML file") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise kind.error(f"{path}: cannot be read: {why}; a {kind.name} is a YAML file") from None
 
 
 def parse_document(text: str, name: str, kind: DocumentKind = SPACE) -> Document:
     """The data of a YAML text with its lines.
 
     Raises:
-        SpaceError: or the kind's own: not YAML, several documents, duplicate or odd keys, more than 20,000 nodes, a
+        Mnv3SearchError: the kind's own: not YAML, several documents, duplicate or odd keys, more than 20,000 nodes, a
             value that is not finite.
     """
     document = Document(name, kind=kind)
@@ -155,22 +137,17 @@ def parse_document(text: str, name: str, kind: DocumentKind = SPACE) -> Document
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(str(error.problem or error.context).split())
-        raise kind.error(f"{name}:{mark.line + 1 if mark else 1}: is not YAML, or cut short: {problem}") from None
+        raise document.error((), f"is not YAML, or cut short: {problem}", mark.line + 1 if mark else 1) from None
     except yaml.YAMLError as error:
-        raise kind.error(f"{name}:1: is not YAML: {' '.join(str(error).split())}") from None
-    except (_TooMuch, RecursionError) as error:
-        raise kind.error(_too_much(name, getattr(error, "line", 1), kind)) from None
+        raise document.error((), f"is not YAML: {' '.join(str(error).split())}") from None
+    except _TooMuch as error:
+        raise document.too_much(error.args[0]) from None
+    except RecursionError:
+        raise document.too_much(1) from None
     if node is None:
-        raise kind.error(f"{name}:1: is empty; a {kind.name} begins with 'format: {kind.format}'")
+        raise document.error((), f"is empty; a {kind.name} begins with 'format: {kind.format}'")
     document.data = _NodeReader(document).value(node, ())
     return document
-
-
-def _too_much(name: str, line: int, kind: DocumentKind) -> str:
-    return (
-        f"{name}:{line}: more than {MAX_NODES} values, or nested deeper than {MAX_DEPTH}; "
-        f"write the {kind.name} without such repetition"
-    )
 
 
 class _NodeReader:
@@ -185,7 +162,7 @@ class _NodeReader:
         self.document.lines[path] = line
         self.visited += 1
         if self.visited > MAX_NODES or len(path) > MAX_DEPTH:
-            raise self.document.kind.error(_too_much(self.document.name, line, self.document.kind))
+            raise self.document.too_much(line)
         if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
             raise self.document.error(path, f"the tag {shown(node.tag)} is not allowed; write plain mappings and lists")
         if isinstance(node, yaml.MappingNode):
@@ -199,17 +176,12 @@ class _NodeReader:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise self.document.kind.error(
-                    f"{self.document.name}:{line}: a key must be a word, not a list or mapping"
-                )
+                raise self.document.error((), "a key must be a word, not a list or mapping", line)
             key = str(key_node.value)
             here = (*path, key)
             if key in found:
                 first = self.document.key_lines[here]
-                raise self.document.kind.error(
-                    f"{self.document.name}:{line}: {path_text(here)}: the key is given twice, first in line {first}; "
-                    f"keep one"
-                )
+                raise self.document.error(here, f"the key is given twice, first in line {first}; keep one", line)
             self.document.key_lines[here] = line
             found[key] = self.value(value_node, here)
         return found
@@ -229,9 +201,8 @@ class _NodeReader:
             if len(text) > _MAX_DIGITS:
                 raise self.document.error(path, f"{shown(text)} has more than {_MAX_DIGITS} digits")
             return int(text, 0)
-        return self._float(text, path) if kind == "float" else text
-
-    def _float(self, text: str, path: Path) -> float | int:
+        if kind == "str":
+            return text
         value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         if not math.isfinite(value):
             raise self.document.error(path, f"{value} is not a finite number; give an ordinary one")

@@ -49,9 +49,9 @@ def _block_rule(kind: type[Block]) -> dict[str, Any]:
     fixed: dict[str, Any] = {"kind": {"const": kind.kind}, **kind.settings}
     required = [name for name, rule in kind.choices.items() if rule.default is None]
     words = " and ".join(required) or "its choices"
+    mapping = {"type": "object", "additionalProperties": False}
     option = {
-        "type": "object",
-        "additionalProperties": False,
+        **mapping,
         "properties": {name: rule.schema for name, rule in kind.choices.items()},
         "required": required,
     }
@@ -67,22 +67,19 @@ def _block_rule(kind: type[Block]) -> dict[str, Any]:
     }
     skip = {"description": option_words, "enum": [SKIP]}
     either = {"description": option_words, "if": {"type": "string"}, "then": skip, "else": option}
-    mapping = {"type": "object", "additionalProperties": False}
-    return {
-        "if": {"required": ["options"]},
-        "then": mapping
-        | {
-            "description": "a mapping with options",
-            "properties": {"options": _list_rule("options", either), **fixed},
-            "required": ["options"],
-        },
-        "else": mapping
-        | {
-            "description": f"a mapping with {words}, or with options",
-            "properties": lists | fixed,
-            "required": required,
-        },
+    by_options = {
+        **mapping,
+        "description": "a mapping with options",
+        "properties": {"options": _list_rule("options", either), **fixed},
+        "required": ["options"],
     }
+    by_lists = {
+        **mapping,
+        "description": f"a mapping with {words}, or with options",
+        "properties": lists | fixed,
+        "required": required,
+    }
+    return {"if": {"required": ["options"]}, "then": by_options, "else": by_lists}
 
 
 def _list_rule(noun: str, items: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,46 +101,35 @@ def _validator(kinds: tuple[type[Block], ...]) -> Any:
 
 
 def check_schema(document: Document) -> None:
-    """Check a document against the schema.
-
-    Raises:
-        SpaceError: the first rule that it breaks: file, line, path, value, and what would be valid.
-    """
-    errors: list[ValidationError] = list(_validator(tuple(BLOCK_KINDS.values())).iter_errors(document.data))
-    if errors:
-        raise min((_explained(document, error) for error in errors), key=lambda found: found[0])[1]
+    """Raise the error of the first rule of the schema that a document breaks, if any."""
+    errors = _validator(tuple(BLOCK_KINDS.values())).iter_errors(document.data)
+    if explained := [_explained(document, error) for error in errors]:
+        raise min(explained, key=lambda found: found[0])[1]
 
 
 def _explained(document: Document, error: ValidationError) -> tuple[tuple[int, int], Mnv3SearchError]:
     """The error in one line, with its rank: the format first, then unknown keys, then by line."""
     path: Path = tuple(error.absolute_path)
-    rule, schema, instance = error.validator, _schema_of(error), _instance_of(error)
-    if rule == "additionalProperties":
+    instance: Any = error.instance
+    schema: Any = error.schema
+    if error.validator == "additionalProperties":
         key = next(k for k in instance if k not in schema["properties"])
         path = (*path, key)
         line = document.key_lines.get(path, 1)
-        return (1, line), _at(document, path, line, unknown_key(key, schema["properties"]))
+        return (1, line), document.error(path, unknown_key(key, schema["properties"]), line)
     line = document.lines.get(path, 1)
-    if rule == "required":
+    if error.validator == "required":
         missing = next(k for k in schema["required"] if k not in instance)
-        hint = _described(schema["properties"].get(missing, {}))
-        return (2, line), document.error(path, f"lacks {missing!r}{f'; it is {hint}' if hint else ''}")
+        rule = schema["properties"].get(missing, {})
+        if "$ref" in rule:
+            rule = space_schema()["$defs"][rule["$ref"].rsplit("/", 1)[-1]]
+        hint = f"; it is {rule['description']}" if "description" in rule else ""
+        return (2, line), document.error(path, f"lacks {missing!r}{hint}")
     rank = 0 if path == ("format",) or not path else 2
-    return (rank, line), document.error(path, _wrong_value(error))
+    return (rank, line), document.error(path, _wrong_value(error, instance, schema.get("description", error.message)))
 
 
-def _schema_of(error: ValidationError) -> dict[str, Any]:
-    """The rule that failed; every rule of this schema is a mapping."""
-    return error.schema  # type: ignore[return-value]
-
-
-def _instance_of(error: ValidationError) -> Any:
-    return error.instance
-
-
-def _wrong_value(error: ValidationError) -> str:
-    instance = _instance_of(error)
-    valid = _schema_of(error).get("description", error.message)
+def _wrong_value(error: ValidationError, instance: Any, valid: str) -> str:
     if error.validator == "minItems":
         return f"the list is empty; give {valid}"
     if error.validator == "uniqueItems":
@@ -155,17 +141,6 @@ def _wrong_value(error: ValidationError) -> str:
     return f"{'null' if instance is None else shown(instance)} is not {valid}{hint}"
 
 
-def _described(schema: dict[str, Any]) -> str:
-    if "$ref" in schema:
-        schema = space_schema()["$defs"][schema["$ref"].rsplit("/", 1)[-1]]
-    return str(schema.get("description", ""))
-
-
-def _at(document: Document, path: Path, line: int, message: str) -> Mnv3SearchError:
-    document.lines[path] = line
-    return document.error(path, message)
-
-
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """The message for a key that is not known, with the nearest ones."""
     names = sorted(known)
@@ -175,6 +150,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 
 MAX_BLOCKS = 200
+_SQUEEZE_FIELDS = {"norm": "use_norm", "bias": "use_bias"}
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -226,23 +202,9 @@ def parse_space(text: str, name: str, file_name: str = "space.yaml") -> SearchSp
     document = parse_document(text, file_name)
     check_schema(document)
     skeleton = _skeleton(document)
-    defaults = document.data.get("defaults", {})
-    reference, reference_name, label = _reference(document, skeleton, defaults.get("reference"))
-    space = SearchSpace(
-        name=name,
-        description=document.data.get("description", name),
-        skeleton=skeleton,
-        reference=reference,
-        reference_name=reference_name,
-        reference_label=label,
-        device=defaults.get("device", "pixel1"),
-        evaluator=defaults.get("evaluator", "prior"),
-    )
-    _check_size(document, space)
-    return space
-
-
-def _check_size(document: Document, space: SearchSpace) -> None:
+    defaults = dict(document.data.get("defaults", {}))
+    reference = _reference(document, skeleton, defaults.pop("reference", None))
+    space = SearchSpace(name, document.data.get("description", name), skeleton, *reference, **defaults)
     try:
         size = space.size
     except (ArchitectureError, SpaceError) as error:
@@ -251,35 +213,24 @@ def _check_size(document: Document, space: SearchSpace) -> None:
         raise document.error(
             ("stages",), "the space has one architecture; give at least one list with two values to choose from"
         )
+    return space
 
 
 def _skeleton(document: Document) -> Skeleton:
     data: dict[str, Any] = document.data
-    norm = data.get("norm", {})
     stages = tuple(_stage(document, number, stage) for number, stage in enumerate(data["stages"]))
     blocks = sum(max(stage.depth) for stage in stages)
     if blocks > MAX_BLOCKS:
         raise document.error(("stages",), f"{blocks} blocks at full depth; a space has at most {MAX_BLOCKS}")
+    plain = ("resolution", "classes", "padding", "conv_bias", "expansion_divisor")
+    given = {name: data[name] for name in plain if name in data}
+    given |= {f"norm_{name}": value for name, value in data.get("norm", {}).items()}
+    rule = {_SQUEEZE_FIELDS.get(name, name): value for name, value in data.get("squeeze_excite", {}).items()}
     skeleton = Skeleton(
-        stem=StemSpec(**data["stem"]),
-        stages=stages,
-        head=HeadSpec(**data["head"]),
-        resolution=data.get("resolution", 224),
-        classes=data.get("classes", 1000),
-        padding=data.get("padding", "symmetric"),
-        conv_bias=data.get("conv_bias", False),
-        norm_eps=norm.get("eps", 1e-3),
-        norm_momentum=norm.get("momentum", 0.01),
-        squeeze_excite=_squeeze_excite(data.get("squeeze_excite", {})),
-        expansion_divisor=data.get("expansion_divisor", 8),
+        StemSpec(**data["stem"]), stages, HeadSpec(**data["head"]), squeeze_excite=SqueezeExciteSpec(8, **rule), **given
     )
     _check_skips(document, skeleton)
     return skeleton
-
-
-def _squeeze_excite(rule: dict[str, Any]) -> SqueezeExciteSpec:
-    renamed = {"norm": "use_norm", "bias": "use_bias"}
-    return SqueezeExciteSpec(8, **{renamed.get(key, key): value for key, value in rule.items()})
 
 
 def _listed(value: Any) -> tuple[Any, ...]:
@@ -331,8 +282,8 @@ def _check_skips(document: Document, skeleton: Skeleton) -> None:
         least += min(stage.depth)
         if not stage.block.can_skip:
             continue
-        path: Path = ("stages", number, "block", "options")
-        path = (*path, document.data["stages"][number]["block"]["options"].index(SKIP))
+        options = document.data["stages"][number]["block"]["options"]
+        path: Path = ("stages", number, "block", "options", options.index(SKIP))
         if stage.per_stage:
             raise document.error(path, "skip cannot be a choice of a whole stage; give a list of depths")
         if len(stage.depth) > 1:
@@ -381,7 +332,4 @@ def _first_choices(document: Document, skeleton: Skeleton) -> Architecture:
             except ArchitectureError as error:
                 raise document.error(("stages", number), str(error)) from None
             channels = stage.out_channels[0]
-    return Architecture(
-        skeleton.stem, tuple(blocks), skeleton.head, skeleton.resolution, skeleton.classes, skeleton.padding,
-        skeleton.conv_bias, skeleton.norm_eps, skeleton.norm_momentum,
-    )  # fmt: skip
+    return skeleton.architecture(tuple(blocks))

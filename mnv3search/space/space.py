@@ -22,32 +22,6 @@ from mnv3search.space.counting import Automaton, LocalCounter, may_be_ambiguous
 from mnv3search.space.matching import Matcher
 from mnv3search.space.tables import Rows, SpaceTables, cheapest_row
 
-
-def _random_rows(tables: SpaceTables, count: int, rng: np.random.Generator) -> Rows:
-    drawn: Rows = (rng.random((count, len(tables.parameters))) * tables.sizes).astype(np.int16)
-    return drawn
-
-
-def mutated(tables: SpaceTables, rows: Rows, rng: np.random.Generator, rate: float) -> Rows:
-    """Each parameter changes to another of its choices with probability ``rate``; not yet canonical."""
-    if not 0 <= rate <= 1:
-        raise SpaceError(f"the mutation rate is {rate!r}; it must be a number from 0 to 1")
-    shift = 1 + (rng.random(rows.shape) * (tables.sizes - 1)).astype(np.int16)
-    changed = np.where(rng.random(rows.shape) < rate, (rows + shift) % tables.sizes, rows)
-    found: Rows = np.where(tables.used(rows), changed, _random_rows(tables, len(rows), rng)).astype(np.int16)
-    return found
-
-
-def crossed(tables: SpaceTables, a: Rows, b: Rows, rng: np.random.Generator) -> Rows:
-    """Each parameter from one parent or the other, from the one that uses it where only one does; not yet canonical."""
-    if a.shape != b.shape:
-        raise SpaceError(f"crossover needs as many rows on both sides, not {len(a)} and {len(b)}")
-    in_a, in_b = tables.used(a), tables.used(b)
-    from_a: NDArray[np.bool_] = np.where(in_a & in_b, rng.random(a.shape) < 0.5, in_a)
-    found: Rows = np.where(from_a, a, b).astype(np.int16)
-    return np.where(in_a | in_b, found, _random_rows(tables, len(a), rng)).astype(np.int16)
-
-
 Price = Callable[[Sequence[Unit]], NDArray[np.float64]]
 
 
@@ -60,31 +34,17 @@ class CountBatch(NamedTuple):
     peak_memory_bytes: NDArray[np.int64]
 
 
-def count_rows(tables: SpaceTables, rows: Rows) -> CountBatch:
-    """The counts of each row."""
-    costs = np.array([*(unit_cost(unit) for unit in tables.units), (0, 0, 0, 0)], dtype=np.int64)
-    ids = tables.unit_ids(rows)
-    madds, parameters, activations = (costs[:, k][ids].sum(axis=1) for k in range(3))
-    return CountBatch(madds, parameters, activations, costs[:, 3][ids].max(axis=1) * BYTES_PER_ELEMENT)
-
-
 class PricedSpace:
-    """A space whose units have prices, for sums over many rows and for exact extremes.
-
-    Attributes:
-        space: the space.
-        prices: of each unit in the order of ``space.all_units()``; shape (units,).
-    """
+    """A space whose units have ``prices`` (of shape (units,)), for sums over many rows and for exact extremes."""
 
     def __init__(self, space: SearchSpace, price: Price) -> None:
         self.space = space
-        tables = space.tables
-        prices = np.asarray(price(tables.units), dtype=np.float64)
-        if prices.shape != (len(tables.units),):
-            raise SpaceError(f"pricing gave an array of shape {prices.shape} for {len(tables.units)} units")
-        if not np.isfinite(prices).all():
-            worst = int(np.flatnonzero(~np.isfinite(prices))[0])
-            raise SpaceError(f"pricing gave {prices[worst]}, which is not finite, for {tables.units[worst]}")
+        units = space.all_units()
+        prices = np.asarray(price(units), dtype=np.float64)
+        if prices.shape != (len(units),):
+            raise SpaceError(f"pricing gave an array of shape {prices.shape} for {len(units)} units")
+        for worst in np.flatnonzero(~np.isfinite(prices)):
+            raise SpaceError(f"pricing gave {prices[worst]}, which is not finite, for {units[worst]}")
         self.prices = prices
         self._padded = np.append(prices, 0.0)
 
@@ -155,7 +115,7 @@ class SearchSpace:
         return automaton if automaton.size != self._local.size else None
 
     @cached_property
-    def _first_twins(self) -> dict[bytes, Rows | None]:
+    def _first_twins(self) -> dict[bytes, Rows]:
         """Canonical rows by locally canonical ones: a search meets the same rows again and again."""
         return {}
 
@@ -212,12 +172,16 @@ class SearchSpace:
             self._first_twins.clear()
         for line in np.flatnonzero(self._may_have_twins(rows, ids)).tolist():
             key = rows[line].tobytes()
-            first = self._first_twins.get(key)
-            if first is None:
-                first = self._first_twins[key] = self._matcher.row(self._blocks(ids[line].tolist()))
-            assert first is not None  # a row's own blocks are in the space
-            rows[line] = first
+            if key not in self._first_twins:
+                self._first_twins[key] = self._own_row(self._blocks(ids[line].tolist()))
+            rows[line] = self._first_twins[key]
         return rows
+
+    def _own_row(self, blocks: Sequence[Block]) -> Rows:
+        """The canonical row of blocks that come from the space."""
+        row = self._matcher.row(blocks)
+        assert row is not None
+        return row
 
     def _may_have_twins(self, rows: Rows, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Rows that leave a block out, or whose neighbouring stages join at one width; only these can have equals."""
@@ -244,13 +208,8 @@ class SearchSpace:
 
     def architectures(self, indices: NDArray[np.integer] | Sequence[Sequence[int]]) -> list[Architecture]:
         """The architecture of each row, canonical or not, in order."""
-        return [self._assembled(self._blocks(ids)) for ids in self.tables.unit_ids(self._rows(indices)).tolist()]
-
-    def _assembled(self, blocks: tuple[Block, ...]) -> Architecture:
-        s = self.skeleton
-        return Architecture(
-            s.stem, blocks, s.head, s.resolution, s.classes, s.padding, s.conv_bias, s.norm_eps, s.norm_momentum
-        )
+        ids = self.tables.unit_ids(self._rows(indices)).tolist()
+        return [self.skeleton.architecture(self._blocks(line)) for line in ids]
 
     def indices(self, architecture: Architecture) -> Rows:
         """The canonical row of an architecture; shape (parameters,).
@@ -262,25 +221,19 @@ class SearchSpace:
             SpaceError: the architecture is not in the space; the message says where it leaves it.
         """
         check_architecture(architecture)
-        skeleton = self.skeleton
+        skeleton, outside = self.skeleton, f"the network is not in space {self.name}"
         head = replace(architecture.head, dropout=skeleton.head.dropout, linear_std=skeleton.head.linear_std)
         for field in ("stem", "head", "resolution", "classes", "padding", "conv_bias", "norm_eps"):
             theirs, ours = head if field == "head" else getattr(architecture, field), getattr(skeleton, field)
             if theirs != ours:
-                raise SpaceError(
-                    f"the network is not in space {self.name}: its {field} is {theirs}, the space's {ours}"
-                )
-        row = self._matcher.row(architecture.blocks)
-        if row is None:
-            raise SpaceError(self._outside(architecture))
-        return row
-
-    def _outside(self, architecture: Architecture) -> str:
-        shared = self._matcher.furthest(architecture.blocks)
-        start = f"the network is not in space {self.name}"
-        if shared == len(architecture.blocks):
-            return f"{start}: it ends after block {shared}, where every network of the space goes on"
-        return f"{start}: no network of it goes on from {shared} blocks with {architecture.blocks[shared]}"
+                raise SpaceError(f"{outside}: its {field} is {theirs}, the space's {ours}")
+        blocks = architecture.blocks
+        if (row := self._matcher.row(blocks)) is not None:
+            return row
+        shared = self._matcher.furthest(blocks)
+        if shared == len(blocks):
+            raise SpaceError(f"{outside}: it ends after block {shared}, where every network of the space goes on")
+        raise SpaceError(f"{outside}: no network of it goes on from {shared} blocks with {blocks[shared]}")
 
     def contains(self, architecture: Architecture) -> bool:
         """Whether the architecture is one of the space's, its head and resolution included; see :meth:`indices`."""
@@ -305,8 +258,7 @@ class SearchSpace:
             if column is None:
                 raise UnknownNameError(f"parameter of space {self.name}", str(name), self.tables.names)
             row[column] = _index_of(self.parameters[column], self._indices_of_choices[column], value)
-        used = self.tables.used(row.reshape(1, -1))[0]
-        missing = [p.name for p, needed in zip(self.parameters, used, strict=True) if needed and p.name not in choices]
+        missing = [p.name for p in self._used(row) if p.name not in choices]
         if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise SpaceError(f"choices for space {self.name} lack {', '.join(missing[:3])}{more}")
@@ -319,8 +271,11 @@ class SearchSpace:
             SpaceError: the architecture is not in the space.
         """
         row = self.indices(architecture)
-        used = self.tables.used(row.reshape(1, -1))[0]
-        return {p.name: p.choices[i] for p, i, u in zip(self.parameters, row, used, strict=True) if u}
+        return {p.name: p.choices[row[self.tables.names[p.name]]] for p in self._used(row)}
+
+    def _used(self, row: Rows) -> list[Parameter]:
+        """The parameters that matter in one row."""
+        return [p for p, used in zip(self.parameters, self.tables.used(row[None])[0], strict=True) if used]
 
     def sample_indices(self, n: int, rng: np.random.Generator) -> Rows:
         """``n`` canonical rows, with every distinct architecture equally likely; shape (n, parameters)."""
@@ -337,9 +292,7 @@ class SearchSpace:
     def _sampled_by_automaton(self, automaton: Automaton, n: int, rng: np.random.Generator) -> Rows:
         rows = np.zeros((n, len(self.parameters)), dtype=np.int16)
         for line in range(n):
-            row = self._matcher.row([self.tables.block_spec(unit) for unit in automaton.sample(rng)])
-            assert row is not None  # the automaton's networks are of the space
-            rows[line] = row
+            rows[line] = self._own_row([self.tables.block_spec(unit) for unit in automaton.sample(rng)])
         return rows
 
     def sample(self, n: int, seed: int) -> list[Architecture]:
@@ -374,11 +327,25 @@ class SearchSpace:
 
     def mutate(self, indices: NDArray[np.integer], rng: np.random.Generator, rate: float) -> Rows:
         """Rows whose parameters each changed with probability ``rate``; blocks that appear are random."""
-        return self.canonical(mutated(self.tables, self._rows(indices), rng, rate))
+        rows, sizes = self._rows(indices), self.tables.sizes
+        if not 0 <= rate <= 1:
+            raise SpaceError(f"the mutation rate is {rate!r}; it must be a number from 0 to 1")
+        shift = 1 + (rng.random(rows.shape) * (sizes - 1)).astype(np.int16)
+        changed = np.where(rng.random(rows.shape) < rate, (rows + shift) % sizes, rows)
+        return self.canonical(np.where(self.tables.used(rows), changed, self._random(len(rows), rng)))
 
     def crossover(self, a: NDArray[np.integer], b: NDArray[np.integer], rng: np.random.Generator) -> Rows:
         """Row by row, each parameter from one of the two parents (from the one that uses it, where only one does)."""
-        return self.canonical(crossed(self.tables, self._rows(a), self._rows(b), rng))
+        a, b = self._rows(a), self._rows(b)
+        if a.shape != b.shape:
+            raise SpaceError(f"crossover needs as many rows on both sides, not {len(a)} and {len(b)}")
+        in_a, in_b = self.tables.used(a), self.tables.used(b)
+        found = np.where(np.where(in_a & in_b, rng.random(a.shape) < 0.5, in_a), a, b)
+        return self.canonical(np.where(in_a | in_b, found, self._random(len(a), rng)))
+
+    def _random(self, count: int, rng: np.random.Generator) -> Rows:
+        drawn: Rows = (rng.random((count, len(self.parameters))) * self.tables.sizes).astype(np.int16)
+        return drawn
 
     def priced(self, price: Price) -> PricedSpace:
         """The space with a price for each of :meth:`all_units`, asked once: ``price(units) -> (units,)``."""
@@ -386,7 +353,10 @@ class SearchSpace:
 
     def count_batch(self, indices: NDArray[np.integer]) -> CountBatch:
         """Exact counts of each row: MAdds, parameters, activations, peak memory; arrays of shape (n,)."""
-        return count_rows(self.tables, self._rows(indices))
+        costs = np.array([*map(unit_cost, self.tables.units), (0, 0, 0, 0)], dtype=np.int64)
+        ids = self.tables.unit_ids(self._rows(indices))
+        madds, parameters, activations = (costs[:, k][ids].sum(axis=1) for k in range(3))
+        return CountBatch(madds, parameters, activations, costs[:, 3][ids].max(axis=1) * BYTES_PER_ELEMENT)
 
 
 def _key(value: object) -> tuple[bool, object]:

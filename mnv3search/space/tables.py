@@ -7,8 +7,9 @@ position are one choice: the lower is canonical.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import cast
 
 import numpy as np
@@ -27,11 +28,7 @@ MAX_TABLE_ENTRIES = 200_000
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """Columns that together hold one code.
-
-    Attributes:
-        columns, strides, sizes: ``code = Σ row[column] · stride``; a column holds values below its size.
-    """
+    """Columns that together hold one code: ``code = Σ row[column] · stride``, a column's values below its size."""
 
     columns: tuple[int, ...]
     strides: tuple[int, ...]
@@ -44,23 +41,17 @@ class Axes:
             found += rows[:, column].astype(np.int64) * stride
         return found
 
-    def write(self, rows: Rows, codes: Ints) -> None:
+    def write(self, rows: Rows, codes: Ints | int) -> None:
         """Put the codes into the rows' columns."""
         for column, stride, size in zip(self.columns, self.strides, self.sizes, strict=True):
             rows[:, column] = codes // stride % size
 
-    def values(self, code: int) -> Iterator[tuple[int, int]]:
-        """(column, index) pairs of one code."""
-        for column, stride, size in zip(self.columns, self.strides, self.sizes, strict=True):
-            yield column, code // stride % size
-
 
 @dataclass(frozen=True, eq=False)
 class StageTable:
-    """One stage.
+    """One stage as arrays.
 
     Attributes:
-        choices: what it was made from.
         widths_in: widths that may enter, in the order of the previous stage's ``out_channels``.
         out, depth: axes of one column, or of none where there is one value.
         slots: the axes of each block's code; the same one for all blocks where ``per_stage``.
@@ -85,6 +76,11 @@ class StageTable:
         """Whether all blocks share one code."""
         return self.choices.per_stage
 
+    def write(self, row: Rows, out: int, depth: int, codes: Sequence[int]) -> None:
+        """Put a stage's choices into one row; shape (parameters,)."""
+        for axes, code in ((self.out, out), (self.depth, depth), *zip(self.slots, codes, strict=False)):
+            axes.write(row[None], code)
+
 
 class SpaceTables:
     """All stages, the parameters and the distinct units of a space; ``pad`` is the id of no unit."""
@@ -101,13 +97,11 @@ class SpaceTables:
             stages.append(self._stage(number, choices, size))
             size = out_size(size, choices.stride)
         self.stages = tuple(stages)
-        self.heads = np.array(
-            [
-                self._intern(Unit(skeleton.head, width, size, skeleton.padding, skeleton.conv_bias, skeleton.classes))
-                for width in skeleton.stages[-1].out_channels
-            ],
-            dtype=np.int32,
+        ends = (
+            Unit(skeleton.head, width, size, skeleton.padding, skeleton.conv_bias, skeleton.classes)
+            for width in skeleton.stages[-1].out_channels
         )
+        self.heads = np.array([self._intern(unit) for unit in ends], dtype=np.int32)
         self.units = tuple(self._ids)
         self.pad = len(self.units)
         for stage in self.stages:
@@ -149,16 +143,16 @@ class SpaceTables:
         out = self._axes(prefix, (("out_channels", choices.out_channels),))
         depth = self._axes(prefix, (("depth", choices.depth),))
         first_skip = choices.first_skippable(widths_in)
+        skippable = [not choices.per_stage and (b > 0 or first_skip) for b in range(blocks)]
         if choices.per_stage:
             slots = (self._axes(prefix, choices.block.axes(skippable=False)),) * blocks
         else:
             slots = tuple(
-                self._axes(f"{prefix}.block{b + 1}", choices.block.axes(skippable=b > 0 or first_skip))
-                for b in range(blocks)
+                self._axes(f"{prefix}.block{b + 1}", choices.block.axes(skippable=skip))
+                for b, skip in enumerate(skippable)
             )
         units = tuple(
-            self._units(choices, widths_in if b == 0 else None, size, skippable=b > 0 or first_skip)
-            for b in range(blocks)
+            self._units(choices, None if b else widths_in, size, skippable=skip) for b, skip in enumerate(skippable)
         )
         depths = np.array(choices.depth, dtype=np.int64)
         canonical = _canonical_of_stage(units, depths) if choices.per_stage else tuple(map(_first_equal, units))
@@ -167,7 +161,7 @@ class SpaceTables:
     def _units(
         self, choices: StageChoices, widths_in: tuple[int, ...] | None, size: int, *, skippable: bool
     ) -> NDArray[np.int32]:
-        options = choices.block.combinations(skippable=skippable and not choices.per_stage)
+        options = choices.block.combinations(skippable=skippable)
         shape = (len(widths_in) if widths_in else 1, len(choices.out_channels), len(options))
         table = np.full(shape, -1, dtype=np.int32)
         stride = choices.stride if widths_in else 1
@@ -187,16 +181,15 @@ class SpaceTables:
 
     def unit_ids(self, rows: NDArray[np.integer]) -> NDArray[np.int32]:
         """Unit ids of rows: stem, blocks at full depth, head; ``pad`` where there is none. Shape (n, 2 + blocks)."""
-        count = len(rows)
-        columns = [np.full(count, self.stem, dtype=np.int32)]
-        entering: Ints = np.zeros(count, dtype=np.int64)
+        columns = [np.full(len(rows), self.stem, dtype=np.int32)]
+        entering: Ints = np.zeros(len(rows), dtype=np.int64)
         for stage in self.stages:
             out = stage.out.codes(rows)
             blocks = stage.depths[stage.depth.codes(rows)]
             shared = stage.slots[0].codes(rows) if stage.per_stage else None
             for b, axes in enumerate(stage.slots):
                 code = axes.codes(rows) if shared is None else shared
-                found = stage.units[b][entering if b == 0 else 0, out, code]
+                found = stage.units[b][0 if b else entering, out, code]
                 columns.append(np.where(b < blocks, found, self.pad).astype(np.int32))
             entering = out
         columns.append(self.heads[entering])
@@ -246,13 +239,11 @@ def _canonical_of_stage(units: tuple[NDArray[np.int32], ...], depths: Ints) -> t
     """(in, out, depth, code): the first code whose blocks, up to the depth, are all the same."""
     shape = (units[0].shape[0], units[0].shape[1], len(depths), units[0].shape[2])
     found = np.zeros(shape, dtype=np.int32)
-    for i in range(shape[0]):
-        for o in range(shape[1]):
-            for d, blocks in enumerate(depths):
-                seen: dict[tuple[int, ...], int] = {}
-                for code in range(shape[3]):
-                    made = tuple(int(units[b][i if b == 0 else 0, o, code]) for b in range(blocks))
-                    found[i, o, d, code] = seen.setdefault(made, code)
+    for i, o, (d, blocks) in product(range(shape[0]), range(shape[1]), enumerate(depths)):
+        seen: dict[tuple[int, ...], int] = {}
+        for code in range(shape[3]):
+            made = tuple(int(units[b][0 if b else i, o, code]) for b in range(blocks))
+            found[i, o, d, code] = seen.setdefault(made, code)
     return (found,)
 
 
@@ -267,23 +258,18 @@ def cheapest_row(tables: SpaceTables, prices: NDArray[np.float64]) -> Rows:
         best = [_cheapest_stage(stage, prices, i, costs) for i in range(len(stage.widths_in))]
         costs = [cost for cost, _ in best]
         plans.append([plan for _, plan in best])
-    row: Rows = np.zeros((1, len(tables.parameters)), dtype=np.int16)
+    row: Rows = np.zeros(len(tables.parameters), dtype=np.int16)
     entering = 0
     for stage, choices in zip(tables.stages, reversed(plans), strict=True):
-        out, depth, codes = choices[entering]
-        stage.out.write(row, np.array([out]))
-        stage.depth.write(row, np.array([depth]))
-        for axes, code in zip(stage.slots, codes, strict=False):
-            axes.write(row, np.array([code]))
-        entering = out
-    found: Rows = row[0]
-    return found
+        stage.write(row, *choices[entering])
+        entering = choices[entering][0]
+    return row
 
 
 def _cheapest_stage(
     stage: StageTable, prices: NDArray[np.float64], i: int, following: list[float]
 ) -> tuple[float, _Plan]:
-    best: tuple[float, _Plan] | None = None
+    found: list[tuple[float, _Plan]] = []
     for o, after in enumerate(following):
         lines = [prices[table[i if b == 0 else 0, o]] for b, table in enumerate(stage.units)]
         for d, blocks in enumerate(stage.depths.tolist()):
@@ -294,7 +280,5 @@ def _cheapest_stage(
             else:
                 codes = [int(line.argmin()) for line in lines[:blocks]]
                 cost = sum(float(line[c]) for line, c in zip(lines, codes, strict=False)) + after
-            if best is None or cost < best[0]:
-                best = (cost, (o, d, codes))
-    assert best is not None  # every stage has a width and a depth
-    return best
+            found.append((cost, (o, d, codes)))
+    return min(found, key=lambda plan: plan[0])  # of equals the first
