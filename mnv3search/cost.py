@@ -14,12 +14,11 @@ BYTES_PER_ELEMENT = 4
 
 
 class UnitCost(NamedTuple):
-    """What one unit adds to a network's counts; ``peak_elements`` is a maximum, the others are sums."""
+    """What one unit adds to a network's counts."""
 
     madds: int
     parameters: int
     activations: int
-    peak_elements: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +29,17 @@ class Counts:
         madds: multiply-adds of convolutions and linear layers at batch 1.
         parameters: all learned numbers.
         activations: elements of the outputs of convolutions and linear layers.
-        peak_memory_bytes: fp32, batch 1: the largest sum of live tensors over the operations.
     """
 
     architecture: Architecture
     madds: int
     parameters: int
     activations: int
-    peak_memory_bytes: int
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Of fp32 at batch 1: the largest sum of live tensors over the operations."""
+        return max(map(unit_peak_elements, units(self.architecture))) * BYTES_PER_ELEMENT
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -48,28 +50,31 @@ class Counts:
 @lru_cache(maxsize=1 << 17)
 def unit_cost(unit: Unit) -> UnitCost:
     """The cost of one unit; equal units are priced once."""
-    rows = unit_rows(unit)
-    return UnitCost(*summed(rows), max(live_elements(rows)))
+    return UnitCost(*summed(unit_rows(unit)))
+
+
+@lru_cache(maxsize=1 << 17)
+def unit_peak_elements(unit: Unit) -> int:
+    """The most elements alive while any layer of a unit runs at batch 1."""
+    return max(live_elements(unit_rows(unit)))
 
 
 def total_cost(parts: Iterable[Unit]) -> UnitCost:
-    """The sum (and the largest peak) over units."""
-    madds = parameters = activations = peak = 0
+    """The sum over units."""
+    madds = parameters = activations = 0
     for unit in parts:
         cost = unit_cost(unit)
         madds += cost[0]
         parameters += cost[1]
         activations += cost[2]
-        peak = max(peak, cost[3])
-    return UnitCost(madds, parameters, activations, peak)
+    return UnitCost(madds, parameters, activations)
 
 
 def count(architecture: Architecture) -> Counts:
-    """MAdds, parameters, activations and peak activation memory of ``architecture``, exact, without torch.
+    """MAdds, parameters, activations and, where asked for, peak activation memory, exact, without torch.
 
     Raises:
         ArchitectureError: it is no architecture, but a name or a list, say.
     """
     check_architecture(architecture)
-    cost = total_cost(units(architecture))
-    return Counts(architecture, cost.madds, cost.parameters, cost.activations, cost.peak_elements * BYTES_PER_ELEMENT)
+    return Counts(architecture, *total_cost(units(architecture)))

@@ -15,7 +15,7 @@ from mnv3search.accuracy.registry import load_evaluator
 from mnv3search.architecture import Architecture, HeadSpec, Padding, StemSpec, dump_architecture, parse_architecture
 from mnv3search.block_search import search
 from mnv3search.blocks import BLOCK_KINDS, Activation, BlockPosition, BlockSpec, ChoiceRule, LayerBuilder, check_int
-from mnv3search.cost import UnitCost, count, unit_cost
+from mnv3search.cost import UnitCost, count, unit_cost, unit_peak_elements
 from mnv3search.errors import ArchitectureError, EvaluatorError, SpaceError
 from mnv3search.graph import network_graph, unit_graph
 from mnv3search.latency.devices import load_device
@@ -103,7 +103,8 @@ def test_it_is_counted() -> None:
     MAdds 9·4·12·25 + 12·4·25; parameters 432 + 24 and 48 + 8; outputs 300 + 100. Alive at most: the projection's
     input (300) and output (100) and the block's input (100), which waits for the addition.
     """
-    assert unit_cost(_unit()) == UnitCost(10_800 + 1_200, 456 + 56, 400, 500)
+    assert unit_cost(_unit()) == UnitCost(10_800 + 1_200, 456 + 56, 400)
+    assert unit_peak_elements(_unit()) == 500
     assert [layer.name for layer in count(_network()).layers[1:4]] == [
         "blocks.0.fused", "blocks.0.projection", "blocks.0.add",
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 from mnv3search.architecture import HeadSpec, StemSpec
 from mnv3search.blocks import BlockSpec, LayerBuilder, SqueezeExciteSpec
-from mnv3search.cost import UnitCost, unit_cost
+from mnv3search.cost import UnitCost, unit_cost, unit_peak_elements
 from mnv3search.layers import ChannelGroup, Unit, channel_groups, live_elements, unit_layers
 
 Row = tuple[str, int, int, int, int]
@@ -22,7 +22,7 @@ def _rows(unit: Unit) -> list[Row]:
 
 def _check(unit: Unit, rows: list[Row], total: tuple[int, int, int, int]) -> None:
     assert _rows(unit) == rows
-    assert unit_cost(unit) == UnitCost(*total)
+    assert (*unit_cost(unit), unit_peak_elements(unit)) == total
 
 
 def _block(expanded: int, out: int, in_channels: int = 4, size: int = 5, **fields: Any) -> Unit:
@@ -114,7 +114,7 @@ def test_separable_block_with_a_depth_multiplier() -> None:
 
 def test_convolution_biases_add_one_parameter_a_channel() -> None:
     plain = _block(8, 4)
-    assert unit_cost(plain._replace(conv_bias=True)) == UnitCost(3400, 176 + 8 + 8 + 4, 500, 500)
+    assert unit_cost(plain._replace(conv_bias=True)) == UnitCost(3400, 176 + 8 + 8 + 4, 500)
 
 
 def test_head_of_v3() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mnv3search.architecture import Architecture, check_architecture
 from mnv3search.blocks import Block, ChoiceValue
-from mnv3search.cost import BYTES_PER_ELEMENT, unit_cost
+from mnv3search.cost import BYTES_PER_ELEMENT, unit_cost, unit_peak_elements
 from mnv3search.errors import SpaceError, UnknownNameError
 from mnv3search.layers import Unit
 from mnv3search.records import whole
@@ -353,7 +353,8 @@ class SearchSpace:
 
     def count_batch(self, indices: NDArray[np.integer]) -> CountBatch:
         """Exact counts of each row: MAdds, parameters, activations, peak memory; arrays of shape (n,)."""
-        costs = np.array([*map(unit_cost, self.tables.units), (0, 0, 0, 0)], dtype=np.int64)
+        unit_costs = [(*unit_cost(unit), unit_peak_elements(unit)) for unit in self.tables.units]
+        costs = np.array([*unit_costs, (0, 0, 0, 0)], dtype=np.int64)
         ids = self.tables.unit_ids(self._rows(indices))
         madds, parameters, activations = (costs[:, k][ids].sum(axis=1) for k in range(3))
         return CountBatch(madds, parameters, activations, costs[:, 3][ids].max(axis=1) * BYTES_PER_ELEMENT)
