@@ -192,7 +192,8 @@ class LayerBuilder:
         out = -(-size // stride)
         self.rows.append((name, kind, channels, out_channels, kernel_size, stride, 1, size, out, self._bias, True,
                           activation, source, -1))  # fmt: skip
-        return self._made(out_channels, out)
+        self._shapes.append((out_channels, out))
+        return len(self.rows)
 
     def depthwise(
         self, name: str, source: int, kernel_size: int, stride: int = 1, activation: str = "",
@@ -203,7 +204,8 @@ class LayerBuilder:
         out, out_channels = -(-size // stride), out_channels or channels
         self.rows.append((name, "depthwise", channels, out_channels, kernel_size, stride, channels, size, out,
                           self._bias, True, activation, source, -1))  # fmt: skip
-        return self._made(out_channels, out)
+        self._shapes.append((out_channels, out))
+        return len(self.rows)
 
     def squeeze_excite(self, source: int, spec: SqueezeExciteSpec) -> int:
         """Pool, two convolutions and the scaling of ``source`` by their gate; one in a block."""
@@ -218,20 +220,22 @@ class LayerBuilder:
             ("squeeze_excite.scale", "scale", channels, channels, 0, 1, 1, size, size, False, False, "", source,
              pooled + 2),
         ]  # fmt: skip
-        self._shapes += [(channels, 1), (squeeze, 1), (channels, 1)]
-        return self._made(channels, size)
+        self._shapes += ((channels, 1), (squeeze, 1), (channels, 1), (channels, size))
+        return len(self.rows)
 
     def add(self, source: int, other: int) -> int:
         """The sum of two tensors of one shape."""
         channels, size = self._shapes[source]
         self.rows.append(("add", "add", channels, channels, 0, 1, 1, size, size, False, False, "", source, other))
-        return self._made(channels, size)
+        self._shapes.append((channels, size))
+        return len(self.rows)
 
     def pool(self, source: int) -> int:
         """The global average pool; linear layers alone may follow."""
         channels, size = self._shapes[source]
         self.rows.append(("pool", "pool", channels, channels, 0, 1, 1, size, 1, False, False, "", source, -1))
-        return self._made(channels, 1)
+        self._shapes.append((channels, 1))
+        return len(self.rows)
 
     def linear(
         self, name: LayerKind, source: int, out_channels: int, activation: str = "", *, bias: bool = True,
@@ -240,10 +244,7 @@ class LayerBuilder:
         """A linear layer."""
         channels, _ = self._shapes[source]
         self.rows.append((name, name, channels, out_channels, 1, 1, 1, 1, 1, bias, norm, activation, source, -1))
-        return self._made(out_channels, 1)
-
-    def _made(self, channels: int, size: int) -> int:
-        self._shapes.append((channels, size))
+        self._shapes.append((out_channels, 1))
         return len(self.rows)
 
 
