@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import re
 import signal
@@ -17,13 +16,13 @@ from pathlib import Path
 from mnv3search.errors import RunError
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
-"""What file systems answer that know no such lock: work goes on without."""
+"""What file systems without such locks answer: work goes on without."""
 LOCK = ".lock"
 _PART = re.compile(r"\..*\.part(\.[^.]*)?")  # what write_atomic writes first
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then move it into place.
+    """Let ``write`` fill a temporary file next to ``path``, then move it into place.
 
     A reader sees the old content or the new, never a part; a link is replaced, not followed. A crash leaves at most
     ``.NAME.part``, which the next writing of ``path`` takes over.
@@ -60,19 +59,28 @@ def part_name(name: str, number: int = 0) -> str:
 
 
 def _claimed(path: Path) -> tuple[int, Path]:
-    """An empty file beside ``path``, locked for this process until its descriptor is closed."""
-    for number in itertools.count():
-        temporary = path.with_name(part_name(path.name, number))
-        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    """An empty file next to ``path``, locked for this process until its descriptor is closed."""
+    number = 0
+    while (handle := _open_locked(path.with_name(part_name(path.name, number)))) is None:
+        number += 1  # another process writes the same file just now
+    return handle, path.with_name(part_name(path.name, number))
+
+
+def _open_locked(path: Path) -> int | None:
+    """The file at ``path``, made where it is missing, empty and locked; None where another process has locked it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
-            if _locked(handle) and _is_still(handle, temporary):
+            free = _locked(handle)
+            if free and _is_still(handle, path):
                 os.ftruncate(handle, 0)
-                return handle, temporary
-        except OSError:
+                return handle
+        except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # another process writes the same file just now
-    raise AssertionError
+        os.close(handle)
+        if not free:
+            return None  # else the process that had it has just moved or removed it
 
 
 def _is_still(handle: int, path: Path) -> bool:
@@ -84,11 +92,7 @@ def _is_still(handle: int, path: Path) -> bool:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what a process that was killed was writing in ``folder``, which this one has locked.
-
-    Raises:
-        RunError: a link, a pipe or the like is in it: its files are regular ones, and nothing outside it is touched.
-    """
+    """Remove what a process that was killed was writing in ``folder``, which this one has locked."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             entry = Path(parent, name)
@@ -118,11 +122,7 @@ def _fill(file: Path, content: bytes) -> None:
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Append ``lines`` as UTF-8 and wait until they are on disk.
-
-    Raises:
-        RunError: the file cannot be written, or is a link.
-    """
+    """Append ``lines`` as UTF-8 and wait until they are on disk; a link is refused."""
     try:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
@@ -154,7 +154,7 @@ def undisturbed() -> Iterator[None]:
 
 
 def locks_work(folder: Path) -> bool:
-    """Whether files in ``folder`` can be locked; where none can be made there, it is taken for granted."""
+    """Whether files in ``folder`` can be locked; assumed where none can be made there."""
     try:
         import fcntl
     except ImportError:  # Windows, which locks files by other means
@@ -171,14 +171,19 @@ def locks_work(folder: Path) -> bool:
 def locked(path: Path) -> Iterator[None]:
     """Lock a folder or a file for this process alone; the lock is the operating system's and ends with the process.
 
-    It is on a file of its own, :data:`LOCK` in the folder or ``.NAME.lock`` beside the file, which is gone afterwards:
+    It is on a file of its own, :data:`LOCK` in the folder or ``.NAME.lock`` next to the file, which is gone afterwards:
     NFS locks only what is open for writing, and drops a lock when anything closes the file that it is on.
 
     Raises:
         RunError: another process has locked it, or no file can be made there.
     """
     lock = path / LOCK if path.is_dir() else path.with_name(f".{path.name}{LOCK}")
-    handle = _lock_file(lock, path)
+    try:
+        handle = _open_locked(lock)
+    except OSError as error:
+        raise RunError(f"cannot write {lock}: {error.strerror}; choose a folder that can be written") from None
+    if handle is None:
+        raise RunError(f"another process works on {path}; wait for it, or choose another folder")
     try:
         yield
     finally:
@@ -186,23 +191,6 @@ def locked(path: Path) -> Iterator[None]:
             if _is_still(handle, lock):
                 lock.unlink()
         os.close(handle)
-
-
-def _lock_file(lock: Path, path: Path) -> int:
-    while True:
-        try:
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise RunError(f"cannot write {lock}: {error.strerror}; choose a folder that can be written") from None
-        try:
-            if not _locked(handle):
-                raise RunError(f"another process works on {path}; wait for it, or choose another folder")
-            if _is_still(handle, lock):
-                return handle
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # the process that had it is just done and has removed it
 
 
 def _locked(handle: int) -> bool:

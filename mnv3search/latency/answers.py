@@ -1,4 +1,4 @@
-"""Latencies of networks as the command line names them: a model's sums, or whole networks timed in turn."""
+"""Latencies of networks by name: a model's sums, or whole networks timed in turn."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from mnv3search.errors import DeviceError
 from mnv3search.graph.model_file import is_model_file, read_model
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.whole_networks import Ratio, busy_sentence, disturbed_sentence, paired_ratio
-from mnv3search.latency.model import (
-    LatencyKind,
-    Preparable,
-    Progress,
-    checked_latencies,
-)
+from mnv3search.latency.model import LatencyKind, Preparable, Progress, checked_latencies
 from mnv3search.layers import units
 from mnv3search.naming import parse_network
 
@@ -54,10 +49,10 @@ def latencies(
     against: str | None = None,
     progress: Progress | None = None,
 ) -> Latencies:
-    """Latencies of networks as they are named on the command line.
+    """Latencies of networks as :func:`~mnv3search.naming.parse_network` takes them, by one device.
 
     Args:
-        names: as :func:`~mnv3search.naming.parse_network` takes them; with ``whole`` also ONNX files.
+        names: of networks; with ``whole`` also ONNX files.
         device: as :func:`~mnv3search.latency.devices.load_device` takes it.
         whole: time whole networks, interleaved, instead of the model's sums.
         against: the network to which ratios are, the first of ``names`` where not given; another one is timed as well.
@@ -72,8 +67,7 @@ def latencies(
         )
     subjects = [read_model(name) if is_model_file(name) else parse_network(name) for name in shown]
     model = load_device(device)
-    sentence = busy_sentence(model)  # before it is made busy
-    notes = [] if sentence is None else [sentence]
+    busy = busy_sentence(model)  # before it is made busy
     if whole:
         from mnv3search.latency.measured.table_device import TableDevice  # measuring is loaded only where it is used
 
@@ -82,8 +76,7 @@ def latencies(
                 f"--whole times networks on a machine; {device} cannot be timed here, use --device host or ssh://…"
             )
         timed = model.measure(subjects, progress)
-        disturbed = disturbed_sentence(timed)
-        notes += [] if disturbed is None else [disturbed]
+        notes = [note for note in (busy, disturbed_sentence(timed)) if note is not None]
         base = 0 if against is None else shown.index(against)
         ratios = [paired_ratio(one.times_ms, timed[base].times_ms) if len(timed) > 1 else None for one in timed]
         measured = [
@@ -98,4 +91,4 @@ def latencies(
     values = checked_latencies(model, networks)
     errors = model.latency_error_ms(networks)
     rows = [NetworkLatency(n, float(v), float(e)) for n, v, e in zip(shown, values, errors, strict=True)]
-    return Latencies(model.name, model.kind, rows, notes=notes)
+    return Latencies(model.name, model.kind, rows, notes=[busy] if busy else [])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from mnv3search.errors import DeviceError, UnknownNameError
 from mnv3search.latency.device_spec import DeviceSpec
@@ -77,7 +76,7 @@ def _described_profile(name: str) -> DeviceDescription:
 
 
 def _held_out(details: Mapping[str, object]) -> str:
-    """A fitted profile's errors on networks held out, from the least to the most of its campaigns and families."""
+    """A fitted profile's errors on held-out networks, the least and the most over campaigns and families."""
     found = details.get("held_out")
     lines = found.get("leave_one_network_out") if isinstance(found, dict) else None
     errors = [line["mean_absolute_percent"] for line in lines or ()]
@@ -103,7 +102,9 @@ def load_device(text: str | Path) -> Device:
         embedded = files("mnv3search.latency") / "profiles" / f"{text}.json"
         return _parse(embedded.read_bytes(), f"the embedded profile {text}", text)
     if DeviceSpec.names(text):
-        return _measured(DeviceSpec.parse(text))
+        from mnv3search.latency.measured.table_device import measured_device  # loaded only where it is used
+
+        return measured_device(DeviceSpec.parse(text))
     if text.endswith(".json"):
         path = Path(text)
         try:
@@ -116,12 +117,6 @@ def load_device(text: str | Path) -> Device:
     if kind == "roofline" and rest:
         return _inline_roofline(text, rest)
     raise UnknownNameError("device", text, device_names(), _HINT)
-
-
-def _measured(spec: DeviceSpec) -> Device:
-    """Measuring is loaded only where it is used."""
-    made: Any = importlib.import_module("mnv3search.latency.measured.table_device")
-    return cast("Device", made.measured_device(spec))
 
 
 def _inline_roofline(name: str, figures: str) -> RooflineDevice:
@@ -158,7 +153,7 @@ def _document(content: bytes, where: str) -> Mapping[str, Any]:
         raise DeviceError(f"{where} is not a whole JSON file ({error}); a device profile is a JSON object") from error
     if not isinstance(document, dict):
         _refuse(where, f"it holds a {type(document).__name__}", "a device profile is a JSON object")
-    return cast("Mapping[str, Any]", document)
+    return document
 
 
 def _refuse(where: str, fault: str, remedy: str) -> NoReturn:
@@ -192,9 +187,9 @@ def _estimated(document: Mapping[str, Any], name: str) -> EstimatedDevice:
 
 
 def _of_own_times(document: Mapping[str, Any], name: str) -> Device:
-    """Fitting is loaded only where it is used."""
-    made: Any = importlib.import_module("mnv3search.latency.device_documents")
-    return cast("Device", made.read_document(document, name))
+    from mnv3search.latency.device_documents import read_document  # loaded only where it is used
+
+    return read_document(document, name)
 
 
 _KINDS: Mapping[str, Callable[[Mapping[str, Any], str], Device]] = {
@@ -206,7 +201,7 @@ def _object(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = document.get(key)
     if not isinstance(value, dict):
         raise DeviceError(f"{key} is missing or no object; an estimated device needs it")
-    return cast("Mapping[str, Any]", value)
+    return value
 
 
 def _number(document: Mapping[str, Any], key: str) -> float:

@@ -1,7 +1,6 @@
 """What a time belongs to: a unit or network by its canonical text, and a machine by its fingerprint.
 
-Texts are equal exactly where the running time must be equal. Units read back from a file's texts are checked: what a
-file says of a layer is not trusted.
+Texts are equal exactly where the running time must be equal.
 """
 
 from __future__ import annotations
@@ -39,16 +38,8 @@ def unit_key(unit: Unit) -> str:
 
     What does not change its time is left out: dropout, initialisation, how a squeeze-excite follows another width.
     """
-    content: dict[str, Any] = {
-        "kind": unit.part,
-        "in_channels": unit.in_channels,
-        "in_size": unit.in_size,
-        "padding": unit.padding,
-        "conv_bias": unit.conv_bias,
-        "classes": unit.classes,
-        "spec": to_mapping(_timed(unit.spec)),
-    }
-    return _canonical(content)
+    shape = {name: getattr(unit, name) for name in ("in_channels", "in_size", "padding", "conv_bias", "classes")}
+    return _canonical({"kind": unit.part, "spec": to_mapping(_timed(unit.spec))} | shape)
 
 
 def network_key(architecture: Architecture) -> str:
@@ -58,16 +49,12 @@ def network_key(architecture: Architecture) -> str:
 
 @lru_cache(maxsize=1 << 10)
 def network_of_key(key: str) -> Architecture:
-    """The network of a :func:`network_key`.
-
-    Raises:
-        ArchitectureError: the text is of no network.
-    """
+    """The network of a :func:`network_key`."""
     return parse_architecture(f'{{"architecture":{key}}}', "a network of the latency table")
 
 
 def _timed(spec: Any) -> Any:
-    """The spec with the fields that no running time depends on at one fixed value."""
+    """The spec with every field that does not change the running time at one fixed value."""
     if isinstance(spec, HeadSpec):
         spec = replace(spec, dropout=_PLAIN_HEAD.dropout, linear_std=_PLAIN_HEAD.linear_std)
     values = {name: getattr(spec, name) for name in spec_fields(type(spec))}
@@ -87,11 +74,7 @@ _BARE_HEAD = {"feature_channels": None}
 
 
 def unit_of_key(key: str) -> Unit:
-    """The unit of a :func:`~mnv3search.latency.keys.unit_key`.
-
-    Raises:
-        DeviceError: the text is of no unit.
-    """
+    """The unit of a :func:`unit_key`, checked."""
     try:
         if len(key) > MAX_CHARACTERS:
             raise ValueError(f"it has more than {MAX_CHARACTERS} characters")

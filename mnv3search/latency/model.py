@@ -35,11 +35,7 @@ class LatencyModel(Protocol):
 
 
 def check_latency_model(model: object) -> None:
-    """Pass where ``model`` is a latency model.
-
-    Raises:
-        DeviceError: it is something else, such as a device's name.
-    """
+    """Refuse what is no latency model, such as a device's name."""
     if isinstance(model, type) or not isinstance(model, LatencyModel):
         raise DeviceError(
             f"latency is {reprlib.repr(model)}, not a latency model; give what load_device gives, "
@@ -48,11 +44,7 @@ def check_latency_model(model: object) -> None:
 
 
 def checked_latencies(model: LatencyModel, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
-    """The model's answers in milliseconds, checked; shape (n,).
-
-    Raises:
-        DeviceError: a latency that is not positive and finite, or not one for each network.
-    """
+    """The model's answers in milliseconds, shape (n,), each checked to be finite and above 0."""
     return checked_milliseconds(model, model.latency_ms(architectures), len(architectures))
 
 
@@ -121,7 +113,7 @@ class CalibratedOnNetworks(Protocol):
     """A latency model whose sum over units is fitted on networks timed whole."""
 
     def calibrate_for(self, architectures: Sequence[Architecture]) -> None:
-        """From now on fit on these networks, which are like those that will be asked for."""
+        """From now on fit on these networks, which are like those to be predicted."""
         ...
 
 
@@ -171,11 +163,7 @@ class LatencyTarget:
 
 
 def parse_target(text: str) -> LatencyTarget:
-    """The target that ``text`` states.
-
-    Raises:
-        TargetError: no number, no unit, or a value that is not positive and finite.
-    """
+    """The target that ``text`` states, such as ``50ms`` or ``0.8x``."""
     match = _PATTERN.fullmatch(text)
     if match is None:
         raise TargetError(f"target latency {text!r} is not a number with a unit; {_EXAMPLES}")
@@ -191,11 +179,7 @@ def parse_target(text: str) -> LatencyTarget:
 
 
 def checked_target(target_latency_ms: float) -> float:
-    """``target_latency_ms`` where it is a positive, finite number of milliseconds, Python's or numpy's.
-
-    Raises:
-        TargetError: it is not.
-    """
+    """``target_latency_ms`` as a float, refused unless it is a positive, finite number, Python's or numpy's."""
     value = real(target_latency_ms)
     if value is None:
         raise TargetError(f"target_latency_ms is {target_latency_ms!r}; it must be a number of milliseconds above 0")

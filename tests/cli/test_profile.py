@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -39,13 +38,20 @@ class Machine:
         return runtime
 
 
+class UncheckedDevice(TableDevice):
+    """Its runtime is not compared with torch."""
+
+    def __init__(self, runtime: Runtime, **options: Any) -> None:
+        super().__init__(runtime, check=lambda _: 0.0, **options)
+
+
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
     monkeypatch.setenv("MNV3SEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(table_device, "runtime_of", made.runtime)
     monkeypatch.setattr("mnv3search.latency.measured.table_device.WHOLE_PAUSE", 0.0)
-    monkeypatch.setattr(table_device, "TableDevice", functools.partial(TableDevice, check=lambda _: 0.0))
+    monkeypatch.setattr(table_device, "TableDevice", UncheckedDevice)
     return made
 
 

@@ -27,9 +27,9 @@ from mnv3search.blocks import BlockSpec
 from mnv3search.errors import DeviceError, MeasurementError, UnknownNameError
 from mnv3search.families import published
 from mnv3search.latency.keys import network_key, unit_key
-from mnv3search.latency.measured.calibration import MIN_NETWORKS, assembled_networks
+from mnv3search.latency.measured.calibration import CALIBRATION_NETWORKS, MIN_NETWORKS, assembled_networks
 from mnv3search.latency.measured.measuring import LOOK, WAITED_SPREAD, Round
-from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, SCALE_NETWORKS, TableDevice
+from mnv3search.latency.measured.table_device import SCALE_NETWORKS, TableDevice
 from mnv3search.latency.measured.table_file import TableFile
 from mnv3search.latency.measured.whole_networks import MeasuredLatency, disturbed_sentence, measured_latencies
 from mnv3search.latency.model import Device, Preparable, UnitLatencyModel, WholeMeasurer

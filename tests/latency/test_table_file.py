@@ -365,8 +365,8 @@ def cut(path: Path) -> None:
         (sql("DELETE FROM sessions"), "damaged"),
         (sql("UPDATE sessions SET started = 'yesterday'"), "yesterday"),
         (sql("UPDATE sessions SET started = 7.5"), "damaged"),
-        (sql("UPDATE table_key SET output_difference = -1.0"), "-1.0 is no difference of outputs"),
-        (sql("UPDATE table_key SET output_difference = 9e999"), "inf is no difference"),
+        (sql("UPDATE table_key SET output_difference = -1.0"), "output_difference is -1.0; it must be from 0"),
+        (sql("UPDATE table_key SET output_difference = 9e999"), "output_difference is inf; it must be a finite number"),
         (sql("CREATE TABLE more (x)"), "tables are not this program's"),
         (sql("DROP TABLE repeats", "CREATE VIEW repeats AS SELECT 1"), "tables are not this program's"),
         (sql("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END"), "tables are not this program's"),
@@ -541,8 +541,8 @@ def set_at(*where: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (set_at("sittings", 0, "started", value="yesterday"), "yesterday"),
         (set_at("sittings", 0, "started", value=7), "damaged"),
         (set_at("sittings", value=None), "damaged"),
-        (set_at("output_difference", value=-1.0), "-1.0 is no difference of outputs"),
-        (set_at("output_difference", value=True), "True is no difference"),
+        (set_at("output_difference", value=-1.0), "output_difference is -1.0; it must be from 0"),
+        (set_at("output_difference", value=True), "output_difference is True"),
     ],
 )
 def test_damaged_json_is_refused_in_one_line(

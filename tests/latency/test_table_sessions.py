@@ -10,8 +10,9 @@ import pytest
 from latency_fakes import QUICK, REFERENCE, KnownRuntime, known_device, parts_of, variants, whole_ms
 
 from mnv3search.errors import MeasurementError
+from mnv3search.latency.measured.calibration import CALIBRATION_NETWORKS
 from mnv3search.latency.measured.sessions import Steps
-from mnv3search.latency.measured.table_device import CALIBRATION_NETWORKS, SCALE_NETWORKS, TableDevice
+from mnv3search.latency.measured.table_device import SCALE_NETWORKS, TableDevice
 from mnv3search.latency.runtimes.base import Runtime, Session, time_in_turn
 from mnv3search.layers import Unit
 

@@ -2,12 +2,9 @@
 
 A unit that is timed alone reads its input from cold memory and, in some runtimes, re-orders it into the runtime's own
 layout; inside a network the layer before has left it warm and in order. So what a unit takes alone is too much by a
-share of the elements that enter it, and by what a call costs whatever it computes. A network pays such a cost once,
-a higher one, as its call finds the caches cold. The rest is a scale. Beyond these, kinds of units (by kernel, size,
-stride, activation, squeeze-excite) and single units may differ by a few percent; whole networks tell, each a little, so
-these corrections are held near 0 by a prior: Bayesian linear regression on relative errors.
-
-The networks are those of a space, of all its sizes (:func:`prepare_for_space`), or are assembled from the units.
+share of the elements that enter it, and by what a call costs whatever it computes; a network pays a higher such cost,
+once. The rest is a scale. Kinds of units (by kernel, size, stride, activation, squeeze-excite) and single units differ
+by a few percent more, which a prior keeps near 0: Bayesian linear regression on relative errors.
 """
 
 from __future__ import annotations
@@ -35,13 +32,13 @@ from mnv3search.space import SearchSpace
 MIN_NETWORKS = 5
 FLAT = 10.0  # standard deviation of the scale, the boundary, the call and the fixed cost: nothing is assumed of them
 KIND_STD, UNIT_STD = 0.04, 0.05  # of the corrections, as shares of a unit's time
-NOISE_STD = 0.008  # of a network timed whole beside the units that are known; held-out errors correct the sum
+NOISE_STD = 0.008  # of a network timed whole, beyond its units; leave-one-out errors correct it
 MOST_SAVED = 0.75  # of a unit's scaled time that its call and boundary can save: no unit costs nothing
 CAP_STEPS = 12
 UNITS = np.array([1e-6, 0.1, 0.1])  # of the boundary, the call and the fixed cost, so that their priors are as flat
 OWN = (1, 2, 3)  # the columns of these costs, after the scale's
 OF_ALL = 4
-ALIKE = 0.35  # standard deviation, in the logarithm of their time, of networks that speak for one another's errors
+ALIKE = 0.35  # standard deviation, in the logarithm of their time, of networks with like errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class Calibration:
     """``price(unit) = alone · (scale + Σ corrections of its kinds + its own) − boundary · elements − call``.
 
     The elements are those that enter it; they and the call save at most :data:`MOST_SAVED` of its scaled time. A
-    network takes ``fixed_ms`` beside its units.
+    network takes ``fixed_ms`` more than its units.
 
     Attributes:
         scale: milliseconds in a network for one of units alone.
@@ -92,10 +89,7 @@ class Calibration:
         return self._widening(latency_ms) * float(np.sqrt(variance))
 
     def _widening(self, latency_ms: float) -> float:
-        """How much further than the fit supposes networks of about this time were off when they were left out.
-
-        At least 1, as few networks must not look exact; where none is of about that time, by all of them.
-        """
+        """How much further than the fit supposes networks of about this time were off when left out; at least 1."""
         alike = np.exp(-0.5 * ((self._log_ms - math.log(latency_ms)) / ALIKE) ** 2)
         everywhere = float(np.mean(self._surprises**2))
         return math.sqrt(max(1.0, float(alike @ self._surprises**2 + everywhere) / float(alike.sum() + 1)))
@@ -132,16 +126,7 @@ def entering_elements(parts: Sequence[Unit]) -> FloatArray:
 
 
 def fit(networks: Sequence[Sequence[Unit]], alone_ms: Sequence[FloatArray], latency_ms: FloatArray) -> Calibration:
-    """Least squares on relative errors, the corrections held near 0.
-
-    Args:
-        networks: the units of each network.
-        alone_ms: what each of these takes alone.
-        latency_ms: of the networks, timed whole, shape (n,).
-
-    Raises:
-        MeasurementError: fewer than :data:`MIN_NETWORKS` networks, or times that do not add up.
-    """
+    """Least squares on the relative errors of networks timed whole, shape (n,), by what their units take alone."""
     if len(networks) < MIN_NETWORKS:
         raise MeasurementError(
             f"{len(networks)} whole networks cannot calibrate a latency table; measure at least {MIN_NETWORKS}"
@@ -169,7 +154,7 @@ def _fit_costs(
     costs: Sequence[int], rows: FloatArray, networks: Sequence[Sequence[Unit]], alone_ms: Sequence[FloatArray],
     latency_ms: FloatArray,
 ) -> tuple[_Solved, _Limits] | None:  # fmt: skip
-    """The fit with the costs of these columns alone; None where one of them is not to be seen."""
+    """The fit with the costs of these columns alone; None where one of them does not come out above 0."""
     prior = np.ones(rows.shape[1])
     prior[:OF_ALL] = 0.0
     prior[[0, *costs]] = FLAT**2
@@ -201,7 +186,7 @@ def _corrections(unit: Unit) -> list[tuple[str | Unit, float]]:
 def _row(
     columns: dict[str | Unit, int], parts: Sequence[Unit], alone_ms: FloatArray, limits: _Limits = _Limits()
 ) -> tuple[FloatArray, float]:
-    """A network's row before it is divided by its latency, and the prior variance of what has no column."""
+    """A network's row before division by its latency, and the prior variance of what has no column."""
     row = np.zeros(OF_ALL + len(columns))
     unseen: dict[str | Unit, float] = {}
     row[:OF_ALL] = alone_ms.sum(), *limits.row(parts, alone_ms)
@@ -246,26 +231,8 @@ _Input = tuple[int, int, str, bool]
 
 
 def assembled_networks(parts: Iterable[Unit], count: int, seed: int = 0) -> list[Architecture]:
-    """Up to ``count`` distinct networks, each a random chain of ``parts`` from a stem to a head.
-
-    Where the units are those of a search space, the chains are networks of about that space. Where no chain is complete
-    (units of blocks alone, say) there are none.
-    """
+    """Up to ``count`` distinct networks, each a random chain of ``parts`` from a stem to a head where there is one."""
     rng = random.Random(seed)  # noqa: S311 - draws networks, keeps no secret
-    stems, blocks, heads = _by_input(parts)
-    found: dict[Architecture, None] = {}
-    for _ in range(count * TRIES):
-        if not stems or len(found) == count:
-            break
-        network = _random_network(rng, rng.choice(stems), blocks, heads)
-        if network is not None:
-            found[network] = None
-    return list(found)
-
-
-def _by_input(
-    parts: Iterable[Unit],
-) -> tuple[list[Unit], Mapping[_Input, list[Unit]], Mapping[_Input, list[Unit]]]:
     stems: list[Unit] = []
     blocks: dict[_Input, list[Unit]] = defaultdict(list)
     heads: dict[_Input, list[Unit]] = defaultdict(list)
@@ -275,7 +242,14 @@ def _by_input(
         else:
             shape = (unit.in_channels, unit.in_size, unit.padding, unit.conv_bias)
             (blocks if unit.part == "block" else heads)[shape].append(unit)
-    return stems, blocks, heads
+    found: dict[Architecture, None] = {}
+    for _ in range(count * TRIES if stems else 0):
+        if len(found) == count:
+            break
+        network = _random_network(rng, rng.choice(stems), blocks, heads)
+        if network is not None:
+            found[network] = None
+    return list(found)
 
 
 def _output_of(unit: Unit) -> _Input:
@@ -321,12 +295,7 @@ NEARLY = 0.5  # standard deviation of the logarithm of a unit's MAdds, by which 
 
 
 def prepare_for_space(space: SearchSpace, model: LatencyModel, progress: Progress | None = None) -> None:
-    """Let ``model`` measure what it lacks for ``space``; a model that measures nothing is left as it is.
-
-    Raises:
-        MeasurementError: it cannot be measured; what was measured before is kept.
-        DeviceError: what is measured cannot be kept.
-    """
+    """Let ``model`` measure what it lacks for ``space``; a model that measures nothing is left as it is."""
     if isinstance(model, CalibratedOnNetworks):
         model.calibrate_for(networks_of_all_sizes(space, CALIBRATION_NETWORKS, CALIBRATION_SEED))
     if isinstance(model, Preparable):
@@ -336,9 +305,8 @@ def prepare_for_space(space: SearchSpace, model: LatencyModel, progress: Progres
 def networks_of_all_sizes(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
     """Up to ``count`` distinct networks of ``space``; the same for the same seed.
 
-    Half are drawn evenly among all networks: of most spaces these are deep and wide, for there are more such. A quarter
-    are drawn evenly by choice, so that depths and widths differ, and a quarter are about the smallest, which tell what
-    a network costs that hardly computes.
+    Half are drawn evenly among all networks, mostly deep and wide ones; a quarter evenly by choice, so that depths and
+    widths differ; and a quarter are about the smallest, which show what a network costs that hardly computes.
     """
     rng = np.random.default_rng(seed)
     evenly = space.sample_indices(count, rng)

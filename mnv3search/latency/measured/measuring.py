@@ -36,7 +36,7 @@ from mnv3search.latency.runtimes.base import (
 
 FloatArray = NDArray[np.float64]
 
-SWEEPS = 4  # of the polish; it has settled to a fraction of a percent by then
+SWEEPS = 4  # of the median polish, which has settled to a fraction of a percent by then
 
 
 class Drift(NamedTuple):
@@ -47,34 +47,24 @@ class Drift(NamedTuple):
 
 
 def drift_of(ms: FloatArray, slots: NDArray[np.int64], reference_ms: FloatArray) -> Drift:
-    """The drift of a measurement.
+    """The drift of a measurement, whose items took their turns in ``slots``, shape (n,).
 
-    Args:
-        ms: of the items, shape (rounds, n); NaN where an item missed its turn, as in a round that was interrupted.
-        slots: in which slot each took its turns, shape (n,).
-        reference_ms: the reference's readings, one a slot, shape (rounds, slots).
+    ``ms`` has the shape (rounds, n), NaN where an interrupted round lacks an item; ``reference_ms`` (rounds, slots).
     """
     readings = np.log(reference_ms)
     logs = np.hstack([np.log(ms), readings])
     of_slot = [np.flatnonzero(np.append(slots, np.arange(readings.shape[1])) == s) for s in range(readings.shape[1])]
     drift = np.zeros_like(readings)
     for _ in range(SWEEPS):
-        usual = _median(logs - _spread(drift, slots), axis=0)
+        usual = _median(logs - np.hstack([drift[:, slots], drift]), axis=0)
         usual[len(slots) :] = np.median(readings - drift)  # the reference is one network in all its slots
         drift = np.stack([_median((logs - usual)[:, items], axis=1) for items in of_slot], axis=1)
         drift -= np.median(drift)
     return Drift(np.exp(drift), float(np.exp(np.median(readings - drift))))
 
 
-def _spread(drift: FloatArray, slots: NDArray[np.int64]) -> FloatArray:
-    """The drift of each item's slot, then of each reading of the reference."""
-    return np.hstack([drift[:, slots], drift])
-
-
 def _median(logs: FloatArray, axis: int) -> FloatArray:
-    """Of what was read: never nothing, for the reference reads first in every slot."""
-    # several times slower where values are to be skipped
-    found: FloatArray = np.nanmedian(logs, axis=axis) if np.isnan(logs).any() else np.median(logs, axis=axis)
+    found: FloatArray = (np.nanmedian if np.isnan(logs).any() else np.median)(logs, axis=axis)  # nanmedian is slow
     return found
 
 
@@ -84,7 +74,7 @@ MEDIAN_EFFICIENCY = math.sqrt(math.pi / 2)  # standard error of a median over th
 MAD_TO_STD = 1.4826
 INTERVAL_95 = 1.96
 LOOK = 10  # rounds of a burst
-MAX_DISAGREEMENT = 0.02  # of odd and even rounds
+MAX_DISAGREEMENT = 0.02  # of odd and even rounds; above it the machine was not quiet
 MOMENTS = 8  # contiguous parts of a measurement whose medians are compared
 WAITED_SPREAD = 0.12  # of the speed, where all time is waited: 10 s windows of V3-Large on a loaded 2-core server
 
@@ -173,10 +163,7 @@ def rounds(
 ) -> Iterator[Round]:
     """Warm up, then yield round after round until the plan is fulfilled.
 
-    ``turns`` runs sessions once each, in order, and gives their seconds: a runtime on another machine does it there.
-
-    Raises:
-        MeasurementError: time ran out before ``plan.rounds``, or a time is not a positive number.
+    ``turns`` runs sessions once each, in order, and gives their seconds.
     """
     for _ in range(plan.warmup):
         turns([reference, *items])
@@ -237,10 +224,7 @@ def _no_collection() -> Iterator[None]:
 
 
 class WatchedTurns:
-    """Runs sessions in turn, and sees how long their calls waited for a core.
-
-    That can be seen of a runtime that works here, in the caller's thread alone.
-    """
+    """Runs sessions in turn, and sees how long their calls waited for a core where they run in this thread alone."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._turns = turns_of(runtime)
@@ -248,7 +232,7 @@ class WatchedTurns:
         self._wall = self._cpu = 0.0
 
     def __call__(self, sessions: Sequence[Session]) -> list[float]:
-        """Each session run once, in this order; seconds."""
+        """Seconds of each session, run once in this order."""
         wall, cpu = time.perf_counter(), time.thread_time()
         found = self._turns(sessions)
         self._wall += time.perf_counter() - wall
@@ -273,7 +257,7 @@ class DriftCorrected(NamedTuple):
 
 
 def drift_corrected(kept: Sequence[Round], slot_size: int) -> DriftCorrected:
-    """The rounds with the clock drift divided out, at the median speed."""
+    """The rounds with the clock drift divided out."""
     ms = np.stack([one.ms for one in kept])
     slots = slot_of(ms.shape[1], slot_size)
     drift = drift_of(ms, slots, np.stack([one.reference_ms for one in kept]))
@@ -281,43 +265,40 @@ def drift_corrected(kept: Sequence[Round], slot_size: int) -> DriftCorrected:
 
 
 def settled(kept: Sequence[Round], plan: MeasuringPlan) -> bool:
-    """Whether every median is known within the plan's tolerance; looked at every :data:`LOOK` rounds."""
+    """Whether every median is known within the plan's tolerance; checked every :data:`LOOK` rounds."""
     if plan.tolerance is None:
         return True
     if len(kept) % LOOK or not kept:
         return False
-    times = drift_corrected(kept, plan.slot_size).ms
-    timings = (summarise(column) for column in times.T)
+    timings = (summarise(column) for column in drift_corrected(kept, plan.slot_size).ms.T)
     return all(INTERVAL_95 * timing.error_ms <= plan.tolerance * timing.median_ms for timing in timings)
 
 
 def halves_disagreement(times_ms: FloatArray) -> float:
-    """By how much the medians of odd and even rounds differ, as a share; the median over items of (rounds, n).
-
-    Above :data:`MAX_DISAGREEMENT` a measurement was too disturbed to be trusted.
-    """
+    """By how much the medians of odd and even rounds differ, as a share; the median over items of (rounds, n)."""
     if len(times_ms) < 2:
         return 0.0
     return float(np.median(np.abs(np.median(times_ms[::2], axis=0) / np.median(times_ms[1::2], axis=0) - 1)))
 
 
 def summarise(ms: FloatArray, minimum_ms: float | None = None) -> Timing:
-    """Median, minimum, error and spread of one item's times, shape (rounds,), in the order in which they were taken.
-
-    ``minimum_ms`` is the smallest time where another one than the smallest of ``ms`` is meant.
-    """
+    """One item's times, shape (rounds,), in the order in which they were taken; their smallest may be another."""
     median = float(np.median(ms))
-    deviation = MAD_TO_STD * float(np.median(np.abs(ms - median)))
+    deviation = robust_deviation(ms, median)
     least = float(ms.min()) if minimum_ms is None else minimum_ms
     lower = float(np.quantile(ms, 0.25))
     return Timing(median, least, lower, median_error(ms, deviation), deviation / median, len(ms))
 
 
-def median_error(ms: FloatArray, deviation: float) -> float:
-    """One standard deviation of the median: the larger of what single repeats and what whole moments say.
+def robust_deviation(values: FloatArray, median: float) -> float:
+    """The standard deviation of normal values that have this median absolute deviation from their median."""
+    return MAD_TO_STD * float(np.median(np.abs(values - median)))
 
-    Repeats that follow one another are not independent, so the medians of :data:`MOMENTS` contiguous parts are
-    compared as well.
+
+def median_error(ms: FloatArray, deviation: float) -> float:
+    """One standard deviation of the median: the larger of what single repeats and contiguous parts say.
+
+    Repeats that follow one another are not independent, so the medians of :data:`MOMENTS` parts are compared as well.
     """
     by_repeats = MEDIAN_EFFICIENCY * deviation / math.sqrt(len(ms))
     if len(ms) < 2 * MOMENTS:
@@ -326,7 +307,7 @@ def median_error(ms: FloatArray, deviation: float) -> float:
 
 
 def moment_deviation(ms: FloatArray, moments: int = MOMENTS) -> float:
-    """Standard deviation of the medians of so many contiguous parts: how far one moment is from another."""
+    """Standard deviation of the medians of so many contiguous parts."""
     parts = np.array_split(ms, min(moments, len(ms)))
     return float(np.std([np.median(part) for part in parts], ddof=1)) if len(parts) > 1 else 0.0
 
@@ -334,12 +315,9 @@ def moment_deviation(ms: FloatArray, moments: int = MOMENTS) -> float:
 def drift_error(drift: FloatArray, waited: float = 0.0) -> float:
     """How well the machine's usual speed is known from one measurement: one standard deviation, as a share.
 
-    From the medians of its bursts of :data:`LOOK` rounds. Those that follow one another are alike, so they count half.
-    Where calls waited for a core the speed of the minutes before and after is further off than bursts can show.
-
-    Args:
-        drift: in each round, shape (rounds,), 1 at the median.
-        waited: share of the time in which calls waited for a core.
+    From the medians of bursts of :data:`LOOK` rounds of ``drift``, shape (rounds,). Those that follow one another are
+    alike, so they count half. Where calls ``waited`` for a core, a share of the time, the speed of the minutes before
+    and after is further off than bursts can show.
     """
     bursts = max(len(drift) // LOOK, min(4, len(drift)))
     return math.hypot(moment_deviation(drift, bursts) / math.sqrt(max(1.0, bursts / 2)), WAITED_SPREAD * waited)

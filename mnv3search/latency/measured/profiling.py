@@ -17,13 +17,12 @@ from mnv3search.candidate import networks_frame
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.keys import Fingerprint, network_of_key, unit_key
 from mnv3search.latency.measured.calibration import networks_of_all_sizes, prepare_for_space
-from mnv3search.latency.measured.measuring import MeasuringPlan
+from mnv3search.latency.measured.measuring import MAX_DISAGREEMENT, MeasuringPlan
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.latency.measured.tables_on_disk import TableNote
 from mnv3search.latency.measured.whole_networks import disturbed_sentence
 from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import machine_of
-from mnv3search.layers import Unit
 from mnv3search.space import SearchSpace
 
 FORMAT, VERSION = "mnv3search.profile", 1
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 CHECK_SEED = 20_241
 NEAR = 0.05  # a prediction within this share of what is measured is near
-MAX_HALVES = 0.02  # odd and even rounds should agree
 MAX_NOISE = 0.10
 MAX_DEVIATIONS = 3.0
 
@@ -78,7 +76,7 @@ class DeviceProfile:
         networks: timed whole and predicted; those not calibrated on first.
         table: where the times are kept.
         measured_at: ISO time, UTC.
-        disturbed: what is to be said of other programs that ran while the networks were timed; None: none were seen.
+        disturbed: a sentence on other programs that ran while the networks were timed; None where none were seen.
     """
 
     space: str
@@ -108,7 +106,7 @@ class DeviceProfile:
 
     @property
     def unseen(self) -> list[CheckedNetwork]:
-        """The networks that the table was not calibrated on."""
+        """Networks that the table was not calibrated on."""
         return [network for network in self.networks if not network.calibrated_on]
 
     @property
@@ -122,12 +120,12 @@ class DeviceProfile:
         return float(np.mean([n.predicted_error_ms / n.predicted_ms for n in self.unseen])) if self.unseen else math.nan
 
     def warnings(self) -> list[str]:
-        """What speaks against the table, one sentence each."""
+        """Caveats of the table, one sentence each."""
         said = [] if self.disturbed is None else [self.disturbed]
-        if self.halves > MAX_HALVES:
+        if self.halves > MAX_DISAGREEMENT:
             said.append(
                 f"the odd and the even rounds of the table's last session differ by {percent(self.halves)}, more than "
-                f"{percent(MAX_HALVES)}: the machine was not quiet; close other programs and delete the table to "
+                f"{percent(MAX_DISAGREEMENT)}: the machine was not quiet; close other programs and delete the table to "
                 f"measure again"
             )
         if self.noise > MAX_NOISE:
@@ -138,7 +136,10 @@ class DeviceProfile:
                 f"unseen networks are off by {percent(float(np.mean(errors)))} on average, more than {percent(NEAR)}: "
                 f"time the networks that you choose whole (mnv3search latency --whole)"
             )
-        far = sum(abs(n.predicted_ms - n.measured_ms) > MAX_DEVIATIONS * _joint(n) for n in self.unseen)
+        far = sum(
+            abs(n.predicted_ms - n.measured_ms) > MAX_DEVIATIONS * math.hypot(n.predicted_error_ms, n.measured_error_ms)
+            for n in self.unseen
+        )
         if far:
             said.append(f"{far} of {len(errors)} networks lie further off than {MAX_DEVIATIONS:g} stated deviations")
         return said
@@ -156,16 +157,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _joint(network: CheckedNetwork) -> float:
-    return math.hypot(network.predicted_error_ms, network.measured_error_ms)
-
-
 def measuring_plan(rounds: int | None, seconds: float) -> MeasuringPlan:
-    """A plan of at least so many rounds of every layer, the usual number where None, within so many seconds.
-
-    Raises:
-        MeasurementError: no rounds or seconds.
-    """
+    """A plan of at least so many rounds of every layer, the usual number where None, within so many seconds."""
     usual = MeasuringPlan()
     rounds = usual.rounds if rounds is None else rounds
     if rounds < 1:
@@ -176,19 +169,7 @@ def measuring_plan(rounds: int | None, seconds: float) -> MeasuringPlan:
 
 
 def profile_device(device: TableDevice, space: SearchSpace, check: int, stages: Stages) -> DeviceProfile:
-    """Measure the layers of ``space`` that have no price, then time ``check`` unseen networks whole.
-
-    Args:
-        device: whose table is filled; what is in it already is not measured again.
-        space: whose every layer is priced.
-        check: random networks of the space to time whole; 0 leaves that out.
-        stages: gives the progress of each stage.
-
-    Raises:
-        MeasurementError: time ran out (what was measured is kept), ``check`` is out of range, or the runtime takes
-            whole networks alone.
-        DeviceError: the table cannot be written.
-    """
+    """Measure the layers of ``space`` that have no price, then time ``check`` unseen networks of it whole."""
     if not 0 <= check <= MAX_CHECKS:
         raise MeasurementError(f"check is {check}; give 0 to {MAX_CHECKS} networks")
     parts = space.all_units()
@@ -200,11 +181,11 @@ def profile_device(device: TableDevice, space: SearchSpace, check: int, stages: 
     checked, disturbed = _checked(device, space, check, stages) if check else ([], None)
     runtime, table = device.runtime, device.table
     rounds = min(table.rounds_of(unit_key(unit)) for unit in parts)
+    noise = float(np.median([table.timing(unit_key(unit)).spread for unit in parts]))
     return DeviceProfile(
         space.name, device.name, machine_of(runtime), runtime.name, runtime.version, runtime.threads, runtime.precision,
-        len(parts), lacking, rounds, seconds, _noise(device, parts), table.clock_drift,
-        calibration.networks, calibration.relative_std, table.halves_disagreement, checked, device.path,
-        disturbed=disturbed,
+        len(parts), lacking, rounds, seconds, noise, table.clock_drift, calibration.networks, calibration.relative_std,
+        table.halves_disagreement, checked, device.path, disturbed=disturbed,
     )  # fmt: skip
 
 
@@ -223,7 +204,7 @@ def unseen_networks(
 def _checked(
     device: TableDevice, space: SearchSpace, check: int, stages: Stages
 ) -> tuple[list[CheckedNetwork], str | None]:
-    """The networks that were timed whole, and what is to be said of other programs that ran meanwhile."""
+    """The networks that were timed whole, and a sentence on other programs that ran meanwhile."""
     keys = device.table.networks
     seen = {network_of_key(key) for key in keys}
     fitted = [network_of_key(key) for key in keys[-MAX_CALIBRATING:]]
@@ -238,17 +219,11 @@ def _checked(
     return checked, disturbed_sentence(measured)
 
 
-def _noise(device: TableDevice, parts: Sequence[Unit]) -> float:
-    return float(np.median([device.table.timing(unit_key(unit)).spread for unit in parts]))
-
-
 def profile_mapping(profile: DeviceProfile) -> dict[str, object]:
     """``profile.json``: every figure, and the networks that were timed."""
-    plain = {
-        name: getattr(profile, name)
-        for name in DeviceProfile.__dataclass_fields__
-        if name not in ("machine", "networks", "table", "disturbed")
-    }
+    apart = ("machine", "networks", "table", "disturbed")
+    plain = {f.name: getattr(profile, f.name) for f in fields(DeviceProfile) if f.name not in apart}
+    figures = ("predicted_ms", "predicted_error_ms", "measured_ms", "measured_error_ms", "error", "calibrated_on")
     errors = profile.errors
     return {
         "format": FORMAT, "version": VERSION, **plain, "machine": str(profile.machine), "table": str(profile.table),
@@ -257,11 +232,9 @@ def profile_mapping(profile: DeviceProfile) -> dict[str, object]:
             "max_error": max(errors, default=None), "within_5_percent": sum(e <= NEAR for e in errors),
             "stated_deviation": profile.stated if errors else None,
         },
-        "networks": [_network_mapping(network) for network in profile.networks],
+        "networks": [
+            {name: getattr(network, name) for name in figures} | {"architecture": to_mapping(network.architecture)}
+            for network in profile.networks
+        ],
         "warnings": profile.warnings(),
     }  # fmt: skip
-
-
-def _network_mapping(network: CheckedNetwork) -> dict[str, object]:
-    figures = ("predicted_ms", "predicted_error_ms", "measured_ms", "measured_error_ms", "error", "calibrated_on")
-    return {name: getattr(network, name) for name in figures} | {"architecture": to_mapping(network.architecture)}

@@ -1,4 +1,4 @@
-"""A timing session: subjects are prepared, a bounded number at a time, and timed, round by round, into a table."""
+"""A timing session: units or whole networks, a bounded number at a time, timed round by round into a table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import MeasurementError
@@ -19,8 +18,6 @@ from mnv3search.layers import Unit
 
 FIRST = 5  # parts of a measurement that tell how long all of it takes
 MAX_SESSIONS = 400  # in memory at once; a session holds a few megabytes
-
-_Key = TypeVar("_Key")
 
 
 class Steps:
@@ -55,38 +52,33 @@ def measure_into(
     whole_plan: MeasuringPlan,
     progress: Progress | None = None,
 ) -> float:
-    """Measure ``subjects`` by their keys into a table's file, round by round.
-
-    Units first, then whole networks in sessions of their own, by ``whole_plan``.
+    """Measure ``subjects`` by their keys into a table's file, round by round: units first, then whole networks.
 
     Returns:
         The share of the time in which the calls waited for a core.
-
-    Raises:
-        MeasurementError: time ran out, or a session failed; what was measured is in the table.
     """
     networks = {key: subject for key, subject in subjects.items() if isinstance(subject, Architecture)}
     parts = {key: subject for key, subject in subjects.items() if key not in networks}
-    batches = [*batched(parts, MAX_SESSIONS), *batched(networks, MAX_SESSIONS)]
     steps = Steps(len(subjects) * (1 + plan.rounds), progress)
     turns = WatchedTurns(runtime)
-    for batch in batches:
-        whole = any(key in networks for key in batch)
-        _measure_batch(file, batch, reference, runtime, whole_plan if whole else plan, steps, turns)
+    for batch in _batches(parts):
+        _measure_batch(file, batch, [], reference, runtime, plan, steps, turns)
+    for batch in _batches(networks):
+        _measure_batch(file, batch, list(batch), reference, runtime, whole_plan, steps, turns)
     return turns.waited
 
 
 def _measure_batch(
     file: TableFile,
     batch: Mapping[str, Subject],
+    networks: Sequence[str],
     reference: Session,
     runtime: Runtime,
     plan: MeasuringPlan,
     steps: Steps,
     turns: Turns,
 ) -> None:
-    sessions = prepared(list(batch.values()), runtime, steps)
-    networks = [key for key, subject in batch.items() if isinstance(subject, Architecture)]
+    sessions = _prepared(list(batch.values()), runtime, steps)
     slots = dict(zip(batch, slot_of(len(batch), plan.slot_size).tolist(), strict=True))
     session = file.table.start_session(slots, networks)
     lacking = max(plan.rounds - file.table.rounds_of(key) for key in batch)  # fewer where an interrupted one goes on
@@ -97,12 +89,7 @@ def _measure_batch(
         steps.add(len(batch))
 
 
-def prepared(subjects: Sequence[Subject | OnnxModel], runtime: Runtime, steps: Steps) -> list[Session]:
-    """A session for each subject, in order.
-
-    Raises:
-        MeasurementError: the runtime refuses one, or takes no model files.
-    """
+def _prepared(subjects: Sequence[Subject | OnnxModel], runtime: Runtime, steps: Steps) -> list[Session]:
     sessions = []
     steps.phase(f"preparing {_named(subjects)} for {runtime.name}", len(subjects))
     for subject in subjects:
@@ -125,10 +112,10 @@ def _named(subjects: Sequence[Subject | OnnxModel]) -> str:
     return f"{len(subjects):,} {'whole network' if whole else 'layer'}{'' if len(subjects) == 1 else 's'}"
 
 
-def batched(subjects: Mapping[_Key, Subject], limit: int) -> list[dict[_Key, Subject]]:
-    """The subjects in batches of nearly equal size, none above ``limit``."""
+def _batches(subjects: Mapping[str, Subject]) -> list[dict[str, Subject]]:
+    """The subjects in batches of nearly equal size, none above :data:`MAX_SESSIONS`."""
     items = list(subjects.items())
-    size = math.ceil(len(items) / max(1, math.ceil(len(items) / limit))) if items else 1
+    size = math.ceil(len(items) / max(1, math.ceil(len(items) / MAX_SESSIONS))) if items else 1
     return [dict(items[first : first + size]) for first in range(0, len(items), size)]
 
 
@@ -140,7 +127,7 @@ def whole_rounds(
     steps: Steps,
 ) -> tuple[list[Round], float]:
     """Rounds of whole networks against the reference, kept in no table; and how long they waited, as a share."""
-    sessions = prepared(networks, runtime, steps)
+    sessions = _prepared(networks, runtime, steps)
     found, turns = [], WatchedTurns(runtime)
     steps.phase(f"timing {_named(networks)} on {runtime.name}, {plan.rounds} calls of each or more", plan.rounds)
     for one in rounds(sessions, reference, plan, turns=turns):

@@ -93,7 +93,7 @@ class TimingSession:
     _drift: tuple[int, Drift] | None = None
 
     def drift(self) -> Drift:
-        """How the machine's speed changed in it."""
+        """The clock drift over its rounds."""
         if self._drift is None or self._drift[0] != len(self.reference_ms):
             runs = [run for run in self.runs.values() if run.ms]
             ms = np.full((len(self.reference_ms), len(runs)), np.nan)  # an interrupted round lacks some
@@ -154,13 +154,7 @@ class LatencyTable:
     def start_session(
         self, slots: Mapping[str, int], networks: Iterable[str] = (), started: str | None = None
     ) -> TimingSession:
-        """Begin a round-robin over entries at these slots, to which :meth:`add_round` adds.
-
-        Args:
-            slots: of each entry, in the order of the rounds' times.
-            networks: which of them are whole networks.
-            started: ISO 8601; now where not given.
-        """
+        """Begin a round-robin over entries at these slots, some of them whole ``networks``; ISO time, now if None."""
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         session = TimingSession(started or now, runs={entry: Run(slot) for entry, slot in slots.items()})
         self.sessions.append(session)
@@ -194,38 +188,22 @@ class LatencyTable:
 
     @property
     def unit_reference_ms(self) -> float:
-        """What the reference takes at the speed at which units are given, that of their first session; milliseconds.
-
-        Raises:
-            DeviceError: no unit has been measured.
-        """
+        """What the reference takes at the speed at which units are given, that of their first session."""
         return self._first(self._units).drift().reference_ms
 
     @property
     def network_reference_ms(self) -> float:
-        """The same of whole networks: there it takes its turns among networks, whose weights push its own out.
-
-        Raises:
-            DeviceError: no network has been measured.
-        """
+        """The same of whole networks: there it takes its turns among networks, whose weights push its own out."""
         return self._first(self._networks).drift().reference_ms
 
     @property
     def latest_network_drift(self) -> Drift:
-        """The clock drift in the last session of networks, and what the reference took there.
-
-        Raises:
-            DeviceError: no network has been measured.
-        """
+        """The clock drift in the last session of networks, and what the reference took there."""
         return _measured(self._last(self._networks)).drift()
 
     @property
     def clock_drift(self) -> float:
-        """How far the speed is at another moment, by the last session of units: one standard deviation, as a share.
-
-        Raises:
-            DeviceError: no unit has been measured.
-        """
+        """How far the speed is at another moment, by the last session of units: one standard deviation, as a share."""
         return moment_deviation(_measured(self._last(self._units)).drift().factors.reshape(-1))
 
     def _first(self, entries: Mapping[str, Sequence[TimingSession]]) -> TimingSession:
@@ -235,13 +213,7 @@ class LatencyTable:
         return next((s for s in reversed(self.sessions) if _has_times(s, entries)), None)
 
     def timing(self, entry: str) -> Timing:
-        """Median, minimum and error of an entry, at the table's speed: of units, or of whole networks.
-
-        The minimum is scaled by the reference's minima, all else by the drift.
-
-        Raises:
-            DeviceError: the entry has not been measured.
-        """
+        """An entry's times at the table's speed; the minimum is scaled by the reference's minima, all else by drift."""
         sessions = [session for session in self._sessions_of(entry) if session.runs[entry].ms]
         if not sessions:
             raise DeviceError(f"the latency table has no time of {entry}; measure it first")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,13 @@ from mnv3search.families import parse_network, published
 from mnv3search.graph.model_file import OnnxModel
 from mnv3search.latency.device_spec import DeviceSpec
 from mnv3search.latency.keys import Fingerprint, network_key, network_of_key, unit_key
-from mnv3search.latency.measured.calibration import MIN_NETWORKS, Calibration, assembled_networks, fit
+from mnv3search.latency.measured.calibration import (
+    CALIBRATION_NETWORKS,
+    MIN_NETWORKS,
+    Calibration,
+    assembled_networks,
+    fit,
+)
 from mnv3search.latency.measured.measuring import FloatArray, MeasuringPlan, drift_error
 from mnv3search.latency.measured.sessions import MAX_SESSIONS, Steps, measure_into, whole_rounds
 from mnv3search.latency.measured.table import TableKey, table_path
@@ -45,7 +51,6 @@ Statistic = Literal["median", "minimum"]
 DEFAULT_RUNTIME = "onnxruntime"
 REFERENCE = "mobilenet_v3_large"
 SPACE_UNITS = 60  # from so many unknown units on, the table is calibrated anew on networks made of them
-CALIBRATION_NETWORKS = 32
 WHOLE_TOLERANCE = 0.02  # a whole network's median is known within ± this share, or the rounds come to their end
 WHOLE_SLOT = 12  # whole networks between two readings of the reference: about a tenth of a second
 WHOLE_PAUSE = 1.5  # seconds between bursts of whole networks: a measurement sees ten seconds of the machine, not two
@@ -61,10 +66,9 @@ FALLBACK_NETWORKS = (
 class TableDevice:
     """A machine that is measured: a :class:`~mnv3search.latency.model.UnitLatencyModel`.
 
-    Units are measured when they are first asked for (or all at once by :meth:`prepare`) and kept on disk; a
-    measurement that was interrupted goes on where it stopped. A machine is not as fast today as it was yesterday, so
-    each process first times a few networks whole that the table holds as well (:attr:`session_scale`), a few seconds.
-    All latencies of one process are at one speed, that of its first whole measurement.
+    Units are measured when they are first asked for, or all at once by :meth:`prepare`, and kept on disk; an
+    interrupted measurement goes on where it stopped. A machine's speed differs from day to day, so each process first
+    times a few of the table's networks whole (:attr:`session_scale`); all its latencies are at that speed.
 
     Args:
         runtime: ``onnxruntime``, ``torch``, or any :class:`~mnv3search.latency.runtimes.base.Runtime`.
@@ -78,12 +82,6 @@ class TableDevice:
             assembled from the units that are asked for, or published ones.
         name: as the user wrote it; of the runtime where not given.
         check: compares the runtime's outputs with torch's when it is first used, and gives the difference.
-
-    Raises:
-        UnknownNameError: no such runtime.
-        MissingDependencyError: the runtime's package is not installed.
-        DeviceError: the table on disk is damaged or of another version or machine, or ``calibrate_on`` has networks but
-            fewer than :data:`~mnv3search.latency.measured.calibration.MIN_NETWORKS`.
     """
 
     kind: LatencyKind = "table"
@@ -125,24 +123,15 @@ class TableDevice:
         self._alone: dict[Unit, float] = {}
 
     def calibrate_for(self, architectures: Sequence[Architecture]) -> None:
-        """From now on the sum over units is fitted on these networks, measured when units next are.
+        """From now on fit the sum over units on these networks, measured when units next are.
 
-        Give networks like those that will be asked for: a fit on others is a few percent off.
-
-        Raises:
-            DeviceError: there are some, but fewer than five.
+        Give networks like those to be predicted: a fit on others is a few percent off.
         """
         self.calibrate_on = _enough(architectures)
         self._calibration = None
 
     def prepare(self, parts: Sequence[Unit], progress: Progress | None = None) -> None:
-        """Measure the units that have no price, and the networks that calibrate them.
-
-        Raises:
-            MeasurementError: time ran out, a session failed, or the runtime computes wrong; what was measured is kept.
-                Or the runtime takes whole networks alone.
-            DeviceError: the table cannot be written.
-        """
+        """Measure the units that have no price, and the networks that calibrate them."""
         if is_whole_only(self.runtime):
             raise MeasurementError(
                 f"{self.runtime.name} times whole networks alone, so no table of layers can be made with it; "
@@ -158,17 +147,17 @@ class TableDevice:
         missing = {key: subject for key, subject in subjects.items() if not self._is_measured(key)}
         done, waited = self._measure(missing, progress) if missing else (set(), 0.0)
         if self._session_scale is None:
-            together = sum(key in done for key in self._whole_networks())
-            fresh = together >= MIN_NETWORKS
-            self._session_scale = (
-                self._fresh_scale(together, waited) if fresh else self._timed_scale(set(parts), progress)
-            )
+            fresh = sum(key in done for key in self._whole_networks())
+            if fresh >= MIN_NETWORKS:
+                self._session_scale = self._fresh_scale(fresh, waited)
+            else:
+                self._session_scale = self._timed_scale(set(parts), progress)
 
     def _is_measured(self, key: str) -> bool:
         return self.table.rounds_of(key) >= self.plan.rounds
 
     def _calibrating(self, parts: Sequence[Unit], unknown: int) -> list[Architecture]:
-        """The networks that are to be measured with so many unknown units of ``parts``."""
+        """The networks to be measured with so many unknown units of ``parts``."""
         if self.calibrate_on:
             return list(self.calibrate_on)
         assembled = assembled_networks(parts, CALIBRATION_NETWORKS) if unknown >= SPACE_UNITS else []
@@ -178,10 +167,7 @@ class TableDevice:
         return [] if enough else [parse_network(name) for name in FALLBACK_NETWORKS]
 
     def _whole_networks(self) -> list[str]:
-        """Networks measured to the end, their units as well (an interrupted measurement may have only the former).
-
-        Those of :meth:`calibrate_for` alone, where enough of them are there.
-        """
+        """Networks measured to the end with all their units; those of :meth:`calibrate_for` alone where enough are."""
         found = [
             key
             for key in self.table.networks
@@ -193,9 +179,7 @@ class TableDevice:
 
     def _measure(self, subjects: dict[str, Subject], progress: Progress | None) -> tuple[set[str], float]:
         """Measure into the table on disk; gives the keys that this process measured, and how long it waited."""
-        if self.table.output_difference is None:
-            self.table.output_difference = self._check(self.runtime)
-        difference = self.table.output_difference
+        difference = self._checked_difference()
         with TableFile(self.path, self.table.key) as file:
             self.table = file.table  # another process may have gone on with it
             if self.table.output_difference is None:
@@ -210,6 +194,12 @@ class TableDevice:
                 waited = measure_into(file, missing, reference, self.runtime, plan, whole, progress)
         return set(missing), waited
 
+    def _checked_difference(self) -> float:
+        """The runtime's difference from torch, checked when it is first used."""
+        if self.table.output_difference is None:
+            self.table.output_difference = self._check(self.runtime)
+        return self.table.output_difference
+
     @contextmanager
     def _reference_session(self) -> Iterator[Session]:
         """The reference, prepared once; anew after a failure, which may have lost it with the line to a board."""
@@ -222,7 +212,7 @@ class TableDevice:
             raise
 
     def _fresh_scale(self, networks: int, waited: float) -> SessionScale:
-        """The session scale where so many of the table's networks have just been measured in this process."""
+        """The session scale where this process has just measured so many of the table's networks."""
         drift = self.table.latest_network_drift
         if self.session_reference is None:
             self.session_reference = SessionReference(
@@ -260,11 +250,7 @@ class TableDevice:
 
     @property
     def calibration(self) -> Calibration:
-        """From units to networks, at the table's speed, fitted on the table's whole networks.
-
-        Raises:
-            MeasurementError: fewer than five networks are measured, or the times do not add up.
-        """
+        """From units to networks, at the table's speed, fitted on the table's whole networks."""
         if self._calibration is None:
             if len(self._whole_networks()) < MIN_NETWORKS:
                 self.prepare([])
@@ -283,7 +269,7 @@ class TableDevice:
 
     @property
     def fixed_ms(self) -> float:
-        """What a call takes beside its units."""
+        """Milliseconds that a network takes in addition to its units."""
         return self.session_scale.factor * self.calibration.fixed_ms
 
     def unit_latency_ms(self, parts: Sequence[Unit]) -> FloatArray:
@@ -293,19 +279,12 @@ class TableDevice:
 
     def latency_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
         """Milliseconds of networks, shape (n,): the sum over their units; unknown units are measured first."""
-        price = self._prices(architectures)
+        parts = list(dict.fromkeys(unit for a in architectures for unit in units(a)))
+        price = dict(zip(parts, self.unit_latency_ms(parts).tolist(), strict=True))
         return np.array([self.fixed_ms + sum(price[u] for u in units(a)) for a in architectures], dtype=np.float64)
 
-    def _prices(self, architectures: Iterable[Architecture]) -> dict[Unit, float]:
-        parts = list(dict.fromkeys(unit for a in architectures for unit in units(a)))
-        return dict(zip(parts, self.unit_latency_ms(parts).tolist(), strict=True))
-
     def latency_error_ms(self, architectures: Sequence[Architecture]) -> FloatArray:
-        """One standard deviation, shape (n,): of the median at the speed of this process's first whole measurement.
-
-        It joins the calibration's on networks left out, growing away from these, the session scale's, and
-        how well the first whole measurement of this process knows the machine's speed.
-        """
+        """One standard deviation, shape (n,): the calibration's, the session scale's and the machine's speed's."""
         latency = self.latency_ms(architectures)
         found = []
         for architecture, ms in zip(architectures, latency.tolist(), strict=True):
@@ -317,18 +296,12 @@ class TableDevice:
     def measure(
         self, architectures: Sequence[Architecture | OnnxModel], progress: Progress | None = None
     ) -> list[MeasuredLatency]:
-        """Time whole networks, or model files, interleaved with one another and the reference.
-
-        Raises:
-            MeasurementError: time ran out, or the runtime refuses a network.
-            DeviceError: there are more networks than can be held at once.
-        """
+        """Time whole networks, or model files, interleaved with one another and the reference."""
         if len(architectures) > MAX_SESSIONS:
             raise DeviceError(f"{len(architectures)} networks cannot be interleaved; give at most {MAX_SESSIONS}")
         if not architectures:
             return []
-        if self.table.output_difference is None:
-            self.table.output_difference = self._check(self.runtime)
+        self._checked_difference()
         return self._whole(architectures, self.whole_plan, progress)
 
     def _whole(
@@ -358,16 +331,8 @@ def measured_device(
 ) -> TableDevice:
     """The device of ``spec``, under its canonical text.
 
-    Args:
-        spec: what is timed where; where it is ``stale`` and the runtime's present version has no table, the newest of
-            another version answers, and the name says so; it is never added to, as times of two versions are not to be
-            mixed.
-        cache_dir: where the tables lie; the default one where not given.
-        plan: how much is measured.
-
-    Raises:
-        DeviceError: the machine cannot be reached or the table is damaged.
-        MissingDependencyError: the runtime is not installed.
+    Where the spec is ``stale`` and the runtime's present version has no table, the newest table of another version
+    answers, and the name says so; it is never added to, as times of two versions must not be mixed.
     """
     runtime, name = runtime_of(spec), str(replace(spec, stale=False))
     device = TableDevice(runtime, cache_dir=cache_dir, plan=plan, name=name)
@@ -381,12 +346,7 @@ def measured_device(
 
 
 def runtime_of(spec: DeviceSpec) -> Runtime:
-    """The runtime of ``spec``, here or on its machine.
-
-    Raises:
-        DeviceError: the machine cannot be reached, or the runtime cannot work so.
-        MissingDependencyError: the runtime is not installed.
-    """
+    """The runtime of ``spec``, here or on its machine."""
     if spec.address is None:
         return load_runtime(spec.runtime, spec.threads, spec.precision)
     # SSH is loaded only where it is used
@@ -396,10 +356,7 @@ def runtime_of(spec: DeviceSpec) -> Runtime:
 
 
 class FormerVersion:
-    """A runtime under the version that it had: its table is read, and no unit is timed into it.
-
-    Whole networks may be timed, as those times are this version's own and stand in no table.
-    """
+    """A runtime under its former version: that table is read, no unit is timed into it, but whole networks may be."""
 
     def __init__(self, runtime: Runtime, version: str) -> None:
         self._runtime, self.version = runtime, version
@@ -415,15 +372,11 @@ class FormerVersion:
 
     @property
     def machine(self) -> Fingerprint:
-        """Where the runtime works."""
+        """The machine on which it works."""
         return machine_of(self._runtime)
 
     def prepare(self, subject: Subject) -> Session:
-        """A session of a whole network.
-
-        Raises:
-            MeasurementError: ``subject`` is a unit, which the table of the former version lacks.
-        """
+        """A session of a whole network."""
         if not isinstance(subject, Architecture):
             raise MeasurementError(
                 f"the table of {self.name} {self.version} lacks some of these layers, and {self.name} "

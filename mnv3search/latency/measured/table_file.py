@@ -1,11 +1,9 @@
 """Latency tables on disk: an SQLite database of one row a repeat, and the JSON in which tables are exchanged.
 
-Each round is committed when it is timed, so a measurement that is killed loses at most the round under way, and any
-number of processes may add to one table at once. Meanwhile the journal is a write-ahead log; on network file systems,
-whose machines share no memory, and where SQLite cannot keep such a log, it is a rollback journal, which is slower and
-as safe. A table that nobody adds to is one file, which can be copied. File systems that know no locks are used without.
-A database is trusted no further than its checks: its schema is this module's to the letter, its size is bounded and
-every time in it is one that a call can take.
+Each round is committed when it is timed, so a killed measurement loses at most the round under way, and any number of
+processes may add to one table. The journal is a write-ahead log, or a rollback journal on network file systems, whose
+machines share no memory; a table that nobody adds to is one file. File systems that know no locks are used without.
+Databases are not trusted: schema, size and every time are checked.
 """
 
 from __future__ import annotations
@@ -30,6 +28,7 @@ from mnv3search.latency.keys import Fingerprint
 from mnv3search.latency.measured.table import CACHE_VARIABLE, VERSION, LatencyTable, Run, TableKey, TimingSession
 from mnv3search.latency.runtimes.base import LONGEST_CALL, SHORTEST_CALL
 from mnv3search.reading import read_json
+from mnv3search.records import Record
 
 FORMAT = "mnv3search.latency_table"  # of the JSON
 APPLICATION_ID = 0x6D6E7633  # "mnv3"
@@ -66,17 +65,10 @@ _TIMES_MS = (1e3 * SHORTEST_CALL, 1e3 * LONGEST_CALL)
 
 
 class TableFile:
-    """A table's file, open to be added to.
-
-    Args:
-        path: of the file; it and its folder are made where they are missing.
-        key: of the table.
+    """A table's file, open to be added to; it and its folder are made where they are missing.
 
     Attributes:
         table: what the file holds; rounds that are added to it are written by :meth:`save`.
-
-    Raises:
-        DeviceError: the file is damaged, of another table, or cannot be read or written.
     """
 
     def __init__(self, path: Path, key: TableKey) -> None:
@@ -111,20 +103,11 @@ class TableFile:
         self._connection.close()
 
     def save(self) -> None:
-        """Write the rounds of :attr:`table` that are not in the file, in one transaction.
-
-        Raises:
-            DeviceError: they cannot be written.
-        """
+        """Write the rounds of :attr:`table` that are not in the file, in one transaction."""
         self._insert(self.table)
 
     def add(self, table: LatencyTable) -> None:
-        """Insert the sessions of another table of the same key; what is here already stays as it is.
-
-        Raises:
-            DeviceError: it is of another machine, runtime, version, thread count, precision or reference network; or
-                cannot be written.
-        """
+        """Insert the sessions of another table of the same key; what is here already stays as it is."""
         if table.key != self.table.key:
             mine, theirs = asdict(self.table.key), asdict(table.key)
             named = ", ".join(name for name in mine if mine[name] != theirs[name])
@@ -157,19 +140,9 @@ class TableFile:
 
 
 def load_table(path: Path, key: TableKey | None = None) -> LatencyTable:
-    """The table at ``path``, SQLite or JSON.
+    """The table at ``path``, SQLite or JSON, which must have ``key`` where one is given; empty where there is no file.
 
-    Args:
-        path: of the file. Where there is none, a JSON table of the same name, as earlier versions wrote it, is taken
-            over; it is then called ``NAME.json.old``.
-        key: that it must have; its own where not given.
-
-    Returns:
-        The table; an empty one of ``key`` where there is no file.
-
-    Raises:
-        DeviceError: the file is damaged, no regular file, of another format or version, or of another machine, runtime
-            or reference network; or there is none, and no key.
+    A JSON table of the same name, as earlier versions wrote it, is imported and then called ``NAME.json.old``.
     """
     if path.suffix == ".json":
         return read_json_table(path, key)
@@ -178,17 +151,13 @@ def load_table(path: Path, key: TableKey | None = None) -> LatencyTable:
         if key is None:
             raise DeviceError(f"there is no latency table {path}; mnv3search devices lists those there are")
         return import_json_table(old, key) if old.exists() else LatencyTable(key)
-    with opened_table(path) as connection:
+    with _opened_table(path) as connection:
         return _read(connection, path, key)
 
 
 @contextlib.contextmanager
-def opened_table(path: Path) -> Iterator[sqlite3.Connection]:
-    """One state of a table's file, open to be read.
-
-    Raises:
-        DeviceError: it cannot be read, or what is read is damaged.
-    """
+def _opened_table(path: Path) -> Iterator[sqlite3.Connection]:
+    """One state of a table's file, open to be read."""
     _check_file(path)
     with _faults(path), contextlib.closing(_connected(path, "ro")) as connection:
         connection.execute("BEGIN")
@@ -196,13 +165,7 @@ def opened_table(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def import_json_table(path: Path, key: TableKey | None = None) -> LatencyTable:
-    """The JSON table that an earlier version left at ``path``, written beside it as SQLite.
-
-    Where it cannot be written it is read all the same.
-
-    Raises:
-        DeviceError: it is damaged, of another version, or not of ``key``.
-    """
+    """The JSON table that an earlier version left at ``path``, written next to it as SQLite where that is possible."""
     table = read_json_table(path, key)
     with contextlib.suppress(DeviceError, OSError):
         with TableFile(path.with_suffix(".sqlite"), table.key) as file:
@@ -334,9 +297,8 @@ def _insert_session(connection: sqlite3.Connection, table: LatencyTable, session
 
 def _key_of(connection: sqlite3.Connection, path: Path) -> TableKey:
     """The key of an open database, which is checked to be a table of this version."""
-    (application,), (version,) = (
-        connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
-    )
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise DeviceError(f"{path} is not a latency table of this program; {REMEDY}")
     if version != VERSION:
@@ -348,12 +310,8 @@ def _key_of(connection: sqlite3.Connection, path: Path) -> TableKey:
 
 
 def table_head(path: Path) -> tuple[TableKey, str | None]:
-    """What a table's file is of, and when it was last measured (ISO 8601), without reading its times.
-
-    Raises:
-        DeviceError: it cannot be read, or is no table.
-    """
-    with opened_table(path) as connection:
+    """What a table's file is of, and when it was last measured (ISO 8601), without reading its times."""
+    with _opened_table(path) as connection:
         key = _key_of(connection, path)
         return key, connection.execute("SELECT max(started) FROM sessions").fetchone()[0]
 
@@ -395,7 +353,7 @@ def _read(connection: sqlite3.Connection, path: Path, key: TableKey | None) -> L
     table = LatencyTable(found)
     try:
         (difference,) = connection.execute("SELECT output_difference FROM table_key").fetchone()
-        table.output_difference = _checked_share(difference)
+        table.output_difference = _checked_difference(difference)
         _fill(table, connection)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DeviceError(f"latency table {path} is damaged ({error}); {REMEDY}") from None
@@ -460,12 +418,8 @@ def _checked_moment(text: object) -> str:
     return moment.isoformat(timespec="microseconds" if moment.microsecond else "seconds")
 
 
-def _checked_share(value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise ValueError(f"{value!r} is no difference of outputs")
-    return float(value)
+def _checked_difference(value: object) -> float | None:
+    return None if value is None else Record({"output_difference": value}).number("output_difference", 0.0)
 
 
 def table_mapping(table: LatencyTable) -> dict[str, object]:
@@ -488,11 +442,7 @@ def _runs_mapping(table: LatencyTable, entries: Sequence[str]) -> dict[str, list
 
 
 def read_json_table(path: Path, key: TableKey | None = None) -> LatencyTable:
-    """The table of a JSON file: of this release's export, or of an earlier release's cache.
-
-    Raises:
-        DeviceError: it is damaged, of another version, or not of ``key``.
-    """
+    """The table of a JSON file: of this release's export, or of an earlier release's cache."""
     try:
         content = read_json(path, MAX_FILE_BYTES)
     except OSError as error:
@@ -509,7 +459,7 @@ def read_json_table(path: Path, key: TableKey | None = None) -> LatencyTable:
     table = LatencyTable(_checked_key(path, stated | machine))
     _check_same(path, table.key, key)
     try:
-        table.output_difference = _checked_share(content["output_difference"])
+        table.output_difference = _checked_difference(content["output_difference"])
         _fill_from_json(table, content)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DeviceError(f"latency table {path} is damaged ({error}); {REMEDY}") from None

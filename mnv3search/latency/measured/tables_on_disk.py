@@ -1,13 +1,12 @@
-"""The latency tables in the cache folder, read by their heads alone: what each is of, how old and how good it is."""
+"""The latency tables in the cache folder, read by their heads: what each is of, how old and how good it is."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,10 +18,11 @@ from mnv3search.latency.measured.table import TableKey, default_cache_dir
 from mnv3search.latency.measured.table_file import import_json_table, table_head
 from mnv3search.latency.runtimes.registry import installed_version, plug_in
 from mnv3search.reading import read_json
+from mnv3search.records import Record
 
 MAX_TABLES = 1_000
 MAX_NOTE_BYTES = 100_000
-MAX_NOTE_TEXT = 400
+MAX_NOTE_TEXT, MAX_NOTE_COUNT = 400, 10**9
 NOTES = "notes"  # the folder in which a profile leaves what it found of each table
 OLD_DAYS = 30
 
@@ -60,7 +60,7 @@ class TableOnDisk:
         size: bytes.
         note: what ``mnv3search profile`` found.
         damage: what is wrong and what mends it; empty where nothing is.
-        stale: why it does not speak of this machine as it is now; empty where nothing is known against it.
+        stale: why it may not hold for this machine as it is now; empty where no reason is known.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class TableOnDisk:
 
     @property
     def device(self) -> str:
-        """The text that names the device, as far as the file tells: another machine's address stands in the note."""
+        """The text that names the device; another machine's address is in the note alone."""
         if self.note is not None:
             return self.note.device
         if self.key is None:
@@ -85,12 +85,7 @@ class TableOnDisk:
 
 
 def tables_on_disk(cache_dir: Path | None = None, now: datetime | None = None) -> tuple[TableOnDisk, ...]:
-    """Every table of the cache folder, newest first; a damaged one is listed as such, and none is read whole.
-
-    Args:
-        cache_dir: where the tables' folder ``latency`` lies; the default one where not given.
-        now: against which the age is counted; this moment where not given.
-    """
+    """Every table of the cache folder, newest first, by its head; a damaged one is listed as such."""
     folder = (default_cache_dir() if cache_dir is None else cache_dir) / "latency"
     now, here = now or datetime.now(UTC), this_machine()
     found = []
@@ -115,11 +110,7 @@ def stale_table_for(key: TableKey, cache_dir: Path | None = None) -> TableOnDisk
 
 
 def _described(path: Path) -> TableOnDisk:
-    """One table by its head; a JSON table of an earlier version is first written as SQLite.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
+    """One table by its head; a JSON table of an earlier version is first written as SQLite."""
     moment, size = datetime.fromtimestamp(path.stat().st_mtime, UTC), path.stat().st_size
     try:
         if path.suffix == ".json":
@@ -137,18 +128,13 @@ def _described(path: Path) -> TableOnDisk:
 
 
 def write_note(table: Path, note: TableNote) -> None:
-    """Leave ``note`` beside a table.
-
-    Raises:
-        RunError: it cannot be written.
-    """
+    """Leave ``note`` in the folder :data:`NOTES` of a table."""
     folder = table.parent / NOTES
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the folder {folder}: {error.strerror or error}; check its permissions") from None
-    content = {name: getattr(note, name) for name in TableNote.__dataclass_fields__}
-    write_text(_note_path(table), json.dumps(content, indent=1) + "\n")
+    write_text(_note_path(table), json.dumps(asdict(note), indent=1) + "\n")
 
 
 def _note_path(table: Path) -> Path:
@@ -156,20 +142,18 @@ def _note_path(table: Path) -> Path:
 
 
 def read_note(table: Path) -> TableNote | None:
-    """What a profile left beside a table; None where there is nothing, or nothing sound."""
+    """The note of a table; None where there is none, or it is damaged."""
     try:
-        content = read_json(_note_path(table), MAX_NOTE_BYTES)
-        texts = [content[name] for name in ("device", "checked_at", "space")]
-        counts = [content[name] for name in ("networks", "layers")]
-        mean, most = _share(content["mean_error"]), _share(content["max_error"])
-    except (OSError, ValueError, KeyError, TypeError):
+        record = Record(read_json(_note_path(table), MAX_NOTE_BYTES))
+        note = TableNote(
+            record.text("device"), record.text("checked_at"), record.integer("networks", 0, MAX_NOTE_COUNT),
+            record.number("mean_error", 0.0), record.number("max_error", 0.0), record.text("space"),
+            record.integer("layers", 0, MAX_NOTE_COUNT),
+        )  # fmt: skip
+    except (OSError, ValueError):
         return None
-    sound = all(isinstance(text, str) and len(text) <= MAX_NOTE_TEXT and text.isprintable() for text in texts)
-    if not sound or not all(isinstance(count, int) for count in counts) or mean is None or most is None:
-        return None
-    device, checked_at, space = texts
-    networks, layers = counts
-    return TableNote(device, checked_at, networks, mean, most, space, layers)
+    texts = (note.device, note.checked_at, note.space)
+    return note if all(len(text) <= MAX_NOTE_TEXT and text.isprintable() for text in texts) else None
 
 
 def _staleness(table: TableOnDisk, now: datetime, here: Fingerprint) -> str:
@@ -203,12 +187,6 @@ def _moment(text: object) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _share(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-        return None
-    return float(value)
 
 
 def cache_folder() -> str:

@@ -1,8 +1,7 @@
 """Networks timed whole in one session: what each took, ratios to one another, and whether the machine was quiet.
 
-Other programs show before a measurement in the load average of the machine; while it goes on, in calls that waited for
-a core (their CPU time is less than the wall's) and in a speed that changes from one moment to the next. The last is all
-that can be seen of a neighbour on the same hardware, and of a clock that heat slows.
+Other programs show in the load average before, in calls that waited for a core (their CPU time is less than the
+wall's) and in a speed that changes, which is all that can be seen of a neighbour or of a clock that heat slows.
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ import numpy as np
 
 from mnv3search.errors import MeasurementError
 from mnv3search.latency.measured.measuring import (
-    MAD_TO_STD,
-    MEDIAN_EFFICIENCY,
+    MOMENTS,
     FloatArray,
     Round,
     drift_corrected,
     drift_error,
+    median_error,
+    robust_deviation,
     summarise,
 )
 from mnv3search.latency.remote.agent import load_average
@@ -78,10 +78,7 @@ class SessionReference:
 def measured_latencies(
     found: Sequence[Round], slot_size: int, session: SessionReference | None, waited: float
 ) -> list[MeasuredLatency]:
-    """What rounds of networks say of each, at this session's speed; at their own where None.
-
-    ``waited`` is the share of their time in which the calls waited for a core.
-    """
+    """What rounds of networks say of each, at this session's speed; at their own where None."""
     corrected = drift_corrected(found, slot_size)
     own = SessionReference(corrected.reference_ms, drift_error(corrected.drift, waited))
     session = session or own
@@ -98,8 +95,7 @@ def measured_latencies(
     return measured
 
 
-PARTS = 8  # contiguous parts of a measurement; their medians are nearly independent where its single rounds are not
-T_PARTS = 2.3646  # 97.5 % quantile of Student's t at PARTS - 1 degrees of freedom
+T_MOMENTS = 2.3646  # 97.5 % quantile of Student's t at MOMENTS - 1 degrees of freedom
 SIGNS = 6  # rounds from which the smallest and the largest hold the median in 95 % of cases: 1 - 2 · 0.5⁶
 
 
@@ -113,16 +109,10 @@ class Ratio:
 
 
 def paired_ratio(times_ms: FloatArray, base_ms: FloatArray) -> Ratio:
-    """The median over the rounds of ``times / base``, and where it lies with 95 % confidence.
+    """The median of ``times / base`` over the same rounds, shape (rounds,), and its 95 % interval.
 
-    Both networks ran in every round, so what slowed the machine in a round slowed both and leaves their ratio. What
-    remains follows a round or so after what was before it: the interval is therefore the wider of what single rounds
-    and what the medians of :data:`PARTS` contiguous parts say (Student's t). Medians throughout, so that a call which
-    was interrupted counts as one call. The same times give the same interval.
-
-    Args:
-        times_ms: of one network, shape (rounds,), in order.
-        base_ms: of the other, of the same rounds.
+    Both networks ran in every round, so what slowed the machine in a round slowed both and leaves their ratio. The
+    interval is of Student's t by the error of a median. An interrupted call counts as one call.
 
     Raises:
         MeasurementError: no rounds, not as many of one as of the other, or times that are not above 0.
@@ -142,12 +132,10 @@ def paired_ratio(times_ms: FloatArray, base_ms: FloatArray) -> Ratio:
 def _interval(logs: FloatArray, middle: float) -> tuple[float, float]:
     if len(logs) < SIGNS:
         return -math.inf, math.inf
-    if len(logs) < 2 * PARTS:
+    if len(logs) < 2 * MOMENTS:
         return float(logs.min()), float(logs.max())
-    deviation = MAD_TO_STD * float(np.median(np.abs(logs - middle)))
-    medians = [np.median(part) for part in np.array_split(logs, PARTS)]
-    error = max(MEDIAN_EFFICIENCY * deviation / math.sqrt(len(logs)), float(np.std(medians, ddof=1)) / PARTS**0.5)
-    return middle - T_PARTS * error, middle + T_PARTS * error
+    half = T_MOMENTS * median_error(logs, robust_deviation(logs, middle))
+    return middle - half, middle + half
 
 
 BUSY = 0.5  # load average for each of its cores
@@ -177,11 +165,7 @@ def busy_sentence(device: object) -> str | None:
 
 
 def disturbed_sentence(timed: Sequence[object]) -> str | None:
-    """What to say after whole networks were timed together where other programs disturbed that, or None.
-
-    Args:
-        timed: what a device gave; one that says nothing of its calls or drift is passed over.
-    """
+    """What to say after a device timed whole networks together and other programs disturbed that, or None."""
     waited = max((getattr(one, "waited", 0.0) for one in timed), default=0.0)
     drift_error = max((getattr(one, "drift_error", 0.0) for one in timed), default=0.0)
     signs = []
@@ -189,6 +173,4 @@ def disturbed_sentence(timed: Sequence[object]) -> str | None:
         signs.append(f"timed calls waited {100 * waited:.0f} % of the time for a core")
     if drift_error > MAX_DRIFT_ERROR:
         signs.append(f"its speed is known within ±{100 * drift_error:.1f} % alone, which the stated deviations hold")
-    if not signs:
-        return None
-    return f"the machine was busy while it was timed: {' and '.join(signs)}; {_REMEDY}"
+    return f"the machine was busy while it was timed: {' and '.join(signs)}; {_REMEDY}" if signs else None
