@@ -23,14 +23,11 @@ from mnv3search.report.summary import (
     ORIGIN_WORDS,
     RunSummary,
     ScoredNetwork,
-    accuracy_unit,
     change_ms,
     headline,
-    latency_text,
     millions,
     signed,
     small_ms,
-    top1_text,
     x_label,
     y_label,
 )
@@ -58,14 +55,11 @@ class Plot:
         self.ends: dict[tuple[str, str], int] = {}
         self.front: list[int] = []
         self.named: list[int] = []
-        self._add_all()
-
-    def _add_all(self) -> None:
-        shown = self.drawn.shown
+        shown = drawn.shown
         positions = {id(c): position for position, c in enumerate(self.summary.front, start=1)}
         for on_front, members in ((False, shown.candidates), (True, shown.front)):
             for c in members:
-                if not (shown.x[0] <= c.latency_ms <= shown.x[1] and shown.y[0] <= c.top1 <= shown.y[1]):
+                if not shown.within_axes(c):
                     continue
                 name = f"trial {c.number}" if c.origin == "block_search" else f"by {ORIGIN_WORDS[c.origin]}"
                 if on_front:
@@ -75,10 +69,10 @@ class Plot:
                     self._add(c, name, c.origin, f":{c.number}")
         for step in self.summary.steps:
             self._add(step, f"NetAdapt, step {step.number}: {step.change}", "netadapt", None)
-        for judged in shown.references:  # "(for 10 classes)" is no network's name
-            self._add(judged, judged.name, judged.origin, None if " " in judged.name else judged.name)
-        for judged in shown.finalists:
-            self._add(judged, judged.name, judged.origin, judged.address)
+        for network in shown.references:  # "(for 10 classes)" is no network's name
+            self._add(network, network.name, network.origin, None if " " in network.name else network.name)
+        for network in shown.finalists:
+            self._add(network, network.name, network.origin, network.address)
         if shown.best is not None:
             self._add(shown.best, shown.best.name, shown.best.origin, "")  # the folder itself names it
 
@@ -87,9 +81,6 @@ class Plot:
         summary, architecture = self.summary, network.architecture
         if isinstance(network, ScoredNetwork):
             self.named.append(len(self.points))
-            error = network.latency_error_ms
-        else:
-            error = summary.latency_errors_ms.get(architecture)
         counts = count(architecture) if isinstance(network, Step) else network
         blocks = [
             self.blocks.setdefault(_block_row(block, unit_layers(unit)), len(self.blocks))
@@ -97,12 +88,9 @@ class Plot:
         ]
         self.points.append(
             [
-                *self._position(network.latency_ms, network.top1 or 0.0), name,
-                top1_text(
-                    network.top1, network.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary)
-                ),
-                latency_text(network.latency_ms, error, summary.device_kind, "ms"), millions(counts.madds),
-                millions(counts.parameters, 2), ORIGIN_WORDS.get(origin, origin), blocks,
+                *self._position(network.latency_ms, network.top1 or 0.0), name, summary.top1_of(network),
+                summary.latency_of(network), millions(counts.madds), millions(counts.parameters, 2),
+                ORIGIN_WORDS.get(origin, origin), blocks,
                 self.ends.setdefault(_ends(architecture), len(self.ends)), address,
             ]
         )  # fmt: skip
@@ -117,7 +105,8 @@ class Plot:
         """The plot, in the page's colours; named networks can be reached by the tab key, the ring marks the shown."""
         text = self.drawn.svg
         drawn = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text[text.index(">", text.index("<svg")) + 1 :])
-        drawn = re.sub(r": (#[0-9a-f]{6})(?=[;\"])", lambda m: f": {_page_colour(m[1])}", drawn)
+        colours = {colour: f"var({name})" for colour, name in PAGE_COLOURS.items()}
+        drawn = re.sub(r": (#[0-9a-f]{6})(?=[;\"])", lambda m: f": {colours.get(m[1], m[1])}", drawn)
         drawn = re.sub(r"font-family: [^;\"]*; ?", "", drawn).replace("xlink:href=", "href=").removesuffix("</svg>\n")
         width, height = (float(side) * POINTS_PER_INCH for side in self.drawn.figure.get_size_inches())
         reached = "".join(
@@ -138,10 +127,6 @@ class Plot:
         ``blocks``: [kernel, expanded, out, stride, squeeze, activation]; ``ends``: [stem, head]; ``front``: indices.
         """
         return {"points": self.points, "blocks": list(self.blocks), "ends": list(self.ends), "front": self.front}
-
-
-def _page_colour(colour: str) -> str:
-    return f"var({PAGE_COLOURS[colour]})" if colour in PAGE_COLOURS else colour
 
 
 def _block_row(block: Block, layers: Sequence[Layer]) -> tuple[object, ...]:
@@ -199,7 +184,7 @@ def render_html(summary: RunSummary, drawn: ParetoFigure | None = None) -> str:
 
 
 def _headline(summary: RunSummary) -> str:
-    """The sentences as terms; what is to be read first is marked, and the target by whether it was met."""
+    """The sentences as terms: the first to read is marked, and the target by whether it was met."""
     marks = {"Found" if summary.no_ranking is None else "No ranking": ' class="first"'}
     met = summary.verdict.met if summary.verdict and summary.no_ranking is None else None
     if met is not None:
@@ -249,9 +234,7 @@ def _steps_section(summary: RunSummary) -> str:
 
 
 def _step_cells(summary: RunSummary, network: Candidate | Step) -> list[str]:
-    error = summary.latency_errors_ms.get(network.architecture)
-    top1 = top1_text(network.top1, network.top1_std, estimated=summary.top1_estimated)
-    latency = latency_text(network.latency_ms, error, summary.device_kind)
+    top1, latency = summary.top1_of(network, unit=False), summary.latency_of(network, unit=False)
     if not isinstance(network, Step):
         return ["0", "(seed)", top1, NO_FIGURE, latency, *[NO_FIGURE] * 3]
     return [
@@ -260,38 +243,35 @@ def _step_cells(summary: RunSummary, network: Candidate | Step) -> list[str]:
     ]  # fmt: skip
 
 
-def _manifest(content: object) -> str:
-    """Nested mappings as nested lists of terms."""
+def _manifest(content: object, key: object = None) -> str:
+    """Nested mappings as nested lists of terms; a command as a shell reads it."""
     if isinstance(content, Mapping):
-        shown = {key: value for key, value in content.items() if key not in BOOKKEEPING}
-        entries = (
-            (str(key), _command(value) if key == "command" else _manifest(value)) for key, value in shown.items()
-        )
-        return f"<dl>{''.join(f'<dt>{escape(key)}</dt><dd>{value}</dd>' for key, value in entries)}</dl>"
+        entries = ((str(name), _manifest(value, name)) for name, value in content.items() if name not in BOOKKEEPING)
+        return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{value}</dd>' for name, value in entries)}</dl>"
     if isinstance(content, (list, tuple)):
-        return escape(", ".join(str(value) for value in content))
+        words = [str(value) for value in content]
+        return escape(shlex.join(words) if key == "command" else ", ".join(words))
     return escape(f"{content:.4g}" if isinstance(content, float) else str(content))
-
-
-def _command(words: object) -> str:
-    return escape(shlex.join(map(str, words))) if isinstance(words, (list, tuple)) else _manifest(words)
 
 
 def _written(summary: RunSummary) -> Mapping[str, str]:
     """The files that a run of this kind leaves."""
-    searched = {"candidates.csv", "study.log"} if not summary.candidates else set()
-    absent = searched | ({"netadapt.csv"} if not summary.steps else set())
-    absent |= {"best.safetensors"} if summary.trained is None else set()
-    absent |= {"measured.jsonl"} if summary.best.measured_ms is None else set()
-    return {name: words for name, words in FILES.items() if name not in absent}
+    present = {
+        "candidates.csv": bool(summary.candidates),
+        "study.log": bool(summary.candidates),
+        "netadapt.csv": bool(summary.steps),
+        "best.safetensors": summary.trained is not None,
+        "measured.jsonl": summary.best.measured_ms is not None,
+    }
+    return {name: words for name, words in FILES.items() if present.get(name, True)}
 
 
 def _files(content: object) -> str:
-    if isinstance(content, Mapping):
-        entries = [(str(name), str(words)) for name, words in content.items()]
-    else:
-        entries = [(str(name), "") for name in content] if isinstance(content, (list, tuple)) else []
+    """The files with what they hold, where the manifest says it; a list names them alone."""
+    if isinstance(content, (list, tuple)):
+        content = dict.fromkeys(content, "")
+    entries = content.items() if isinstance(content, Mapping) else ()
     return "".join(
-        f'<li><a href="./{escape(name)}">{escape(name)}</a>{f" – {escape(words)}" if words else ""}</li>'
+        f'<li><a href="./{escape(str(name))}">{escape(str(name))}</a>{f" – {escape(str(words))}" if words else ""}</li>'
         for name, words in entries
     )

@@ -43,16 +43,10 @@ class Label(NamedTuple):
 def place_labels(
     labels: Sequence[Label], obstacles: NDArray[np.float64], bounds: Box, taken: Sequence[Box] = ()
 ) -> list[Box]:
-    """A box for each label, in order of importance: near its point, inside ``bounds``, off the others.
+    """A box for each label, the most important first: near its point, inside ``bounds``, off the others and ``taken``.
 
-    Args:
-        labels: most important first; earlier ones choose first.
-        obstacles: shape (n, 3): x, y and weight of what should stay visible (marks, lines as points).
-        bounds: where labels may stand.
-        taken: boxes that are occupied.
-
-    Returns:
-        One box a label. A label that finds no free position takes the least bad one.
+    ``obstacles`` of shape (n, 3) are x, y and weight of what should stay visible (marks, lines as points). A label that
+    finds no free position takes the least bad one.
     """
     points = np.array([(label.x, label.y, 40.0) for label in labels], dtype=float).reshape(-1, 3)
     everything = np.concatenate([np.asarray(obstacles, dtype=float).reshape(-1, 3), points])

@@ -19,9 +19,6 @@ from mnv3search.report import plots
 from mnv3search.report.summary import (
     RunSummary,
     ScoredNetwork,
-    accuracy_unit,
-    latency_text,
-    top1_text,
     x_label,
     y_label,
 )
@@ -49,7 +46,6 @@ class ParetoPlot:
             where that is the target itself, or the best was timed.
         x, y: the axes' ranges, in ms and percent.
         evaluated: how many networks the block search evaluated.
-        outside: how many of the drawn dots lie beyond the axes.
     """
 
     candidates: tuple[Candidate, ...]
@@ -63,12 +59,10 @@ class ParetoPlot:
     x: Interval
     y: Interval
     evaluated: int
-    outside: int
 
-    @property
-    def limit_label(self) -> str:
-        """The limit's line in the legend."""
-        return f"limit for the confidence asked for, {self.limit_ms or 0:.4g} ms"
+    def within_axes(self, candidate: Candidate) -> bool:
+        """Whether the axes reach a candidate."""
+        return self.x[0] <= candidate.latency_ms <= self.x[1] and self.y[0] <= candidate.top1 <= self.y[1]
 
     @property
     def candidates_label(self) -> str:
@@ -76,7 +70,8 @@ class ParetoPlot:
         shown = len(self.candidates) + len(self.front)
         words = f"{self.evaluated:,} networks evaluated"
         left_out = [f"{shown:,} drawn"] if shown < self.evaluated else []
-        left_out += [f"{self.outside:,} beyond the axes"] if self.outside else []
+        outside = shown - sum(map(self.within_axes, [*self.candidates, *self.front]))
+        left_out += [f"{outside:,} beyond the axes"] if outside else []
         return f"{words} ({', '.join(left_out)})" if left_out else words
 
 
@@ -87,15 +82,14 @@ def pareto_plot(summary: RunSummary, limit: int = MAX_SHOWN) -> ParetoPlot:
     trajectory = tuple((step.latency_ms, step.top1) for step in summary.steps)
     if summary.seed is not None:
         trajectory = ((summary.seed.latency_ms, summary.seed.top1), *trajectory)
-    references = tuple(j for j in summary.references if j.top1 is not None)
-    finalists = tuple(j for j in summary.finalists if j.top1 is not None)
+    references = tuple(n for n in summary.references if n.top1 is not None)
+    finalists = tuple(n for n in summary.finalists if n.top1 is not None)
     best = summary.best if summary.best.top1 is not None else None
     named = [*references, *finalists, *([best] if best else [])]
     x, y = _ranges(named, trajectory, [*front, *rest], summary.target_latency_ms)
-    outside = sum(not (x[0] <= c.latency_ms <= x[1] and y[0] <= c.top1 <= y[1]) for c in [*rest, *front])
     return ParetoPlot(
         rest, front, trajectory, best, finalists, references, summary.target_latency_ms, _limit_ms(summary), x, y,
-        max(len(summary.candidates), len(front)), outside,
+        max(len(summary.candidates), len(front)),
     )  # fmt: skip
 
 
@@ -129,13 +123,10 @@ def _ranges(
     target_ms: float,
 ) -> tuple[Interval, Interval]:
     """Axes around what has a name; the dots may widen them, but not squeeze the named ones into a corner."""
-    xs = [target_ms, *(j.latency_ms for j in named), *(point[0] for point in trajectory)]
-    ys = [point[1] for point in trajectory]
-    for judged in named:
-        error = judged.latency_error_ms or 0.0
-        xs += [judged.latency_ms - error, judged.latency_ms + error]
-        top1, std = judged.top1 or 0.0, judged.top1_std or 0.0
-        ys += [top1 - std, top1 + std]
+    xs, ys = [target_ms, *(x for x, _ in trajectory)], [y for _, y in trajectory]
+    for label in (plots.point_label(network, "", "") for network in named):
+        xs += [label.x - label.x_error, label.x + label.x_error]
+        ys += [label.y - label.y_error, label.y + label.y_error]
     ys = ys or [candidate.top1 for candidate in dots] or [0.0, 100.0]
     x, y = (min(xs), max(xs)), (min(ys), max(ys))
     if dots:
@@ -171,9 +162,8 @@ class ParetoFigure:
         labels = _draw_references(self.axes, shown) + _draw_best(self.axes, summary, shown)
         plots.draw_target(self.axes, shown.target_latency_ms)
         if shown.limit_ms is not None:
-            self.axes.axvline(
-                shown.limit_ms, color=plots.QUIET, lw=0.8, ls=(0, (1, 3)), zorder=2.4, label=shown.limit_label
-            )
+            label = f"limit for the confidence asked for, {shown.limit_ms:.4g} ms"
+            self.axes.axvline(shown.limit_ms, color=plots.QUIET, lw=0.8, ls=(0, (1, 3)), zorder=2.4, label=label)
         lines = [[(c.latency_ms, c.top1) for c in shown.front], list(shown.trajectory)]
         plots.label_points(self.figure, self.axes, labels, lines, [(c.latency_ms, c.top1) for c in shown.candidates])
 
@@ -183,11 +173,7 @@ class ParetoFigure:
         return plots.svg_text(self.figure)
 
     def save(self, png: Path, svg: Path) -> None:
-        """Write both files.
-
-        Raises:
-            RunError: a file cannot be written; what stood there before is untouched.
-        """
+        """Write both files, each whole or not at all."""
         plots.save_png(self.figure, png)
         write_text(svg, self.svg)
 
@@ -215,7 +201,7 @@ def _draw_references(axes: Axes, shown: ParetoPlot) -> list[plots.PointLabel]:
     if shown.finalists:
         x, y = plots.coordinates(shown.finalists)
         axes.scatter(x, y, marker="*", s=70, color="white", ec=plots.BEST, lw=1, zorder=4, label="the other finalists")
-    return [plots.point_label(j, plots.short_name(j.name), plots.INK) for j in shown.references]
+    return [plots.point_label(n, plots.short_name(n.name), plots.INK) for n in shown.references]
 
 
 def _draw_best(axes: Axes, summary: RunSummary, shown: ParetoPlot) -> list[plots.PointLabel]:
@@ -227,9 +213,8 @@ def _draw_best(axes: Axes, summary: RunSummary, shown: ParetoPlot) -> list[plots
     axes.scatter(
         best.latency_ms, best.top1, marker="*", s=230, color=plots.BEST, ec="white", lw=1, zorder=6, label=label
     )
-    top1 = top1_text(best.top1, best.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
-    latency = latency_text(best.latency_ms, best.latency_error_ms, summary.device_kind, "ms")
-    return [plots.point_label(best, f"best: {top1}\n{latency}", plots.BEST, bold=True)]
+    text = f"best: {summary.top1_of(best)}\n{summary.latency_of(best)}"
+    return [plots.point_label(best, text, plots.BEST, bold=True)]
 
 
 def plot_pareto(result: SearchResult, ax: Axes | None = None) -> Axes:
@@ -255,10 +240,8 @@ def plot_pareto(result: SearchResult, ax: Axes | None = None) -> Axes:
 
         _, ax = plt.subplots()
     candidates, front, best = result.candidates, result.pareto_front, result.best
-    ax.scatter(
-        [c.latency_ms for c in candidates], [c.top1 for c in candidates], s=8, color=plots.DOTS, label="candidates"
-    )
-    ax.plot([c.latency_ms for c in front], [c.top1 for c in front], "o-", ms=4, color=plots.FRONT, label="Pareto front")
+    ax.scatter(*plots.coordinates(candidates), s=8, color=plots.DOTS, label="candidates")
+    ax.plot(*plots.coordinates(front), "o-", ms=4, color=plots.FRONT, label="Pareto front")
     ax.plot([best.latency_ms], [best.top1], "*", ms=14, color=plots.BEST, label="best")
     ax.set_xlabel("latency, ms")
     ax.set_ylabel("top-1, %")

@@ -43,10 +43,10 @@ class PointLabel(NamedTuple):
     bold: bool = False
 
 
-def point_label(judged: ScoredNetwork, text: str, colour: str, *, bold: bool = False) -> PointLabel:
+def point_label(network: ScoredNetwork, text: str, colour: str, *, bold: bool = False) -> PointLabel:
     """The label of a network that has a top-1."""
-    errors = (judged.latency_error_ms or 0.0, judged.top1_std or 0.0)
-    return PointLabel(judged.latency_ms, judged.top1 or 0.0, *errors, text, colour, bold)
+    errors = (network.latency_error_ms or 0.0, network.top1_std or 0.0)
+    return PointLabel(network.latency_ms, network.top1 or 0.0, *errors, text, colour, bold)
 
 
 def coordinates(networks: Sequence[Candidate | ScoredNetwork]) -> tuple[list[float], list[float]]:
@@ -65,23 +65,9 @@ def draw_comparison(
     fronts: Mapping[str, Sequence[Candidate]] | None = None,
     target_latency_ms: float | None = None,
 ) -> list[str]:
-    """Draw groups of networks (runs, published networks) on one plot, each figure with its error bars.
+    """Draw groups of networks (runs, published networks) with error bars and names, and a Pareto front by its group.
 
-    Args:
-        groups: a legend line each, in order; every network of it is labelled with its name.
-        png: where to write the plot in pixels.
-        svg: where to write the vectors.
-        x_label: the latency axis, with its unit and kind.
-        y_label: the accuracy axis, with its unit.
-        title: above the plot.
-        fronts: a run's Pareto front by its group, drawn as a line in the group's colour.
-        target_latency_ms: a dashed vertical line.
-
-    Returns:
-        Names of the networks that have no top-1 and are therefore not drawn.
-
-    Raises:
-        RunError: a file cannot be written; what stood there before is untouched.
+    Gives the names of the networks that have no top-1 and are therefore not drawn.
     """
     figure, axes = canvas(x_label, y_label, title)
     labels: list[PointLabel] = []
@@ -89,29 +75,22 @@ def draw_comparison(
     missing: list[str] = []
     for index, (group, members) in enumerate(groups.items()):
         colour, marker = GROUP_COLOURS[index % len(GROUP_COLOURS)], GROUP_MARKERS[index % len(GROUP_MARKERS)]
-        drawn = [j for j in members if j.top1 is not None]
-        missing += [j.name for j in members if j.top1 is None]
+        drawn = [n for n in members if n.top1 is not None]
+        missing += [n.name for n in members if n.top1 is None]
         if front := (fronts or {}).get(group, ()):
             lines.append([(c.latency_ms, c.top1) for c in front])
-        _draw_group(axes, short_name(group), drawn, front, colour, marker)
-        labels += [point_label(j, short_name(j.name), colour) for j in drawn]
+            label = f"{short_name(group)}: Pareto front"
+            axes.plot(*coordinates(front), color=colour, lw=1.2, alpha=0.6, zorder=2, label=label)
+        error_bars(axes, drawn, colour)
+        x, y = coordinates(drawn)
+        axes.scatter(x, y, marker=marker, s=60, color=colour, ec="white", lw=0.8, zorder=4, label=short_name(group))
+        labels += [point_label(n, short_name(n.name), colour) for n in drawn]
     if target_latency_ms is not None:
         draw_target(axes, target_latency_ms)
     axes.margins(0.12)
     label_points(figure, axes, labels, lines, [])
     save(figure, png, svg)
     return missing
-
-
-def _draw_group(
-    axes: Axes, group: str, members: Sequence[ScoredNetwork], front: Sequence[Candidate], colour: str, marker: str
-) -> None:
-    if front:
-        x, y = coordinates(front)
-        axes.plot(x, y, color=colour, lw=1.2, alpha=0.6, zorder=2, label=f"{group}: Pareto front")
-    error_bars(axes, members, colour)
-    x, y = coordinates(members)
-    axes.scatter(x, y, marker=marker, s=60, color=colour, ec="white", lw=0.8, zorder=4, label=group)
 
 
 def canvas(x_text: str, y_text: str, title: str) -> tuple[Figure, Axes]:
@@ -128,19 +107,17 @@ def canvas(x_text: str, y_text: str, title: str) -> tuple[Figure, Axes]:
     axes.grid(color=GRID, lw=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=QUIET, labelsize=9)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(FRAME)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FRAME)
     return figure, axes
 
 
 def error_bars(axes: Axes, members: Sequence[ScoredNetwork], colour: str, width: float = 0.9) -> None:
     """Bars of one standard deviation on both axes, where it is known."""
-    for judged in members:
+    for network in members:
         axes.errorbar(
-            [judged.latency_ms], [judged.top1 or 0.0], xerr=judged.latency_error_ms, yerr=judged.top1_std, fmt="none",
-            ecolor=colour, elinewidth=width, capsize=2.5, capthick=width, zorder=3.8,
+            *coordinates([network]), xerr=network.latency_error_ms, yerr=network.top1_std, fmt="none", ecolor=colour,
+            elinewidth=width, capsize=2.5, capthick=width, zorder=3.8,
         )  # fmt: skip
 
 
@@ -184,9 +161,7 @@ def _text(figure: Figure, axes: Axes, label: PointLabel) -> Text:
 def write_legend(figure: Figure, axes: Axes) -> None:
     """Below the axes, where it hides nothing, in as many columns as the width allows; lays the figure out."""
     handles = axes.get_legend_handles_labels()[0]
-    for columns in (4, 3, 2, 1):
-        if not handles:
-            break
+    for columns in (4, 3, 2, 1) if handles else ():
         legend = figure.legend(
             handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), fontsize=8.5, frameon=False,
             labelcolor=INK,
@@ -257,9 +232,6 @@ def draw_profile(profile: DeviceProfile, png: Path, svg: Path) -> None:
     """Draw each network's prediction and measurement, with bars of one deviation, the diagonal and a band of ±5 %.
 
     Networks of the calibration are hollow, unseen ones filled; the same profile gives the same bytes.
-
-    Raises:
-        RunError: a file cannot be written; what stood there before is untouched.
     """
     title = f"{profile.space} on {profile.device}: predicted against measured"
     machine = f"{profile.machine}; {runtime_text(profile)}; batch 1"

@@ -35,18 +35,9 @@ class PredictedImage(NamedTuple):
 
 
 def draw_predictions(images: Sequence[PredictedImage], png: Path, more: int = 0) -> str:
-    """Draw up to 24 images with their classes, and say how many were left out; the same images give the same bytes.
+    """Draw up to 24 images with their classes, and say how many (``more`` with them) were left out.
 
-    Gives the characters of the names that the font lacks, which are drawn as boxes.
-
-    Args:
-        images: what to draw.
-        png: the file.
-        more: images that are not even among ``images``.
-
-    Raises:
-        DataError: there are none.
-        RunError: the file cannot be written; what stood there before is untouched.
+    The same images give the same bytes. Gives the characters of names that the font lacks, which are drawn as boxes.
     """
     if not images:
         raise DataError(f"no image could be read, so there is nothing to draw in {png}")
@@ -61,15 +52,14 @@ def draw_predictions(images: Sequence[PredictedImage], png: Path, more: int = 0)
     width, height = CELL_INCHES[0] * columns, CELL_INCHES[1] * rows + note
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
+    across, down = CELL_INCHES[0] / width, CELL_INCHES[1] / height
     for index, image in enumerate(shown):
         row, column = divmod(index, columns)
-        left, top = column * CELL_INCHES[0] / width, 1 - row * CELL_INCHES[1] / height
-        cell = (CELL_INCHES[0] / width, CELL_INCHES[1] / height)
-        square = figure.add_axes((left + 0.03 * cell[0], top - 0.83 * cell[1], 0.32 * cell[0], 0.78 * cell[1]))
+        left, top = column * across, 1 - row * down
+        square = figure.add_axes((left + 0.03 * across, top - 0.83 * down, 0.32 * across, 0.78 * down))
         _draw_image(square, image)
-        _draw_bars(
-            figure.add_axes((left + 0.38 * cell[0], top - 0.80 * cell[1], 0.50 * cell[0], 0.70 * cell[1])), image
-        )
+        bars = figure.add_axes((left + 0.38 * across, top - 0.80 * down, 0.50 * across, 0.70 * down))
+        _draw_bars(bars, image)
     if left_out:
         words = f"{left_out} more image{'s' if left_out > 1 else ''} not drawn"
         figure.text(0.01, 0.04 / height + 0.005, words, color=QUIET, fontsize=9, va="bottom")
@@ -94,20 +84,17 @@ def _draw_image(axes: Axes, image: PredictedImage) -> None:
 
 def _draw_bars(axes: Axes, image: PredictedImage) -> None:
     """Horizontal bars from 0 to 1, the class above each, its percentage at the right; the first in its own colour."""
-    places = np.arange(len(image.guesses))
-    axes.barh(places, np.ones(len(places)), height=0.3, color=BAR_GROUND)
-    colours = [BEST, *[FRONT] * (len(places) - 1)]
-    axes.barh(places, [share for _, share in image.guesses], height=0.3, color=colours)
-    size = 8.5 if len(places) <= 5 else max(3.5, 42.5 / len(places))
-    for place, (name, share) in enumerate(image.guesses):
-        weight = "bold" if place == 0 else "normal"
-        axes.text(
-            0, place - 0.2, _short(name, MAX_CLASS), fontsize=size, color=INK, weight=weight, va="bottom",
-            parse_math=False,
-        )  # fmt: skip
-        axes.text(1, place - 0.2, f"{100 * share:.1f} %", fontsize=size, color=QUIET, ha="right", va="bottom")
+    count = len(image.guesses)
+    axes.barh(range(count), [1.0] * count, height=0.3, color=BAR_GROUND)
+    colours = [BEST, *[FRONT] * (count - 1)]
+    axes.barh(range(count), [share for _, share in image.guesses], height=0.3, color=colours)
+    size = 8.5 if count <= 5 else max(3.5, 42.5 / count)
+    for row, (name, share) in enumerate(image.guesses):
+        words, weight = _short(name, MAX_CLASS), "normal" if row else "bold"
+        axes.text(0, row - 0.2, words, fontsize=size, color=INK, weight=weight, va="bottom", parse_math=False)
+        axes.text(1, row - 0.2, f"{100 * share:.1f} %", fontsize=size, color=QUIET, ha="right", va="bottom")
     axes.set_xlim(0, 1)
-    axes.set_ylim(max(len(places), 3) - 0.5, -0.8)
+    axes.set_ylim(max(count, 3) - 0.5, -0.8)
     axes.axis("off")
 
 

@@ -23,11 +23,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A network in the plot.
-
-    Attributes:
-        latency_ms: milliseconds; top1, top1_std: percent, the deviation None where it is not known.
-    """
+    """A network in the plot; top-1 in percent, its deviation None where it is not known."""
 
     name: str
     latency_ms: float
@@ -59,11 +55,7 @@ class PruningPlot:
 
 
 def write_pruning_steps(path: Path, steps: Sequence[TrainedStep]) -> None:
-    """One row a step; ``weights`` is the file of its network, ``top1`` and ``loss`` are of the held-out images.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
+    """One row a step; ``weights`` is the file of its network, ``top1`` and ``loss`` are of the held-out images."""
     frame = TrainedSteps(steps).to_frame().rename(columns={"trained": "trained_images"})
     counts = [count(found.step.architecture) for found in steps]
     frame["madds"], frame["parameters"] = [c.madds for c in counts], [c.parameters for c in counts]
@@ -73,11 +65,7 @@ def write_pruning_steps(path: Path, steps: Sequence[TrainedStep]) -> None:
 
 
 def draw_pruning(plot: PruningPlot, png: Path, svg: Path) -> None:
-    """Draw it; the same plot gives the same bytes.
-
-    Raises:
-        RunError: a file cannot be written; what stood there before is untouched.
-    """
+    """Draw it; the same plot gives the same bytes."""
     figure, axes = canvas(plot.latency_label, "top-1 (%)", plot.title)
     _draw(axes, plot.path, PATH, ".", "step by step, after its short fine-tune (held-out training images)")
     _draw(axes, plot.baselines, QUIET, "D", f"other networks ({plot.evaluated_on})", named=True)
@@ -85,8 +73,7 @@ def draw_pruning(plot: PruningPlot, png: Path, svg: Path) -> None:
     _draw(axes, plot.finished[1:], BEST, "*", f"after ({plot.evaluated_on})", size=14)
     axes.axvline(plot.target_ms, color=INK, lw=1, ls=(0, (5, 4)), zorder=2.5, label=f"target {plot.target_ms:.4g} ms")
     if plot.limit is not None:
-        limit_ms, name = plot.limit
-        axes.axvline(limit_ms, color=INK, lw=1, ls=(0, (1, 3)), zorder=2.5, label=name)
+        axes.axvline(plot.limit[0], color=INK, lw=1, ls=(0, (1, 3)), zorder=2.5, label=plot.limit[1])
     axes.margins(0.08)
     write_legend(figure, axes)
     save(figure, png, svg)
@@ -97,7 +84,7 @@ def _draw(
 ) -> None:
     if not points:
         return
-    ordered = sorted(points, key=lambda p: p.latency_ms) if named else list(points)
+    ordered = sorted(points, key=lambda p: p.latency_ms) if named else points
     axes.errorbar(
         [p.latency_ms for p in ordered], [p.top1 for p in ordered], yerr=[p.top1_std or 0.0 for p in ordered],
         color=colour, marker=marker, ms=size, lw=1.3, elinewidth=0.8, capsize=2, zorder=4, label=label,

@@ -13,6 +13,9 @@ from mnv3search.latency.confidence import LEAST_CONFIDENCE, probability_within
 from mnv3search.latency.model import LatencyKind
 from mnv3search.layer_search import Step
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredNetwork:
@@ -45,18 +48,15 @@ class ScoredNetwork:
 
 def scored_frame(networks: Iterable[ScoredNetwork]) -> DataFrame:
     """A row a network with all its figures, ``blocks`` and itself."""
-    return networks_frame(
-        list(networks), (f.name for f in fields(ScoredNetwork) if f.name not in ("architecture", "address"))
-    )
+    names = (f.name for f in fields(ScoredNetwork) if f.name not in ("architecture", "address"))
+    return networks_frame(list(networks), names)
 
 
 @dataclass(frozen=True, slots=True)
 class TargetVerdict:
-    """Whether the winner is within the target, with the confidence that was asked for.
+    """Whether the winner is within the target, with the one-sided confidence (0.5 to below 1) that was asked for.
 
     Attributes:
-        target_ms: milliseconds.
-        confidence: one-sided, from 0.5 to below 1.
         met: whether its measured time, its spread added, is within the target; None where the device cannot be timed.
         margin_percent: how far its time (predicted where it was not timed) is below the target; negative above.
         timed: how many networks were timed as possible winners.
@@ -76,8 +76,8 @@ class RunSummary:
     """Everything that the report of one run shows.
 
     Attributes:
-        title: one line, such as ``mnv3_large for 50 ms on pixel1``.
-        device, device_kind: name of the latency model and whether its figures are estimated, summed or measured.
+        title: such as ``mnv3_large for 50 ms on pixel1``.
+        device, device_kind: name of the latency model, and what its figures are.
         evaluator: name; ``top1_estimated`` says whether its answers are predictions.
         score: what its answers are called where they are no accuracies in percent; None where they are.
         best: the winner; ``finalists`` the others that came to the target.
@@ -124,9 +124,19 @@ class RunSummary:
         """Whether any of them was measured whole."""
         return any(n.measured_ms is not None for n in self.everyone)
 
+    def top1_of(self, network: Candidate | Step | ScoredNetwork, *, unit: bool = True) -> str:
+        """A network's top-1 (or score) with its error, and ``pred.`` where it is a prediction."""
+        shown = accuracy_unit(self) if unit else ""
+        return top1_text(network.top1, network.top1_std, estimated=self.top1_estimated, unit=shown)
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
+    def latency_of(self, network: Candidate | Step | ScoredNetwork, *, unit: bool = True) -> str:
+        """A network's latency with its error and the mark of its kind."""
+        if isinstance(network, ScoredNetwork):
+            error = network.latency_error_ms
+        else:
+            error = self.latency_errors_ms.get(network.architecture)
+        return latency_text(network.latency_ms, error, self.device_kind, "ms" if unit else "")
+
 
 NO_FIGURE = "–"
 LATENCY_MARKS: dict[LatencyKind, str] = {"estimated": "est.", "table": "table", "measured": "meas."}
@@ -243,18 +253,17 @@ _MEANS = "; all by the same evaluator and latency model"
 
 def headline(summary: RunSummary) -> tuple[Sentence, ...]:
     """What was asked and found, whether it meets the target, how it compares with the baselines, how surely."""
-    found = [] if summary.no_ranking is None else [Sentence("No ranking", summary.no_ranking)]
-    found += [Sentence("Asked", _asked(summary)), Sentence("Found", _found(summary))]
-    if summary.verdict is not None and summary.verdict.met is not None:
-        found.append(Sentence("Target", _timed(summary, summary.verdict)))
     compared = baselines(summary)
-    if compared:
-        found.append(Sentence("Against", "; ".join(_against(summary, n) for n in compared) + _MEANS))
     reference = max(compared, key=lambda n: -math.inf if n.top1 is None else n.top1, default=None)
-    sure = " ".join([*_accuracy_caveat(summary, reference), *_latency_caveat(summary)])
-    if sure:
-        found.append(Sentence("How sure", sure))
-    return tuple(found)
+    sentences = {
+        "No ranking": summary.no_ranking,
+        "Asked": _asked(summary),
+        "Found": _found(summary),
+        "Target": _timed(summary, summary.verdict) if summary.verdict and summary.verdict.met is not None else None,
+        "Against": "; ".join(_against(summary, n) for n in compared) + _MEANS if compared else None,
+        "How sure": " ".join([*_accuracy_caveat(summary, reference), *_latency_caveat(summary)]),
+    }
+    return tuple(Sentence(label, text) for label, text in sentences.items() if text)
 
 
 def baselines(summary: RunSummary) -> list[ScoredNetwork]:
@@ -267,6 +276,10 @@ def baselines(summary: RunSummary) -> list[ScoredNetwork]:
 
 def _taken_ms(network: ScoredNetwork) -> float:
     return network.latency_ms if network.measured_ms is None else network.measured_ms
+
+
+def _measured(network: ScoredNetwork) -> str:
+    return with_error(network.measured_ms, network.measured_error_ms, 2, unit="ms")
 
 
 def _asked(summary: RunSummary) -> str:
@@ -282,7 +295,7 @@ def _asked(summary: RunSummary) -> str:
 def _timed(summary: RunSummary, verdict: TargetVerdict) -> str:
     """Pass or fail of a winner that was timed whole, with the spread of its time."""
     best, target = summary.best, f"{verdict.target_ms:.6g} ms"
-    took = f"timed whole the best takes {with_error(best.measured_ms, best.measured_error_ms, 2, unit='ms')}"
+    took = f"timed whole the best takes {_measured(best)}"
     where = f"{abs(verdict.margin_percent):.1f} % {'below' if verdict.margin_percent >= 0 else 'above'} {target}"
     if verdict.met:
         return f"{'PASS' if summary.no_ranking is None else 'latency alone: within it'}: {took}, {where}"
@@ -293,15 +306,12 @@ def _timed(summary: RunSummary, verdict: TargetVerdict) -> str:
 
 def _found(summary: RunSummary) -> str:
     best = summary.best
-    top1 = top1_text(best.top1, best.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
-    latency = latency_text(best.latency_ms, best.latency_error_ms, summary.device_kind, "ms")
-    if best.measured_ms is not None:  # what was timed is the result; the model's figure is in the table
-        latency = with_error(best.measured_ms, best.measured_error_ms, 2, unit="ms") + " timed whole"
+    # what was timed is the result; the model's figure is in the table
+    latency = summary.latency_of(best) if best.measured_ms is None else f"{_measured(best)} timed whole"
     what = "score" if summary.score else "top-1"
-    return (
-        f"{what} {top1} at {latency}, with {millions(best.madds)} M MAdds and {millions(best.parameters, 2)} M "
-        f"parameters; by {ORIGIN_WORDS.get(best.origin, best.origin)}"
-    )
+    counts = f"{millions(best.madds)} M MAdds and {millions(best.parameters, 2)} M parameters"
+    origin = ORIGIN_WORDS.get(best.origin, best.origin)
+    return f"{what} {summary.top1_of(best)} at {latency}, with {counts}; by {origin}"
 
 
 def _against(summary: RunSummary, reference: ScoredNetwork) -> str:
@@ -315,12 +325,9 @@ def _against(summary: RunSummary, reference: ScoredNetwork) -> str:
     faster = _taken_ms(reference) - _taken_ms(best) if timed else reference.latency_ms - best.latency_ms
     digits = 1 if best.latency_ms >= 10 else 2
     parts.append(f"{abs(faster):.{digits}f} ms {'faster' if faster >= 0 else 'slower'}")
-    top1 = top1_text(reference.top1, reference.top1_std, estimated=summary.top1_estimated, unit=accuracy_unit(summary))
-    latency = latency_text(reference.latency_ms, reference.latency_error_ms, summary.device_kind, "ms")
-    if timed:
-        latency = with_error(reference.measured_ms, reference.measured_error_ms, 2, unit="ms") + " timed whole"
+    latency = f"{_measured(reference)} timed whole" if timed else summary.latency_of(reference)
     over = ", over the target" if _taken_ms(reference) > summary.target_latency_ms else ""
-    return f"{' and '.join(parts)} ({reference.name}: {top1} at {latency}{over})"
+    return f"{' and '.join(parts)} ({reference.name}: {summary.top1_of(reference)} at {latency}{over})"
 
 
 def _accuracy_caveat(summary: RunSummary, reference: ScoredNetwork | None) -> list[str]:
@@ -335,6 +342,12 @@ def _accuracy_caveat(summary: RunSummary, reference: ScoredNetwork | None) -> li
         return ["The evaluator states no error, so the difference in accuracy has none either."]
     gain, deviation = abs(best.top1 - reference.top1), math.hypot(best.top1_std, reference.top1_std)
     times = gain / deviation if deviation > 0 else math.inf
+    selection: list[
+        str
+    ] = []  # the best of many predictions is biased upwards, which no single prediction's error contains
+    if summary.top1_estimated and len(summary.candidates) > 1:
+        picked = f"picked as the highest of {len(summary.candidates):,} predictions"
+        selection = [f"The best was {picked}, so it is more likely over- than underestimated."]
     if times < 1:
         share, verdict = "less than", "the two cannot be told apart before both are trained"
     elif times < 2:
@@ -344,18 +357,7 @@ def _accuracy_caveat(summary: RunSummary, reference: ScoredNetwork | None) -> li
     return [
         f"The difference of {gain:.1f} points to {reference.name} is {share} its standard deviation ({deviation:.1f}, "
         f"if the two errors are independent): {verdict}.",
-        *_selection_caveat(summary),
-    ]
-
-
-def _selection_caveat(summary: RunSummary) -> list[str]:
-    """The best of many predictions is biased upwards, and no single prediction's error contains that."""
-    picked_from = len(summary.candidates)
-    if not summary.top1_estimated or picked_from < 2:
-        return []
-    return [
-        f"The best was picked as the highest of {picked_from:,} predictions, so it is more likely over- than "
-        "underestimated."
+        *selection,
     ]
 
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from mnv3search.cost import count
 from mnv3search.families import parse_network
 from mnv3search.families.figures import PublishedFigure, published_figures
+from mnv3search.latency.model import LatencyKind
 from mnv3search.report.summary import (
     NO_FIGURE,
     ORIGIN_WORDS,
     RunSummary,
     ScoredNetwork,
     accuracy_heading,
-    latency_text,
     millions,
     published_text,
-    top1_text,
     with_error,
 )
 
@@ -31,9 +28,16 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+KIND_CAPTIONS: dict[LatencyKind, str] = {
+    "estimated": "est.: estimated from published figures, ± one standard deviation over held-out networks",
+    "table": "table: the sum of measured blocks, ± one standard deviation over held-out networks",
+    "measured": "meas.: timed whole, ± one standard deviation of the median",
+}
+
+
 def final_table(summary: RunSummary) -> Table:
     """The best, the other finalists and the references; predicted and published top-1 in columns of their own."""
-    table = _plain_table(summary.title, final_caption(summary))
+    table = _plain_table(summary.title, final_caption(summary), right=1)
     table.add_column("network", overflow="fold")
     table.add_column(_text(accuracy_heading(summary)), justify="right", no_wrap=summary.score is None)
     table.add_column("published\ntop-1 %", justify="right", style="dim", no_wrap=True)
@@ -56,9 +60,9 @@ def network_cells(summary: RunSummary) -> list[tuple[ScoredNetwork, list[str]]]:
             n,
             [
                 n.name,
-                top1_text(n.top1, n.top1_std, estimated=summary.top1_estimated),
+                summary.top1_of(n, unit=False),
                 published_text(n.published_top1),
-                latency_text(n.latency_ms, n.latency_error_ms, summary.device_kind),
+                summary.latency_of(n, unit=False),
                 *([with_error(n.measured_ms, n.measured_error_ms, 2)] if summary.timed else []),
                 millions(n.madds),
                 millions(n.parameters, 2),
@@ -70,36 +74,29 @@ def network_cells(summary: RunSummary) -> list[tuple[ScoredNetwork, list[str]]]:
 
 def final_caption(summary: RunSummary) -> str:
     """What the marks of the final table mean."""
-    words = []
-    if summary.top1_estimated:
-        words.append(
-            f"pred.: predicted by {summary.evaluator}, ± one standard deviation; comparable only with other "
-            "predictions, not with the published column"
-        )
-    if summary.device_kind == "estimated":
-        words.append("est.: estimated from published figures, ± one standard deviation over held-out networks")
-    elif summary.device_kind == "table":
-        words.append("table: the sum of measured blocks, ± one standard deviation over held-out networks")
-    else:
-        words.append("meas.: timed whole, ± one standard deviation of the median")
-    return "\n".join(words)
+    predicted = (
+        f"pred.: predicted by {summary.evaluator}, ± one standard deviation; comparable only with other predictions, "
+        "not with the published column\n"
+    )
+    return (predicted if summary.top1_estimated else "") + KIND_CAPTIONS[summary.device_kind]
 
 
-def _plain_table(title: str, caption: str) -> Table:
+def _plain_table(title: str, caption: str | None = None, right: int = 0) -> Table:
+    """An empty table without rules; ``right`` is the cells' padding."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     return Table(
-        title=_text(title), caption=_text(caption), box=SIMPLE_HEAD, title_justify="left", caption_justify="left",
-        pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True,
+        title=_text(title), caption=_text(caption) if caption else None, box=SIMPLE_HEAD, title_justify="left",
+        caption_justify="left", pad_edge=False, padding=(0, right, 0, 0), collapse_padding=True,
     )  # fmt: skip
 
 
-def _text(words: str) -> Text:
+def _text(words: str, style: str = "") -> Text:
     """Text in which brackets are brackets: names come from files."""
     from rich.text import Text
 
-    return Text(words)
+    return Text(words, style)
 
 
 Agreement = Literal["equal", "last_digit", "differs"]
@@ -123,12 +120,7 @@ VERSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
-    """One printed row and our counts of the same network.
-
-    Attributes:
-        figure: what the source prints.
-        madds, parameters: exact counts; None where the network cannot be built.
-    """
+    """One printed row and our exact counts of the same network; None where it cannot be built."""
 
     figure: PublishedFigure
     madds: int | None
@@ -204,41 +196,32 @@ class PublishedTable:
     def to_rich(self) -> RenderableType:
         """The table for a terminal, its notes numbered below it."""
         from rich.console import Group
-        from rich.text import Text
 
         notes = list(dict.fromkeys(row.reason for row in self.rows if row.reason))
         cells = [_published_cells(row, notes) for row in self.rows]
         kept = [i for i in range(len(HEADINGS)) if any(str(line[i]).strip(f"{NO_FIGURE} ") for line in cells)]
-        table = _rich_table(self.title, [HEADINGS[i] for i in kept])
+        table = _plain_table(self.title)
+        for i in kept:
+            table.add_column(HEADINGS[i], justify="right" if i else "left", no_wrap=i > 0)
         for line in cells:
             table.add_row(*(line[i] for i in kept))
-        lines = [Text(f"{self.summary}. {LEGEND}.", style="dim")]
-        lines += [Text(f"{number:>2}  {note}", style="dim") for number, note in enumerate(notes, 1)]
-        return Group(table, *lines, Text())
+        lines = [f"{self.summary}. {LEGEND}.", *(f"{number:>2}  {note}" for number, note in enumerate(notes, 1)), ""]
+        return Group(table, *(_text(line, "dim") for line in lines))
 
 
 def published_tables() -> tuple[PublishedTable, ...]:
     """Every published table, in the order in which the figures are kept, counted afresh."""
-    found = published_figures()
-    keys = list(dict.fromkeys((figure.source, figure.version) for figure in found))
-    ordered = sorted(found, key=lambda figure: keys.index((figure.source, figure.version)))
-    return tuple(
-        PublishedTable(source, version, tuple(_row(figure) for figure in members))
-        for (source, version), members in groupby(ordered, key=lambda figure: (figure.source, figure.version))
-    )
+    rows: dict[tuple[str, str], list[PublishedRow]] = {}
+    for figure in published_figures():
+        rows.setdefault((figure.source, figure.version), []).append(_row(figure))
+    return tuple(PublishedTable(*key, tuple(members)) for key, members in rows.items())
 
 
 def agreement(printed_m: float | None, counted: int | None, least_decimals: int = 0) -> Agreement | None:
-    """How an exact count agrees with a figure printed in millions.
+    """``equal`` where rounding the count gives the printed figure (in millions), ``last_digit`` where truncating does.
 
-    Args:
-        printed_m: in millions, as printed.
-        counted: the exact count.
-        least_decimals: decimals that the source prints at least, where trailing zeros are lost.
-
-    Returns:
-        ``equal`` where rounding gives the printed figure, ``last_digit`` where truncating or rounding up does,
-        ``differs`` otherwise, None where either figure is missing.
+    ``least_decimals`` are those that the source prints at least, where trailing zeros are lost; None where a figure is
+    missing.
     """
     if printed_m is None or counted is None:
         return None
@@ -257,28 +240,14 @@ def _row(figure: PublishedFigure) -> PublishedRow:
     return PublishedRow(figure, counts.madds, counts.parameters)
 
 
-def _rich_table(title: str, headings: Iterable[str]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)  # fmt: skip
-    for heading in headings:
-        is_label = heading == HEADINGS[0]
-        table.add_column(heading, justify="left" if is_label else "right", no_wrap=not is_label)
-    return table
-
-
 def _published_cells(row: PublishedRow, notes: list[str]) -> list[Text]:
-    from rich.text import Text
-
     figure = row.figure
     words = [figure.label, _printed(figure.top1, 1), _printed(figure.madds_m)]
     words += [_counted(row.madds, row.madds_agreement, 1), _printed(figure.parameters_m, 1)]
     words += [_counted(row.parameters, row.parameters_agreement, 2)]
     words += [_printed(latency, 1) for latency in (figure.pixel1_ms, figure.pixel2_ms, figure.pixel3_ms)]
     words += [str(notes.index(row.reason) + 1) if row.reason else ""]
-    return [Text(word, style="yellow" if SIGNS["differs"] in word else "") for word in words]
+    return [_text(word, "yellow" if SIGNS["differs"] in word else "") for word in words]
 
 
 def _printed(value: float | None, least_decimals: int = 0) -> str:
