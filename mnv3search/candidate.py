@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mnv3search.architecture import Architecture
 
-Origin = Literal["block_search", "netadapt", "reference"]
-
-
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+Origin = Literal["block_search", "netadapt", "reference"]
 
 
 @dataclass(frozen=True, slots=True)

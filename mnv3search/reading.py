@@ -16,12 +16,11 @@ _MAX_DIGITS = 300  # so that every integer is a finite float too
 
 
 def open_regular(path: str | Path, flags: int = 0) -> BufferedReader:
-    """A regular file, opened to read. A pipe, a device or a folder is refused without waiting.
-
-    Links are followed, unless ``flags`` is ``os.O_NOFOLLOW``: then they are refused as well.
+    """A regular file, opened to read; links are followed, unless ``flags`` is ``os.O_NOFOLLOW``.
 
     Raises:
-        OSError: it is missing, may not be read, or is no regular file; ``strerror`` says which.
+        OSError: it is missing, may not be read, or is a pipe, a device or a folder (refused without waiting);
+            ``strerror`` says which.
     """
     try:
         handle = os.open(path, flags | os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
@@ -45,11 +44,7 @@ def open_regular(path: str | Path, flags: int = 0) -> BufferedReader:
 
 
 def read_bounded(path: str | Path, limit: int, flags: int = 0) -> bytes:
-    """The content of a regular file of at most ``limit`` bytes, measured by reading it; see :func:`open_regular`.
-
-    Raises:
-        OSError: as :func:`open_regular`, or it is larger; ``strerror`` says which.
-    """
+    """The content of a regular file of at most ``limit`` bytes; an OSError as of :func:`open_regular`, or if larger."""
     with open_regular(path, flags) as stream:
         content = stream.read(limit + 1) if os.fstat(stream.fileno()).st_size <= limit else b""
         if len(content) > limit or os.fstat(stream.fileno()).st_size > limit:
@@ -58,11 +53,7 @@ def read_bounded(path: str | Path, limit: int, flags: int = 0) -> bytes:
 
 
 def utf8(content: bytes) -> str:
-    """Text of bytes in UTF-8, with or without a byte order mark.
-
-    Raises:
-        ValueError: they are not UTF-8.
-    """
+    """Text of bytes in UTF-8, with or without a byte order mark; a ValueError where they are not."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -70,21 +61,16 @@ def utf8(content: bytes) -> str:
 
 
 def read_json(path: str | Path, limit: int, flags: int = 0) -> Any:
-    """The JSON value in a file of at most ``limit`` bytes; see :func:`parse_json`.
-
-    Raises:
-        OSError: as :func:`read_bounded`.
-        ValueError: as :func:`parse_json`.
-    """
+    """The JSON value in a file of at most ``limit`` bytes; raises as :func:`read_bounded` and :func:`parse_json`."""
     return parse_json(read_bounded(path, limit, flags))
 
 
 def parse_json(content: bytes | str) -> Any:
-    """The value of a JSON text (RFC 8259): mappings, lists, texts, booleans, None, and finite numbers.
+    """The value of a JSON text (RFC 8259), in which every key is given once and every number is finite.
 
     Raises:
-        ValueError: not JSON, not UTF-8, a key given twice in an object, NaN or an infinity, an integer of over
-            300 digits, half a surrogate pair, or nested deeper than 64; the message is one line, without the file.
+        ValueError: another text, an integer of over 300 digits, half a surrogate pair, or nested deeper than 64; the
+            message is one line, without the file.
     """
     text = content if isinstance(content, str) else utf8(content)
     try:

@@ -40,14 +40,9 @@ Entry = TypeVar("Entry")
 
 
 class Record:
-    """Named values, each read with its type and range; what is read nowhere is of another release, and ignored.
+    """Named values of a JSON object, each read with its type and range; unknown ones are ignored.
 
-    Args:
-        content: an object as JSON gives it.
-        texts: whether its numbers are texts, as in a row of a CSV file, where an empty text is no value.
-
-    Attributes:
-        content: the object.
+    With ``texts`` the numbers are texts, as in a row of a CSV file, where an empty text is no value.
 
     Raises:
         ValueError: from here and from every method, a value that is missing, of another type or out of its range.
@@ -95,16 +90,16 @@ class Record:
 
     def text(self, name: str) -> str:
         """A text."""
-        value = self.value(name)
-        if not isinstance(value, str):
-            raise ValueError(f"{name} is {_shown(value)}; it must be a text")
-        return value
+        return self._typed(name, str, "a text")
 
     def list(self, name: str) -> list[Any]:
         """A list of values of any type."""
+        return self._typed(name, list, "a list")
+
+    def _typed(self, name: str, kind: type[Entry], words: str) -> Entry:
         value = self.value(name)
-        if not isinstance(value, list):
-            raise ValueError(f"{name} is {_shown(value)}; it must be a list")
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} is {_shown(value)}; it must be {words}")
         return value
 
     def record(self, name: str) -> Record:
@@ -117,31 +112,29 @@ class Record:
 
 
 def read_log(log: Path, parse: Callable[[Record], Entry], kind: str) -> list[Entry]:
-    """What ``parse`` makes of each line; none where there is no file.
+    """What ``parse``, which may raise any of :data:`UNREADABLE`, makes of each line; none where there is no file.
 
-    When every whole line was read, one that does not end is cut away, so that the next begins on one of its own: what
-    it held is done again.
-
-    Args:
-        log: of at most ``MAX_LOG_BYTES``; a regular file, no link to one.
-        parse: of one line's object; it may raise any of :data:`UNREADABLE`.
-        kind: of entry, for errors: ``evaluation``.
+    A last line without an end is cut away, so that the next begins on one of its own: what it held is done again.
+    ``kind`` is what an entry is, for errors: ``evaluation``.
 
     Raises:
-        RunError: the file is no such file, too large, or a line is damaged; the message names the line and the rule.
+        RunError: a link, no regular file, too large, or a damaged line; the message names the line and the rule.
     """
     found: list[Entry] = []
-    whole = 0
+    read = 0
     try:
         with open_regular(log, os.O_NOFOLLOW) as stream:
             if os.fstat(stream.fileno()).st_size > MAX_LOG_BYTES:
                 raise RunError(f"{log} has more than {MAX_LOG_BYTES} bytes, which no run writes")
             for number, line in enumerate(stream, start=1):
                 if not line.endswith(b"\n"):
-                    _mend(log, number, line, whole)
+                    _mend(log, number, line, read)
                     break
-                found.append(_parsed(log, number, line, parse, kind))
-                whole += len(line)
+                try:
+                    found.append(parse(Record(parse_json(line))))
+                except UNREADABLE as error:
+                    raise RunError(f"{log}:{number}: a damaged {kind}: {error}; {_REMEDY}") from None
+                read += len(line)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -149,18 +142,12 @@ def read_log(log: Path, parse: Callable[[Record], Entry], kind: str) -> list[Ent
     return found
 
 
-def _parsed(log: Path, number: int, line: bytes, parse: Callable[[Record], Entry], kind: str) -> Entry:
-    try:
-        return parse(Record(parse_json(line)))
-    except UNREADABLE as error:
-        raise RunError(f"{log}:{number}: a damaged {kind}: {error}; {_REMEDY}") from None
-
-
-def _mend(log: Path, number: int, line: bytes, whole: int) -> None:
+def _mend(log: Path, number: int, line: bytes, start: int) -> None:
+    """Cut the last line, which begins at byte ``start``, if a run wrote it."""
     text = line.rstrip(b"\0")  # which a file system may leave after a power cut
     if not (text.startswith(_LINE_START) or _LINE_START.startswith(text)):
         raise RunError(f"{log}:{number}: this was not written by a run: {_shown(text)}; {_REMEDY}")
-    os.truncate(log, whole)
+    os.truncate(log, start)
 
 
 def _shown(value: object) -> str:

@@ -217,23 +217,6 @@ def accuracy_unit(summary: RunSummary) -> str:
     return "" if summary.score else "%"
 
 
-def accuracy_heading(summary: RunSummary) -> str:
-    """What a narrow column of accuracies is headed by: ``top-1 %``, or the score's name."""
-    return summary.score or "top-1 %"
-
-
-def top1_name(summary: RunSummary) -> str:
-    """What the top-1 is: ``Predicted ImageNet top-1``, ``Top-1 by NAME`` or a score; heads a plot and a table."""
-    from mnv3search.accuracy.prior import PUBLISHED, RECIPES, recipe_of
-
-    if summary.score:
-        return f"Score by {summary.evaluator} ({summary.score})"
-    if not summary.top1_estimated:
-        return f"Top-1 by {summary.evaluator}"
-    recipe = PUBLISHED if summary.evaluator == "ImagenetPrior" else recipe_of(summary.evaluator)
-    return f"Predicted {RECIPES[recipe]}" if recipe else f"Top-1 predicted by {summary.evaluator}"
-
-
 def x_label(summary: RunSummary) -> str:
     """The latency axis with unit, kind and error."""
     best = summary.best
@@ -244,8 +227,15 @@ def x_label(summary: RunSummary) -> str:
 
 
 def y_label(summary: RunSummary) -> str:
-    """The accuracy axis with its unit."""
-    return top1_name(summary) if summary.score else f"{top1_name(summary)}, %"
+    """The accuracy axis with its unit: ``Predicted ImageNet top-1, %``, ``Top-1 by NAME, %`` or a score."""
+    from mnv3search.accuracy.prior import PUBLISHED, RECIPES, recipe_of
+
+    if summary.score:
+        return f"Score by {summary.evaluator} ({summary.score})"
+    if not summary.top1_estimated:
+        return f"Top-1 by {summary.evaluator}, %"
+    recipe = PUBLISHED if summary.evaluator == "ImagenetPrior" else recipe_of(summary.evaluator)
+    return f"Predicted {RECIPES[recipe]}, %" if recipe else f"Top-1 predicted by {summary.evaluator}, %"
 
 
 _MEANS = "; all by the same evaluator and latency model"

@@ -15,7 +15,6 @@ from mnv3search.report.summary import (
     ORIGIN_WORDS,
     RunSummary,
     ScoredNetwork,
-    accuracy_heading,
     millions,
     published_text,
     with_error,
@@ -39,7 +38,7 @@ def final_table(summary: RunSummary) -> Table:
     """The best, the other finalists and the references; predicted and published top-1 in columns of their own."""
     table = _plain_table(summary.title, final_caption(summary), right=1)
     table.add_column("network", overflow="fold")
-    table.add_column(_text(accuracy_heading(summary)), justify="right", no_wrap=summary.score is None)
+    table.add_column(_text(summary.score or "top-1 %"), justify="right", no_wrap=summary.score is None)
     table.add_column("published\ntop-1 %", justify="right", style="dim", no_wrap=True)
     heads = [f"ms on\n{summary.device}", *(["ms measured\nwhole"] if summary.timed else []), "M\nMAdds", "M\nparams"]
     for head in heads:

@@ -47,9 +47,8 @@ class StageWeights:
         self.cumulative = np.cumsum(shares, axis=1)
 
     def _choices(self, i: int, o: int, d: int) -> int:
-        if self.stage.per_stage:
-            return int(self.codes[0][1][i, o, d])
-        return math.prod(int(self.codes[b][1][0 if b else i, o]) for b in range(self.stage.depths[d]))
+        counts = [counts for _, counts in self.codes[: self.stage.depths[d]]]
+        return math.prod(int(count[self.stage.line(b, i, o, d)]) for b, count in enumerate(counts))
 
     def sample(self, rows: Rows, entering: Ints, rng: np.random.Generator) -> Ints:
         """Fill the stage's columns of ``rows``; the index of each row's out width comes back."""
@@ -60,16 +59,11 @@ class StageWeights:
         depth: Ints = picked % depths
         self.stage.out.write(rows, out)
         self.stage.depth.write(rows, depth)
-        if self.stage.per_stage:
-            codes, counts = self.codes[0]
-            number = (rng.random(len(rows)) * counts[entering, out, depth]).astype(np.int64)
-            self.stage.slots[0].write(rows, codes[entering, out, depth, number])
-            return out
         blocks = self.stage.depths[depth]
-        for b, (axes, (codes, counts)) in enumerate(zip(self.stage.slots, self.codes, strict=True)):
-            first = np.zeros_like(entering) if b else entering
-            number = (rng.random(len(rows)) * counts[first, out]).astype(np.int64)
-            axes.write(rows, np.where(b < blocks, codes[first, out, number], 0))
+        for b, (axes, (codes, counts)) in enumerate(zip(self.stage.slots, self.codes, strict=False)):
+            line = self.stage.line(b, entering, out, depth)
+            number = (rng.random(len(rows)) * counts[line]).astype(np.int64)
+            axes.write(rows, np.where(b < blocks, codes[(*line, number)], 0))
         return out
 
 
@@ -121,14 +115,10 @@ class LocalCounter:
                 yield from self._rows(row, number + 1, out)
 
     def _codes(self, weights: StageWeights, entering: int, out: int, depth: int) -> Iterator[tuple[int, ...]]:
-        stage = weights.stage
-        if stage.per_stage:
-            codes, counts = weights.codes[0]
-            return ((int(c),) for c in codes[entering, out, depth, : counts[entering, out, depth]])
         lists = []
         for b, (codes, counts) in enumerate(weights.codes):
-            first = 0 if b else entering
-            lists.append(codes[first, out, : counts[first, out]].tolist() if b < stage.depths[depth] else [0])
+            line = weights.stage.line(b, entering, out, depth)
+            lists.append(codes[line][: counts[line]].tolist() if b < weights.stage.depths[depth] else [0])
         return product(*lists)
 
 

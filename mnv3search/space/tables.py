@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,10 @@ class StageTable:
     def per_stage(self) -> bool:
         """Whether all blocks share one code."""
         return self.choices.per_stage
+
+    def line(self, block: int, entering: Any, out: Any, depth: Any) -> tuple[Any, ...]:
+        """The indices of a block's line of ``canonical``, from numbers or arrays of them."""
+        return (entering, out, depth) if self.per_stage else (0 if block else entering, out)
 
     def write(self, row: Rows, out: int, depth: int, codes: Sequence[int]) -> None:
         """Put a stage's choices into one row; shape (parameters,)."""
@@ -213,14 +217,9 @@ class SpaceTables:
         entering: Ints = np.zeros(len(rows), dtype=np.int64)
         for stage in self.stages:
             out, depth = stage.out.codes(found), stage.depth.codes(found)
-            blocks = stage.depths[depth]
-            if stage.per_stage:
-                axes = stage.slots[0]
-                axes.write(found, stage.canonical[0][entering, out, depth, axes.codes(found)].astype(np.int64))
-            else:
-                for b, axes in enumerate(stage.slots):
-                    code = stage.canonical[b][entering if b == 0 else 0, out, axes.codes(found)]
-                    axes.write(found, np.where(b < blocks, code, 0).astype(np.int64))
+            for b, (axes, canonical) in enumerate(zip(stage.slots, stage.canonical, strict=False)):
+                code = canonical[(*stage.line(b, entering, out, depth), axes.codes(found))]
+                axes.write(found, np.where(b < stage.depths[depth], code, 0).astype(np.int64))
             entering = out
         return found
 
