@@ -14,6 +14,7 @@ from mnv3search.latency.estimated import FEATURE_NAMES, EstimatedDevice, Rooflin
 from mnv3search.latency.model import Device, LatencyKind
 from mnv3search.latency.runtimes.registry import installed_version, plug_in, runtime_names
 from mnv3search.reading import parse_json, read_bounded
+from mnv3search.records import Record
 
 FORMAT, VERSION = "mnv3search.device", 1
 MAX_BYTES = 10_000_000  # a device fitted to hundreds of networks holds them all
@@ -61,8 +62,7 @@ def describe_devices() -> tuple[DeviceDescription, ...]:
 
 
 def _installed(runtime: str) -> str:
-    package = plug_in(runtime)
-    if package is not None:
+    if (package := plug_in(runtime)) is not None:
         return f"{runtime}, of the package {package}"
     version = installed_version(runtime)
     return f"{runtime}, which is not installed" if version is None else f"{runtime} {version}"
@@ -142,7 +142,7 @@ def _parse(content: bytes, where: str, stem: str) -> Device:
         _refuse(where, f"kind is {kind!r:.80}", f"it must be {' or '.join(map(repr, _KINDS))}")
     try:
         return _KINDS[kind](document, name)
-    except DeviceError as error:
+    except (DeviceError, ValueError) as error:
         raise DeviceError(f"{where}: {error}") from error
 
 
@@ -161,27 +161,28 @@ def _refuse(where: str, fault: str, remedy: str) -> NoReturn:
 
 
 def _roofline(document: Mapping[str, Any], name: str) -> RooflineDevice:
-    overhead = _number(document, "overhead_ms_per_layer") if "overhead_ms_per_layer" in document else 0.0
-    return RooflineDevice(name, _number(document, "gmadds_per_s"), _number(document, "gbytes_per_s"), overhead)
+    record = Record(document)
+    overhead = record.number("overhead_ms_per_layer") if "overhead_ms_per_layer" in record else 0.0
+    return RooflineDevice(name, record.number("gmadds_per_s"), record.number("gbytes_per_s"), overhead)
 
 
 def _estimated(document: Mapping[str, Any], name: str) -> EstimatedDevice:
     coefficients, error = _object(document, "coefficients"), _object(document, "error")
-    unknown = set(coefficients) - {"fixed", *FEATURE_NAMES}
+    unknown = set(coefficients.names()) - {"fixed", *FEATURE_NAMES}
     if unknown:
         raise DeviceError(
             f"coefficient {min(unknown)!r} is unknown; the known ones are fixed, {', '.join(FEATURE_NAMES)}"
         )
-    rows = error.get("covariance")
+    rows = error.content.get("covariance")
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise DeviceError(
             "error.covariance is missing or no list of rows; give one row of numbers for each coefficient"
         )
-    covariance = tuple(tuple(_as_number(value, "error.covariance") for value in row) for row in rows)
+    covariance = tuple(tuple(Record({"error.covariance": v}).number("error.covariance") for v in row) for row in rows)
     read = ("format", "version", "kind", "name", "coefficients", "error")
     return EstimatedDevice(
-        name, _number(coefficients, "fixed"), tuple(_number(coefficients, feature) for feature in FEATURE_NAMES),
-        _number(error, "residual"), _number(error, "spread"), covariance,
+        name, coefficients.number("fixed"), tuple(map(coefficients.number, FEATURE_NAMES)),
+        error.number("residual"), error.number("spread"), covariance,
         {key: value for key, value in document.items() if key not in read},
     )  # fmt: skip
 
@@ -197,20 +198,8 @@ _KINDS: Mapping[str, Callable[[Mapping[str, Any], str], Device]] = {
 }  # fmt: skip
 
 
-def _object(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _object(document: Mapping[str, Any], key: str) -> Record:
     value = document.get(key)
     if not isinstance(value, dict):
         raise DeviceError(f"{key} is missing or no object; an estimated device needs it")
-    return value
-
-
-def _number(document: Mapping[str, Any], key: str) -> float:
-    if key not in document:
-        raise DeviceError(f"{key} is missing; give a number")
-    return _as_number(document[key], key)
-
-
-def _as_number(value: object, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise DeviceError(f"{key} is {value!r:.80}; it must be a number")
-    return float(value)
+    return Record(value)

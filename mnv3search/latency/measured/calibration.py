@@ -66,7 +66,6 @@ class Calibration:
     _columns: dict[str | Unit, int]
     _weights: FloatArray
     _covariance: FloatArray
-    _limits: _Limits
     _log_ms: FloatArray
     _surprises: FloatArray
 
@@ -77,16 +76,19 @@ class Calibration:
             for column, std in _corrections(unit):
                 if column in self._columns:
                     share[row] += std * self._weights[self._columns[column]]
-        elements, calls = self._limits.counted(parts, alone_ms)
+        elements, calls = self._limits().counted(parts, alone_ms)
         price: FloatArray = np.maximum(alone_ms * share - self.boundary_ms * elements - self.call_ms * calls, 0.0)
         return price
 
     def relative_error(self, parts: Sequence[Unit], alone_ms: FloatArray, latency_ms: float) -> float:
         """One standard deviation of a network's latency, as a share; it grows away from the networks of the fit."""
-        row, unseen = _row(self._columns, parts, alone_ms, self._limits)
+        row, unseen = _row(self._columns, parts, alone_ms, self._limits())
         row /= latency_ms
         variance = NOISE_STD**2 + float(row @ self._covariance @ row) + unseen / latency_ms**2
         return self._widening(latency_ms) * float(np.sqrt(variance))
+
+    def _limits(self) -> _Limits:
+        return _Limits(self.scale, self.boundary_ms, self.call_ms)
 
     def _widening(self, latency_ms: float) -> float:
         """How much further than the fit supposes networks of about this time were off when left out; at least 1."""
@@ -139,21 +141,21 @@ def fit(networks: Sequence[Sequence[Unit]], alone_ms: Sequence[FloatArray], late
         fits = [_fit_costs(costs, rows, networks, alone_ms, latency_ms) for costs in alternatives]
         if seen := [one for one in fits if one is not None]:
             break
-    solved, limits = min(seen, key=lambda one: one[0].relative_std)
+    solved = min(seen, key=lambda one: one.relative_std)
     weights = solved.weights
     if weights[0] <= 0:
         raise MeasurementError("the networks' times do not grow with their units'; measure the table again")
     boundary, call, fixed = (weights[1:OF_ALL] * UNITS).tolist()
     return Calibration(
         float(weights[0]), boundary, call, fixed, solved.relative_std, len(networks), columns, weights,
-        solved.covariance, limits, np.log(latency_ms), solved.held_out / solved.spread,
+        solved.covariance, np.log(latency_ms), solved.held_out / solved.spread,
     )  # fmt: skip
 
 
 def _fit_costs(
     costs: Sequence[int], rows: FloatArray, networks: Sequence[Sequence[Unit]], alone_ms: Sequence[FloatArray],
     latency_ms: FloatArray,
-) -> tuple[_Solved, _Limits] | None:  # fmt: skip
+) -> _Solved | None:  # fmt: skip
     """The fit with the costs of these columns alone; None where one of them does not come out above 0."""
     prior = np.ones(rows.shape[1])
     prior[:OF_ALL] = 0.0
@@ -168,7 +170,7 @@ def _fit_costs(
         limits = _Limits(float(solved.weights[0]), float(boundary), float(call))
         if not boundary and not call:
             break
-    return solved, limits
+    return solved
 
 
 def _corrections(unit: Unit) -> list[tuple[str | Unit, float]]:

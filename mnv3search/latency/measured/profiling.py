@@ -189,13 +189,11 @@ def profile_device(device: TableDevice, space: SearchSpace, check: int, stages: 
     )  # fmt: skip
 
 
-def unseen_networks(
-    space: SearchSpace, count: int, seen: set[Architecture], seed: int = CHECK_SEED
-) -> list[Architecture]:
-    """Up to ``count`` distinct networks of ``space``, of all sizes, not among ``seen``; the same for one seed."""
+def unseen_networks(space: SearchSpace, count: int, seen: set[Architecture]) -> list[Architecture]:
+    """Up to ``count`` distinct networks of ``space``, of all sizes, not among ``seen``; always the same."""
     found: dict[Architecture, None] = {}
     for batch in range(20):
-        for network in networks_of_all_sizes(space, count, seed + batch):
+        for network in networks_of_all_sizes(space, count, CHECK_SEED + batch):
             if network not in seen and len(found) < count:
                 found[network] = None
     return list(found)

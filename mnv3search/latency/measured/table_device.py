@@ -71,8 +71,7 @@ class TableDevice:
     times a few of the table's networks whole (:attr:`session_scale`); all its latencies are at that speed.
 
     Args:
-        runtime: ``onnxruntime``, ``torch``, or any :class:`~mnv3search.latency.runtimes.base.Runtime`.
-        threads: of one call, where ``runtime`` is a name.
+        runtime: ``onnxruntime``, ``torch`` … at one thread, or a :class:`~mnv3search.latency.runtimes.base.Runtime`.
         cache_dir: where the table lies; ``$MNV3SEARCH_CACHE`` or the user's cache folder where not given.
         plan: how much is measured; of whole networks (:attr:`whole_plan`), also until every median is within ±2 %.
         reference: the network that runs in every round; V3-Large where not given.
@@ -89,7 +88,6 @@ class TableDevice:
     def __init__(
         self,
         runtime: str | Runtime = DEFAULT_RUNTIME,
-        threads: int = 1,
         cache_dir: Path | None = None,
         plan: MeasuringPlan | None = None,
         reference: Architecture | None = None,
@@ -98,7 +96,7 @@ class TableDevice:
         name: str | None = None,
         check: Callable[[Runtime], float] = check_outputs,
     ) -> None:
-        self.runtime = load_runtime(runtime, threads) if isinstance(runtime, str) else runtime
+        self.runtime = load_runtime(runtime) if isinstance(runtime, str) else runtime
         default = (self.runtime.name, self.runtime.threads) == (DEFAULT_RUNTIME, 1)
         self.name = name or ("host" if default else f"host:{self.runtime.name}")
         self._check = check

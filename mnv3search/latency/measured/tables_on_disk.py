@@ -29,15 +29,9 @@ OLD_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class TableNote:
-    """What a profile found of a table: whole networks that it was not calibrated on, timed and predicted.
+    """What a profile found of a table: absolute errors, as shares, on networks that it was not calibrated on.
 
-    Attributes:
-        device: the text that names the table's device.
-        checked_at: ISO time, UTC.
-        networks: how many were timed whole.
-        mean_error, max_error: of the predictions, absolute, as shares.
-        space: whose layers were measured.
-        layers: how many.
+    ``checked_at`` is ISO time, UTC; ``networks`` were timed whole; ``layers`` of ``space`` were measured.
     """
 
     device: str
@@ -102,9 +96,7 @@ def stale_table_for(key: TableKey, cache_dir: Path | None = None) -> TableOnDisk
     """The newest sound table of ``key``'s machine, runtime, threads, precision and reference, but another version."""
     for table in tables_on_disk(cache_dir):
         other = table.key
-        if other is None or other.runtime_version == key.runtime_version:
-            continue
-        if replace(other, runtime_version=key.runtime_version) == key:
+        if other and other != key and replace(other, runtime_version=key.runtime_version) == key:
             return table
     return None
 
@@ -129,12 +121,13 @@ def _described(path: Path) -> TableOnDisk:
 
 def write_note(table: Path, note: TableNote) -> None:
     """Leave ``note`` in the folder :data:`NOTES` of a table."""
-    folder = table.parent / NOTES
+    path = _note_path(table)
     try:
-        folder.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make the folder {folder}: {error.strerror or error}; check its permissions") from None
-    write_text(_note_path(table), json.dumps(asdict(note), indent=1) + "\n")
+        reason = error.strerror or error
+        raise RunError(f"cannot make the folder {path.parent}: {reason}; check its permissions") from None
+    write_text(path, json.dumps(asdict(note), indent=1) + "\n")
 
 
 def _note_path(table: Path) -> Path:

@@ -54,13 +54,7 @@ class MeasuredLatency:
 
 @dataclass(frozen=True, slots=True)
 class SessionScale:
-    """How long networks take in this process, against the table's times.
-
-    Attributes:
-        factor: what networks take now for one millisecond that the table gave them.
-        error: one standard deviation of that, as a share.
-        networks: how many were timed to know it.
-    """
+    """What ``networks`` take in this process for a millisecond of the table, and one standard deviation as a share."""
 
     factor: float
     error: float
