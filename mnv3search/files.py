@@ -142,13 +142,12 @@ def undisturbed() -> Iterator[None]:
         yield
         return
     late: list[int] = []
-    asking = (signal.SIGINT, signal.SIGTERM)
-    before = {asked: signal.signal(asked, lambda number, _: late.append(number)) for asked in asking}
+    before = {end: signal.signal(end, lambda number, _: late.append(number)) for end in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for asked, handler in before.items():
-            signal.signal(asked, handler)
+        for end, handler in before.items():
+            signal.signal(end, handler)
         for number in late[:1]:
             signal.raise_signal(number)
 

@@ -70,8 +70,7 @@ def _installed(runtime: str) -> str:
 
 def _described_profile(name: str) -> DeviceDescription:
     device = load_device(name)
-    if not isinstance(device, EstimatedDevice):
-        return DeviceDescription(name, "estimated", "")
+    assert isinstance(device, EstimatedDevice)
     return DeviceDescription(name, "estimated", str(device.details.get("summary", "")), _held_out(device.details))
 
 

@@ -70,7 +70,6 @@ def _canonical(content: dict[str, Any]) -> str:
 
 
 MAX_CHARACTERS = 4000
-_BARE_HEAD = {"feature_channels": None}
 
 
 def unit_of_key(key: str) -> Unit:
@@ -93,7 +92,7 @@ def _unit(content: dict[str, Any]) -> Unit:
     network: dict[str, Any] = {
         "stem": spec if kind == "stem" else {"out_channels": into, "stride": 1},
         "blocks": [spec] if kind == "block" else [plain | ({"out_channels": into} if kind == "head" else {})],
-        "head": spec if kind == "head" else _BARE_HEAD,
+        "head": spec if kind == "head" else {"feature_channels": None},
         "resolution": content["in_size"], "padding": content["padding"], "conv_bias": content["conv_bias"],
     }  # fmt: skip
     if kind == "head":

@@ -281,10 +281,10 @@ def _random_network(
     return None
 
 
-def _network(stem: Unit, chosen: list[Unit], head: Unit) -> Architecture | None:
+def _network(stem: Unit, chosen: list[Unit], head: Unit) -> Architecture:
+    assert isinstance(stem.spec, StemSpec)
+    assert isinstance(head.spec, HeadSpec)
     blocks = tuple(unit.spec for unit in chosen)
-    if not isinstance(stem.spec, StemSpec) or not isinstance(head.spec, HeadSpec):
-        return None
     return Architecture(
         stem.spec, blocks, head.spec, resolution=stem.in_size, classes=head.classes, padding=stem.padding,
         conv_bias=stem.conv_bias,

@@ -1,13 +1,9 @@
-"""The measuring protocol: a round-robin with a reference network in every round, and what is read from it.
+"""The measuring protocol: a round-robin with a reference network in every round, and its statistics.
 
-A loop over one item sees one moment of the machine; the next item sees another, several percent away. So everything
-that is compared takes its turn in every round, the reference network runs before each slot of items, and each time is
-divided by the clock drift of that moment. :func:`rounds` measures; all else is pure.
-
-Everything in one slot of a round runs within a fraction of a second, at one speed. So a slot's drift is the median,
-over its items and the reference, of how much longer each took than it usually does: Tukey's median polish of the
-logarithms into an item's usual time and a slot's drift. One reading of the reference alone is several percent off, two
-dozen items together are not. The reference then says how the speed of a whole measurement stands to another's.
+A machine's speed changes by several percent from one moment to the next. So everything that is compared takes its turn
+in every round, the reference runs before each slot of items, and each time is divided by that slot's clock drift: the
+median, over the slot's items and the reference, of how much longer each took than usual, by Tukey's median polish of
+the logarithms. The reference then relates the speed of one measurement to another's.
 """
 
 from __future__ import annotations
@@ -129,14 +125,12 @@ class Round(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What the repeats of one item come to, the reference's drift divided out.
+    """Statistics of the repeats of one item, the clock drift divided out.
 
     Attributes:
-        median_ms, minimum_ms: milliseconds.
         lower_ms: the lower quartile, which disturbances move less than the median, and noise less than the minimum.
         error_ms: one standard deviation of the median.
         spread: robust standard deviation of single repeats, as a share of the median.
-        rounds: how many repeats.
     """
 
     median_ms: float
@@ -213,7 +207,6 @@ def _one_round(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep Python's garbage collector out of the timed calls."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -62,9 +62,6 @@ class DeviceProfile:
     """What was measured, and how well it predicts.
 
     Attributes:
-        space, device: names.
-        machine: where it was timed.
-        runtime, runtime_version, threads, precision: in what.
         layers: of the space; ``measured_now`` of them had no price before.
         rounds: least calls of each layer.
         seconds: that measuring the layers took, this time.
@@ -74,7 +71,6 @@ class DeviceProfile:
         calibration_error: on these, each left out once: one standard deviation, as a share.
         halves: how far the odd rounds' times are from the even ones', as a share, in its last sessions.
         networks: timed whole and predicted; those not calibrated on first.
-        table: where the times are kept.
         measured_at: ISO time, UTC.
         disturbed: a sentence on other programs that ran while the networks were timed; None where none were seen.
     """

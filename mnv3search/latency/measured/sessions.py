@@ -16,18 +16,18 @@ from mnv3search.latency.model import Progress
 from mnv3search.latency.runtimes.base import LoadsGraphs, Runtime, Session, Subject
 from mnv3search.layers import Unit
 
-FIRST = 5  # parts of a measurement that tell how long all of it takes
+FIRST = 5  # parts of a measurement from which the duration of all of it is estimated
 MAX_SESSIONS = 400  # in memory at once; a session holds a few megabytes
 
 
 class Steps:
-    """Counts steps of a known total, and says what is done and about how long all of it takes."""
+    """Counts steps of a known total, and reports them with an estimate of how long all of it takes."""
 
     def __init__(self, total: int, progress: Progress | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._progress, self._clock, self._done = total, progress, clock, 0
 
     def phase(self, what: str, times: int) -> None:
-        """From now on ``what`` is done in so many like parts; the first few tell how long that takes."""
+        """Begin ``what``, which is done in so many like parts."""
         self._what, self._times, self._part, self._began = what, times, 0, self._clock()
 
     def add(self, steps: int) -> None:
@@ -126,7 +126,7 @@ def whole_rounds(
     plan: MeasuringPlan,
     steps: Steps,
 ) -> tuple[list[Round], float]:
-    """Rounds of whole networks against the reference, kept in no table; and how long they waited, as a share."""
+    """Rounds of whole networks against the reference, kept in no table, and the share of time that calls waited."""
     sessions = _prepared(networks, runtime, steps)
     found, turns = [], WatchedTurns(runtime)
     steps.phase(f"timing {_named(networks)} on {runtime.name}, {plan.rounds} calls of each or more", plan.rounds)

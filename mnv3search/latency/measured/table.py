@@ -1,7 +1,4 @@
-"""The latency table: every repeat that was measured of one machine, runtime, version and threads, and what they say.
-
-A table is a value in memory here; :mod:`~mnv3search.latency.measured.table_file` keeps it on disk.
-"""
+"""The latency table in memory: every repeat of one machine, runtime, version and threads, and its statistics."""
 
 from __future__ import annotations
 
@@ -80,9 +77,8 @@ class TimingSession:
     """One round-robin: when it began, the reference's readings, and the runs of its entries.
 
     Attributes:
-        started: UTC, ISO 8601, to the microsecond: with the first readings it tells sessions apart.
-        reference_ms: milliseconds, a list a round, one a slot.
-        runs: by entry.
+        started: UTC, ISO 8601, to the microsecond: with the first readings it identifies the session.
+        reference_ms: a list a round, one reading a slot.
         saved: how many of its rounds are in the table's file.
     """
 
@@ -178,7 +174,7 @@ class LatencyTable:
 
     @property
     def halves_disagreement(self) -> float:
-        """By how much odd and even rounds disagree, a share, in the last sessions of units and of networks; or 0."""
+        """By how much odd and even rounds disagree, as a share, in the last sessions of units and networks; or 0."""
         shares = []
         for session in {id(s): s for s in map(self._last, (self._units, self._networks)) if s is not None}.values():
             times = [session.corrected_ms(run) for run in session.runs.values() if run.ms]

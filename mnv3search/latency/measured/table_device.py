@@ -51,7 +51,7 @@ Statistic = Literal["median", "minimum"]
 DEFAULT_RUNTIME = "onnxruntime"
 REFERENCE = "mobilenet_v3_large"
 SPACE_UNITS = 60  # from so many unknown units on, the table is calibrated anew on networks made of them
-WHOLE_TOLERANCE = 0.02  # a whole network's median is known within ± this share, or the rounds come to their end
+WHOLE_TOLERANCE = 0.02  # rounds end where the 95 % interval of every whole network's median is within ± this share
 WHOLE_SLOT = 12  # whole networks between two readings of the reference: about a tenth of a second
 WHOLE_PAUSE = 1.5  # seconds between bursts of whole networks: a measurement sees ten seconds of the machine, not two
 SCALE_NETWORKS = 12  # timed whole in each process: what the table's times have become since it was measured
@@ -60,13 +60,13 @@ FALLBACK_NETWORKS = (
     "mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v3_large_minimalistic", "mobilenet_v2", "mnasnet_a1",
     "mnasnet_small", "mobilenet_v3_small_minimalistic", "mobilenet_v3_large_reduced_tail", "mobilenet_v3_small@0.5/32",
     "mobilenet_v1@0.25/32", "mobilenet_v2@0.35/32",
-)  # the last ones hardly compute, and tell what a call costs  # fmt: skip
+)  # the last ones hardly compute, and show what a call costs  # fmt: skip
 
 
 class TableDevice:
     """A machine that is measured: a :class:`~mnv3search.latency.model.UnitLatencyModel`.
 
-    Units are measured when they are first asked for, or all at once by :meth:`prepare`, and kept on disk; an
+    Units are measured when they are first needed, or all at once by :meth:`prepare`, and kept on disk; an
     interrupted measurement goes on where it stopped. A machine's speed differs from day to day, so each process first
     times a few of the table's networks whole (:attr:`session_scale`); all its latencies are at that speed.
 
@@ -78,7 +78,7 @@ class TableDevice:
         statistic: of whole networks, to which the table is calibrated: ``median``, what a call usually takes, or
             ``minimum``, what it takes undisturbed.
         calibrate_on: whole networks for the calibration (:meth:`calibrate_for`); where none are given, networks
-            assembled from the units that are asked for, or published ones.
+            assembled from the units to be priced, or published ones.
         name: as the user wrote it; of the runtime where not given.
         check: compares the runtime's outputs with torch's when it is first used, and gives the difference.
     """
@@ -235,7 +235,7 @@ class TableDevice:
 
     @property
     def session_scale(self) -> SessionScale:
-        """How this process's session stands to the table; measured when it is first asked for."""
+        """The speed of this process's session against the table's; measured when it is first needed."""
         if self._session_scale is None:
             self.prepare([])
         assert self._session_scale is not None
@@ -365,7 +365,7 @@ class FormerVersion:
 
     @property
     def load_average(self) -> float | None:
-        """Of the machine on which it works."""
+        """The machine's."""
         return load_of(self._runtime)
 
     @property

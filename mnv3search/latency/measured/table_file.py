@@ -207,7 +207,7 @@ def _set_journal(connection: sqlite3.Connection, folder: Path) -> None:
 
 
 def on_network(folder: Path) -> bool:
-    """Whether ``folder`` lies on a file system of other machines, as far as Linux says."""
+    """Whether ``folder`` lies on a network file system, as far as Linux knows."""
     try:
         lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
         resolved = folder.resolve()
@@ -258,7 +258,7 @@ def _create(connection: sqlite3.Connection, key: TableKey) -> None:
 
 
 def _identity(session: TimingSession) -> str:
-    """What tells a session from all others, whichever file it is in."""
+    """A session's identity, in whichever file it is."""
     text = json.dumps([session.started, session.reference_ms[0]])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

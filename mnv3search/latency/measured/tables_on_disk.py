@@ -48,12 +48,11 @@ class TableOnDisk:
     """One table file, by its head.
 
     Attributes:
-        path: the file.
         key: what its times have in common; None where the file is damaged.
         measured_at: when it was last measured, UTC; the file's time where it does not say.
         size: bytes.
         note: what ``mnv3search profile`` found.
-        damage: what is wrong and what mends it; empty where nothing is.
+        damage: the fault and its remedy; empty where there is none.
         stale: why it may not hold for this machine as it is now; empty where no reason is known.
     """
 
@@ -155,7 +154,7 @@ def _staleness(table: TableOnDisk, now: datetime, here: Fingerprint) -> str:
         return ""
     if key.device != here:
         return "of another machine"
-    if plug_in(key.runtime) is None:  # of these only the runtime itself, made, tells its version
+    if plug_in(key.runtime) is None:  # a plug-in's version is known of a loaded runtime alone
         installed = installed_version(key.runtime)
         if installed is None:
             return f"{key.runtime} is not installed"
@@ -166,7 +165,7 @@ def _staleness(table: TableOnDisk, now: datetime, here: Fingerprint) -> str:
 
 
 def _release(text: str) -> tuple[int, ...]:
-    """The numbers at a version's start: a package and its library may tell their build differently."""
+    """The numbers at a version's start: a package and its library may name their build differently."""
     found = re.match(r"\d{1,9}(\.\d{1,9}){0,4}", text)
     numbers = [int(part) for part in found.group().split(".")] if found else []
     while numbers and numbers[-1] == 0:

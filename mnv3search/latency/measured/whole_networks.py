@@ -32,14 +32,13 @@ class MeasuredLatency:
     """One network timed whole, interleaved with the others and the reference.
 
     Attributes:
-        latency_ms: median, at the speed of the process's first whole measurement: later drift is divided out.
+        latency_ms: median, at the speed of the process's first whole measurement.
         error_ms: one standard deviation of that median, and of the speed: it holds from one process to another.
-        minimum_ms: the fastest call, as it was.
-        rounds: how many calls.
-        reference_ms: the reference network's median in this measurement, as it was.
+        minimum_ms: the fastest call, uncorrected.
+        reference_ms: the reference network's median in this measurement, uncorrected.
         waited: share of the time in which the calls of the measurement waited for a core.
-        drift_error: how well this measurement knows the machine's speed, one standard deviation, as a share.
-        times_ms: every call, in order, the reference's drift divided out; call i of all networks is of one round.
+        drift_error: one standard deviation of the machine's speed in this measurement, as a share.
+        times_ms: every call, in order, the clock drift divided out; call i of all networks is of one round.
     """
 
     latency_ms: float
@@ -72,7 +71,7 @@ class SessionReference:
 def measured_latencies(
     found: Sequence[Round], slot_size: int, session: SessionReference | None, waited: float
 ) -> list[MeasuredLatency]:
-    """What rounds of networks say of each, at this session's speed; at their own where None."""
+    """Each network's latency from their rounds, at this session's speed; at the rounds' own where None."""
     corrected = drift_corrected(found, slot_size)
     own = SessionReference(corrected.reference_ms, drift_error(corrected.drift, waited))
     session = session or own
@@ -95,7 +94,7 @@ SIGNS = 6  # rounds from which the smallest and the largest hold the median in 9
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """``value`` with its 95 % interval; an interval from 0 to infinity says that too few rounds were timed for one."""
+    """``value`` with its 95 % interval, which is 0 to infinity where too few rounds were timed for one."""
 
     value: float
     low: float
