@@ -35,30 +35,21 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class ParetoPlot:
-    """What a run's Pareto plot shows.
+    """What a run's Pareto plot shows."""
 
-    Attributes:
-        candidates: what is drawn as dots apart from the front; every one, or an even selection in order of evaluation.
-        front: the run's Pareto front, fastest first, all of it where ``MAX_SHOWN`` allows.
-        trajectory: NetAdapt's path from its seed to its end: (latency in ms, top-1 in percent).
-        best, finalists, references: those that have a top-1.
-        limit_ms: the largest prediction with the confidence asked for, at the best's relative error; None
-            where that is the target itself, or the best was timed.
-        x, y: the axes' ranges, in ms and percent.
-        evaluated: how many networks the block search evaluated.
-    """
-
-    candidates: tuple[Candidate, ...]
-    front: tuple[Candidate, ...]
-    trajectory: tuple[tuple[float, float], ...]
-    best: ScoredNetwork | None
+    candidates: tuple[Candidate, ...]  # dots apart from the front: all, or an even selection in order of evaluation
+    front: tuple[Candidate, ...]  # fastest first, all of it where MAX_SHOWN allows
+    trajectory: tuple[tuple[float, float], ...]  # NetAdapt's, from its seed to its end: ms and top-1 in percent
+    best: ScoredNetwork | None  # where it has a top-1, like the finalists and references
     finalists: tuple[ScoredNetwork, ...]
     references: tuple[ScoredNetwork, ...]
     target_latency_ms: float
+    # the largest prediction with the confidence asked for, at the best's relative error; None where that is the target
+    # itself, or the best was timed
     limit_ms: float | None
-    x: Interval
+    x: Interval  # the axes' ranges, in ms and percent
     y: Interval
-    evaluated: int
+    evaluated: int  # networks by the block search
 
     def within_axes(self, candidate: Candidate) -> bool:
         """Whether the axes reach a candidate."""

@@ -33,25 +33,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class PruningPlot:
-    """What the plot shows.
-
-    Attributes:
-        path: the seed and every step, by the held-out part of the training images.
-        finished: the seed and the result on the images of the final evaluation, joined by a line.
-        baselines: other networks on the same images, such as width multipliers, joined by a line.
-        target_ms: a dashed line.
-        evaluated_on: the images of ``finished`` and ``baselines``, in words.
-        limit: milliseconds and name of a dotted line: the largest latency with the confidence asked for.
-    """
+    """What the plot shows."""
 
     title: str
-    path: Sequence[Point]
-    finished: Sequence[Point]
-    baselines: Sequence[Point]
+    path: Sequence[Point]  # the seed and every step, by the held-out part of the training images
+    finished: Sequence[Point]  # the seed and the result on the images of the final evaluation
+    baselines: Sequence[Point]  # other networks on the same images, such as width multipliers, joined by a line
     target_ms: float
     latency_label: str
-    evaluated_on: str
-    limit: tuple[float, str] | None = None
+    evaluated_on: str  # the images of finished and baselines, in words
+    limit: tuple[float, str] | None = None  # ms and name: the largest latency with the confidence asked for
 
 
 def write_pruning_steps(path: Path, steps: Sequence[TrainedStep]) -> None:

@@ -19,31 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScoredNetwork:
-    """A network with every figure that a table shows, each with its error.
+    """A network with every figure that a table shows; errors are one standard deviation, None where unknown."""
 
-    Attributes:
-        name: such as ``best``, ``mobilenet_v3_large`` or ``finalist 2``.
-        top1, top1_std: percent, by the run's evaluator; None where it states none.
-        latency_ms, latency_error_ms: by the run's latency model; the error is one standard deviation or None.
-        published_top1: percent, as its paper prints it; never compared with ``top1``; None for a searched network.
-        origin: ``block_search``, ``netadapt`` or ``reference``.
-        measured_ms, measured_error_ms: timed whole on this machine, interleaved with the reference; None where not.
-        address: what commands call a network of the run, after its folder: ``:12`` or ``:finalist/1``.
-    """
-
-    name: str
+    name: str  # best, mobilenet_v3_large, finalist 2
     architecture: Architecture
-    top1: float | None
+    top1: float | None  # percent, by the run's evaluator; None where it states none
     top1_std: float | None
-    latency_ms: float
+    latency_ms: float  # by the run's latency model
     latency_error_ms: float | None
     madds: int
     parameters: int
-    origin: str
-    published_top1: float | None = None
-    measured_ms: float | None = None
+    origin: str  # block_search, netadapt or reference
+    published_top1: float | None = None  # percent, as its paper prints it; never compared with top1
+    measured_ms: float | None = None  # timed whole on this machine, interleaved with the reference
     measured_error_ms: float | None = None
-    address: str | None = None
+    address: str | None = None  # what commands call a network of the run, after its folder: :12 or :finalist/1
 
 
 def scored_frame(networks: Iterable[ScoredNetwork]) -> DataFrame:
@@ -54,65 +44,43 @@ def scored_frame(networks: Iterable[ScoredNetwork]) -> DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class TargetVerdict:
-    """Whether the winner is within the target, with the one-sided confidence (0.5 to below 1) that was asked for.
-
-    Attributes:
-        met: whether its measured time, its spread added, is within the target; None where the device cannot be timed.
-        margin_percent: how far its time (predicted where it was not timed) is below the target; negative above.
-        timed: how many networks were timed as possible winners.
-        repairs: how often the search went on because none of them, or only worse ones, were within the target.
-    """
+    """Whether the winner is within the target, with the confidence that was asked for."""
 
     target_ms: float
-    confidence: float
-    met: bool | None
-    margin_percent: float
-    timed: int = 0
-    repairs: int = 0
+    confidence: float  # one-sided, from 0.5 to below 1
+    met: bool | None  # its measured time, its spread added, is within the target; None where it cannot be timed
+    margin_percent: float  # how far its time (predicted where it was not timed) is below the target
+    timed: int = 0  # networks timed as possible winners
+    repairs: int = 0  # times the search went on because none of them, or only worse ones, were within the target
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """Everything that the report of one run shows.
+    """Everything that the report of one run shows."""
 
-    Attributes:
-        title: such as ``mnv3_large for 50 ms on pixel1``.
-        device, device_kind: name of the latency model, and what its figures are.
-        evaluator: name; ``top1_estimated`` says whether its answers are predictions.
-        score: what its answers are called where they are no accuracies in percent; None where they are.
-        best: the winner; ``finalists`` the others that came to the target.
-        verdict: whether the winner is within the target; None where nobody asked.
-        references: published networks by the same evaluator and latency model.
-        candidates: every evaluated network of the block search; ``front`` its Pareto front.
-        steps: NetAdapt's steps of the winning (or only) seed, with that seed's figures.
-        notes: sentences for the reader: who won by how much, a target that never binds.
-        manifest: the run folder's, shown as it is; its ``files``, where given, maps file names to what they hold.
-        latency_errors_ms: one standard deviation in milliseconds for candidates, seed and steps, where known.
-        no_ranking: why the candidates' accuracies put them in no order; None where they do.
-        trained: the file of the winner as the evaluator trained it; None where it trains nothing, or keeps nothing.
-    """
-
-    title: str
-    space: str | None
+    title: str  # mnv3_large for 50 ms on pixel1
+    space: str | None  # None where a trained network was pruned
     device: str
     device_kind: LatencyKind
     evaluator: str
-    top1_estimated: bool
+    top1_estimated: bool  # whether the evaluator's answers are predictions
     target_latency_ms: float
-    best: ScoredNetwork
-    references: Sequence[ScoredNetwork] = ()
-    finalists: Sequence[ScoredNetwork] = ()
-    candidates: Sequence[Candidate] = ()
-    front: Sequence[Candidate] = ()
-    seed: Candidate | None = None
-    steps: Sequence[Step] = ()
-    notes: Sequence[str] = ()
+    best: ScoredNetwork  # the winner
+    references: Sequence[ScoredNetwork] = ()  # published networks by the same evaluator and latency model
+    finalists: Sequence[ScoredNetwork] = ()  # the others that came to the target
+    candidates: Sequence[Candidate] = ()  # every evaluated network of the block search
+    front: Sequence[Candidate] = ()  # its Pareto front
+    seed: Candidate | None = None  # of the winner
+    steps: Sequence[Step] = ()  # NetAdapt's, from that seed
+    notes: Sequence[str] = ()  # sentences for the reader: who won by how much, a target that never binds
+    # the run folder's, shown as it is; its files, where given, map file names to what they hold
     manifest: Mapping[str, object] = field(default_factory=dict)
+    # one standard deviation for candidates, seed and steps, where known
     latency_errors_ms: Mapping[Architecture, float] = field(default_factory=dict)
-    verdict: TargetVerdict | None = None
-    score: str | None = None
-    trained: str | None = None
-    no_ranking: str | None = None
+    verdict: TargetVerdict | None = None  # None where nobody asked
+    score: str | None = None  # the name of the evaluator's answers where they are no accuracies in percent
+    trained: str | None = None  # the file of the winner as the evaluator trained it, where it keeps one
+    no_ranking: str | None = None  # why the candidates' accuracies put them in no order
 
     @property
     def everyone(self) -> list[ScoredNetwork]:

@@ -18,32 +18,20 @@ Option = tuple[tuple[str, ChoiceValue], ...]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One thing that a search may choose.
+    """One thing that a search may choose, with its values in the file's order."""
 
-    Attributes:
-        name: ``stage2.depth``, ``stage2.block1.kernel_size``, ``stage3.expansion_ratio`` …; stages and blocks from 1.
-        choices: the values, in the file's order.
-    """
-
-    name: str
+    name: str  # stage2.depth, stage2.block1.kernel_size, stage3.expansion_ratio …; stages and blocks from 1
     choices: tuple[ChoiceValue, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class BlockChoices:
-    """What may be chosen for a block: independent lists, or a list of whole options.
+    """What may be chosen for a block: independent lists, or a list of whole options."""
 
-    Attributes:
-        kind: of the block, in :data:`~mnv3search.blocks.BLOCK_KINDS`.
-        lists: each a name and its values, in the order of the kind's ``choices``; empty where there are options.
-        options: pairs of a label and an option; None as the option leaves the block out.
-        settings: what is the same for every choice.
-    """
-
-    kind: str
-    lists: tuple[tuple[str, tuple[ChoiceValue, ...]], ...] = ()
-    options: tuple[tuple[str, Option | None], ...] = ()
-    settings: Option = ()
+    kind: str  # in BLOCK_KINDS
+    lists: tuple[tuple[str, tuple[ChoiceValue, ...]], ...] = ()  # names and values, in the order of the kind's choices
+    options: tuple[tuple[str, Option | None], ...] = ()  # labels and options; None leaves the block out
+    settings: Option = ()  # what is the same for every choice
 
     @property
     def can_skip(self) -> bool:
@@ -81,20 +69,13 @@ def option_label(kind: type[Block], option: Option) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StageChoices:
-    """A run of blocks of one width, the first of them with the stride.
-
-    Attributes:
-        out_channels, depth: the values to choose from.
-        stride: of the first block.
-        block: the choices of each block.
-        per_stage: all blocks of the stage share one choice.
-    """
+    """A run of blocks of one width, the first of them with the stride."""
 
     out_channels: tuple[int, ...]
     depth: tuple[int, ...]
     stride: int
     block: BlockChoices
-    per_stage: bool = False
+    per_stage: bool = False  # all blocks of the stage share one choice
 
     def first_skippable(self, widths_in: tuple[int, ...]) -> bool:
         """Whether the first block may be left out: stride 1, and one width only, which is the input's too."""
@@ -103,13 +84,7 @@ class StageChoices:
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """All of a space but its names and defaults: what is the same in every network, and the stages.
-
-    Attributes:
-        squeeze_excite: the rule; its ``squeeze_channels`` follow each block's widths.
-        expansion_divisor: expanded channels are ``make_divisible(in_channels * expansion_ratio, expansion_divisor)``,
-            or the input's own at ratio 1.
-    """
+    """All of a space but its names and defaults: what is the same in every network, and the stages."""
 
     stem: StemSpec
     stages: tuple[StageChoices, ...]
@@ -120,7 +95,8 @@ class Skeleton:
     conv_bias: bool = False
     norm_eps: float = 1e-3
     norm_momentum: float = 0.01
-    squeeze_excite: SqueezeExciteSpec = PAPER_SQUEEZE_EXCITE
+    squeeze_excite: SqueezeExciteSpec = PAPER_SQUEEZE_EXCITE  # the squeeze_channels follow each block's widths
+    # expanded channels are make_divisible(in_channels * expansion_ratio, expansion_divisor), the input's at ratio 1
     expansion_divisor: int = 8
 
     def widths_in(self, stage: int) -> tuple[int, ...]:

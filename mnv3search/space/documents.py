@@ -146,64 +146,58 @@ def parse_document(text: str, name: str, kind: DocumentKind = SPACE) -> Document
         raise document.too_much(1) from None
     if node is None:
         raise document.error((), f"is empty; a {kind.name} begins with 'format: {kind.format}'")
-    document.data = _NodeReader(document).value(node, ())
+    document.data = _value(document, node, ())
     return document
 
 
-class _NodeReader:
-    """Turns nodes into plain data; aliases are followed and count each time, so that they cannot multiply."""
+def _value(document: Document, node: yaml.Node, path: Path) -> Any:
+    """A node as plain data; aliases are followed and count each time, so that they cannot multiply."""
+    line = document.lines[path] = node.start_mark.line + 1
+    if len(document.lines) > MAX_NODES or len(path) > MAX_DEPTH:
+        raise document.too_much(line)
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+        raise document.error(path, f"the tag {shown(node.tag)} is not allowed; write plain mappings and lists")
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(document, node, path)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(document, item, (*path, i)) for i, item in enumerate(node.value)]
+    return _scalar(document, node, path)
 
-    def __init__(self, document: Document) -> None:
-        self.document = document
-        self.visited = 0
 
-    def value(self, node: yaml.Node, path: Path) -> Any:
-        line = node.start_mark.line + 1
-        self.document.lines[path] = line
-        self.visited += 1
-        if self.visited > MAX_NODES or len(path) > MAX_DEPTH:
-            raise self.document.too_much(line)
-        if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
-            raise self.document.error(path, f"the tag {shown(node.tag)} is not allowed; write plain mappings and lists")
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
-        return self._scalar(node, path)
+def _mapping(document: Document, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise document.error((), "a key must be a word, not a list or mapping", line)
+        key = str(key_node.value)
+        here = (*path, key)
+        if key in found:
+            first = document.key_lines[here]
+            raise document.error(here, f"the key is given twice, first in line {first}; keep one", line)
+        document.key_lines[here] = line
+        found[key] = _value(document, value_node, here)
+    return found
 
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise self.document.error((), "a key must be a word, not a list or mapping", line)
-            key = str(key_node.value)
-            here = (*path, key)
-            if key in found:
-                first = self.document.key_lines[here]
-                raise self.document.error(here, f"the key is given twice, first in line {first}; keep one", line)
-            self.document.key_lines[here] = line
-            found[key] = self.value(value_node, here)
-        return found
 
-    def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        text, pattern = node.value, _SCALARS.get(node.tag)
-        if pattern is None or not pattern.fullmatch(text):
-            raise self.document.error(path, f"{shown(text)} cannot be read as a value; write it without a tag")
-        kind = node.tag.removeprefix(_TAG)
-        if kind in ("null", "bool"):
-            return None if kind == "null" else text[0] in "tT"
-        if kind == "int":
-            if len(text) > 1 and text.lstrip("+-0").isdigit() and text.lstrip("+-").startswith("0"):
-                raise self.document.error(
-                    path, f"{shown(text)} begins with 0, which some read as octal; write {shown(text.lstrip('+-0'))}"
-                )
-            if len(text) > _MAX_DIGITS:
-                raise self.document.error(path, f"{shown(text)} has more than {_MAX_DIGITS} digits")
-            return int(text, 0)
-        if kind == "str":
-            return text
-        value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-        if not math.isfinite(value):
-            raise self.document.error(path, f"{value} is not a finite number; give an ordinary one")
-        return int(value) if value.is_integer() else value
+def _scalar(document: Document, node: yaml.Node, path: Path) -> Any:
+    text, pattern = node.value, _SCALARS.get(node.tag)
+    if pattern is None or not pattern.fullmatch(text):
+        raise document.error(path, f"{shown(text)} cannot be read as a value; write it without a tag")
+    kind = node.tag.removeprefix(_TAG)
+    if kind in ("null", "bool"):
+        return None if kind == "null" else text[0] in "tT"
+    if kind == "int":
+        if len(text) > 1 and text.lstrip("+-0").isdigit() and text.lstrip("+-").startswith("0"):
+            raise document.error(
+                path, f"{shown(text)} begins with 0, which some read as octal; write {shown(text.lstrip('+-0'))}"
+            )
+        if len(text) > _MAX_DIGITS:
+            raise document.error(path, f"{shown(text)} has more than {_MAX_DIGITS} digits")
+        return int(text, 0)
+    if kind == "str":
+        return text
+    value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if not math.isfinite(value):
+        raise document.error(path, f"{value} is not a finite number; give an ordinary one")
+    return int(value) if value.is_integer() else value

@@ -49,27 +49,19 @@ class Axes:
 
 @dataclass(frozen=True, eq=False)
 class StageTable:
-    """One stage as arrays.
-
-    Attributes:
-        widths_in: widths that may enter, in the order of the previous stage's ``out_channels``.
-        out, depth: axes of one column, or of none where there is one value.
-        slots: the axes of each block's code; the same one for all blocks where ``per_stage``.
-        units: for each block an array (in, out, code) of unit ids; ``in`` has one entry from the second block on, whose
-            input is the stage's own width.
-        canonical: (in, out, code) for each block, the lowest code with the same unit; where ``per_stage`` one array
-            (in, out, depth, code), the lowest code that makes the same stage.
-        depths: number of blocks by depth index.
-    """
+    """One stage as arrays."""
 
     choices: StageChoices
-    widths_in: tuple[int, ...]
-    out: Axes
+    widths_in: tuple[int, ...]  # that may enter, in the order of the previous stage's out_channels
+    out: Axes  # of one column, or of none where there is one value; so is depth
     depth: Axes
-    slots: tuple[Axes, ...]
+    slots: tuple[Axes, ...]  # of each block's code; the same one for all blocks where per_stage
+    # for each block the unit ids (in, out, code); in has one entry from the second block on: the stage's own width
     units: tuple[NDArray[np.int32], ...]
+    # for each block (in, out, code), the lowest code with the same unit; where per_stage one array (in, out, depth,
+    # code), the lowest code that makes the same stage
     canonical: tuple[NDArray[np.int32], ...]
-    depths: Ints
+    depths: Ints  # number of blocks by depth index
 
     @property
     def per_stage(self) -> bool:

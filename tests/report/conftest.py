@@ -49,7 +49,7 @@ def _parse(name: str) -> Architecture:
     return published(base, float(width or 1))
 
 
-def judge(name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> ScoredNetwork:
+def scored(name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> ScoredNetwork:
     answer, latency = ToyEvaluator().evaluate([architecture])[0], float(ToyLatency().latency_ms([architecture])[0])
     counts = count(architecture)
     return ScoredNetwork(
@@ -76,12 +76,12 @@ def candidates(number: int, limit_ms: float) -> list[Candidate]:
     found: list[Candidate] = []
     while len(found) < number:
         architecture = _perturbed(rng)
-        judged = judge("", architecture, "block_search")
-        if judged.latency_ms <= limit_ms:
+        network = scored("", architecture, "block_search")
+        if network.latency_ms <= limit_ms:
             found.append(
                 Candidate(
-                    architecture, judged.top1 or 0.0, judged.top1_std, judged.latency_ms, judged.madds,
-                    judged.parameters, "block_search", len(found),
+                    architecture, network.top1 or 0.0, network.top1_std, network.latency_ms, network.madds,
+                    network.parameters, "block_search", len(found),
                 )
             )  # fmt: skip
     return found
@@ -91,7 +91,7 @@ def make_summary(number: int = 400, target: float = 50.0) -> RunSummary:
     found = candidates(number, 1.1 * target)
     front = pareto_front(found)
     result = netadapt(front[-1].architecture, ToyLatency(), ToyEvaluator(), target)  # type: ignore[arg-type]
-    best = judge("best", result.final.architecture, "netadapt")
+    best = scored("best", result.final.architecture, "netadapt")
     errors = {c.architecture: 0.031 * c.latency_ms + 0.2 for c in [*found, result.seed]}
     errors |= {step.architecture: 0.031 * step.latency_ms + 0.2 for step in result.steps}
     return RunSummary(
@@ -103,8 +103,8 @@ def make_summary(number: int = 400, target: float = 50.0) -> RunSummary:
         top1_estimated=True,
         target_latency_ms=target,
         best=best,
-        references=[judge(name, _parse(name), "reference", top1) for name, top1 in REFERENCES.items()],
-        finalists=[judge(f"finalist {i}", c.architecture, "netadapt") for i, c in enumerate(front[-3:-1], 2)],
+        references=[scored(name, _parse(name), "reference", top1) for name, top1 in REFERENCES.items()],
+        finalists=[scored(f"finalist {i}", c.architecture, "netadapt") for i, c in enumerate(front[-3:-1], 2)],
         candidates=found,
         front=front,
         seed=result.seed,

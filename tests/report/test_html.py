@@ -151,9 +151,9 @@ def test_published_stands_apart_from_predicted(page: _Page, summary: RunSummary)
     heads = next(row for row in rows if row[0] == "network")
     predicted, published = heads.index("Predicted ImageNet top-1, %"), heads.index("published top-1, %")
     by_name = {row[0]: row for row in rows if len(row) == len(heads)}
-    for judged in summary.references:
-        assert by_name[judged.name][published] == f"{judged.published_top1:.1f}"
-        assert by_name[judged.name][predicted].endswith("pred.")
+    for network in summary.references:
+        assert by_name[network.name][published] == f"{network.published_top1:.1f}"
+        assert by_name[network.name][predicted].endswith("pred.")
     assert by_name["best"][published] == "–"
     assert all(row[published].find("±") < 0 for name, row in by_name.items() if name != "network")
     assert "estimated" in heads[published + 1]

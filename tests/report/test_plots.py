@@ -50,9 +50,9 @@ def test_labels_stand_at_their_marks_in_both_files(drawn: Path, summary: RunSumm
     plot = ParetoFigure(summary)
     texts = {"".join(e.itertext()): e for e in ET.fromstring((drawn / "pareto.svg").read_text()).iter()}
     height = plot.figure.get_figheight() * 72
-    for judged in summary.references:
-        x, y = plot.axes.transData.transform((judged.latency_ms, judged.top1 or 0)) / plot.figure.dpi * 72
-        text = texts[judged.name]
+    for network in summary.references:
+        x, y = plot.axes.transData.transform((network.latency_ms, network.top1 or 0)) / plot.figure.dpi * 72
+        text = texts[network.name]
         assert abs(float(text.attrib["x"]) - x) + abs(float(text.attrib["y"]) - (height - y)) < 170, (
             "its width and some"
         )
@@ -142,6 +142,6 @@ def test_the_picture_says_what_it_leaves_out(summary: RunSummary) -> None:
     assert MAX_SHOWN <= 2_000
     shown = pareto_plot(summary, limit=100)
     assert shown.candidates_label.startswith("400 networks evaluated (100 drawn")
-    for judged in (summary.best, *summary.references):
-        assert shown.x[0] < judged.latency_ms < shown.x[1]
-        assert shown.y[0] < (judged.top1 or 0) < shown.y[1]
+    for network in (summary.best, *summary.references):
+        assert shown.x[0] < network.latency_ms < shown.x[1]
+        assert shown.y[0] < (network.top1 or 0) < shown.y[1]

@@ -19,8 +19,8 @@ def _printed(renderable: Any, width: int = 120) -> str:
 
 def test_every_row_marks_what_is_predicted_and_estimated(summary: RunSummary) -> None:
     lines = _printed(final_table(summary)).splitlines()
-    for judged in (*summary.finalists, *summary.references):
-        (line,) = [line for line in lines if line.split()[: len(judged.name.split())] == judged.name.split()]
+    for network in (*summary.finalists, *summary.references):
+        (line,) = [line for line in lines if line.split()[: len(network.name.split())] == network.name.split()]
         assert "pred." in line
         assert "est." in line
         assert line.count("±") == 2
