@@ -1,4 +1,4 @@
-"""Values read again as foreign data: each by its rule, or one error; and numbers as callers have them.
+"""Values of files and of callers, each checked by its rule.
 
 A log is only ever appended to, a line of JSON as soon as something is known; a kill may cut the last one short.
 """

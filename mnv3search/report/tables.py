@@ -54,21 +54,12 @@ def final_table(summary: RunSummary) -> Table:
 
 def network_cells(summary: RunSummary) -> list[tuple[ScoredNetwork, list[str]]]:
     """Each network and its name, top-1, published top-1, latency, time measured whole where any has one, and counts."""
-    return [
-        (
-            n,
-            [
-                n.name,
-                summary.top1_of(n, unit=False),
-                published_text(n.published_top1),
-                summary.latency_of(n, unit=False),
-                *([with_error(n.measured_ms, n.measured_error_ms, 2)] if summary.timed else []),
-                millions(n.madds),
-                millions(n.parameters, 2),
-            ],
-        )
-        for n in summary.everyone
-    ]
+    rows = []
+    for n in summary.everyone:
+        figures = [summary.top1_of(n, unit=False), published_text(n.published_top1), summary.latency_of(n, unit=False)]
+        figures += [with_error(n.measured_ms, n.measured_error_ms, 2)] if summary.timed else []
+        rows.append((n, [n.name, *figures, millions(n.madds), millions(n.parameters, 2)]))
+    return rows
 
 
 def final_caption(summary: RunSummary) -> str:
@@ -127,12 +118,12 @@ class PublishedRow:
 
     @property
     def madds_agreement(self) -> Agreement | None:
-        """How our MAdds stand to the printed ones; None where either is missing."""
+        """How our MAdds agree with the printed ones."""
         return agreement(self.figure.madds_m, self.madds)
 
     @property
     def parameters_agreement(self) -> Agreement | None:
-        """How our parameters stand to the printed ones; None where either is missing."""
+        """How our parameters agree with the printed ones."""
         return agreement(self.figure.parameters_m, self.parameters, least_decimals=1)
 
     @property
@@ -224,8 +215,7 @@ def agreement(printed_m: float | None, counted: int | None, least_decimals: int 
     """
     if printed_m is None or counted is None:
         return None
-    decimals = max(least_decimals, len(f"{printed_m:.6f}".rstrip("0").partition(".")[2]))
-    unit = 10.0**-decimals
+    unit = 10.0 ** -_decimals(printed_m, least_decimals)
     away = abs(counted / 1e6 - printed_m)
     if away <= 0.5 * unit * (1 + 1e-9):
         return "equal"
@@ -249,11 +239,12 @@ def _published_cells(row: PublishedRow, notes: list[str]) -> list[Text]:
     return [_text(word, "yellow" if SIGNS["differs"] in word else "") for word in words]
 
 
+def _decimals(printed: float, least: int) -> int:
+    return max(least, len(f"{printed:.6f}".rstrip("0").partition(".")[2]))
+
+
 def _printed(value: float | None, least_decimals: int = 0) -> str:
-    if value is None:
-        return NO_FIGURE
-    text = f"{value:.6f}".rstrip("0").rstrip(".")
-    return text if len(text.partition(".")[2]) >= least_decimals else f"{value:.{least_decimals}f}"
+    return NO_FIGURE if value is None else f"{value:.{_decimals(value, least_decimals)}f}"
 
 
 def _counted(value: int | None, agrees: Agreement | None, decimals: int) -> str:

@@ -313,10 +313,8 @@ class SearchSpace:
             SpaceError: there are more than 1,000,000.
         """
         if self._local.size > MAX_ENUMERATED:
-            raise SpaceError(
-                f"space {self.name} has {self._local.size:.3g} rows; "
-                f"at most {MAX_ENUMERATED:,} are enumerated: sample it"
-            )
+            size, most = f"{self._local.size:.3g}", f"{MAX_ENUMERATED:,}"
+            raise SpaceError(f"space {self.name} has {size} rows; at most {most} are enumerated: sample it")
         return self._enumerated()
 
     def _enumerated(self) -> Iterator[Architecture]:
