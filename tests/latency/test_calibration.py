@@ -129,6 +129,17 @@ def test_prices_sum_to_the_networks_where_boundaries_outweigh_units() -> None:
     assert np.mean(ratios) == pytest.approx(1, abs=0.005)
 
 
+def test_elements_beyond_what_a_unit_can_save_add_no_error() -> None:
+    some = mixed(24)
+    model = fitted(some, np.array([float((alone_of(p) - 6e-6 * entering_elements(p)).sum()) for p in map(units, some)]))
+    assert model.boundary_ms > 0
+    block, short = units(some[0])[1], np.array([1e-3])
+    one, other = (block._replace(in_channels=width) for width in (961, 1922))  # no network of the fit has them
+    error = model.relative_error([one], short, 1.0)
+    assert model.relative_error([other], short, 1.0) == pytest.approx(error, rel=1e-9)
+    assert model.relative_error([other], 1e6 * short, 1.0) > error
+
+
 def test_a_kind_that_differs_is_corrected() -> None:
     def latency(network: Architecture) -> float:
         parts = units(network)

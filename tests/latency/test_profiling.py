@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,21 @@ def test_an_unquiet_machine_is_said(tmp_path: Path) -> None:
         profiled(tmp_path, KnownRuntime(drift=lambda _: float(np.exp(0.3 * rng.standard_normal())))).warnings()
     )
     assert "single calls deviate" in said
+
+
+def test_each_caveat_begins_above_its_limit(tmp_path: Path) -> None:
+    steady = profiled(tmp_path)
+    assert replace(steady, halves=0.02, noise=0.10).warnings() == []
+    (halves,) = replace(steady, halves=0.021).warnings()
+    assert "differ by 2.1 %, more than 2.0 %" in halves
+    (noise,) = replace(steady, noise=0.11).warnings()
+    assert "single calls deviate by 11.0 %" in noise
+    unlike = [replace(n, predicted_ms=1.06 * n.measured_ms, predicted_error_ms=n.measured_ms) for n in steady.networks]
+    (off,) = replace(steady, networks=unlike).warnings()
+    assert "unseen networks are off by 6.0 % on average, more than 5.0 %" in off
+    far = [replace(n, predicted_ms=1.04 * n.measured_ms, predicted_error_ms=0.001) for n in steady.networks]
+    far = [replace(n, measured_error_ms=0.01 * n.measured_ms) for n in far]  # 4 % are four deviations
+    assert replace(steady, networks=far).warnings() == ["4 of 4 networks lie further off than 3 stated deviations"]
 
 
 def test_the_mapping_holds_every_figure(tmp_path: Path) -> None:
