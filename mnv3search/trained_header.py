@@ -22,7 +22,7 @@ SUFFIX = ".safetensors"
 MAX_HEADER_BYTES = 100_000_000
 """The most that safetensors itself reads."""
 _LENGTH = struct.Struct("<Q")
-_REMEDY = "give a file that mnv3search train wrote, or the folder of its run"
+REMEDY = "give a file that mnv3search train wrote, or the folder of its run"
 
 
 def trained_header(path: Path) -> Mapping[str, Any]:
@@ -34,9 +34,9 @@ def trained_header(path: Path) -> Mapping[str, Any]:
     try:
         header = _header(path)
     except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}; {_REMEDY}") from None
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}; {REMEDY}") from None
     except ValueError:
-        raise WeightsError(f"cannot read {path}: it is damaged or no {SUFFIX} file; {_REMEDY}") from None
+        raise WeightsError(f"cannot read {path}: it is damaged or no {SUFFIX} file; {REMEDY}") from None
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     return described(path, metadata if isinstance(metadata, dict) else {})
 
@@ -59,7 +59,7 @@ def described(path: Path, metadata: Mapping[str, object]) -> Mapping[str, Any]:
     """
     found = about(metadata)
     if found is None or found.get("format") != FORMAT:
-        raise WeightsError(f"{path} holds tensors, but not as a trained network of mnv3search; {_REMEDY}")
+        raise WeightsError(f"{path} holds tensors, but not as a trained network of mnv3search; {REMEDY}")
     if found.get("version") != VERSION:
         raise WeightsError(f"{path} has version {found.get('version')!r}; this release reads version {VERSION}")
     return found

@@ -149,7 +149,7 @@ def load_baselines(names: Sequence[str]) -> list[tuple[str, TrainedNetwork]]:
     """The trained networks of these names, that the result is compared with."""
     from mnv3search.training.trained import load_trained
 
-    return [(name, load_trained(Path(name))) for name in names]
+    return [(name, load_trained(name)) for name in names]
 
 
 def _some(names: tuple[str, ...]) -> str:

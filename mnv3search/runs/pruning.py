@@ -43,7 +43,7 @@ def opened(settings: PruningSettings, progress: RunProgress) -> tuple[TrainedNet
 
     weights = settings.weights
     # first: what is not there, or does not fit, is said before the images are looked at
-    seed = load_trained(Path(settings.run)) if weights is None else None
+    seed = load_trained(settings.run) if weights is None else None
     baselines = load_baselines(settings.baselines)
     if weights is not None:
         check_weights(settings.run, weights)

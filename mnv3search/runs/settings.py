@@ -311,7 +311,7 @@ def pruning_settings(
     """
     from mnv3search.latency.devices import load_device
 
-    if weights is None and not is_trained(run):
+    if weights is None and run and not is_trained(run):
         raise WeightsError(
             f"{run} is no trained network, which --data asks for; give the folder of a training or its "
             f"best.safetensors (mnv3search train {run} --data {data} makes one), add --weights FILE, or leave --data "
@@ -341,6 +341,6 @@ def _resolution_and_held_out(run: str, weights: str | None) -> tuple[int, float 
 
     if weights is not None:
         return parse_network(run).resolution, None
-    trained = load_trained(Path(run))
+    trained = load_trained(run)
     left_out = trained.facts.get("held_out")
     return trained.architecture.resolution, left_out if isinstance(left_out, float) else None

@@ -126,10 +126,11 @@ def _explained(document: Document, error: ValidationError) -> tuple[tuple[int, i
         hint = f"; it is {rule['description']}" if "description" in rule else ""
         return (2, line), document.error(path, f"lacks {missing!r}{hint}")
     rank = 0 if path == ("format",) or not path else 2
-    return (rank, line), document.error(path, _wrong_value(error, instance, schema.get("description", error.message)))
+    return (rank, line), document.error(path, wrong_value(error, instance, schema.get("description", error.message)))
 
 
-def _wrong_value(error: ValidationError, instance: Any, valid: str) -> str:
+def wrong_value(error: ValidationError, instance: Any, valid: str) -> str:
+    """The message for a value that breaks a rule; ``valid`` says what does not."""
     if error.validator == "minItems":
         return f"the list is empty; give {valid}"
     if error.validator == "uniqueItems":

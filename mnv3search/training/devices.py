@@ -22,10 +22,6 @@ def accelerator(precision: Precision = "fp32") -> Any:
     """An ``Accelerator`` of Hugging Face accelerate: it finds the GPU, and the other processes that were launched.
 
     ``auto`` is bf16 or fp16 on CUDA and fp32 elsewhere: on CPUs without bf16 units autocast is several times slower.
-
-    Raises:
-        TrainingError: fp16 on a CPU, which cannot train in it.
-        MissingDependencyError: accelerate is not installed.
     """
     import torch
 
@@ -69,20 +65,12 @@ def evaluation_device() -> str:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the only one or the first of those that ``torchrun`` or ``accelerate launch`` started.
-
-    Raises:
-        TrainingError: as :func:`process_count`.
-    """
+    """Whether this process is the only one or the first of those that ``torchrun`` or ``accelerate launch`` started."""
     return _launched()[0] == 0
 
 
 def process_count() -> int:
-    """How many processes train together.
-
-    Raises:
-        TrainingError: the environment says so in figures that no launcher sets.
-    """
+    """How many processes train together."""
     return _launched()[1]
 
 

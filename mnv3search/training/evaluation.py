@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mnv3search.training.data.images import LabelledImages
     from mnv3search.training.data.preprocessing import Preprocessing
 
-
 MIN_TOP5_CLASSES = 6  # below, a label is always among the first five
 CALIBRATION_IMAGES = 2_000  # that the norms' statistics are measured on, at most
 AT_ONCE = 256
@@ -33,23 +32,17 @@ AT_ONCE = 256
 class Metrics:
     """The metrics of a network on labelled images.
 
-    Attributes:
-        top1, top5: percent of images whose label is the first, or among the first five, of its classes.
-        loss: mean cross-entropy in nats.
-        images: number of images.
-        answers: (M, 3) int64, sorted: true class, predicted class, and how many images of the one are taken for the
-            other, which is above 0; none of a training by several processes.
-        classes: number of classes.
-        seconds: of the evaluation, reading the images included.
+    ``answers`` (M, 3) are sorted: true class, predicted class, and how many images of the one are taken for the other,
+    above 0; a training by several processes has none.
     """
 
-    top1: float
-    top5: float
-    loss: float
+    top1: float  # percent of images whose label is the network's first class
+    top5: float  # percent of images whose label is among its first five
+    loss: float  # mean cross-entropy, nats
     images: int
     answers: NDArray[np.int64]
     classes: int
-    seconds: float
+    seconds: float  # of the evaluation, reading the images included
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -94,16 +87,7 @@ def evaluate_network(
 ) -> Metrics:
     """Evaluate ``network``, where its weights are, on all of ``images``; its training mode stays as it was.
 
-    Args:
-        network: (N, 3, R, R) to logits (N, classes).
-        images: with labels in the order of the logits.
-        preprocessing: of an image for the network.
-        batch_size: images at a time; on CPUs 256 small images are as fast as any.
-        progress: called with (done, total) images.
-
-    Raises:
-        DataError: no images, a label that the network has no logit for, or an image that cannot be read.
-        DivergedError: the network gives NaN.
+    The labels are in the order of the logits; on CPUs 256 small images at a time are as fast as any.
     """
     architecture = getattr(network, "architecture", None)
     check_evaluable(images, len(images.classes) if architecture is None else architecture.classes)
@@ -144,13 +128,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 class MetricSums:
-    """Sums over batches, which can be added up over processes.
-
-    Attributes:
-        images, right: number of images, and how many of them have the network's first class.
-        among_five: how many have their label among the network's first five.
-        loss: the sum of their cross-entropies.
-    """
+    """Sums over batches, which can be added up over processes: images, those right, and cross-entropies (nats)."""
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
@@ -159,7 +137,7 @@ class MetricSums:
         self.loss = 0.0
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Add logits (N, C) with labels (N,)."""
+        """Take in logits (N, C) and labels (N,)."""
         from torch.nn import functional
 
         logits = logits.float()
@@ -180,11 +158,7 @@ class MetricSums:
         self._answers.clear()
 
     def metrics(self, seconds: float) -> Metrics:
-        """The metrics of all that was added.
-
-        Raises:
-            DivergedError: the loss is not finite.
-        """
+        """The metrics of all batches; raises :class:`DivergedError` where the loss is not finite."""
         images = max(self.images, 1)
         loss = self.loss / images
         if not np.isfinite(loss):
@@ -209,17 +183,15 @@ def calibration_batches(train: LabelledImages, preprocessing: Preprocessing, wor
 def calibrate_norms(network: nn.Module, batches: Batches, on_images: Callable[[int], None] | None = None) -> None:
     """Give every norm of ``network``, in place, the mean statistics of ``batches``; its mode stays as it was.
 
-    Running statistics lag behind the weights, and after few steps still hold their first values: a network that has
-    learnt then gives one constant class. Subnets of once-for-all networks are calibrated alike (Cai et al. 2020,
-    arXiv:1908.09791). ``on_images`` is called with the number of images of each batch.
+    Running statistics lag behind the weights: after few steps a network that has learnt gives one constant class.
+    Subnets of once-for-all networks are calibrated alike (Cai et al. 2020, arXiv:1908.09791).
     """
-    import torch
     from torch.nn.modules.batchnorm import _BatchNorm
 
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     device = next(network.parameters()).device
-    with evaluating(network), torch.no_grad():
+    with evaluating(network):
         for norm in norms:
             norm.reset_running_stats()
             norm.train().momentum = None  # the mean of all batches alike

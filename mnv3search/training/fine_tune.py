@@ -29,23 +29,10 @@ def fine_tune(
     A pure function of its arguments: equal weights, batches, seed and first step give equal weights again, bit for bit,
     on one machine with one number of threads. The network stays where it is and in the mode that it was in.
 
-    Args:
-        network: with the weights to begin from.
-        batches: which images; their epochs follow one another.
-        steps: how many.
-        learning_rate: of every step, for batches of this size.
-        momentum: of SGD.
-        weight_decay: of SGD; norms and biases are not decayed.
-        label_smoothing: share of the label that is spread over all classes.
-        clip_norm: the gradients' largest norm; None for any. A network that has just been cut has large ones.
-        first_step: position in the stream of batches to begin at, so that one call can continue another.
-        seed: of dropout.
-        on_step: called with the number of steps that are done after each.
-
-    Raises:
-        DivergedError: a loss that is not finite.
-        TrainingError: no batches, or a figure out of its range.
-        DataError: an image that cannot be read.
+    The epochs of ``batches`` follow one another, from batch ``first_step`` of their stream on, so that one call can
+    continue another. Norms and biases are not decayed; ``label_smoothing`` is the share of the label that is spread
+    over all classes; ``clip_norm`` is the gradients' largest norm (a network that has just been cut has large ones),
+    None for any; ``seed`` is of dropout. ``on_step`` is called with the number of steps done.
     """
     import torch
 
@@ -95,7 +82,6 @@ def _step(
 
 
 def _stream(batches: Batches, first: int, count: int) -> Iterator[Batch]:
-    """``count`` batches of successive epochs, from number ``first`` of the stream on."""
     epoch, start = divmod(first, len(batches))
     while count > 0:
         for batch in batches.epoch(epoch, start):

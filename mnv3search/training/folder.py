@@ -1,8 +1,7 @@
 """A training's folder: its settings and its files.
 
 ``manifest.json`` (settings, versions, hardware, status), ``network.json`` (the architecture), ``best.safetensors`` (the
-trained network), ``last.safetensors`` (the state to resume from), ``history.csv`` (every epoch), and ``tensorboard/``
-where it was asked for.
+trained network), ``last.safetensors`` (the state to resume from) and ``history.csv`` (every epoch).
 """
 
 from __future__ import annotations
@@ -24,35 +23,20 @@ from mnv3search.training.workload import Freeze
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings(Settings):
-    """The settings of a training.
+    """The settings of a training."""
 
-    Attributes:
-        network: as the user named it.
-        data: as :func:`~mnv3search.training.data.open_data.open_data` takes it.
-        recipe: with every change that the user made to it.
-        recipe_name: of the recipe that it was made of.
-        preprocessing: of every image.
-        seed: of everything random.
-        weights: that the training begins with, or None for fresh ones.
-        freeze: ``features`` or ``none``.
-        teacher: a trained network to learn from, or None.
-        tensorboard: whether TensorBoard's events are written.
-        threads: that torch computes on, which the last bits of the weights depend on; None where none were given.
-        held_out: share of the training images that is left out, for NetAdapt to score its proposals on.
-    """
-
-    network: str
-    data: str
-    recipe: dict[str, Any]
-    recipe_name: str
+    network: str  # as the user named it
+    data: str  # as open_data takes it
+    recipe: dict[str, Any]  # with every change that the user made to it
+    recipe_name: str  # of the recipe that it was made of
     preprocessing: dict[str, Any]
     seed: int = 0
-    weights: str | None = None
+    weights: str | None = None  # that the training begins with
     freeze: Freeze = "none"
-    teacher: str | None = None
+    teacher: str | None = None  # a trained network to learn from
     tensorboard: bool = False
-    threads: int | None = None
-    held_out: float = 0.0
+    threads: int | None = None  # that torch computes on, where given: the last bits of the weights depend on them
+    held_out: float = 0.0  # share of the training images that is left out, for NetAdapt to score its proposals on
 
     def __post_init__(self) -> None:
         if self.freeze not in get_args(Freeze):
@@ -80,11 +64,7 @@ class TrainingFolder(ManifestFolder[TrainingSettings]):
     def create(
         cls, path: Path | None, settings: TrainingSettings, architecture: Architecture, images: Mapping[str, int]
     ) -> Self:
-        """A new folder: ``path``, or ``runs/<date>-train-<network>`` with a number where that is taken.
-
-        Raises:
-            RunError: ``path`` exists and is not empty, or cannot be made or written.
-        """
+        """A new folder: ``path``, or ``runs/<date>-train-<network>`` with a number where that is taken."""
         path = path or free_folder("train", settings.network)
         weights, teacher = (where and absolute_data(where) for where in (settings.weights, settings.teacher))
         settings = replace(settings, data=absolute_data(settings.data), weights=weights, teacher=teacher)

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from mnv3search.architecture import to_mapping
-from mnv3search.errors import DivergedError, TrainingError
+from mnv3search.errors import DivergedError, RunError, TrainingError
 from mnv3search.training.data.images import LabelledImages
 from mnv3search.training.data.splits import DataSplits, fingerprint
 from mnv3search.training.devices import MAX_SEED, own_randomness, process_count
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from mnv3search.network.build import MobileNetwork
     from mnv3search.training.data.preprocessing import Preprocessing
     from mnv3search.training.recipe import Recipe
-
 
 HISTORY = "history.csv"
 SAVE_EVERY_S = 300.0
@@ -81,21 +80,13 @@ class Interruption:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingResult:
-    """The result of a training.
+    """The result of a training."""
 
-    Attributes:
-        trained: the network of the best epoch by validation top-1 (of averaged weights where there is an average).
-        history: every epoch.
-        seconds: of the whole call, evaluation included.
-        images: trained on in all epochs.
-        stopped: whether ``on_epoch`` ended it early.
-    """
-
-    trained: TrainedNetwork
+    trained: TrainedNetwork  # of the best epoch by validation top-1 (of averaged weights where there is an average)
     history: tuple[EpochRecord, ...]
-    seconds: float
-    images: int
-    stopped: bool = False
+    seconds: float  # of the whole call, evaluation included
+    images: int  # trained on in all epochs
+    stopped: bool = False  # whether on_epoch ended it early
 
 
 def train_network(
@@ -132,6 +123,8 @@ def train_network(
         RunError: ``folder`` cannot be written, or its state is damaged or another training's.
         KeyboardInterrupt: Ctrl-C, after the running step and with the state saved.
     """
+    if folder == "":
+        raise RunError("the path of the training's folder is empty; give one, or None to write no files")
     if folder is not None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,7 +185,7 @@ class _Training:
         self._first = 0.0
 
     def restore(self, counters: Counters, tensors: Mapping[str, Tensor]) -> None:
-        """Continue from the folder's state; the network has its weights already."""
+        """Continue from the folder's state, whose weights the network has already."""
         assert self.folder is not None
         steps = self.steps
         steps.counters = counters
@@ -305,11 +298,7 @@ class _Training:
         return TrainedNetwork(network.architecture, network, self.classes, self.preprocessing, facts)
 
     def save(self) -> None:
-        """Write the state, whole or not at all.
-
-        Raises:
-            DivergedError: the weights are not finite, so the state before stays the last good one.
-        """
+        """Write the state, whole or not at all; weights that are not finite never replace the last good ones."""
         steps = self.steps
         steps.check_losses()
         self.saved_at = time.monotonic()

@@ -62,11 +62,6 @@ class TensorBoardLog:
     """Writes each epoch's figures below ``folder``; resumed trainings continue the same curves."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin a file of events.
-
-        Raises:
-            MissingDependencyError: TensorBoard is not installed.
-        """
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:

@@ -1,11 +1,7 @@
 """A recipe: everything that decides how a network is trained, but the images and the seed.
 
-Recipes are YAML files; ``recipe_schema.json`` lists every field with its range. The shipped ones are
-
-- ``paper``: from scratch on ImageNet, as the MobileNetV3 paper (its sources stand in the file);
-- ``finetune``: all of a network that has weights, on other images;
-- ``transfer``: a new classifier on frozen features, which are computed once;
-- ``small_32``: from scratch on 32×32 images, fast on a CPU; ``benchmarks/recipe.py`` compares it with others.
+Recipes are YAML files, of which ``recipes/`` holds those that ship; ``recipe_schema.json`` lists every field with its
+range.
 """
 
 from __future__ import annotations
@@ -21,16 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mnv3search.errors import Mnv3SearchError, TrainingError, UnknownNameError
-from mnv3search.space.documents import DocumentKind, parse_document, path_text, read_text, shown
+from mnv3search.space.documents import DocumentKind, parse_document, path_text, read_text
 from mnv3search.space.documents import Path as YamlPath
-from mnv3search.space.loading import unknown_key
+from mnv3search.space.loading import SUFFIXES, unknown_key, wrong_value
 from mnv3search.training.data.augmentation import Augmentation
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
-Position = Callable[[YamlPath], str]
-"""The position of a value, for a message: the file, the line and the field."""
+Position = Callable[[YamlPath], str]  # the file, the line and the field of a value, for a message
 
 
 @cache
@@ -52,7 +47,6 @@ def _validator() -> Any:
 
 
 def _finite(_: object, value: object) -> bool:
-    """Whether ``value`` is a finite float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
@@ -62,11 +56,7 @@ def _finite(_: object, value: object) -> bool:
 
 
 def check_recipe(content: object, position: Position) -> None:
-    """Hold a recipe's plain values to the schema.
-
-    Raises:
-        TrainingError: the first rule that is broken: position, value, and what would be valid.
-    """
+    """Raises :class:`TrainingError` for the first rule of the schema that is broken: position, value, what is valid."""
     errors: list[ValidationError] = list(_validator().iter_errors(content))
     if not errors:
         return
@@ -89,73 +79,45 @@ def _explained(error: ValidationError) -> tuple[YamlPath, str]:
     if error.validator == "required":
         missing = next(k for k in schema["required"] if k not in instance)
         return path, f"lacks {missing!r}; it is {schema['properties'][missing]['description']}"
-    hint = ""
-    if isinstance(instance, str) and "number" in schema["description"]:
-        hint = " (in YAML a number is written 3, 0.25 or 1e-3, without quotes)"
-    return path, f"{'null' if instance is None else shown(instance)} is not {schema['description']}{hint}"
+    return path, wrong_value(error, instance, schema["description"])
 
 
 Optimizer = Literal["rmsprop_tf", "sgd", "adamw"]
 Schedule = Literal["cosine", "step", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FEW_STEPS, LEAST_BATCH = 500, 8
-SUFFIXES = (".yaml", ".yml")
 FORMAT = "mnv3search.recipe/1"
 RECIPE = DocumentKind("recipe", FORMAT, TrainingError)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a network is trained.
+    """How a network is trained."""
 
-    Attributes:
-        epochs: passes over the training images.
-        batch_size: images of a step, over all processes together.
-        optimizer: ``rmsprop_tf`` (TensorFlow's), ``sgd`` or ``adamw``.
-        learning_rate: at its highest, for batches of ``reference_batch`` images; scaled in proportion to the batch.
-        momentum: of the gradient (AdamW's first beta).
-        squares_decay: of the squared gradients' average (RMSProp's decay, AdamW's second beta).
-        epsilon: inside RMSProp's square root.
-        nesterov: SGD's momentum looks ahead.
-        weight_decay: on weights of convolutions and linear layers, never on norms or biases.
-        schedule: ``cosine`` to 0, ``step`` (× ``decay_factor`` every ``decay_epochs``) or ``constant``.
-        warmup_epochs: over which the rate rises linearly.
-        label_smoothing: share of the label that is spread over all classes.
-        ema_decay: of the moving average of weights, which is then evaluated and kept; None for none.
-        clip_norm: the gradients' largest norm; None for any.
-        dropout: before the classifier, in place of the architecture's; None for that.
-        norm_momentum: of the norms' running statistics, in place of the architecture's; None for that. Training of few
-            steps needs more than the paper's 0.01.
-        augmentation: of training images.
-        precision: ``auto`` is fp32 on CPUs, bf16 or fp16 on GPUs.
-        distillation_temperature, distillation_share: of a teacher's loss, where a teacher is given.
-        name: of the file, for messages and manifests.
-    """
-
-    epochs: int
-    batch_size: int
-    optimizer: Optimizer
-    learning_rate: float
+    epochs: int  # passes over the training images
+    batch_size: int  # images of a step, over all processes together
+    optimizer: Optimizer  # rmsprop_tf is TensorFlow's
+    learning_rate: float  # at its highest, for batches of reference_batch images; scaled in proportion to the batch
     reference_batch: int
-    momentum: float = 0.9
-    squares_decay: float = 0.9
-    epsilon: float = 1e-3
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    schedule: Schedule = "cosine"
+    momentum: float = 0.9  # of the gradient (AdamW's first beta)
+    squares_decay: float = 0.9  # of the squared gradients' average (RMSProp's decay, AdamW's second beta)
+    epsilon: float = 1e-3  # inside RMSProp's square root
+    nesterov: bool = False  # SGD's momentum looks ahead
+    weight_decay: float = 0.0  # on weights of convolutions and linear layers, never on norms or biases
+    schedule: Schedule = "cosine"  # to 0; step: × decay_factor every decay_epochs; constant
     decay_factor: float = 0.99
     decay_epochs: float = 3.0
-    warmup_epochs: float = 0.0
-    label_smoothing: float = 0.0
-    ema_decay: float | None = None
-    clip_norm: float | None = None
-    dropout: float | None = None
-    norm_momentum: float | None = None
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    precision: Precision = "auto"
-    distillation_temperature: float = 2.0
+    warmup_epochs: float = 0.0  # over which the rate rises linearly
+    label_smoothing: float = 0.0  # share of the label that is spread over all classes
+    ema_decay: float | None = None  # of the moving average of weights, which is then evaluated and kept
+    clip_norm: float | None = None  # the gradients' largest norm; None for any
+    dropout: float | None = None  # before the classifier, in place of the architecture's
+    norm_momentum: float | None = None  # in place of the architecture's; few steps need more than the paper's 0.01
+    augmentation: Augmentation = field(default_factory=Augmentation)  # of training images
+    precision: Precision = "auto"  # fp32 on CPUs, bf16 or fp16 on GPUs
+    distillation_temperature: float = 2.0  # of a teacher's loss, where a teacher is given
     distillation_share: float = 0.5
-    name: str = "recipe"
+    name: str = "recipe"  # of the file, for messages and manifests
 
     def __post_init__(self) -> None:
         if not isinstance(self.augmentation, Augmentation):
@@ -174,11 +136,7 @@ class Recipe:
 
     @classmethod
     def from_mapping(cls, mapping: object, name: str = "recipe") -> Self:
-        """The recipe of a mapping such as :meth:`to_mapping` gives.
-
-        Raises:
-            TrainingError: an unknown or missing field, or a value out of its range.
-        """
+        """The recipe of a mapping such as :meth:`to_mapping` gives."""
         return cls._read(mapping, name, lambda path: f"recipe {name}: {path_text(path)}")
 
     @classmethod
@@ -240,32 +198,23 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 
 def parse_recipe(text: str, name: str, file_name: str = "recipe.yaml") -> Recipe:
-    """The recipe of a YAML text; ``file_name`` is for errors.
-
-    Raises:
-        TrainingError: as :func:`load_recipe`.
-    """
+    """The recipe of a YAML text; ``file_name`` is for errors."""
     document = parse_document(text, file_name, RECIPE)
-
-    def position(path: YamlPath) -> str:
-        return str(document.error(path, "")).removesuffix(": ")
-
-    return Recipe._read(document.data, name, position)
+    return Recipe._read(document.data, name, lambda path: str(document.error(path, "")).removesuffix(": "))
 
 
 def _shipped() -> Traversable:
     return files("mnv3search.training").joinpath("recipes")
 
 
-def learning_rate(recipe: Recipe, epochs_passed: float, batch_size: int | None = None) -> float:
-    """The rate at ``epochs_passed`` epochs (a fraction within one), for batches of ``batch_size`` images.
+def learning_rate(recipe: Recipe, epochs_passed: float) -> float:
+    """The rate at ``epochs_passed`` epochs (a fraction within one).
 
     The recipe's rate belongs to batches of ``reference_batch`` and is scaled in proportion (Goyal et al. 2017,
     arXiv:1706.02677). It rises linearly over the warm-up; then ``cosine`` falls to 0 at the last epoch, ``step``
     multiplies by ``decay_factor`` every ``decay_epochs`` epochs since the start, and ``constant`` stays.
     """
-    size = recipe.batch_size if batch_size is None else batch_size
-    full = recipe.learning_rate * size / recipe.reference_batch
+    full = recipe.learning_rate * recipe.batch_size / recipe.reference_batch
     if epochs_passed < recipe.warmup_epochs:
         return full * epochs_passed / recipe.warmup_epochs
     if recipe.schedule == "constant":

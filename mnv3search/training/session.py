@@ -59,11 +59,6 @@ def start_training(
 
     Returns:
         The folder and the result.
-
-    Raises:
-        DataError, WeightsError, TrainingError, UnknownNameError, ArchitectureError: what was asked cannot be.
-        RunError: the folder cannot be made or written; several processes need a name for it.
-        KeyboardInterrupt: Ctrl-C, with the state saved.
     """
     if process_count() > 1 and out is None:
         raise TrainingError("several processes train into one folder: give it a name with --out")
@@ -73,7 +68,9 @@ def start_training(
     if request.resolution is not None:
         architecture = architecture.with_resolution(request.resolution)
     recipe = asked_recipe(request, architecture.resolution)
-    initial = _initial_weights(request, architecture)
+    if request.weights is None and request.freeze == "features":
+        raise WeightsError("--freeze features keeps weights as they are, and there are none: give --weights")
+    initial = None if request.weights is None else check_weights(request.network, request.weights, architecture)
     teacher = None if request.teacher is None else load_trained(request.teacher)
     data = _opened(request.data, progress, request.held_out)
     architecture = architecture.with_classes(len(data.train.classes))
@@ -107,26 +104,42 @@ def resume_training(
     """Resume an interrupted training from its folder alone; one without a saved step begins anew in it.
 
     ``data`` says where the images are now, if they have moved.
-
-    Raises:
-        RunError: it is no training's folder, another process trains in it, or its state is gone.
-        DataError: its data are gone or have changed.
-        WeightsError: it had no step yet, and the weights that it begins with are gone.
-        KeyboardInterrupt: Ctrl-C, with the state saved.
     """
+    from mnv3search.network.build import MobileNetwork
+
     TrainingFolder.open(path)  # a path that is none is no matter of locks
     with _locked(path):
-        return _resumed(path, progress, workers, data)
+        folder = TrainingFolder.open(path)
+        if data is not None:
+            folder.settings = replace(folder.settings, data=absolute_data(data))
+        settings, resume = folder.settings, (path / LAST).exists()
+        if not resume and (path / BEST).exists():
+            raise RunError(
+                f"{path} has no {LAST}, from which its training could be resumed; start it in another folder"
+            )
+        teacher = None if settings.teacher is None else load_trained(settings.teacher)
+        try:
+            with folder.resumable():
+                images = _opened(settings.data, progress, settings.held_out)
+        except DataError as error:
+            raise DataError(f"{error}; if the images moved: {folder.command_to_resume} --data WHERE") from None
+        if resume:
+            network = MobileNetwork(folder.architecture())
+        else:
+            initial = None if settings.weights is None else read_weights(settings.weights)
+            network = initial_network(
+                folder.architecture(), settings.seed, initial, images.train.classes, progress, settings.weights
+            )
+        if is_main_process():
+            folder.continued()
+        own = folder if is_main_process() else None
+        return _train(path, own, settings, network, images, teacher, workers, progress, resume=resume)
 
 
 def finished_training(path: Path) -> TrainingResult | None:
     """The result of the training in the folder ``path``, without its images; None where something is left to do.
 
     Its ``seconds`` are those of all sessions.
-
-    Raises:
-        RunError: it is no training's folder, or its state is damaged.
-        WeightsError: its best network is damaged.
     """
     folder = TrainingFolder.open(path)
     if folder.manifest.get("status") != "finished" or not all((path / name).exists() for name in (LAST, BEST)):
@@ -140,34 +153,6 @@ def finished_training(path: Path) -> TrainingResult | None:
 
 def _locked(path: Path) -> AbstractContextManager[None]:
     return locked(path) if is_main_process() else nullcontext()
-
-
-def _resumed(path: Path, progress: TrainingProgress, workers: int | None, moved: str | None) -> TrainingResult:
-    from mnv3search.network.build import MobileNetwork
-
-    folder = TrainingFolder.open(path)
-    if moved is not None:
-        folder.settings = replace(folder.settings, data=absolute_data(moved))
-    settings, resume = folder.settings, (path / LAST).exists()
-    if not resume and (path / BEST).exists():
-        raise RunError(f"{path} has no {LAST}, from which its training could be resumed; start it in another folder")
-    teacher = None if settings.teacher is None else load_trained(settings.teacher)
-    try:
-        with folder.resumable():
-            data = _opened(settings.data, progress, settings.held_out)
-    except DataError as error:
-        raise DataError(f"{error}; if the images moved: {folder.command_to_resume} --data WHERE") from None
-    if resume:
-        network = MobileNetwork(folder.architecture())
-    else:
-        initial = None if settings.weights is None else read_weights(settings.weights)
-        network = initial_network(
-            folder.architecture(), settings.seed, initial, data.train.classes, progress, settings.weights
-        )
-    if is_main_process():
-        folder.continued()
-    own = folder if is_main_process() else None
-    return _train(path, own, settings, network, data, teacher, workers, progress, resume=resume)
 
 
 def _train(
@@ -233,9 +218,6 @@ def initial_network(
     """A network of ``architecture``, fresh from ``seed`` or with the weights of ``initial``, which is at ``where``.
 
     The classifier of a trained network is kept where it was trained on these very ``classes``.
-
-    Raises:
-        WeightsError: the weights are another network's; the message says which layers differ.
     """
     import torch
 
@@ -256,15 +238,6 @@ def initial_network(
                 raise WeightsError(f"{where}: {error}") from None
             progress.note(str(loaded))
     return network
-
-
-def _initial_weights(request: TrainingRequest, architecture: Architecture) -> Path | TrainedNetwork | None:
-    """The weights, checked against the network before the images are scanned."""
-    if request.weights is None:
-        if request.freeze == "features":
-            raise WeightsError("--freeze features keeps weights as they are, and there are none: give --weights")
-        return None
-    return check_weights(request.network, request.weights, architecture)
 
 
 def _opened(where: str, progress: TrainingProgress, netadapt_share: float) -> DataSplits:

@@ -1,8 +1,7 @@
 """A training's state on disk, from which it resumes to the very weights that it would have reached undisturbed.
 
-``last.safetensors`` holds the weights, their average and the optimiser's tensors, and in its metadata the counters; of
-frozen features it holds a digest alone, once ``best.safetensors`` has them. Everything random is drawn anew
-for each step from the seed, so no generator's state is kept. ``history.csv`` has every epoch's figures.
+It holds the weights, their average, the optimiser's tensors and the counters, and of frozen features a digest alone,
+once ``best.safetensors`` has them. What is random is drawn for each step from the seed: no generator's state is kept.
 """
 
 from __future__ import annotations
@@ -29,26 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """One epoch.
+    """One epoch."""
 
-    Attributes:
-        epoch: its number, from 1.
-        learning_rate: of its last step.
-        train_loss: mean loss of its steps, as trained (smoothed, mixed, distilled).
-        val_top1, val_top5: percent, of the averaged weights where there is an average.
-        val_loss: mean cross-entropy, nats.
-        seconds: of training, evaluation left out.
-        images_per_second: trained on in that time.
-    """
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    val_top1: float
+    epoch: int  # from 1
+    learning_rate: float  # of its last step
+    train_loss: float  # mean of its steps, as trained (smoothed, mixed, distilled)
+    val_top1: float  # percent, of the averaged weights where there is an average
     val_top5: float
-    val_loss: float
-    seconds: float
-    images_per_second: float
+    val_loss: float  # mean cross-entropy, nats
+    seconds: float  # of training, evaluation left out
+    images_per_second: float  # trained on in that time
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -61,21 +50,13 @@ class EpochRecord:
 
     @classmethod
     def read(cls, record: Record) -> EpochRecord:
-        """Read what :meth:`to_mapping` gave.
-
-        Raises:
-            ValueError: a value that is missing or no number.
-        """
+        """Read what :meth:`to_mapping` gave."""
         numbers = [record.number(f.name) for f in fields(cls) if f.name != "epoch"]
         return cls(record.integer("epoch", 1, MOST), *numbers)
 
 
 def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
-    """Write the epochs as CSV, whole or not at all.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
+    """Write the epochs as CSV, whole or not at all."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, [f.name for f in fields(EpochRecord)], lineterminator="\n")
     writer.writeheader()
@@ -91,45 +72,26 @@ MOST = 2**53
 
 @dataclass(slots=True)
 class Counters:
-    """How far a training is.
+    """How far a training is."""
 
-    Attributes:
-        epoch: the current one, from 0.
-        step: how many of its steps are done.
-        loss_sum, seen: of this epoch: loss times images, and images.
-        seconds: that this epoch's steps took.
-        history: the epochs that are done.
-        scaler: of fp16's loss, None elsewhere.
-        features: digest of the frozen features, which are in ``best.safetensors`` alone; None where the state has all.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    seen: int = 0
-    seconds: float = 0.0
-    history: list[EpochRecord] = field(default_factory=list)
-    scaler: dict[str, Any] | None = None
-    features: str | None = None
+    epoch: int = 0  # the current one, from 0
+    step: int = 0  # how many of its steps are done
+    loss_sum: float = 0.0  # of this epoch: loss times images
+    seen: int = 0  # images
+    seconds: float = 0.0  # that this epoch's steps took
+    history: list[EpochRecord] = field(default_factory=list)  # the epochs that are done
+    scaler: dict[str, Any] | None = None  # of fp16's loss
+    features: str | None = None  # digest of the frozen features, where best.safetensors alone has them
 
 
 def save_state(path: Path, asked: Mapping[str, Any], counters: Counters, tensors: Mapping[str, Tensor]) -> None:
-    """Write a state, whole or not at all; only a training that was ``asked`` the same resumes from it.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
+    """Write a state, whole or not at all; only a training that was ``asked`` the same resumes from it."""
     content = {"format": FORMAT, "version": VERSION, "asked": asked, "counters": asdict(counters)}
     write_tensors(path, tensors, {"mnv3search": json.dumps(content)})
 
 
 def load_state(path: Path, asked: Mapping[str, Any]) -> tuple[Counters, dict[str, Tensor]]:
-    """A state that :func:`save_state` wrote, and the frozen features of ``best.safetensors``.
-
-    Raises:
-        RunError: it is missing, damaged, of another version, or of a training that was asked something else; the
-            frozen features are others.
-    """
+    """A state that :func:`save_state` wrote, and the frozen features of ``best.safetensors``."""
     tensors, content = _read(path)
     before, now = content.get("asked"), json.loads(json.dumps(asked))
     if before != now:
@@ -141,11 +103,7 @@ def load_state(path: Path, asked: Mapping[str, Any]) -> tuple[Counters, dict[str
 
 
 def load_counters(path: Path) -> Counters:
-    """The counters of a state, whatever its training was asked.
-
-    Raises:
-        RunError: it is missing, damaged or of another version.
-    """
+    """The counters of a state, whatever its training was asked."""
     return _counters(path, _read(path)[1].get("counters"))
 
 
@@ -233,11 +191,7 @@ def tensors_of(tensors: Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
 
 
 def restore_network(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy saved weights into ``network``, whose memory layout stays as it is.
-
-    Raises:
-        RunError: the weights are another network's.
-    """
+    """Copy saved weights into ``network``, whose memory layout stays."""
     try:
         network.load_state_dict(tensors_of(tensors, "network"))
     except RuntimeError as error:
@@ -248,9 +202,6 @@ def restore_optimiser(path: Path, optimiser: Optimizer, tensors: Mapping[str, Te
     """Give an optimiser its tensors back, each laid out in memory as the parameter that it belongs to.
 
     Sums over memory in another order round otherwise, and the weights would no longer be the same bit for bit.
-
-    Raises:
-        RunError: the tensors are another optimiser's.
     """
     import torch
 

@@ -32,12 +32,9 @@ CHECK_EVERY = 25  # steps after which a GPU's losses are read: reading waits for
 
 
 class Steps:
-    """Makes a network ready, then takes one step after another.
+    """Makes ``network`` ready, in place, then takes one step after another.
 
-    Attributes:
-        network: that is trained, in place.
-        evaluated: a plain copy that :meth:`evaluate` fills with the weights to evaluate and keep.
-        counters: how far the training is.
+    ``evaluated`` is a plain copy that :meth:`evaluate` fills with the weights to evaluate and keep.
     """
 
     def __init__(
@@ -124,11 +121,7 @@ class Steps:
             self.average.update(epoch * self.steps + step + 1)
 
     def check_losses(self) -> None:
-        """Add up the losses since the last check.
-
-        Raises:
-            DivergedError: one of them is not finite: the step and the rate.
-        """
+        """Add up the losses since the last check; raises :class:`DivergedError` where one is not finite."""
         counters = self.counters
         for step, rate, images, loss in self._pending:
             value = float(loss)

@@ -19,7 +19,7 @@ from mnv3search.families import NETWORKS
 from mnv3search.families.registry import network_name
 from mnv3search.files import write_bytes
 from mnv3search.naming import parse_network, run_of
-from mnv3search.trained_header import FORMAT, KEY, VERSION, about, described, trained_header
+from mnv3search.trained_header import FORMAT, KEY, REMEDY, VERSION, about, described, trained_header
 from mnv3search.training.data.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 BEST = "best.safetensors"
 EVALUATED = "proxy"  # of a run's folder: the networks that its evaluator trained
-_REMEDY = "give a file that mnv3search train wrote, or the folder of its run"
 _OTHER = "or name the network of other weights: NETWORK --weights FILE"
 
 
@@ -75,10 +74,6 @@ def save_trained(path: Path, trained: TrainedNetwork) -> None:
     """Write ``trained`` to ``path``, one ``.safetensors`` file, whole or not at all.
 
     Equal networks with equal facts give equal bytes.
-
-    Raises:
-        WeightsError: ``path`` does not end in ``.safetensors``.
-        RunError: the file cannot be written.
     """
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path} is no name for a trained network; it must end in .safetensors")
@@ -101,7 +96,6 @@ def load_trained(path: str | Path) -> TrainedNetwork:
             weights do not belong to its architecture; the message says which.
     """
     from mnv3search.network.weights_file import read_safetensors
-    from mnv3search.training.data.preprocessing import Preprocessing
 
     path = trained_file(path)
     tensors, metadata = read_safetensors(path)
@@ -109,10 +103,12 @@ def load_trained(path: str | Path) -> TrainedNetwork:
     try:
         architecture = from_mapping(header.get("architecture"))
         preprocessing = Preprocessing.from_mapping(header.get("preprocessing"))
-        classes = _class_names(header.get("classes"))
-        return TrainedNetwork(
-            architecture, _network(architecture, tensors), classes, preprocessing, _facts(header.get("facts"))
-        )
+        classes, facts = header.get("classes"), header.get("facts")
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise WeightsError("its class names are no list of words; the file is damaged")
+        network = _network(architecture, tensors)
+        facts = facts if isinstance(facts, dict) else {}
+        return TrainedNetwork(architecture, network, tuple(classes), preprocessing, facts)
     except Mnv3SearchError as error:
         raise WeightsError(f"{path}: {error}") from None
 
@@ -121,45 +117,37 @@ def trained_file(path: str | Path) -> Path:
     """The file that holds the trained network of ``path``: itself, or a folder's ``best.safetensors``.
 
     ``RUN:12`` and the like name a network of a run whose evaluator trained it.
-
-    Raises:
-        WeightsError: there is none.
     """
     if path == "":
-        raise WeightsError(f"the path of the trained network is empty; {_REMEDY}")
+        raise WeightsError(f"the path of the trained network is empty; {REMEDY}")
     path = Path(path)
     if path.is_dir():
-        if not (path / BEST).is_file():
-            if (path / "best.json").is_file():
-                raise WeightsError(
-                    f"{path} holds no weights: its networks were not trained; train the best of them: "
-                    f"mnv3search train {path} --data …"
-                )
-            raise WeightsError(f"{path} holds no {BEST}: no epoch of its training was finished, or it is no training")
-        return path / BEST
+        if (path / BEST).is_file():
+            return path / BEST
+        if (path / "best.json").is_file():
+            raise WeightsError(
+                f"{path} holds no weights: its networks were not trained; train the best of them: "
+                f"mnv3search train {path} --data …"
+            )
+        raise WeightsError(f"{path} holds no {BEST}: no epoch of its training was finished, or it is no training")
     if not path.exists():
         run = run_of(str(path))
         if run is None:
-            raise WeightsError(f"there is no file or folder {path}; {_REMEDY}, {_OTHER}")
+            raise WeightsError(f"there is no file or folder {path}; {REMEDY}, {_OTHER}")
         return _evaluated_file(path, run)
     if path.suffix == ".onnx":
         raise WeightsError(
-            f"{path} is an exported model, which only evaluate and predict take; {_REMEDY}, from which it was exported"
+            f"{path} is an exported model, which only evaluate and predict take; {REMEDY}, from which it was exported"
         )
     if path.suffix != ".safetensors":
         raise WeightsError(
-            f"{path} is not a trained network of mnv3search, which ends in .safetensors; {_REMEDY}, {_OTHER}"
+            f"{path} is not a trained network of mnv3search, which ends in .safetensors; {REMEDY}, {_OTHER}"
         )
     return path
 
 
 def _evaluated_file(network: Path, run: Path) -> Path:
-    """The file of a network that a run's evaluator trained and kept; of several seeds one.
-
-    Raises:
-        ArchitectureError: the run has no such network.
-        WeightsError: it was not trained in the run.
-    """
+    """The file of a network that a run's evaluator trained and kept; of several seeds one."""
     wanted = parse_network(network)
     for file in sorted((run / EVALUATED).glob("*.safetensors")):
         kept = from_mapping(trained_header(file).get("architecture"))
@@ -184,25 +172,11 @@ def is_trained(path: Path) -> bool:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors by name with text beside them as ``.safetensors``, whole or not at all.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
+    """Write tensors by name with text beside them as ``.safetensors``, whole or not at all."""
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(plain, dict(metadata)))
-
-
-def _class_names(listed: object) -> tuple[str, ...]:
-    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-        raise WeightsError("its class names are no list of words; the file is damaged")
-    return tuple(listed)
-
-
-def _facts(mapping: object) -> dict[str, object]:
-    return dict(mapping) if isinstance(mapping, dict) else {}
 
 
 def _network(architecture: Architecture, tensors: Mapping[str, Tensor]) -> MobileNetwork:
@@ -229,11 +203,7 @@ def _network(architecture: Architecture, tensors: Mapping[str, Tensor]) -> Mobil
 
 
 def read_weights(where: str) -> Path | TrainedNetwork:
-    """The trained network at ``where``, or the path of a file that may hold other weights.
-
-    Raises:
-        WeightsError: there is nothing, or a trained network that is damaged.
-    """
+    """The trained network at ``where``, or the path of a file that may hold other weights."""
     path = Path(where)
     if not where or not path.exists():
         raise WeightsError(f"there are no weights {where or repr(where)}; give a weights file or a training's folder")
@@ -243,15 +213,8 @@ def read_weights(where: str) -> Path | TrainedNetwork:
 def check_weights(network: str, where: str, architecture: Architecture | None = None) -> Path | TrainedNetwork:
     """The weights at ``where``, which have every layer of ``network`` but for the classifier.
 
-    Args:
-        network: a published network's name, such as ``mobilenet_v3_large``, or a ``.json`` file.
-        where: as :func:`read_weights` takes it.
-        architecture: of ``network``, if it was changed.
-
-    Raises:
-        UnknownNameError, ArchitectureError: no such network.
-        WeightsError: there are none, they cannot be read, hold code, or are of another network; the message lists the
-            layers, and names the network if it is this one by another rule of widths.
+    ``architecture`` is that of ``network`` (a published network's name or a ``.json`` file), where it was changed. The
+    error lists the layers that differ, and names the network if it is this one by another rule of widths.
     """
     from mnv3search.network.initial_weights import check_initial_weights
 
@@ -274,16 +237,7 @@ def with_weights(network: str, where: str, classes: tuple[str, ...] | None = Non
 
     Weights of ImageNet name none of their own: their logits are in the order of the sorted folders (``n01440764`` …).
     For torchvision's and timm's weights images are prepared by ImageNet's mean and deviation, for those of a RUN as
-    there.
-
-    Args:
-        network: a published network's name, such as ``mobilenet_v3_large``, or a ``.json`` file.
-        where: as :func:`read_weights` takes it.
-        classes: of the images; None for those of a RUN, and else for the logits' numbers.
-
-    Raises:
-        UnknownNameError, ArchitectureError: no such network.
-        WeightsError: as :func:`check_weights`, or the weights are for another number of classes, or for others.
+    there. Without ``classes`` they are those of a RUN, and else the logits' numbers.
     """
     from mnv3search.network.build import build_network
     from mnv3search.network.initial_weights import load_initial_weights

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +11,7 @@ import numpy as np
 from mnv3search.errors import DataError
 from mnv3search.training.data.augmentation import Augmentation
 from mnv3search.training.data.batches import Batch, Batches
-from mnv3search.training.evaluation import evaluating
+from mnv3search.training.evaluation import AT_ONCE, evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,24 +23,17 @@ if TYPE_CHECKING:
     from mnv3search.training.recipe import Recipe
 
 Freeze = Literal["none", "features"]
-EVALUATED_AT_ONCE = 256
 MOST_CACHED_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is trained and evaluated.
+    """What is trained and evaluated."""
 
-    Attributes:
-        module: what a step runs: (N, …) to logits; parts of the network, which it trains.
-        train, val: batches for it.
-        evaluated_part: of a copy of the network, what gives logits for a batch of ``val``.
-    """
-
-    module: nn.Module
+    module: nn.Module  # what a step runs: (N, …) to logits; parts of the network, which it trains
     train: Batches | CachedFeatures
     val: Batches | CachedFeatures
-    evaluated_part: Callable[[MobileNetwork], nn.Module]
+    evaluated_part: Callable[[MobileNetwork], nn.Module]  # of a copy of the network, what gives logits for val
 
 
 def make_workload(
@@ -57,7 +49,7 @@ def make_workload(
         train, preprocessing, recipe.batch_size, augmentation=recipe.augmentation, seed=seed, shuffle=True,
         drop_last=True, rank=rank, world=world, workers=workers,
     )  # fmt: skip
-    at_once = max(EVALUATED_AT_ONCE // world, 1) * world
+    at_once = max(AT_ONCE // world, 1) * world
     validation = Batches(val, preprocessing, at_once, rank=rank, world=world, workers=workers)
     fits = (len(train) + len(val)) * network.head.classifier.in_features * 4 <= MOST_CACHED_BYTES
     if not (frozen and recipe.augmentation == Augmentation() and not teacher and fits and world == 1):
@@ -68,7 +60,7 @@ def make_workload(
     return Workload(
         nn.Sequential(network.head.dropout, network.head.classifier),
         CachedFeatures(network, train, preprocessing, recipe.batch_size, seed, progress, workers=workers),
-        CachedFeatures(network, val, preprocessing, EVALUATED_AT_ONCE, None, progress, workers=workers),
+        CachedFeatures(network, val, preprocessing, AT_ONCE, None, progress, workers=workers),
         lambda copy: copy.head.classifier,
     )
 
@@ -85,12 +77,13 @@ class CachedFeatures:
 
         self._batch_size, self._seed = batch_size, seed
         progress.stage(f"features of {len(images)} images", len(images))
-        device = network.head.classifier.weight.device
+        classifier = network.head.classifier
         found: list[Tensor] = []
         labels: list[Tensor] = []
-        with evaluating(network), _input_of(network.head.classifier, found):
-            for batch in Batches(images, preprocessing, EVALUATED_AT_ONCE, workers=workers).epoch(0):
-                network(batch.images.to(device))
+        hook = classifier.register_forward_pre_hook(lambda _, given: found.append(given[0].detach().cpu()))
+        with evaluating(network), hook:
+            for batch in Batches(images, preprocessing, AT_ONCE, workers=workers).epoch(0):
+                network(batch.images.to(classifier.weight.device))
                 labels.append(batch.labels)
                 progress.advance(sum(map(len, labels)))
         self._features, self._labels = torch.cat(found), torch.cat(labels)
@@ -110,16 +103,6 @@ class CachedFeatures:
         for step in range(start, len(self)):
             chosen = torch.from_numpy(order[step * self._batch_size : (step + 1) * self._batch_size])
             yield Batch(self._features[chosen], self._labels[chosen])
-
-
-@contextmanager
-def _input_of(layer: nn.Module, found: list[Tensor]) -> Iterator[None]:
-    """Within it, the inputs of ``layer`` are appended to ``found``, on the CPU."""
-    handle = layer.register_forward_pre_hook(lambda _, given: found.append(given[0].detach().cpu()))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def check_data(network: MobileNetwork, train: LabelledImages, val: LabelledImages) -> None:

@@ -70,6 +70,13 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert [float(row["val_top1"]) for row in rows] == pytest.approx([r.val_top1 for r in result.history], rel=1e-5)
 
 
+def test_an_empty_text_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"^the path of the training's folder is empty; give one, or None"):
+        train(folder="")
+    assert not list(tmp_path.iterdir())
+
+
 def test_of_epochs_with_the_same_top_1_that_of_the_lower_loss_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,11 +86,7 @@ class Augmentation:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, object]) -> Augmentation:
-        """Read a mapping of a recipe; what is left out keeps its default.
-
-        Raises:
-            TrainingError: an unknown name, or a value of the wrong kind or out of its range.
-        """
+        """Read a mapping of a recipe; what is left out keeps its default."""
         known = cls.__dataclass_fields__
         if unknown := [name for name in mapping if name not in known]:
             raise TrainingError(f"augmentation has no {unknown[0]!r}; it has {', '.join(known)}")
@@ -98,18 +94,9 @@ class Augmentation:
 
 
 _RANGES = (
-    ("pad", 0, 64),
-    ("least_area", 0.01, 1),
-    ("randaugment", 0, STRONGEST),
-    ("randaugment_count", 1, 10),
-    ("jitter", 0, 1),
-    ("cutout", 0, 1024),
-    ("erase", 0, 1),
-    ("mixup", 0, 10),
-    ("cutmix", 0, 10),
-)
-
-
+    ("pad", 0, 64), ("least_area", 0.01, 1), ("randaugment", 0, STRONGEST), ("randaugment_count", 1, 10),
+    ("jitter", 0, 1), ("cutout", 0, 1024), ("erase", 0, 1), ("mixup", 0, 10), ("cutmix", 0, 10),
+)  # fmt: skip
 ASPECT = 4 / 3
 TRIES = 10
 # RandAugment's fourteen operations, in torchvision's order and strengths.
@@ -122,19 +109,12 @@ SIGNED = frozenset(OPERATIONS[1:10])
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """RandAugment's operations on each image, one after the other, after colour jitter.
+    """RandAugment's operations on each image, one after the other, after colour jitter."""
 
-    Attributes:
-        chosen: (N, rounds) indices into ``OPERATIONS``.
-        signs: (N, rounds) -1 or 1.
-        magnitude: RandAugment's, 0 to 30.
-        jitter: (N, 3) factors of brightness, contrast and saturation, or None.
-    """
-
-    chosen: NDArray[np.int64]
-    signs: NDArray[np.int64]
-    magnitude: float
-    jitter: NDArray[np.float64] | None
+    chosen: NDArray[np.int64]  # (N, rounds) indices into OPERATIONS
+    signs: NDArray[np.int64]  # (N, rounds) -1 or 1
+    magnitude: float  # RandAugment's, 0 to 30
+    jitter: NDArray[np.float64] | None  # (N, 3) factors of brightness, contrast and saturation
 
     def share(self, part: slice) -> Operations:
         """Those of some images."""
@@ -144,21 +124,13 @@ class Operations:
 
 @dataclass(frozen=True, slots=True)
 class RandomParameters:
-    """The random parameters of a batch's transforms.
+    """The random parameters of a batch's transforms."""
 
-    Attributes:
-        flips: (N,) bool, mirrored or not.
-        corners: (N, 2) of the windows in padded images, or None.
-        regions: (N, TRIES, 4), see :func:`crop_region`, or None.
-        operations: of RandAugment and colour jitter.
-        boxes: (N, 4) each, set to the mean colour.
-    """
-
-    flips: NDArray[np.bool_]
-    corners: NDArray[np.int64] | None
-    regions: NDArray[np.float64] | None
+    flips: NDArray[np.bool_]  # (N,) mirrored or not
+    corners: NDArray[np.int64] | None  # (N, 2) of the windows in padded images
+    regions: NDArray[np.float64] | None  # (N, TRIES, 4), see crop_region
     operations: Operations | None
-    boxes: tuple[NDArray[np.int64], ...]
+    boxes: tuple[NDArray[np.int64], ...]  # (N, 4) each, set to the mean colour
 
     def share(self, part: slice) -> RandomParameters:
         """Those of some images of the batch."""
@@ -176,13 +148,12 @@ def draw_parameters(
 ) -> RandomParameters:
     """Draw for ``len(flips)`` images that become crops of ``side`` pixels."""
     count = len(flips)
-    corners = regions = None
+    corners, regions, boxes = None, None, []
     if augmentation.crop == "pad" and augmentation.pad:
         corners = generator.integers(2 * augmentation.pad + 1, size=(count, 2))
     if augmentation.crop == "random_resized":
         regions = draw_regions(generator, count, augmentation.least_area)
     operations = draw_operations(generator, count, augmentation)
-    boxes = []
     if augmentation.cutout:
         boxes.append(draw_boxes(generator, count, side, augmentation.cutout))
     if augmentation.erase:
@@ -246,13 +217,7 @@ def draw_erasures(generator: np.random.Generator, count: int, side: int, share: 
 
 
 def pad_and_crop(images: NDArray[np.uint8], pad: int, corners: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """A window of the images' own size out of each image padded with black.
-
-    Args:
-        images: (N, H, W, 3).
-        pad: pixels on each side.
-        corners: (N, 2): top and left of each window in the padded image, 0 to ``2 * pad``.
-    """
+    """A window of each image's size (N, H, W, 3), at ``corners`` (N, 2) of the image padded with black."""
     count, height, width, channels = images.shape
     if count == 0:  # a process that has no part in the last batch
         return images
@@ -265,12 +230,7 @@ def pad_and_crop(images: NDArray[np.uint8], pad: int, corners: NDArray[np.int64]
 
 
 def blank(images: torch.Tensor, boxes: NDArray[np.int64]) -> torch.Tensor:
-    """Set a box of each image to 0, which is the mean colour once normalised; in place.
-
-    Args:
-        images: (N, 3, R, R) normalised.
-        boxes: (N, 4) of top, left, bottom, right.
-    """
+    """Set a box (N, 4) of each normalised image (N, 3, R, R) to 0, which is the mean colour; in place."""
     for image, (top, left, bottom, right) in zip(images, boxes.tolist(), strict=True):
         image[:, top:bottom, left:right] = 0
     return images
@@ -278,17 +238,11 @@ def blank(images: torch.Tensor, boxes: NDArray[np.int64]) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """How a batch is mixed with itself: image i with image ``partners[i]``, which counts ``1 - kept``.
+    """How a batch is mixed with itself: image i with image ``partners[i]``, which counts ``1 - kept``."""
 
-    Attributes:
-        partners: (N,) a permutation.
-        kept: share of the image itself, 0 to 1.
-        box: (top, left, bottom, right) that the partner fills, for CutMix; None for MixUp.
-    """
-
-    partners: NDArray[np.int64]
-    kept: float
-    box: tuple[int, int, int, int] | None
+    partners: NDArray[np.int64]  # (N,) a permutation
+    kept: float  # share of the image itself, 0 to 1
+    box: tuple[int, int, int, int] | None  # top, left, bottom, right that the partner fills; None for MixUp
 
 
 def draw_mix(generator: np.random.Generator, count: int, side: int, mixup: float, cutmix: float) -> Mix:
@@ -349,14 +303,9 @@ def _apply(pixels: torch.Tensor, name: str, magnitude: float, sign: int) -> torc
     from torchvision.transforms.v2 import functional as transforms
 
     part, side = magnitude / STRONGEST, pixels.shape[-1]
-    simple = {
-        "brightness": transforms.adjust_brightness,
-        "color": transforms.adjust_saturation,
-        "contrast": transforms.adjust_contrast,
-        "sharpness": transforms.adjust_sharpness,
-    }
-    if name in simple:
-        out = simple[name](pixels, 1.0 + sign * 0.9 * part)
+    adjusted = {"color": "saturation", "brightness": name, "contrast": name, "sharpness": name}
+    if name in adjusted:
+        out = getattr(transforms, f"adjust_{adjusted[name]}")(pixels, 1.0 + sign * 0.9 * part)
     elif name in {"autocontrast", "equalize"}:
         out = getattr(transforms, name)(pixels)
     elif name == "posterize":

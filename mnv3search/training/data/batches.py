@@ -40,30 +40,25 @@ _ORDER, _FLIP, _PARAMETERS, _MIX = range(4)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the network takes at once.
+    """What the network takes at once."""
 
-    Attributes:
-        images: (N, 3, R, R) float32, channels last in memory.
-        labels: (N,) int64, or (N, classes) float32 shares where images were mixed.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
+    images: torch.Tensor  # (N, 3, R, R) float32, channels last in memory
+    labels: torch.Tensor  # (N,) int64, or (N, classes) float32 shares where images were mixed
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
 
 
 class Batches:
-    """The images of one split as batches, epoch by epoch.
+    """The images of one split as batches of ``batch_size`` over all processes, epoch by epoch.
 
     Small images (up to 64 pixels) are decoded once and stay in memory with their source; others are decoded when they
-    are needed, by ``workers`` threads ahead of the network.
+    are needed, by ``workers`` threads ahead of the network, or in the caller's. ``seed`` decides the order, where
+    ``shuffle`` asks for a new one each epoch, and the transforms. ``drop_last`` leaves out a batch that is not full.
 
     With several processes each batch is that of one process cut into ``world`` parts, ``rank`` getting its own: the
     images of a step and their transforms do not depend on how many processes share it. Only MixUp and CutMix, which
-    pair images within a process, do. The last batch of an epoch may leave a process without images; ``drop_last`` drops
-    it.
+    pair images within a process, do. The last batch of an epoch may leave a process without images.
     """
 
     def __init__(
@@ -71,23 +66,6 @@ class Batches:
         augmentation: Augmentation | None = None, seed: int = 0, shuffle: bool = False, drop_last: bool = False,
         rank: int = 0, world: int = 1, workers: int = 0,
     ) -> None:  # fmt: skip
-        """Take the images; small ones are decoded now unless they have been before.
-
-        Args:
-            images: of one split.
-            preprocessing: of every image.
-            batch_size: images in a step, over all processes together.
-            augmentation: random transforms; None for none.
-            seed: of the order and the transforms.
-            shuffle: a new order each epoch, or always that of ``images``.
-            drop_last: leave out the last batch of an epoch where it is not full.
-            rank: number of this process, from 0.
-            world: number of processes.
-            workers: threads that decode large images; 0 decodes in the caller's.
-
-        Raises:
-            DataError: no images, a size that makes no batch, or an image that cannot be decoded.
-        """
         if len(images) == 0:
             raise DataError(f"{images.source.name} gives no images to make batches of")
         if batch_size < 1 or (drop_last and batch_size > len(images)):
@@ -111,11 +89,7 @@ class Batches:
         return full + (1 if rest and not self.drop_last else 0)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch ``number`` from batch ``start`` on, the same each time.
-
-        Raises:
-            DataError: an image that cannot be decoded.
-        """
+        """The batches of epoch ``number`` from batch ``start`` on, the same each time."""
         if number < 0 or start < 0:
             raise DataError(f"epoch {number} and its first batch {start} must be 0 or more")
         order, flips = self._order(number), self._flips(number)
@@ -171,11 +145,8 @@ class Batches:
         """Begin to crop and mirror ``chosen`` images in ``pool``; call the result for (N, R, R, 3) uint8."""
         if self._one_size:
             return lambda: self._crop_together(chosen, drawn)
-        numbers = range(len(chosen))
-        if pool is None:
-            return lambda: self._moved(self._stacked([self._crop(chosen, drawn, number) for number in numbers]), drawn)
-        waiting = [pool.submit(self._crop, chosen, drawn, number) for number in numbers]
-        return lambda: self._moved(self._stacked([future.result() for future in waiting]), drawn)
+        crops = (pool.map if pool else map)(lambda number: self._crop(chosen, drawn, number), range(len(chosen)))
+        return lambda: self._moved(self._stacked(list(crops)), drawn)
 
     def _crop_together(self, chosen: NDArray[np.int64], drawn: RandomParameters) -> NDArray[np.uint8]:
         """Images of one size are mirrored and moved, all at once, before they are cropped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,20 +35,11 @@ _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupE
 class EncodedImage:
     """An image whose header is read and checked, and whose pixels are decoded when asked for.
 
-    Attributes:
-        name: for messages.
-        width, height: pixels as shown, that is after the turn that EXIF asks for.
-        format: Pillow's name of the format.
-        mode: Pillow's name of how the pixels are stored; ``RGB`` needs no conversion.
-        turned: EXIF asks for a turn or a mirror.
+    ``width`` and ``height`` are those shown, after the turn or mirror that EXIF asks for (``turned``); ``format`` and
+    ``mode`` (how pixels are stored) are Pillow's names.
     """
 
     def __init__(self, data: bytes, name: str) -> None:
-        """Read the header.
-
-        Raises:
-            DataError: no data, no image of a known format, or more than ``MAX_PIXELS``.
-        """
         if not data:
             raise DataError(f"{name} is empty (0 bytes); replace or remove it")
         self.name, self._data = name, data
@@ -65,22 +57,15 @@ class EncodedImage:
         self.width, self.height = (height, width) if orientation >= 5 else (width, height)
 
     def pixels(self, reduce: int = 1) -> NDArray[np.uint8]:
-        """Decode: (height, width, 3) RGB.
-
-        Args:
-            reduce: 1, 2, 4 or 8: JPEGs are decoded at that part of their size, which is several times faster; other
-                formats ignore it.
-
-        Raises:
-            DataError: the data are cut short or damaged.
-        """
-        if self._plain is not None:
-            # The header is read already: reading it again, as Pillow does, takes longer than to decode a small image.
-            if reduce == 1 and (pixels := _decode_plain_jpeg(self._data, self._plain)) is not None:
-                return pixels
-            self._image = _opened(self._data, self.name)
+        """(height, width, 3) RGB; JPEGs at 1/``reduce`` (1, 2, 4 or 8) of their size, which is several times faster."""
         from PIL import Image, ImageOps
 
+        if self._plain is not None:
+            # The header is read already: reading it again, as Pillow does, takes longer than to decode a small image.
+            if reduce == 1:
+                with suppress(ValueError, OSError):  # where it stops early, the whole reader says what is wrong
+                    return np.array(Image.frombytes("RGB", self._plain, self._data, "jpeg", "RGB", ""))
+            self._image = _opened(self._data, self.name)
         image = self._image
         try:
             if reduce > 1:
@@ -96,11 +81,7 @@ class EncodedImage:
 
 
 def decode(data: bytes, name: str) -> NDArray[np.uint8]:
-    """The pixels of an encoded image, (height, width, 3) RGB: turned by EXIF, transparency laid on white.
-
-    Raises:
-        DataError: the data are empty, too large, cut short, damaged or no image.
-    """
+    """The pixels of an encoded image, (height, width, 3) RGB: turned by EXIF, transparency laid on white."""
     return EncodedImage(data, name).pixels()
 
 
@@ -129,16 +110,6 @@ def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
             return (width, height) if usual and data[at + 10 : at + 11] != b"R" else None
         at += 2 + length
     return None
-
-
-def _decode_plain_jpeg(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | None:
-    """The pixels by Pillow's decoder alone, or None where it stops early: the whole reader then says what is wrong."""
-    from PIL import Image
-
-    try:
-        return np.array(Image.frombytes("RGB", size, data, "jpeg", "RGB", ""))
-    except (ValueError, OSError):
-        return None
 
 
 def _opened(data: bytes, name: str) -> Image.Image:

@@ -39,6 +39,10 @@ class ImageSource(Protocol):
 class EncodedSource(ImageSource, Protocol):
     """A source that also gives an image as it is stored; large JPEGs can then be decoded at a part of their size."""
 
+    def read(self, file: str) -> NDArray[np.uint8]:
+        """As :meth:`ImageSource.read`."""
+        return decode(self.encoded(file), self.full_name(file))
+
     def encoded(self, file: str) -> bytes:
         """The stored bytes."""
         ...
@@ -55,19 +59,12 @@ def encoded(source: ImageSource) -> TypeGuard[EncodedSource]:
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """Images of one split with their labels, decoded one by one when they are asked for.
-
-    Attributes:
-        source: reads them.
-        files: their names in the source, unique and in a stable order.
-        labels: (N,) int64, indices into ``classes``.
-        classes: names of the classes, in the order of the logits.
-    """
+    """Images of one split with their labels, decoded one by one when they are asked for."""
 
     source: ImageSource
-    files: tuple[str, ...]
-    labels: NDArray[np.int64]
-    classes: tuple[str, ...]
+    files: tuple[str, ...]  # names in the source, unique and in a stable order
+    labels: NDArray[np.int64]  # (N,) indices into classes
+    classes: tuple[str, ...]  # names, in the order of the logits
 
     def __len__(self) -> int:
         return len(self.files)
@@ -82,7 +79,7 @@ class LabelledImages:
         return replace(self, files=tuple(self.files[int(i)] for i in chosen), labels=self.labels[chosen])
 
 
-class FolderSource:
+class FolderSource(EncodedSource):
     """Images in files under one folder; names are paths relative to it with ``/``."""
 
     def __init__(self, root: Path) -> None:
@@ -90,35 +87,22 @@ class FolderSource:
         self.name = str(root)
 
     def encoded(self, file: str) -> bytes:
-        """The file's bytes.
-
-        Raises:
-            DataError: no such file, not readable, or larger than an image can be.
-        """
-        path = self.root / file
+        """The file's bytes."""
         try:
-            with open_regular(path) as stream:
+            with open_regular(self.root / file) as stream:
                 size = os.fstat(stream.fileno()).st_size
                 if size > MAX_FILE_BYTES:
-                    raise DataError(_too_long(str(path), size))
+                    raise DataError(_too_long(self.full_name(file), size))
                 return stream.read(MAX_FILE_BYTES)
         except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-
-    def read(self, file: str) -> NDArray[np.uint8]:
-        """As :meth:`ImageSource.read`."""
-        return decode(self.encoded(file), self.full_name(file))
+            raise DataError(f"cannot read {self.full_name(file)}: {error.strerror or error}") from None
 
     def full_name(self, file: str) -> str:
         """The file's whole path."""
         return str(self.root / file)
 
     def ends(self, file: str) -> tuple[bytes, bytes]:
-        """The first and the last ``END_BYTES`` of the file, to check it without reading all of it.
-
-        Raises:
-            DataError: no such file, or not readable.
-        """
+        """The first and the last ``END_BYTES`` of the file, to check it without reading all of it."""
         try:
             with open_regular(self.root / file) as stream:
                 head = stream.read(END_BYTES)
@@ -128,15 +112,10 @@ class FolderSource:
             raise DataError(f"cannot read {self.full_name(file)}: {error.strerror or error}") from None
 
 
-class ZipSource:
+class ZipSource(EncodedSource):
     """Images in a zip archive, read in place: nothing is extracted. Safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Read the archive's directory.
-
-        Raises:
-            DataError: no such file, no zip archive, a damaged one, or one with more than ``MAX_ENTRIES`` entries.
-        """
         self.path = path
         self.name = str(path)
         self._lock = threading.Lock()
@@ -151,11 +130,7 @@ class ZipSource:
         return self._archive.namelist()
 
     def encoded(self, file: str) -> bytes:
-        """The entry's bytes, at most ``MAX_FILE_BYTES`` of them.
-
-        Raises:
-            DataError: no such entry, an encrypted one, one that would unpack to far more than it should, or damage.
-        """
+        """The entry's bytes, at most ``MAX_FILE_BYTES`` of them."""
         where = self.full_name(file)
         with self._lock:
             if os.getpid() != self._process:  # a forked process must not share the position in the file
@@ -172,20 +147,13 @@ class ZipSource:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise DataError(f"{where} cannot be read: {reason}; make the archive anew") from None
 
-    def read(self, file: str) -> NDArray[np.uint8]:
-        """As :meth:`ImageSource.read`."""
-        return decode(self.encoded(file), self.full_name(file))
-
     def full_name(self, file: str) -> str:
         """The archive's path and the entry's."""
         return f"{self.name}:{file}"
 
 
 class ArraySource:
-    """Images that are in memory already: an array (N, H, W, 3) of uint8 for each split.
-
-    File ``split/000012`` is image 12 of ``split``.
-    """
+    """Images in memory, (N, H, W, 3) uint8 for each split; file ``split/000012`` is image 12 of ``split``."""
 
     def __init__(self, name: str, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
         self.name = name

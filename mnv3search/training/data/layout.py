@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from os.path import splitext
 
 from mnv3search.errors import DataError
@@ -19,28 +18,11 @@ SPLIT_NAMES = {
 WHOLE = ""  # the one split of data without split folders
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The files of each split and class.
-
-    Attributes:
-        splits: by ``train``, ``val``, ``test``, or ``WHOLE`` alone; of each the files of each class, sorted, also of
-            classes that have none.
-        ignored: files that are not images by their name, or hidden, and images outside the folders of the classes.
-    """
-
-    splits: dict[str, dict[str, list[str]]]
-    ignored: tuple[str, ...]
-
-
-def read_layout(names: Iterable[str], where: str) -> Layout:
+def read_layout(names: Iterable[str], where: str) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]]:
     """Sort ``names`` (paths with ``/``; those of folders end with ``/``) into splits and classes.
 
     Folders that hold nothing but one folder are passed through, as archives often have one at the top. A class's name
     is composed (NFC): macOS writes é as e and an accent, which are other bytes and the same name.
-
-    Raises:
-        DataError: two folders that mean the same split, or a class whose folder's name is not UTF-8.
     """
     kept: list[tuple[str, tuple[str, ...]]] = []
     ignored = []
@@ -78,15 +60,11 @@ def read_layout(names: Iterable[str], where: str) -> Layout:
         for split in ("train", "val", "test", WHOLE)
         if split in splits
     }
-    return Layout(ordered, tuple(sorted(ignored)))
+    return ordered, tuple(sorted(ignored))
 
 
 def composed(name: str, where: str) -> str:
-    """A name of a class or of data in its composed form, in which names are kept and compared.
-
-    Raises:
-        DataError: it is not UTF-8, so that no file can keep it.
-    """
+    """A name of a class or of data in its composed form, in which names are kept and compared."""
     try:
         name.encode()
     except UnicodeEncodeError:

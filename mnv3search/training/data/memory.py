@@ -38,13 +38,7 @@ def _decoded_images(source: ImageSource) -> _DecodedImages:
 
 
 def in_memory(images: LabelledImages) -> list[NDArray[np.uint8]] | None:
-    """All of ``images``, (H, W, 3) each and not to be changed, decoded on first use.
-
-    None where one is larger than 64×64, or all take more than 4 GiB.
-
-    Raises:
-        DataError: an image that cannot be decoded.
-    """
+    """All ``images``, (H, W, 3) each and not to be changed; None where one is above 64×64, or all are above 4 GiB."""
     kept = _decoded_images(images.source)
     with kept.lock:
         if images.files in kept.too_many or not kept.large.isdisjoint(images.files):
@@ -73,7 +67,6 @@ class Collector:
     """Takes the pixels that a scan has decoded anyway, to keep them if all of them fit."""
 
     def __init__(self, source: ImageSource, count: int) -> None:
-        """Be ready for up to ``count`` images of ``source``."""
         self._source, self._count = source, count
         self._found: dict[str, NDArray[np.uint8]] | None = {}
         self._bytes = 0

@@ -13,7 +13,7 @@ import numpy as np
 from mnv3search.errors import DataError
 from mnv3search.training.data.images import MAX_ENTRIES, FolderSource, ImageSource, LabelledImages, ZipSource
 from mnv3search.training.data.layout import SPLIT_NAMES, WHOLE, composed, read_layout
-from mnv3search.training.data.scan import ScanReport, check_splits, scan_images
+from mnv3search.training.data.scan import check_splits, scan_images
 from mnv3search.training.data.splits import NETADAPT, DataSplits, held_out
 from mnv3search.training.data.torchvision_data import PREFIX, torchvision_splits
 
@@ -58,7 +58,7 @@ def open_data(
     check_splits(found)
     report = scan_images(found, progress, ignored=ignored) if scan else None
     if report is not None:
-        _raise_if_bad(report, on_fault)
+        report.raise_if_bad(on_fault)
     train, val = found["train"], found.get("val")
     if val is None:
         train, val = held_out(train, val_share)
@@ -71,19 +71,11 @@ def open_images(
     where: str | Path, classes: Sequence[str] | None = None, *, scan: bool = False, progress: Progress | None = None,
     on_fault: OnFault | None = None,
 ) -> LabelledImages:  # fmt: skip
-    """The images of one split, to evaluate on.
+    """The images of one split, to evaluate on, with labels in the order of ``classes``, sorted by name where None.
 
-    Args:
-        where: a folder whose folders are classes (``flowers/val``), or data as :func:`open_data` takes them followed by
-            ``:`` and a split (``cifar10.zip:test``, ``torchvision:CIFAR10:data:test``). ``:val`` of data without such a
-            split are the images that :func:`open_data` holds out of a training.
-        classes: the order of the labels, as a trained network has them; sorted by name where None.
-        scan: check every image first.
-        progress: called with (done, total) while it scans.
-        on_fault: called with what is wrong with each image that cannot be used, where the error does not name all.
-
-    Raises:
-        DataError: no such data or split, or classes that are not those of ``classes``.
+    ``where`` is a folder whose folders are classes (``flowers/val``), or data as :func:`open_data` takes them followed
+    by ``:`` and a split (``cifar10.zip:test``, ``torchvision:CIFAR10:data:test``). ``:val`` of data without a val split
+    are the images that :func:`open_data` holds out of a training. The rest is as there.
     """
     where = str(where)
     base, split = _with_split(where)
@@ -99,7 +91,7 @@ def open_images(
     else:
         images = found[split]
     if scan:
-        _raise_if_bad(scan_images(images, progress, ignored=ignored), on_fault)
+        scan_images(images, progress, ignored=ignored).raise_if_bad(on_fault)
     return images if classes is None else with_classes(images, classes)
 
 
@@ -112,11 +104,7 @@ def absolute_data(where: str) -> str:
 
 
 def with_classes(images: LabelledImages, classes: Sequence[str]) -> LabelledImages:
-    """The same images with labels in the order of ``classes``, which may have more classes than the images.
-
-    Raises:
-        DataError: the images have classes that ``classes`` has not.
-    """
+    """The same images with labels in the order of ``classes``, which may have more classes than the images."""
     numbers = {unicodedata.normalize("NFC", name): number for number, name in enumerate(classes)}
     if unknown := [name for name in images.classes if name not in numbers]:
         raise DataError(
@@ -127,17 +115,12 @@ def with_classes(images: LabelledImages, classes: Sequence[str]) -> LabelledImag
     return replace(images, labels=order[images.labels], classes=tuple(classes))
 
 
-def _raise_if_bad(report: ScanReport, on_fault: OnFault | None) -> None:
-    if on_fault is not None:
-        for fault in report.faults():
-            on_fault(fault)
-    report.raise_if_bad()
-
-
 def _splits(where: str) -> tuple[dict[str, LabelledImages], tuple[str, ...]]:
     """Splits by name, or ``WHOLE`` alone, and the files that are no images."""
     if where.startswith(PREFIX):
         return torchvision_splits(where), ()
+    if not where:
+        raise DataError("the path of the images is empty; give a folder, a zip archive or torchvision:NAME:FOLDER")
     composed(where, "the images")
     path = Path(where).expanduser()
     source: ImageSource
@@ -148,13 +131,13 @@ def _splits(where: str) -> tuple[dict[str, LabelledImages], tuple[str, ...]]:
         names = source.entries()
     else:
         raise DataError(f"no such folder or zip archive: {where}; or name torchvision:NAME:FOLDER")
-    layout = read_layout(names, where)
-    if not layout.splits:
+    splits, ignored = read_layout(names, where)
+    if not splits:
         raise DataError(
             f"{where} holds no folder of images; put the images of each class into a folder "
             "of its name, in train/ and val/"
         )
-    return {split: _labelled(source, classes) for split, classes in layout.splits.items()}, layout.ignored
+    return {split: _labelled(source, classes) for split, classes in splits.items()}, ignored
 
 
 def _labelled(source: ImageSource, classes: dict[str, list[str]]) -> LabelledImages:

@@ -60,11 +60,7 @@ class Preprocessing:
 
     @classmethod
     def from_mapping(cls, mapping: object) -> Preprocessing:
-        """Read what :meth:`to_mapping` wrote.
-
-        Raises:
-            DataError: a missing, unknown or wrong value.
-        """
+        """Read what :meth:`to_mapping` wrote."""
         known = set(cls.__dataclass_fields__)
         if not isinstance(mapping, Mapping) or "resolution" not in mapping or not set(mapping) <= known:
             raise DataError(

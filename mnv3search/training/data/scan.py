@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,24 +24,15 @@ PADDING = 4096  # bytes after the end of an image in which its end is still foun
 
 @dataclass(frozen=True, slots=True)
 class ImageCheck:
-    """What is known of one image.
+    """What is known of one image."""
 
-    Attributes:
-        fault: why it cannot be used, or empty.
-        height, width: pixels; 0 where unknown.
-        mode: how its pixels are stored, by Pillow's name.
-        turned: EXIF asks for a turn.
-        digest: of its bytes, or empty where they were not all read.
-        pixels: (H, W, 3) of a small image, else None.
-    """
-
-    fault: str = ""
-    height: int = 0
+    fault: str = ""  # why it cannot be used
+    height: int = 0  # pixels; 0 where unknown
     width: int = 0
-    mode: str = "RGB"
-    turned: bool = False
-    digest: bytes = b""
-    pixels: NDArray[np.uint8] | None = None
+    mode: str = "RGB"  # how its pixels are stored, by Pillow's name
+    turned: bool = False  # EXIF asks for a turn
+    digest: bytes = b""  # of its bytes; empty where they were not all read
+    pixels: NDArray[np.uint8] | None = None  # (H, W, 3) of a small image
 
     @classmethod
     def of(cls, image: EncodedImage, data: bytes = b"", pixels: NDArray[np.uint8] | None = None) -> ImageCheck:
@@ -95,47 +86,29 @@ MODES = {
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """What a scan of images found.
+    """What a scan of images found."""
 
-    Attributes:
-        images: how many were checked.
-        unreadable: of each image that cannot be used what is wrong: empty, cut short, damaged, too large, no image.
-        empty_classes: (split, class) without an image.
-        single_image_classes: (split, class) with one.
-        converted: of each way of storing pixels other than RGB (Pillow's names) the number of images.
-        turned: images that EXIF asks to turn; they are.
-        copies: groups of files with the same bytes.
-        copies_between_splits: how many of these groups are in more than one split.
-        copies_between_classes: how many of them are in more than one class.
-        ignored: files that were left out: hidden, not images by their names, or outside the folders of the classes.
-        shortest_side, longest_side: of all images, pixels; 0 where none could be read.
-    """
-
-    images: int
-    unreadable: Mapping[str, str]
-    empty_classes: tuple[tuple[str, str], ...] = ()
-    single_image_classes: tuple[tuple[str, str], ...] = ()
-    converted: Mapping[str, int] | None = None
-    turned: tuple[str, ...] = ()
-    copies: tuple[tuple[str, ...], ...] = ()
-    copies_between_splits: int = 0
+    images: int  # how many were checked
+    unreadable: Mapping[str, str]  # of each image that cannot be used: empty, cut short, damaged, too large, no image
+    empty_classes: tuple[tuple[str, str], ...] = ()  # (split, class) without an image
+    single_image_classes: tuple[tuple[str, str], ...] = ()  # (split, class) with one
+    converted: Mapping[str, int] | None = None  # number of images not stored as RGB, by Pillow's names
+    turned: tuple[str, ...] = ()  # images that EXIF asks to turn; they are
+    copies: tuple[tuple[str, ...], ...] = ()  # groups of files with the same bytes
+    copies_between_splits: int = 0  # of these groups
     copies_between_classes: int = 0
-    ignored: tuple[str, ...] = ()
-    shortest_side: int = 0
+    ignored: tuple[str, ...] = ()  # hidden files, no images by their names, or outside the folders of the classes
+    shortest_side: int = 0  # of all images, pixels; 0 where none could be read
     longest_side: int = 0
 
-    @property
-    def bad(self) -> bool:
-        """Whether something has to be mended before the images can be used."""
-        return bool(self.unreadable or self.empty_classes)
+    def raise_if_bad(self, on_fault: Callable[[str], None] | None = None) -> None:
+        """Raises :class:`DataError` where images cannot be used or classes are empty, and names the first of them.
 
-    def raise_if_bad(self) -> None:
-        """Stop where something has to be mended.
-
-        Raises:
-            DataError: names the images that cannot be used, only the first of them where there are many, or the
-                classes without images.
+        ``on_fault`` is called with the fault of each image first (see :meth:`faults`).
         """
+        if on_fault is not None:
+            for fault in self.faults():
+                on_fault(fault)
         if self.unreadable:
             reasons = list(self.unreadable.values())
             named = reasons if len(reasons) <= MOST_IN_AN_ERROR else [reasons[0], f"and {len(reasons) - 1:,} more"]
@@ -182,10 +155,6 @@ class ScanReport:
             found.append(f"left out, as no images of a class: {_first_of(self.ignored)}")
         return found
 
-    def to_mapping(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {**asdict(self), "unreadable": dict(self.unreadable), "converted": dict(self.converted or {})}
-
 
 def _first_of(items: Sequence[str]) -> str:
     more = f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else ""
@@ -206,23 +175,14 @@ CHUNK = 512
 
 
 def scan_images(
-    images: LabelledImages | Mapping[str, LabelledImages],
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    ignored: Sequence[str] = (),
-    thorough: bool | None = None,
-) -> ScanReport:
-    """Check every image of one split, or of several by name.
+    images: LabelledImages | Mapping[str, LabelledImages], progress: Callable[[int, int], None] | None = None, *,
+    ignored: Sequence[str] = (), thorough: bool | None = None,
+) -> ScanReport:  # fmt: skip
+    """Check every image of one split, or of several by name; ``ignored`` are the files left out, for the report.
 
-    Small images (up to 64 pixels) are decoded, and kept for the batches where all are small. Large ones are decoded up
-    to ``THOROUGH`` images; of more than that header and end are checked, which finds empty, cut and oversized files,
-    and not damage in the middle nor copies.
-
-    Args:
-        images: what to check.
-        progress: called with (done, total) now and then.
-        ignored: other files that were left out, for the report.
-        thorough: decode all, or do not decode large ones; by their number where None.
+    Small images (up to 64 pixels) are decoded, and kept for the batches where all are small. Large ones are decoded
+    where ``thorough`` (by default up to ``THOROUGH`` images); else header and end are checked, which finds empty, cut
+    and oversized files, and not damage in the middle nor copies.
     """
     splits = {"": images} if isinstance(images, LabelledImages) else dict(images)
     total = sum(map(len, splits.values()))
@@ -243,11 +203,7 @@ def scan_images(
 
 
 def check_splits(splits: Mapping[str, LabelledImages]) -> None:
-    """Check splits against one another: at least two classes, none empty, the same in all.
-
-    Raises:
-        DataError: says which classes, of which split.
-    """
+    """Check splits against one another: at least two classes, none empty, the same in all."""
     train = splits["train"]
     wanted = frozenset(train.classes)
     for name, images in splits.items():

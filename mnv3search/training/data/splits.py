@@ -19,20 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DataSplits:
-    """The splits of one data set; all have the same classes.
-
-    Attributes:
-        train, val: to learn from, and to choose by.
-        test: to evaluate on at the end, or None where the data have none.
-        report: what the scan found, or None where there was none.
-        held_out: share of the training images that is in none of these, for NetAdapt to score its proposals on.
-    """
+    """The splits of one data set; all have the same classes."""
 
     train: LabelledImages
-    val: LabelledImages
-    test: LabelledImages | None
-    report: ScanReport | None = None
-    held_out: float = 0.0
+    val: LabelledImages  # to choose by
+    test: LabelledImages | None  # to evaluate on at the end, where the data have one
+    report: ScanReport | None = None  # of the scan, where there was one
+    held_out: float = 0.0  # share of the training images that is left out, for NetAdapt to score its proposals on
 
 
 NETADAPT = "NetAdapt"  # the salt of the images that a training leaves out for NetAdapt to score its proposals on
@@ -44,15 +37,7 @@ def held_out(images: LabelledImages, share: float, salt: str = "held out") -> tu
 
     An image is held out when the hash of its class and file name is below ``share``: it stays on its side when files
     are added or removed, when folders move, and when a folder is zipped. Of each class at least one image goes to
-    either side.
-
-    Args:
-        images: what to split; keeps its order on both sides.
-        share: above 0 and below 1.
-        salt: another salt gives an independent split.
-
-    Raises:
-        DataError: ``share`` out of its range, or a class with one image.
+    either side, in the order of ``images``. Another ``salt`` gives an independent split.
     """
     if not 0 < share < 1:
         raise DataError(f"the share to hold out, {share!r}, must be above 0 and below 1")
@@ -71,9 +56,6 @@ def stable_subset(images: LabelledImages, count: int, salt: str = "subset") -> L
 
     Chosen by the hash of their names: the same on every machine, and the subset of fewer is part of the subset of more
     as far as the rounding of the classes' shares lets it.
-
-    Raises:
-        DataError: fewer than one image a class is asked for, or more than there are.
     """
     order, starts, counts = _by_class(images, name_hashes(images, salt))
     if not len(starts) <= count <= len(images):
@@ -109,9 +91,6 @@ def fingerprint(images: LabelledImages) -> str:
     """A fingerprint of images: their number, and a hash of their classes and names, folders left out.
 
     It covers the pixels of a few images too, as the splits of a data set often number their files alike.
-
-    Raises:
-        DataError: one of these few cannot be read.
     """
     found = hashlib.blake2b(digest_size=8)
     for file, label in zip(images.files, images.labels, strict=True):

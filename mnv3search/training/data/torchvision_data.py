@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,42 +18,30 @@ from mnv3search.training.data.layout import WHOLE
 PREFIX = "torchvision:"
 DOWNLOAD = ",download"
 
-_BY_FLAG = {"train": {"train": True}, "test": {"train": False}}
 _TWO = {"train": {"split": "train"}, "test": {"split": "test"}}
 _THREE = {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split": "test"}}
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """The arguments and attributes of a class of torchvision.
+    """The arguments and attributes of a class of torchvision."""
 
-    Attributes:
-        splits: of each of our splits the arguments that select it.
-        images: attribute with an array of images, or a list of paths, or of pairs of path and label.
-        labels: attribute with the labels; empty where they are in the pairs.
-    """
-
-    splits: Mapping[str, Mapping[str, object]]
-    images: str
-    labels: str = ""
-    classes: tuple[str, ...] = field(default=())
+    splits: Mapping[str, Mapping[str, object]]  # of each of our splits the arguments that select it
+    images: str  # attribute with an array of images, or a list of paths, or of pairs of path and label
+    labels: str = ""  # attribute with the labels; empty where they are in the pairs
+    classes: tuple[str, ...] = ()
 
 
-_ARRAY = _Kind(_BY_FLAG, "data", "targets")
-_FILES = _Kind(_TWO, "_image_files", "_labels")
-DIGITS = tuple("0123456789")
+_ARRAY = _Kind({"train": {"train": True}, "test": {"train": False}}, "data", "targets")
+_FILES = _Kind(_THREE, "_image_files", "_labels")
 DATA_SETS: Mapping[str, _Kind] = MappingProxyType({
-    "CIFAR10": _ARRAY,
-    "CIFAR100": _ARRAY,
-    "MNIST": _ARRAY,
-    "KMNIST": _ARRAY,
-    "FashionMNIST": _ARRAY,
+    **dict.fromkeys(("CIFAR10", "CIFAR100", "MNIST", "KMNIST", "FashionMNIST"), _ARRAY),
     "STL10": _Kind(_TWO, "data", "labels"),
-    "SVHN": _Kind(_TWO, "data", "labels", DIGITS),
-    "Flowers102": _Kind(_THREE, "_image_files", "_labels"),
-    "Food101": _FILES,
-    "DTD": _Kind(_THREE, "_image_files", "_labels"),
-    "FGVCAircraft": _Kind(_THREE, "_image_files", "_labels"),
+    "SVHN": _Kind(_TWO, "data", "labels", tuple("0123456789")),
+    "Flowers102": _FILES,
+    "Food101": _Kind(_TWO, "_image_files", "_labels"),
+    "DTD": _FILES,
+    "FGVCAircraft": _FILES,
     "OxfordIIITPet": _Kind({"train": {"split": "trainval"}, "test": {"split": "test"}}, "_images", "_labels"),
     "Imagenette": _Kind({"train": {"split": "train"}, "val": {"split": "val"}}, "_samples"),
     "GTSRB": _Kind(_TWO, "_samples", "", tuple(f"{number:02d}" for number in range(43))),
@@ -66,10 +54,6 @@ def torchvision_splits(where: str) -> dict[str, LabelledImages]:
     """The splits of ``torchvision:NAME:FOLDER``; fetched first where ``,download`` follows.
 
     CIFAR's files are pickles by their makers: torchvision opens them only if their checksums are the published ones.
-
-    Raises:
-        DataError: not of this form, or the data are not in the folder, damaged, or cannot be fetched.
-        UnknownNameError: no such data set.
     """
     name, colon, folder = where.removeprefix(PREFIX).partition(":")
     fetch = folder.endswith(DOWNLOAD)
@@ -101,7 +85,11 @@ def _labelled(name: str, root: Path, found: dict[str, Any]) -> dict[str, Labelle
     kind = DATA_SETS[name]
     try:
         parts = {split: (getattr(data, kind.images), _labels(kind, data)) for split, data in found.items()}
-        classes = kind.classes or tuple(_class_name(one) for one in next(iter(found.values())).classes)
+        classes = kind.classes or tuple(
+            # Imagenette gives several names for a class
+            str(one[0] if isinstance(one, list | tuple) else one)
+            for one in next(iter(found.values())).classes
+        )
     except AttributeError as error:
         raise DataError(
             f"this version of torchvision keeps {name} in another way: {error}; install 0.19 or a later one"
@@ -121,11 +109,6 @@ def _labelled(name: str, root: Path, found: dict[str, Any]) -> dict[str, Labelle
 def _labels(kind: _Kind, data: Any) -> NDArray[np.int64]:
     labels = getattr(data, kind.labels) if kind.labels else [label for _, label in getattr(data, kind.images)]
     return np.asarray(labels, dtype=np.int64)
-
-
-def _class_name(name: object) -> str:
-    """Imagenette gives several names for a class: the first is used."""
-    return str(name[0]) if isinstance(name, list | tuple) else str(name)
 
 
 def _below(root: Path, image: object) -> str:

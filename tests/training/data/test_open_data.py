@@ -36,6 +36,16 @@ def test_val_is_held_out_of_train_where_there_is_none(tmp_path: Path, split: tup
     assert set(data.val.labels) == {0, 1}
 
 
+def test_an_empty_text_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_image_folder(tmp_path, 2, 4))
+    assert len(open_data(".").train) == 8
+    for opened in (open_data, open_images):
+        with pytest.raises(DataError, match=r"^the path of the images is empty; give a folder, a zip archive or"):
+            opened("")
+    with pytest.raises(DataError, match=r"^the path of the images is empty"):
+        open_images(":val")
+
+
 @pytest.mark.parametrize("name", ["valid", "validation", "Val", "dev"])
 def test_usual_names_of_val_are_known(tmp_path: Path, name: str) -> None:
     data = open_data(str(make_image_folder(tmp_path, 2, 3, split=("train", name))))
