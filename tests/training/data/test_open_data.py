@@ -203,7 +203,7 @@ def test_one_split_is_opened_to_judge_by(tmp_path: Path) -> None:
         images = open_images(where)
         assert images.classes == ("a", "b")
         assert names(images) == ["0000.png", "0001.png"] * 2
-    with pytest.raises(DataError, match=r"several splits; say which: .*:train or .*:test"):
+    with pytest.raises(DataError, match=r"several splits; name one: .*:train or .*:test"):
         open_images(str(folder))
     with pytest.raises(DataError, match="has no split 'test'; it holds no splits"):
         open_images(f"{folder}/train:test")
