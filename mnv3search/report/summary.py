@@ -94,8 +94,8 @@ class RunSummary:
 
     def top1_of(self, network: Candidate | Step | ScoredNetwork, *, unit: bool = True) -> str:
         """A network's top-1 (or score) with its error, and ``pred.`` where it is a prediction."""
-        shown = accuracy_unit(self) if unit else ""
-        return top1_text(network.top1, network.top1_std, estimated=self.top1_estimated, unit=shown)
+        percent_sign = "%" if unit and not self.score else ""
+        return top1_text(network.top1, network.top1_std, estimated=self.top1_estimated, unit=percent_sign)
 
     def latency_of(self, network: Candidate | Step | ScoredNetwork, *, unit: bool = True) -> str:
         """A network's latency with its error and the mark of its kind."""
@@ -178,11 +178,6 @@ def change_ms(value: float) -> str:
 def percent(share: float) -> str:
     """A share that is no certainty: 0.9 reads ``90 %``, and nothing reads ``100 %``."""
     return f"{math.floor(1000 * share + 1e-9) / 10:g} %"
-
-
-def accuracy_unit(summary: RunSummary) -> str:
-    """``%``, or nothing where the evaluator gives a score."""
-    return "" if summary.score else "%"
 
 
 def x_label(summary: RunSummary) -> str:

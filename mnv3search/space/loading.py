@@ -239,23 +239,17 @@ def _listed(value: Any) -> tuple[Any, ...]:
 
 
 def _stage(document: Document, number: int, stage: dict[str, Any]) -> StageChoices:
-    path: Path = ("stages", number, "block")
     block = stage["block"]
     kind = BLOCK_KINDS[block.get("kind", BlockSpec.kind)]
     settings = tuple((name, block[name]) for name in kind.settings if name in block)
     if "options" in block:
-        options = _options(document, path, kind, block["options"])
-        choices = BlockChoices(kind.kind, options=options, settings=settings)
+        options = _options(document, ("stages", number, "block", "options"), kind, block["options"])
+        choices = BlockChoices(kind.kind, options=tuple(options.items()), settings=settings)
     else:
         lists = tuple((name, _listed(value)) for name, value in _values(kind, block))
         choices = BlockChoices(kind.kind, lists, settings=settings)
-    return StageChoices(
-        out_channels=_listed(stage["out_channels"]),
-        depth=_listed(stage.get("depth", 1)),
-        stride=stage.get("stride", 1),
-        block=choices,
-        per_stage=stage.get("choices") == "stage",
-    )
+    widths, depths = _listed(stage["out_channels"]), _listed(stage.get("depth", 1))
+    return StageChoices(widths, depths, stage.get("stride", 1), choices, stage.get("choices") == "stage")
 
 
 def _values(kind: type[Block], given: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -263,17 +257,15 @@ def _values(kind: type[Block], given: dict[str, Any]) -> Iterator[tuple[str, Any
     return ((name, given.get(name, rule.default)) for name, rule in kind.choices.items())
 
 
-def _options(
-    document: Document, path: Path, kind: type[Block], listed: list[Any]
-) -> tuple[tuple[str, Option | None], ...]:
+def _options(document: Document, path: Path, kind: type[Block], listed: list[Any]) -> dict[str, Option | None]:
     found: dict[str, Option | None] = {}
     for number, values in enumerate(listed):
         option = None if values == SKIP else tuple(_values(kind, values))
         label = SKIP if option is None else option_label(kind, option)
         if label in found:
-            raise document.error((*path, "options", number), f"the option {label} is given twice; keep one")
+            raise document.error((*path, number), f"the option {label} is given twice; keep one")
         found[label] = option
-    return tuple(found.items())
+    return found
 
 
 def _check_skips(document: Document, skeleton: Skeleton) -> None:
