@@ -46,10 +46,8 @@ class MovingAverage:
 
     The decay ``d`` is ``min(decay, (1 + step) / (10 + step))``, TensorFlow's rule with ``num_updates``: a short
     training is averaged over about its last tenth and never over its first weights. Parameters and the running
-    statistics of norms are averaged alike; what is not a floating number is copied.
-
-    Attributes:
-        tensors: the averages by their names in the module's state dict.
+    statistics of norms are averaged alike; what is not a floating number is copied. ``tensors`` are the averages by
+    their names in the module's state dict.
     """
 
     def __init__(self, module: nn.Module, decay: float, names: Sequence[str] | None = None) -> None:

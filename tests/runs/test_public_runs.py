@@ -27,6 +27,13 @@ NETWORK = Architecture(
 )
 
 
+def test_an_empty_text_is_no_trained_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match=r"^the path of the trained network is empty; give"):
+        mnv3search.prune("", make_image_folder(tmp_path / "data", 2, 4), "0.6x")
+    assert [file.name for file in tmp_path.iterdir()] == ["data"]
+
+
 def test_a_run_gives_what_it_found_as_a_table_and_goes_on_from_its_folder(tmp_path: Path) -> None:
     outcome = mnv3search.run("mnv3_small", "0.9x", trials=64, finalists=1, seed=1, out=tmp_path / "r")
     assert isinstance(outcome, RunOutcome)

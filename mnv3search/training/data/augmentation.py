@@ -28,37 +28,23 @@ STRONGEST = 30.0  # RandAugment's scale ends here, as in torchvision
 class Augmentation:
     """Random transforms of training images; the default changes nothing.
 
-    Attributes:
-        crop: ``none``: the middle, as for evaluation. ``pad``: a square of the resolution out of the image padded with
-            black by ``pad`` pixels. ``random_resized``: a part of ``least_area`` to 1 of the image with an aspect of
-            3/4 to 4/3, resized.
-        pad: pixels on each side, for ``crop: pad``.
-        least_area: smallest share of the image, for ``crop: random_resized``.
-        flip: mirror half of the images left to right: each one in every other epoch, so that two epochs in a row show
-            both sides; which half comes first is random.
-        randaugment: magnitude of RandAugment, 0 to 30 (9 is usual), or None for none.
-        randaugment_count: how many of its operations are done to an image.
-        jitter: brightness, contrast and saturation each change by a factor of 1 - ``jitter`` to 1 + ``jitter``.
-        cutout: side of a square set to the mean colour, pixels; 0 for none.
-        erase: probability that a rectangle of 2 to 33 % of the area is set to the mean colour.
-        mixup: alpha of MixUp; 0 for none.
-        cutmix: alpha of CutMix; 0 for none. With both, each batch gets one of them at random.
-
-    Raises:
-        TrainingError: a value out of its range.
+    ``crop`` is ``none`` (the middle, as for evaluation), ``pad`` (a square of the resolution out of the padded image)
+    or ``random_resized`` (a part of the image with an aspect of 3/4 to 4/3, resized). ``flip`` mirrors half of the
+    images left to right: each one in every other epoch, so that two epochs in a row show both sides. With MixUp and
+    CutMix each batch gets one of them at random. A value out of its range raises :class:`TrainingError`.
     """
 
     crop: str = "none"
-    pad: int = 4
-    least_area: float = 0.08
+    pad: int = 4  # black pixels on each side, for crop: pad
+    least_area: float = 0.08  # smallest share of the image, for crop: random_resized
     flip: bool = False
-    randaugment: float | None = None
-    randaugment_count: int = 2
-    jitter: float = 0.0
-    cutout: int = 0
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
+    randaugment: float | None = None  # magnitude of RandAugment, 0 to 30 (9 is usual)
+    randaugment_count: int = 2  # how many of its operations are done to an image
+    jitter: float = 0.0  # brightness, contrast and saturation each change by a factor of 1 - jitter to 1 + jitter
+    cutout: int = 0  # side of a square set to the mean colour, pixels
+    erase: float = 0.0  # probability that a rectangle of 2 to 33 % of the area is set to the mean colour
+    mixup: float = 0.0  # alpha
+    cutmix: float = 0.0  # alpha
 
     def __post_init__(self) -> None:
         if self.crop not in CROPS:

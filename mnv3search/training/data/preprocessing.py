@@ -26,22 +26,17 @@ MAX_RESOLUTION = 4096
 class Preprocessing:
     """What is done to every image before the network sees it; stored with trained weights.
 
-    Attributes:
-        resolution: side of the square that the network takes, pixels.
-        mean, std: of red, green and blue, with pixels in 0 to 1.
-        crop_share: share of the shorter side that the middle crop keeps: the shorter side is resized to
-            ``resolution / crop_share``. Images that have the resolution already are neither resized nor cropped.
-        interpolation: ``bilinear``, ``bicubic`` or ``nearest``.
-
-    Raises:
-        DataError: a value out of its range.
+    Images that have the resolution already are neither resized nor cropped. A value out of its range raises
+    :class:`DataError`.
     """
 
-    resolution: int
-    mean: tuple[float, float, float] = IMAGENET_MEAN
+    resolution: int  # side of the square that the network takes, pixels
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # of red, green and blue, with pixels in 0 to 1
     std: tuple[float, float, float] = IMAGENET_STD
-    crop_share: float = 0.875
-    interpolation: str = "bilinear"
+    crop_share: float = (
+        0.875  # of the shorter side, for the middle crop: it is first resized to resolution / crop_share
+    )
+    interpolation: str = "bilinear"  # or bicubic, nearest
 
     def __post_init__(self) -> None:
         if not 1 <= self.resolution <= MAX_RESOLUTION:

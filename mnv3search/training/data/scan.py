@@ -216,7 +216,7 @@ def check_splits(splits: Mapping[str, LabelledImages]) -> None:
                 f"{images.source.name}: {name}{lacks}{' and' if lacks and more else ''}{more}; "
                 "all splits need the classes of train: rename, move or remove these folders"
             )
-        if empty := empty_classes(images):
+        if empty := classes_with(images, 0):
             raise DataError(
                 f"{images.source.name}: no images in {name} of {_first_of(list(map(repr, empty)))}; add some, or "
                 "remove it from all splits"
@@ -225,10 +225,10 @@ def check_splits(splits: Mapping[str, LabelledImages]) -> None:
         raise DataError(f"{train.source.name} has one class, {train.classes[0]!r}; telling classes apart needs two")
 
 
-def empty_classes(images: LabelledImages) -> list[str]:
-    """Classes without an image."""
+def classes_with(images: LabelledImages, count: int) -> list[str]:
+    """Classes with this number of images."""
     counts = np.bincount(images.labels, minlength=len(images.classes))
-    return [label for label, count in zip(images.classes, counts, strict=True) if count == 0]
+    return [images.classes[int(label)] for label in np.flatnonzero(counts == count)]
 
 
 def _checks(source: ImageSource, files: Sequence[str], thorough: bool) -> Generator[ImageCheck, None, None]:
@@ -270,16 +270,15 @@ class _Findings:
 
     def report(self, splits: Mapping[str, LabelledImages], ignored: Sequence[str]) -> ScanReport:
         copies = [found for found in self._equal.values() if len(found) > 1]
-        counts = {name: np.bincount(images.labels, minlength=len(images.classes)) for name, images in splits.items()}
+        empty, single = (
+            tuple((name, label) for name, split in splits.items() for label in classes_with(split, count))
+            for count in (0, 1)
+        )
         return ScanReport(
             images=self.images,
             unreadable=self._unreadable,
-            empty_classes=tuple((name, label) for name, split in splits.items() for label in empty_classes(split)),
-            single_image_classes=tuple(
-                (name, splits[name].classes[int(label)])
-                for name, count in counts.items()
-                for label in np.flatnonzero(count == 1)
-            ),
+            empty_classes=empty,
+            single_image_classes=single,
             converted=dict(self._modes),
             turned=tuple(self._turned),
             copies=tuple(tuple(file for _, file, _ in found) for found in copies),
