@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mnv3search.architecture import Architecture, check_architecture
-from mnv3search.layers import Layer, Unit, live_elements, network_layers, summed, unit_rows, units
+from mnv3search.layers import Layer, Unit, live_elements, network_layers, sum_counts, unit_rows, units
 
 BYTES_PER_ELEMENT = 4
 
@@ -50,7 +50,7 @@ class Counts:
 @lru_cache(maxsize=1 << 17)
 def unit_cost(unit: Unit) -> UnitCost:
     """The cost of one unit; equal units are priced once."""
-    return UnitCost(*summed(unit_rows(unit)))
+    return UnitCost(*sum_counts(unit_rows(unit)))
 
 
 @lru_cache(maxsize=1 << 17)

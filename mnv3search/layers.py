@@ -104,20 +104,20 @@ class Layer(NamedTuple):
     @property
     def madds(self) -> int:
         """Multiply-adds at batch 1."""
-        return summed((self[:14],))[0]
+        return sum_counts((self[:14],))[0]
 
     @property
     def parameters(self) -> int:
         """Weights, bias, and the norm's scale and shift."""
-        return summed((self[:14],))[1]
+        return sum_counts((self[:14],))[1]
 
     @property
     def activations(self) -> int:
         """Elements of the output of a convolution or linear layer; 0 for anything else."""
-        return summed((self[:14],))[2]
+        return sum_counts((self[:14],))[2]
 
 
-def summed(rows: Iterable[LayerRow]) -> tuple[int, int, int]:
+def sum_counts(rows: Iterable[LayerRow]) -> tuple[int, int, int]:
     """Multiply-adds, parameters and activations of all layers together."""
     madds = parameters = activations = 0
     for _, _, in_channels, out_channels, kernel_size, _, groups, _, size, bias, norm, _, _, _ in rows:
