@@ -11,9 +11,9 @@ from mnv3search.architecture import Architecture
 from mnv3search.errors import DeviceError
 from mnv3search.latency.measured.table_device import TableDevice
 from mnv3search.layer_search.journal import TrainedStep
-from mnv3search.layer_search.netadapt import NetAdaptOptions, latencies_ms
+from mnv3search.layer_search.netadapt import NetAdaptOptions, latencies_ms, plan_step
 from mnv3search.layer_search.proposals import narrowest
-from mnv3search.layer_search.scoring import Score, ShortTerm, plan_step, workers_for
+from mnv3search.layer_search.scoring import Score, ShortTerm, workers_for
 from mnv3search.layer_search.trained import CALIBRATION_NETWORKS, netadapt_trained, random_narrowings
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.pruning_journal import FolderJournal

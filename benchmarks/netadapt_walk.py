@@ -27,7 +27,7 @@ from mnv3search.architecture import Architecture
 from mnv3search.blocks import BlockSpec
 from mnv3search.families import published
 from mnv3search.latency.devices import load_device
-from mnv3search.layer_search import NetAdaptOptions, NetAdaptResult, narrow, netadapt, sites
+from mnv3search.layer_search import NetAdaptOptions, NetAdaptResult, Proposal, narrow, netadapt, sites
 from mnv3search.layers import Unit, units
 
 loop: Any = import_module("mnv3search.layer_search.netadapt")  # the package has a function of the same name
@@ -135,7 +135,8 @@ def bisecting(architecture: Architecture, latency: Any, limit_ms: float, divisor
         times = loop.latencies_ms(latency, tried)
         for i, m, network, ms in zip(active, middle, tried, times, strict=True):
             if ms <= limit_ms:
-                found[i], high[i] = (places[i][0], places[i][1][m], network, ms), m
+                site, widths = places[i]
+                found[i], high[i] = Proposal(site.kind, site.describe(widths[m]), network, ms), m
             else:
                 low[i] = m + 1
     return [found[i] for i in sorted(found)]

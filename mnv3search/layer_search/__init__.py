@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mnv3search.layer_search.netadapt import NetAdaptOptions, Proposal, SelectionRule, netadapt
-from mnv3search.layer_search.proposals import Site, narrow, sites
+from mnv3search.layer_search.netadapt import NetAdaptOptions, netadapt
+from mnv3search.layer_search.proposals import Proposal, SelectionRule, Site, narrow, sites
 from mnv3search.layer_search.result import NetAdaptResult, Step, Steps
 
 __all__ = [

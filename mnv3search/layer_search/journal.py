@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from mnv3search.layer_search.proposals import Plan
 from mnv3search.layer_search.result import Step, Steps
-from mnv3search.layer_search.scoring import Choice, Plan, Score
+from mnv3search.layer_search.scoring import Choice, Score
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -38,11 +39,8 @@ def finished_step(
     number: int, plan: Plan, scores: Mapping[int, Score], choice: Choice, before: tuple[float, float]
 ) -> TrainedStep:
     """Step ``number``, which kept ``choice``; ``before`` is top-1 and milliseconds of the network that it narrowed."""
-    kept, score, (top1, latency_ms) = plan.proposals[choice.number], scores[choice.number], before
-    step = Step(
-        number, kept.kind, kept.change, kept.architecture, score.top1, score.top1_std, kept.latency_ms,
-        score.top1 - top1, kept.latency_ms - latency_ms, len(plan.proposals), plan.required_ms,
-    )  # fmt: skip
+    score = scores[choice.number]
+    step = plan.step(number, choice.number, score.top1, score.top1_std, before)
     trained, seconds = sum(s.trained for s in scores.values()), sum(s.seconds for s in scores.values())
     return TrainedStep(step, score.loss, choice.rivals, trained, seconds)
 
@@ -69,101 +67,56 @@ class TrainedSteps(tuple[TrainedStep, ...]):
         return Steps(found.step for found in self)
 
 
-class Journal(Protocol):
-    """What a narrowing keeps as it goes, so that it can go on at any proposal."""
-
-    def seed(self) -> tuple[Score, float] | None:
-        """The seed's score and its latency in milliseconds, once they are known."""
-        ...
-
-    def keep_seed(self, score: Score, latency_ms: float) -> None:
-        """Keep them."""
-        ...
-
-    def steps(self) -> Sequence[TrainedStep]:
-        """The steps that are finished, in order."""
-        ...
-
-    def network(self, number: int) -> TrainedNetwork:
-        """The network after step ``number``; 0 for the seed."""
-        ...
-
-    def plan(self, number: int) -> Plan | None:
-        """What step ``number`` tries, once it is planned."""
-        ...
-
-    def keep_plan(self, number: int, plan: Plan) -> None:
-        """Keep it."""
-        ...
-
-    def scores(self, number: int) -> Mapping[int, Score]:
-        """The proposals of step ``number`` that are scored, by their numbers."""
-        ...
-
-    def keep_score(self, number: int, proposal: int, score: Score, best: TrainedNetwork | None) -> None:
-        """Keep a score, and the proposal's network where it is the best of the step so far."""
-        ...
-
-    def best(self, number: int, proposal: int) -> TrainedNetwork | None:
-        """The network of the step's best proposal so far where it is this one, and was kept."""
-        ...
-
-    def keep_step(self, step: TrainedStep, proposal: int, network: TrainedNetwork) -> None:
-        """Keep a finished step, which kept ``proposal``."""
-        ...
-
-
-class Memory:
-    """A journal that is kept nowhere: for a narrowing in Python that nobody means to go on with."""
+class Journal:
+    """What a narrowing needs to go on at any proposal, in memory; a run's is also in its folder."""
 
     def __init__(self, trained: TrainedNetwork) -> None:
         self._networks = [trained]
         self._seed: tuple[Score, float] | None = None
+        self._plans: dict[int, Plan] = {}
+        self._scores: dict[int, dict[int, Score]] = {}
+        self._best: tuple[int, int, TrainedNetwork] | None = None
         self._steps: list[TrainedStep] = []
-        self._plan: Plan | None = None
-        self._scores: dict[int, Score] = {}
-        self._best: tuple[int, TrainedNetwork] | None = None
 
     def seed(self) -> tuple[Score, float] | None:
-        """As :class:`Journal`."""
+        """The seed's score and its latency in milliseconds, once they are known."""
         return self._seed
 
     def keep_seed(self, score: Score, latency_ms: float) -> None:
-        """As :class:`Journal`."""
+        """Keep them."""
         self._seed = (score, latency_ms)
 
     def steps(self) -> Sequence[TrainedStep]:
-        """As :class:`Journal`."""
+        """The steps that are finished, in order."""
         return self._steps
 
     def network(self, number: int) -> TrainedNetwork:
-        """As :class:`Journal`."""
+        """The network after step ``number``; 0 for the seed."""
         return self._networks[number]
 
     def plan(self, number: int) -> Plan | None:
-        """As :class:`Journal`."""
-        return self._plan if number == len(self._steps) + 1 else None
+        """What step ``number`` tries, once it is planned."""
+        return self._plans.get(number)
 
     def keep_plan(self, number: int, plan: Plan) -> None:
-        """As :class:`Journal`."""
-        self._plan, self._scores, self._best = plan, {}, None
+        """Keep it."""
+        self._plans[number] = plan
 
     def scores(self, number: int) -> Mapping[int, Score]:
-        """As :class:`Journal`."""
-        return self._scores
+        """The proposals of step ``number`` that are scored, by their numbers."""
+        return self._scores.get(number, {})
 
     def keep_score(self, number: int, proposal: int, score: Score, best: TrainedNetwork | None) -> None:
-        """As :class:`Journal`."""
-        self._scores[proposal] = score
+        """Keep a score, and the proposal's network where it is the best of the step so far."""
+        self._scores.setdefault(number, {})[proposal] = score
         if best is not None:
-            self._best = (proposal, best)
+            self._best = (number, proposal, best)
 
     def best(self, number: int, proposal: int) -> TrainedNetwork | None:
-        """As :class:`Journal`."""
-        return self._best[1] if self._best is not None and self._best[0] == proposal else None
+        """The network of the step's best proposal so far where it is this one, and was kept."""
+        return self._best[2] if self._best is not None and self._best[:2] == (number, proposal) else None
 
     def keep_step(self, step: TrainedStep, proposal: int, network: TrainedNetwork) -> None:
-        """As :class:`Journal`."""
+        """Keep a finished step, which kept ``proposal``."""
         self._steps.append(step)
         self._networks.append(network)
-        self._plan = None

@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
 
 from mnv3search.accuracy.evaluator import Evaluator, check_evaluator, checked_evaluations
 from mnv3search.architecture import Architecture, check_architecture
-from mnv3search.candidate import Candidate
+from mnv3search.candidate import Candidate, Origin
 from mnv3search.cost import count
 from mnv3search.errors import InfeasibleError, Mnv3SearchError
 from mnv3search.latency.model import (
@@ -25,46 +23,21 @@ from mnv3search.latency.model import (
     checked_latencies,
     checked_target,
 )
-from mnv3search.layer_search.proposals import STEM, Site, narrow, narrowest, sites
+from mnv3search.layer_search.proposals import (
+    SELECTION_RULES,
+    STEM,
+    Plan,
+    Proposal,
+    SelectionRule,
+    Site,
+    narrow,
+    narrowest,
+    selection_value,
+    sites,
+)
 from mnv3search.layer_search.result import NetAdaptResult, Step, Steps
 from mnv3search.layers import units
 from mnv3search.records import real, whole
-
-SelectionRule = Literal["ratio", "accuracy"]
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A narrowed network with its figures.
-
-    Attributes:
-        change: what was narrowed, in words.
-        top1, top1_std: percent; the deviation is None where the evaluator states none.
-        latency_ms: of the whole network.
-    """
-
-    architecture: Architecture
-    kind: str
-    change: str
-    top1: float
-    top1_std: float | None
-    latency_ms: float
-
-
-def by_ratio(proposals: Sequence[Proposal], top1: float, latency_ms: float) -> Proposal:
-    """The largest ΔAcc / |ΔLat| (MobileNetV3, section 4.2); of equals the first."""
-    return max(proposals, key=lambda p: (p.top1 - top1) / (latency_ms - p.latency_ms))
-
-
-def by_accuracy(proposals: Sequence[Proposal], top1: float, latency_ms: float) -> Proposal:
-    """The most accurate (NetAdapt, Yang et al. 2018); of equals the first."""
-    return max(proposals, key=lambda p: p.top1)
-
-
-SELECTION_RULES: Mapping[SelectionRule, Callable[[Sequence[Proposal], float, float], Proposal]] = MappingProxyType(
-    {"ratio": by_ratio, "accuracy": by_accuracy}
-)
-
 
 MAX_STEPS = 2_000
 WIDER = 3  # widths above the narrowest that are tried where that is too slow: stairs are of 16 or 32 channels
@@ -97,7 +70,7 @@ class NetAdaptOptions:
             )
         if decay is None or not 0 < decay <= 1:
             raise Mnv3SearchError(f"decay {self.decay!r} must be above 0 and at most 1")
-        if self.selection not in tuple(SELECTION_RULES):
+        if self.selection not in SELECTION_RULES:
             raise Mnv3SearchError(f"selection {self.selection!r} must be one of {', '.join(SELECTION_RULES)}")
         if divisor is None or not 1 <= divisor <= 1024:
             raise Mnv3SearchError(f"divisor {self.divisor!r} must be an integer from 1 to 1024")
@@ -112,6 +85,10 @@ class NetAdaptOptions:
     def required_ms(self, seed_latency_ms: float, done: int) -> float:
         """The cut that step ``done`` + 1 must make, in milliseconds."""
         return self.step_fraction * seed_latency_ms * self.decay**done
+
+    def cut_ms(self, seed_latency_ms: float, done: int, missing_ms: float) -> float:
+        """The same, but no more than is missing; a floor keeps rounding from asking for a cut of nothing."""
+        return max(min(self.required_ms(seed_latency_ms, done), missing_ms), 1e-9 * seed_latency_ms)
 
     def most_steps(self, seed_latency_ms: float, done: int, missing_ms: float) -> int:
         """How many steps after ``done`` take away ``missing_ms`` where each cuts no more than it must."""
@@ -135,7 +112,7 @@ def netadapt(
 ) -> NetAdaptResult:
     """Narrow ``architecture`` to ``target_latency_ms``.
 
-    Every step evaluates, for each place that can be narrowed, the widest network that is at least δ faster, and keeps
+    Every step evaluates, for each site that can be narrowed, the widest network that is at least δ faster, and keeps
     one of them; the last step asks for no more than is missing.
 
     Args:
@@ -146,7 +123,7 @@ def netadapt(
         options: δ, decay, selection rule, divisor.
         resume: the steps of an earlier, interrupted call with the same arguments; it goes on after the last of them.
         on_step: called after each step.
-        on_pricing: told how far a latency model is that must measure units first.
+        on_pricing: progress of a latency model that must measure units first.
 
     Raises:
         ArchitectureError: ``architecture`` is none, or a list.
@@ -160,91 +137,69 @@ def netadapt(
     check_latency_model(latency)
     check_evaluator(evaluator)
     options = options or NetAdaptOptions()
-    seed = _evaluated(architecture, latency, evaluator, on_pricing)
-    check_reachable(seed.architecture, seed.latency_ms, latency, target_latency_ms, options, on_pricing)
-    loop = _Loop(seed, latency, evaluator, target_latency_ms, options, list(resume), on_pricing)
-    while loop.latency_ms > target_latency_ms and len(loop.steps) < MAX_STEPS:
-        step = loop.next_step()
-        if step is None:
+    answer = checked_evaluations(evaluator, [architecture])[0]
+    seed_ms = latencies_ms(latency, [architecture], on_pricing)[0]
+    seed = _candidate(architecture, answer.top1, answer.top1_std, seed_ms, "reference", 0)
+    check_reachable(architecture, seed_ms, latency, target_latency_ms, options, on_pricing)
+    steps, evaluated = list(resume), 1
+    last: Step | Candidate = steps[-1] if steps else seed
+    while last.latency_ms > target_latency_ms and len(steps) < MAX_STEPS:
+        required = options.cut_ms(seed_ms, len(steps), last.latency_ms - target_latency_ms)
+        plan = plan_step(last.architecture, last.latency_ms, latency, required, options.divisor, on_pricing)
+        if not plan.proposals:
             break
-        loop.steps.append(step)
+        last = _next_step(plan, last, evaluator, options.selection)
+        evaluated += len(plan.proposals)
+        steps.append(last)
         if on_step is not None:
-            on_step(step)
-    return loop.result()
+            on_step(last)
+    final = seed
+    if steps:
+        end = steps[-1]
+        final = _candidate(end.architecture, end.top1, end.top1_std, end.latency_ms, "netadapt", end.number)
+    return NetAdaptResult(seed, Steps(steps), final, final.latency_ms <= target_latency_ms, evaluated)
 
 
-@dataclass(slots=True)
-class _Loop:
-    """The state between steps: all of it follows from the seed and the steps."""
+def _candidate(
+    architecture: Architecture, top1: float, top1_std: float | None, latency_ms: float, origin: Origin, number: int
+) -> Candidate:
+    counts = count(architecture)
+    return Candidate(architecture, top1, top1_std, latency_ms, counts.madds, counts.parameters, origin, number)
 
-    seed: Candidate
-    latency: LatencyModel
-    evaluator: Evaluator
-    target_latency_ms: float
-    options: NetAdaptOptions
-    steps: list[Step]
-    on_pricing: Progress | None
-    evaluated: int = 1
 
-    @property
-    def _last(self) -> Step | Candidate:
-        return self.steps[-1] if self.steps else self.seed
+def _next_step(plan: Plan, last: Step | Candidate, evaluator: Evaluator, rule: SelectionRule) -> Step:
+    """The proposal that ``rule`` prefers after ``last``; of equals the first."""
+    answers = checked_evaluations(evaluator, [proposal.architecture for proposal in plan.proposals])
+    before = (last.top1, last.latency_ms)
+    values = [
+        selection_value(rule, answer.top1, proposal.latency_ms, before)
+        for proposal, answer in zip(plan.proposals, answers, strict=True)
+    ]
+    chosen = values.index(max(values))
+    number = last.number + 1 if isinstance(last, Step) else 1
+    return plan.step(number, chosen, answers[chosen].top1, answers[chosen].top1_std, before)
 
-    @property
-    def latency_ms(self) -> float:
-        return self._last.latency_ms
 
-    def next_step(self) -> Step | None:
-        last, done = self._last, len(self.steps)
-        required = self.options.required_ms(self.seed.latency_ms, done)
-        # the floor keeps rounding from asking for a cut of nothing
-        required = max(min(required, last.latency_ms - self.target_latency_ms), 1e-9 * self.seed.latency_ms)
-        proposals = self._proposals(last, required)
-        if not proposals:
-            return None
-        kept = SELECTION_RULES[self.options.selection](proposals, last.top1, last.latency_ms)
-        return Step(
-            done + 1, kept.kind, kept.change, kept.architecture, kept.top1, kept.top1_std, kept.latency_ms,
-            kept.top1 - last.top1, kept.latency_ms - last.latency_ms, len(proposals), required,
-        )  # fmt: skip
-
-    def _proposals(self, last: Step | Candidate, required: float) -> list[Proposal]:
-        found = widest_within(
-            last.architecture, self.latency, last.latency_ms - required, self.options.divisor, self.on_pricing
-        )
-        evaluations = checked_evaluations(self.evaluator, [narrowed for _, _, narrowed, _ in found])
-        self.evaluated += len(found)
-        return [
-            Proposal(narrowed, site.kind, site.describe(width), answer.top1, answer.top1_std, latency_ms)
-            for (site, width, narrowed, latency_ms), answer in zip(found, evaluations, strict=True)
-        ]
-
-    def result(self) -> NetAdaptResult:
-        final = self.seed
-        if self.steps:
-            last = self.steps[-1]
-            counts = count(last.architecture)
-            final = Candidate(
-                last.architecture, last.top1, last.top1_std, last.latency_ms, counts.madds, counts.parameters,
-                "netadapt", last.number,
-            )  # fmt: skip
-        return NetAdaptResult(
-            self.seed, Steps(self.steps), final, final.latency_ms <= self.target_latency_ms, self.evaluated
-        )
+def plan_step(
+    architecture: Architecture, latency_ms: float, latency: LatencyModel, required_ms: float, divisor: int,
+    progress: Progress | None = None,
+) -> Plan:  # fmt: skip
+    """For each site of a network of ``latency_ms`` the widest narrowing that is at least ``required_ms`` faster."""
+    return Plan(required_ms, tuple(widest_within(architecture, latency, latency_ms - required_ms, divisor, progress)))
 
 
 def widest_within(
     architecture: Architecture, latency: LatencyModel, limit_ms: float, divisor: int, progress: Progress | None = None
-) -> list[tuple[Site, int, Architecture, float]]:
-    """For each site the widest narrowing that takes at most ``limit_ms``: (site, width, network, milliseconds).
+) -> list[Proposal]:
+    """For each site the widest narrowing that takes at most ``limit_ms``; none where no width does.
 
     Latency over width is a staircase and may rise where channels go (some runtimes are slower at odd multiples of 8
     than at the next even one), so no width is passed over. Widths are tried from the widest on, twice as many in each
-    round, for all sites side by side, so a model that measures is asked for few networks, in few batches.
+    round, for all sites at once, so a model that measures is asked for few networks, in few batches.
     """
     waiting = {site: site.widths(divisor) for site in sites(architecture)}
     waiting = _can_fit(architecture, latency, limit_ms, waiting)
-    found: dict[Site, tuple[Site, int, Architecture, float]] = {}
+    found: dict[Site, Proposal] = {}
     order, batch = list(waiting), 1
     while waiting:
         tried = [
@@ -255,7 +210,7 @@ def widest_within(
         latencies = latencies_ms(latency, [network for _, _, network in tried], progress)
         for (site, width, network), latency_ms in zip(tried, latencies, strict=True):
             if latency_ms <= limit_ms and site not in found:
-                found[site] = (site, width, network, latency_ms)
+                found[site] = Proposal(site.kind, site.describe(width), network, latency_ms)
         waiting = {s: rest for s, widths in waiting.items() if s not in found and (rest := widths[batch:])}
         batch *= 2
     return [found[site] for site in order if site in found]
@@ -275,33 +230,17 @@ def _can_fit(
         kept = zip(parts, units(narrow(architecture, site, width)), prices, strict=True)
         return fixed_ms + sum(ms for before, after, ms in kept if before == after)
 
-    out_of_reach = {site for site, tried in known.items() if least_ms(site, tried[-1]) > limit_ms * (1 + 1e-9)}
-    return {site: tried for site, tried in known.items() if site not in out_of_reach}
+    return {site: tried for site, tried in known.items() if least_ms(site, tried[-1]) <= limit_ms * (1 + 1e-9)}
 
 
 def latencies_ms(
     latency: LatencyModel, architectures: Sequence[Architecture], progress: Progress | None = None
 ) -> list[float]:
-    """Milliseconds of each; a model that measures is told first what it will be asked for, and tells ``progress``.
-
-    Raises:
-        DeviceError: a latency that is not positive and finite, or not one for each network.
-    """
+    """Milliseconds of each; a model that measures prepares all units first, and reports to ``progress``."""
     parts = list(dict.fromkeys(part for a in architectures for part in units(a)))
     if isinstance(latency, Preparable):
         latency.prepare(parts, progress)
     return [float(value) for value in checked_latencies(latency, architectures)]
-
-
-def _evaluated(
-    architecture: Architecture, latency: LatencyModel, evaluator: Evaluator, progress: Progress | None
-) -> Candidate:
-    answer = checked_evaluations(evaluator, [architecture])[0]
-    counts = count(architecture)
-    return Candidate(
-        architecture, answer.top1, answer.top1_std, latencies_ms(latency, [architecture], progress)[0], counts.madds,
-        counts.parameters, "reference", 0,
-    )  # fmt: skip
 
 
 def check_reachable(

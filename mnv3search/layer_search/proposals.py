@@ -1,4 +1,4 @@
-"""NetAdapt's proposals: narrow one expansion layer, or one bottleneck in every block that shares it.
+"""NetAdapt's proposals: narrow one expansion layer, or one bottleneck in every block that shares it; and their choice.
 
 Source: MobileNetV3 (Howard et al. 2019), section 4.2; the residual must hold, so a bottleneck is narrowed in its whole
 residual group at once. Everything here is a pure function of values.
@@ -7,15 +7,18 @@ residual group at once. Everything here is a pure function of values.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from mnv3search.architecture import Architecture
 from mnv3search.blocks import Block
+from mnv3search.layer_search.result import Step
 from mnv3search.layers import free_widths
 
 STEM = -1
 
 SiteKind = Literal["expansion", "bottleneck"]
+SelectionRule = Literal["ratio", "accuracy"]
+SELECTION_RULES: tuple[SelectionRule, ...] = get_args(SelectionRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,7 @@ class Site:
         blocks = [member for member in self.members if member != STEM]
         if blocks:
             parts.append(f"block {blocks[0]}" if len(blocks) == 1 else f"blocks {blocks[0]}–{blocks[-1]}")
-        where = " and ".join(parts)
-        return f"{self.kind} of {where}: {self.channels} → {new_channels}"
+        return f"{self.kind} of {' and '.join(parts)}: {self.channels} → {new_channels}"
 
     def widths(self, divisor: int) -> tuple[int, ...]:
         """Narrower widths, all multiples of ``divisor``, widest first."""
@@ -77,3 +79,48 @@ def narrowest(architecture: Architecture, divisor: int) -> Architecture:
     while (site := next((s for s in sites(architecture) if s.widths(divisor)), None)) is not None:
         architecture = narrow(architecture, site, site.widths(divisor)[-1])
     return architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A narrowing that a step tries.
+
+    Attributes:
+        kind: ``expansion`` or ``bottleneck``.
+        change: what is narrowed, in words.
+        latency_ms: of the whole network.
+    """
+
+    kind: str
+    change: str
+    architecture: Architecture
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one step tries.
+
+    Attributes:
+        required_ms: the cut that every proposal makes.
+        proposals: in the order of the layers; a proposal's number is its position, from 0.
+    """
+
+    required_ms: float
+    proposals: tuple[Proposal, ...]
+
+    def step(self, number: int, chosen: int, top1: float, top1_std: float | None, before: tuple[float, float]) -> Step:
+        """Step ``number``, which keeps proposal ``chosen``; ``before``: top-1 and milliseconds of what it narrows."""
+        kept = self.proposals[chosen]
+        return Step(
+            number, kept.kind, kept.change, kept.architecture, top1, top1_std, kept.latency_ms, top1 - before[0],
+            kept.latency_ms - before[1], len(self.proposals), self.required_ms,
+        )  # fmt: skip
+
+
+def selection_value(rule: SelectionRule, top1: float, latency_ms: float, before: tuple[float, float]) -> float:
+    """What a step maximises; ``before``: top-1 and milliseconds of the network that the proposal narrows.
+
+    ``ratio`` is ΔAcc / |ΔLat| (MobileNetV3, section 4.2), ``accuracy`` the proposal's (NetAdapt, Yang et al. 2018).
+    """
+    return top1 if rule == "accuracy" else (top1 - before[0]) / (before[1] - latency_ms)

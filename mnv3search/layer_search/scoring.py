@@ -1,9 +1,8 @@
-"""A step of NetAdapt with weights: proposals are planned, scored, and one of them is chosen.
+"""A step of NetAdapt with weights: proposals are scored, and one of them is chosen.
 
 A proposal inherits the sliced weights of the network before, is fine-tuned briefly and scored on held-out images. Its
 score is a function of the network before, the proposal, the options and (seed, step, proposal) alone: on a CPU it is
-computed on one thread whatever the machine has, so it is the same in any process. Planning and choosing are pure
-functions of values.
+computed on one thread whatever the machine has, so it is the same in any process.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from typing import TYPE_CHECKING
 from mnv3search.architecture import Architecture
 from mnv3search.errors import TrainingError
 from mnv3search.execution import Run, Worker, executor_of
-from mnv3search.latency.model import LatencyModel, Progress
-from mnv3search.layer_search.netadapt import SelectionRule, widest_within
+from mnv3search.layer_search.proposals import Plan, Proposal, SelectionRule, selection_value
 from mnv3search.threads import allowed_cores
 from mnv3search.training.data.augmentation import Augmentation
 
@@ -31,34 +29,6 @@ if TYPE_CHECKING:
     from mnv3search.training.data.images import LabelledImages
     from mnv3search.training.data.preprocessing import Preprocessing
     from mnv3search.training.trained import TrainedNetwork
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A narrowing that a step tries.
-
-    Attributes:
-        change: what is narrowed, in words; ``kind`` is ``expansion`` or ``bottleneck``.
-        latency_ms: of the whole network.
-    """
-
-    kind: str
-    change: str
-    architecture: Architecture
-    latency_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one step tries.
-
-    Attributes:
-        required_ms: the cut that every narrowing of it makes.
-        proposals: in the order of the layers; a proposal's number is its place here, from 0.
-    """
-
-    required_ms: float
-    proposals: tuple[Planned, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +68,6 @@ class Choice:
     rivals: int
 
 
-def plan_step(
-    architecture: Architecture, latency_ms: float, latency: LatencyModel, required_ms: float, divisor: int,
-    progress: Progress | None = None,
-) -> Plan:  # fmt: skip
-    """For each place the widest narrowing that is at least ``required_ms`` faster; none where no place can be.
-
-    Raises:
-        DeviceError: a latency that is not positive and finite.
-    """
-    found = widest_within(architecture, latency, latency_ms - required_ms, divisor, progress)
-    return Plan(required_ms, tuple(Planned(site.kind, site.describe(width), a, ms) for site, width, a, ms in found))
-
-
 def choose(
     plan: Plan, scores: Mapping[int, Score], before: Score, latency_ms: float, rule: SelectionRule
 ) -> Choice | None:
@@ -121,23 +78,18 @@ def choose(
     """
     if not scores:
         return None
-    keys = {number: _key(plan.proposals[number], score, before, latency_ms, rule) for number, score in scores.items()}
-    best = max(sorted(scores), key=keys.__getitem__)
-    lucky = {
-        n: _value(plan.proposals[n], score.top1 + score.top1_std, before, latency_ms, rule)
-        for n, score in scores.items()
-    }
-    return Choice(best, sum(value >= keys[best][0] for n, value in lucky.items() if n != best))
 
+    def value(number: int, top1: float) -> float:
+        return selection_value(rule, top1, plan.proposals[number].latency_ms, (before.top1, latency_ms))
 
-def _key(planned: Planned, score: Score, before: Score, latency_ms: float, rule: SelectionRule) -> tuple[float, float]:
-    gained = before.loss - score.loss
-    second = gained if rule == "accuracy" else gained / (latency_ms - planned.latency_ms)
-    return _value(planned, score.top1, before, latency_ms, rule), second
+    def key(number: int) -> tuple[float, float]:
+        gained = before.loss - scores[number].loss
+        second = gained if rule == "accuracy" else gained / (latency_ms - plan.proposals[number].latency_ms)
+        return value(number, scores[number].top1), second
 
-
-def _value(planned: Planned, top1: float, before: Score, latency_ms: float, rule: SelectionRule) -> float:
-    return top1 if rule == "accuracy" else (top1 - before.top1) / (latency_ms - planned.latency_ms)
+    best = max(sorted(scores), key=key)
+    highest = key(best)[0]
+    return Choice(best, sum(value(n, s.top1 + s.top1_std) >= highest for n, s in scores.items() if n != best))
 
 
 MAX_STEPS = 1_000_000
@@ -384,18 +336,18 @@ class Workers:
     ) -> None:
         self._run, self._setup, self.count, self._on_images = run, setup, count, on_images
 
-    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Planned]]) -> Iterator[Scored]:
+    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Proposal]]) -> Iterator[Scored]:
         """Scores (number, proposal) pairs of a step, each as soon as it is done, in any order.
 
         Raises:
             RunError: a worker has ended, most likely for want of memory.
         """
         state = _tensors(before)
-        tasks = [_Task(state, before.architecture, planned.architecture, step, n) for n, planned in proposals]
+        tasks = [_Task(state, before.architecture, proposal.architecture, step, n) for n, proposal in proposals]
         for position, (score, after) in self._run(tasks):
-            number, planned = proposals[position]
-            network = _network(planned.architecture, after)
-            yield Scored(number, score, replace(before, architecture=planned.architecture, network=network, facts={}))
+            number, proposal = proposals[position]
+            network = _network(proposal.architecture, after)
+            yield Scored(number, score, replace(before, architecture=proposal.architecture, network=network, facts={}))
 
     def score_seed(self, trained: TrainedNetwork) -> Score:
         """Scores a network as it is, in this process."""

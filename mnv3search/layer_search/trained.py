@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from mnv3search.architecture import Architecture
 from mnv3search.latency.model import LatencyModel, Progress, checked_target
 from mnv3search.layer_search.journal import Journal, TrainedStep, TrainedSteps, finished_step
-from mnv3search.layer_search.netadapt import MAX_STEPS, NetAdaptOptions, check_reachable, latencies_ms
-from mnv3search.layer_search.proposals import narrow, sites
+from mnv3search.layer_search.netadapt import MAX_STEPS, NetAdaptOptions, check_reachable, latencies_ms, plan_step
+from mnv3search.layer_search.proposals import Plan, narrow, sites
 from mnv3search.layer_search.result import StepsResult
-from mnv3search.layer_search.scoring import Choice, Plan, Score, choose, plan_step
+from mnv3search.layer_search.scoring import Choice, Score, choose
 
 if TYPE_CHECKING:
     from mnv3search.layer_search.scoring import Workers
@@ -28,7 +28,7 @@ CALIBRATION_SEED = 1905  # apart from the seeds of runs
 
 
 def random_narrowings(architecture: Architecture, count: int, seed: int = CALIBRATION_SEED) -> list[Architecture]:
-    """``count`` narrowings, from a few places to most of them, each to any width but the least quarter.
+    """``count`` narrowings, from a few sites to most of them, each to any width but the least quarter.
 
     The same for one seed; where there are few widths to choose from, some may be equal.
     """
@@ -38,12 +38,12 @@ def random_narrowings(architecture: Architecture, count: int, seed: int = CALIBR
 
 def _narrowed(network: Architecture, rng: random.Random) -> Architecture:
     share = rng.uniform(0.2, 0.9)
-    for place in sites(network):
-        count = len(place.widths(8))
+    for site in sites(network):
+        count = len(site.widths(8))
         if not count or rng.random() >= share:
             continue
         # found anew: what was narrowed before may have joined or parted its residual group
-        now = next((s for s in sites(network) if (s.kind, s.members) == (place.kind, place.members)), None)
+        now = next((s for s in sites(network) if (s.kind, s.members) == (site.kind, site.members)), None)
         if now is not None and now.widths(8):
             network = narrow(network, now, rng.choice(now.widths(8)[: count * 3 // 4 + 1]))
     return network
@@ -96,26 +96,13 @@ def netadapt_trained(
 ) -> TrainedNetAdaptResult:
     """Narrow the journal's network until its latency is within ``limit_ms``, from where the journal ends.
 
-    Every step takes, for each place that can be narrowed, the widest network that is at least δ faster; each inherits
+    Every step takes, for each site that can be narrowed, the widest network that is at least δ faster; each inherits
     the weights, is trained for T steps and scored on held-out images; one is kept, with its weights. The last step asks
-    for no more than is missing.
-
-    Args:
-        journal: holds the trained network, and keeps everything.
-        latency: any latency model; its answers are milliseconds.
-        limit_ms: above 0.
-        workers: score proposals; made by :func:`~mnv3search.layer_search.scoring.workers_for`.
-        options: δ, decay, selection rule, divisor.
-        on_plan: called before the proposals of each step.
-        on_proposal: called after each proposal.
-        on_step: called after each step.
-        on_pricing: told how far a latency model is that must measure units first.
+    for no more than is missing. ``workers`` are made by :func:`~mnv3search.layer_search.scoring.workers_for`.
 
     Raises:
         TargetError: the limit is not a positive, finite number.
         InfeasibleError: even the narrowest network is above it; raised before anything is trained.
-        DeviceError: a latency that is not positive and finite.
-        TrainingError, DataError: a fine-tune or a score failed.
     """
     limit_ms = checked_target(limit_ms)
     options = options or NetAdaptOptions()
@@ -169,7 +156,7 @@ class _Loop:
         return steps[-1].step.latency_ms if steps else self.seed_ms
 
     def next_step(self) -> TrainedStep | None:
-        """The next step, kept; None where no place can be narrowed by as much as it asks."""
+        """The next step, kept; None where no site can be narrowed by as much as it asks."""
         number = len(self.journal.steps()) + 1
         before = self.journal.network(number - 1)
         plan = self._plan(number, before)
@@ -200,9 +187,7 @@ class _Loop:
     def _plan(self, number: int, before: TrainedNetwork) -> Plan:
         plan = self.journal.plan(number)
         if plan is None:
-            required = self.options.required_ms(self.seed_ms, number - 1)
-            # the floor keeps rounding from asking for a cut of nothing
-            required = max(min(required, self.latency_ms - self.limit_ms), 1e-9 * self.seed_ms)
+            required = self.options.cut_ms(self.seed_ms, number - 1, self.latency_ms - self.limit_ms)
             plan = plan_step(
                 before.architecture, self.latency_ms, self.latency, required, self.options.divisor, self.on_pricing
             )

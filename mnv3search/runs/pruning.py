@@ -11,7 +11,8 @@ from mnv3search.errors import InfeasibleError, WeightsError
 from mnv3search.latency.model import Device
 from mnv3search.layer_search.trained import TrainedNetAdaptResult, netadapt_trained
 from mnv3search.layer_search.journal import TrainedStep
-from mnv3search.layer_search.scoring import Plan, Score, fresh_network
+from mnv3search.layer_search.proposals import Plan
+from mnv3search.layer_search.scoring import Score, fresh_network
 from mnv3search.layer_search.scoring import Workers, workers_for
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.folder import PruningFolder

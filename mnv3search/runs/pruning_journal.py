@@ -7,7 +7,7 @@ was kept. A line that a kill cut short is dropped, and what it said is done agai
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from mnv3search.architecture import from_mapping, to_mapping
 from mnv3search.files import append_lines
 from mnv3search.layer_search.netadapt import MAX_STEPS
-from mnv3search.layer_search.journal import TrainedStep, finished_step
-from mnv3search.layer_search.scoring import Choice, Plan, Planned, Score
+from mnv3search.layer_search.journal import Journal, TrainedStep, finished_step
+from mnv3search.layer_search.proposals import Plan, Proposal
+from mnv3search.layer_search.scoring import Choice, Score
 from mnv3search.records import LATENCY_MS, TOP1, Record, read_log
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ CUT_MS = (1e-15, 1e7)
 MAX_LOSS, MAX_IMAGES, MAX_SECONDS = 1e9, 10**12, 1e10
 
 
-class FolderJournal:
-    """A :class:`~mnv3search.layer_search.journal.Journal` in a folder.
+class FolderJournal(Journal):
+    """A journal in a folder.
 
     ``steps/007.safetensors`` is the network after step 7, ``steps/best.safetensors`` the best proposal so far of the
     step under way.
@@ -38,30 +39,18 @@ class FolderJournal:
 
     def __init__(self, folder: Path, seed: TrainedNetwork) -> None:
         self._log = folder / "proposals.jsonl"
-        self._networks = folder / "steps"
-        self._best = self._networks / "best.safetensors"
-        self._start = seed
+        super().__init__(seed)
+        self._folder = folder / "steps"
+        self._best_file = self._folder / "best.safetensors"
         self._last: tuple[int, TrainedNetwork] = (0, seed)
-        self._seed: tuple[Score, float] | None = None
-        self._plans: dict[int, Plan] = {}
-        self._scores: dict[int, dict[int, Score]] = {}
-        self._steps: list[TrainedStep] = []
         read_log(self._log, self._take, "line")
 
-    def seed(self) -> tuple[Score, float] | None:
-        """As the protocol."""
-        return self._seed
-
     def keep_seed(self, score: Score, latency_ms: float) -> None:
-        """As the protocol."""
+        """As :class:`Journal`."""
         self._keep({"seed": asdict(score), "latency_ms": latency_ms})
 
-    def steps(self) -> Sequence[TrainedStep]:
-        """As the protocol."""
-        return self._steps
-
     def network(self, number: int) -> TrainedNetwork:
-        """As the protocol.
+        """As :class:`Journal`.
 
         Raises:
             WeightsError: the step's file is missing or damaged.
@@ -69,57 +58,49 @@ class FolderJournal:
         from mnv3search.training.trained import load_trained
 
         if number == 0:
-            return self._start
+            return self._networks[0]
         if self._last[0] != number:
             self._last = (number, load_trained(self.file(number)))
         return self._last[1]
 
     def file(self, number: int) -> Path:
         """Where the network after step ``number`` stands."""
-        return self._networks / f"{number:03d}.safetensors"
-
-    def plan(self, number: int) -> Plan | None:
-        """As the protocol."""
-        return self._plans.get(number)
+        return self._folder / f"{number:03d}.safetensors"
 
     def keep_plan(self, number: int, plan: Plan) -> None:
-        """As the protocol."""
+        """As :class:`Journal`."""
         proposals = [{**_plain(p), "architecture": to_mapping(p.architecture)} for p in plan.proposals]
         self._keep({"step": number, "required_ms": plan.required_ms, "proposals": proposals})
 
-    def scores(self, number: int) -> Mapping[int, Score]:
-        """As the protocol."""
-        return self._scores.get(number, {})
-
     def keep_score(self, number: int, proposal: int, score: Score, best: TrainedNetwork | None) -> None:
-        """As the protocol; the weights are written first, so that what is noted as best is there."""
+        """As :class:`Journal`; the weights are written first, so that what is noted as best is there."""
         from mnv3search.training.trained import save_trained
 
         if best is not None:
-            self._networks.mkdir(exist_ok=True)
-            save_trained(self._best, replace(best, facts={"step": number, "proposal": proposal}))
+            self._folder.mkdir(exist_ok=True)
+            save_trained(self._best_file, replace(best, facts={"step": number, "proposal": proposal}))
         self._keep({"step": number, "proposal": proposal, "score": asdict(score)})
 
     def best(self, number: int, proposal: int) -> TrainedNetwork | None:
-        """As the protocol."""
+        """As :class:`Journal`."""
         from mnv3search.training.trained import load_trained
 
-        if not self._best.is_file():
+        if not self._best_file.is_file():
             return None
-        kept = load_trained(self._best)
+        kept = load_trained(self._best_file)
         mine = (kept.facts.get("step"), kept.facts.get("proposal")) == (number, proposal)
         return kept if mine and kept.architecture == self._plans[number].proposals[proposal].architecture else None
 
     def keep_step(self, step: TrainedStep, proposal: int, network: TrainedNetwork) -> None:
-        """As the protocol."""
+        """As :class:`Journal`."""
         from mnv3search.training.trained import save_trained
 
         number = step.step.number
-        self._networks.mkdir(exist_ok=True)
+        self._folder.mkdir(exist_ok=True)
         save_trained(self.file(number), network)
         self._keep({"step": number, "of": proposal, "rivals": step.rivals})
         self._last = (number, network)
-        self._best.unlink(missing_ok=True)
+        self._best_file.unlink(missing_ok=True)
 
     def _keep(self, line: Mapping[str, Any]) -> None:
         text = json.dumps(line, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -155,7 +136,7 @@ class FolderJournal:
         for one in planned:
             if one.latency_ms > (latency_ms - required_ms) * (1 + 1e-9):
                 raise ValueError(f"latency_ms is {one.latency_ms}, no cut of {required_ms} from {latency_ms}")
-            for fault in narrowing_faults(wide or self._start.architecture, one.architecture):
+            for fault in narrowing_faults(wide or self._networks[0].architecture, one.architecture):
                 raise ValueError(f"the network before {fault.described('the proposal')}")
         return Plan(required_ms, planned)
 
@@ -188,12 +169,12 @@ class FolderJournal:
         return record.integer(name, 0, len(self._plans[number].proposals) - 1)
 
 
-def _plain(planned: Planned) -> dict[str, Any]:
-    return {"kind": planned.kind, "change": planned.change, "latency_ms": planned.latency_ms}
+def _plain(proposal: Proposal) -> dict[str, Any]:
+    return {"kind": proposal.kind, "change": proposal.change, "latency_ms": proposal.latency_ms}
 
 
-def _planned(record: Record) -> Planned:
-    return Planned(
+def _planned(record: Record) -> Proposal:
+    return Proposal(
         record.text("kind"), record.text("change"), from_mapping(record.value("architecture")),
         record.number("latency_ms", *LATENCY_MS),
     )  # fmt: skip

@@ -242,7 +242,7 @@ def wide_block(channels: int) -> Architecture:
 
 def first_expansion(architecture: Architecture, latency: Staircase, limit_ms: float) -> int | None:
     found = widest_within(architecture, latency, limit_ms, 8)
-    return next((width for site, width, _, _ in found if site.kind == "expansion"), None)
+    return next((p.architecture.blocks[0].expanded_channels for p in found if p.kind == "expansion"), None)
 
 
 def test_the_widest_that_is_fast_enough_is_found_where_odd_multiples_of_eight_are_slower() -> None:

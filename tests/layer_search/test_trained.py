@@ -18,9 +18,9 @@ from mnv3search.cost import count
 from mnv3search.errors import InfeasibleError, TargetError, TrainingError
 from mnv3search.families import published
 from mnv3search.layer_search import NetAdaptOptions
-from mnv3search.layer_search.journal import Memory
+from mnv3search.layer_search.journal import Journal
+from mnv3search.layer_search.proposals import Proposal
 from mnv3search.layer_search.scoring import (
-    Planned,
     Score,
     Scored,
     ShortTerm,
@@ -67,7 +67,7 @@ class ByWidths:
         self.asked = 0
         self.stop_after = stop_after
 
-    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Planned]]) -> Iterator[Scored]:
+    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Proposal]]) -> Iterator[Scored]:
         for number, planned in proposals:
             if self.asked == self.stop_after:
                 raise KeyboardInterrupt
@@ -91,12 +91,12 @@ def limit_ms() -> float:
     return 0.7 * float(Madds().latency_ms([SEED.architecture])[0])
 
 
-def walk(memory: Memory, workers: ByWidths, limit: float, **options: object) -> TrainedNetAdaptResult:
+def walk(memory: Journal, workers: ByWidths, limit: float, **options: object) -> TrainedNetAdaptResult:
     return netadapt_trained(memory, Madds(), limit, workers, options=STEPS, **options)  # type: ignore[arg-type]
 
 
 def test_it_narrows_what_matters_least_and_keeps_every_network() -> None:
-    memory = Memory(SEED)
+    memory = Journal(SEED)
     found = walk(memory, ByWidths(), limit_ms())
     assert found.reached
     assert found.latency_ms <= limit_ms() < found.seed_latency_ms
@@ -118,7 +118,7 @@ def test_it_narrows_what_matters_least_and_keeps_every_network() -> None:
 
 
 def test_the_last_step_asks_for_no_more_than_is_missing() -> None:
-    steps = walk(Memory(SEED), ByWidths(), limit_ms()).steps
+    steps = walk(Journal(SEED), ByWidths(), limit_ms()).steps
     seed_ms = float(Madds().latency_ms([SEED.architecture])[0])
     assert steps[0].step.required_ms == pytest.approx(0.1 * seed_ms)
     assert steps[-1].step.required_ms <= 0.1 * seed_ms + 1e-12
@@ -126,9 +126,9 @@ def test_the_last_step_asks_for_no_more_than_is_missing() -> None:
 
 @pytest.mark.parametrize("after", [0, 1, 4, 7, 9])
 def test_interrupted_at_any_proposal_it_goes_on_to_the_same_end(after: int) -> None:
-    whole = Memory(SEED)
+    whole = Journal(SEED)
     undisturbed = walk(whole, ByWidths(), limit_ms())
-    memory = Memory(SEED)
+    memory = Journal(SEED)
     with pytest.raises(KeyboardInterrupt):
         walk(memory, ByWidths(stop_after=after), limit_ms())
     again = ByWidths()
@@ -139,7 +139,7 @@ def test_interrupted_at_any_proposal_it_goes_on_to_the_same_end(after: int) -> N
 
 
 def test_it_goes_on_to_a_lower_limit_from_where_it_stands() -> None:
-    memory = Memory(SEED)
+    memory = Journal(SEED)
     first = walk(memory, ByWidths(), limit_ms())
     second = walk(memory, ByWidths(), 0.9 * limit_ms())
     assert second.steps[: len(first.steps)] == first.steps
@@ -149,15 +149,15 @@ def test_it_goes_on_to_a_lower_limit_from_where_it_stands() -> None:
 def test_an_impossible_target_is_refused_before_anything_is_scored() -> None:
     workers = ByWidths()
     with pytest.raises(InfeasibleError) as caught:
-        walk(Memory(SEED), workers, 1e-6)
+        walk(Journal(SEED), workers, 1e-6)
     assert workers.asked == 0
     assert 0 < caught.value.fastest_ms < caught.value.slowest_ms == float(Madds().latency_ms([SEED.architecture])[0])
     with pytest.raises(TargetError, match="above 0"):
-        walk(Memory(SEED), workers, float("nan"))
+        walk(Journal(SEED), workers, float("nan"))
 
 
 def test_a_target_that_is_met_takes_no_step() -> None:
-    found = walk(Memory(SEED), ByWidths(), 1e9)
+    found = walk(Journal(SEED), ByWidths(), 1e9)
     assert (found.reached, found.steps) == (True, ())
 
 
@@ -223,12 +223,12 @@ def test_a_short_fine_tune_brings_back_what_a_cut_lost() -> None:
 class LastFirst(ByWidths):
     """Answers in the opposite order, as processes beside one another may."""
 
-    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Planned]]) -> Iterator[Scored]:
+    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Proposal]]) -> Iterator[Scored]:
         yield from reversed(list(super().score(before, step, proposals)))
 
 
 def test_the_order_in_which_proposals_are_scored_does_not_matter() -> None:
-    one, other = Memory(SEED), Memory(SEED)
+    one, other = Journal(SEED), Journal(SEED)
     found = walk(one, ByWidths(), limit_ms())
     assert walk(other, LastFirst(), limit_ms()) == found
     last = len(found.steps)
@@ -237,7 +237,7 @@ def test_the_order_in_which_proposals_are_scored_does_not_matter() -> None:
 
 @pytest.mark.slow
 def test_another_process_finds_what_this_one_finds() -> None:
-    first, second = (Planned("expansion", "block 2", narrower(width), 1.0) for width in (24, 16))
+    first, second = (Proposal("expansion", "block 2", narrower(width), 1.0) for width in (24, 16))
     answers = []
     for workers in (1, 2):  # one proposal at a time occupies one process: each takes seconds to begin
         with workers_for(SEED, LEARN, HELD, SHORT, workers) as scoring:

@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from mnv3search.architecture import Architecture, HeadSpec, StemSpec
 from mnv3search.blocks import BlockSpec
 from mnv3search.cost import count
-from mnv3search.layer_search.scoring import Plan, Planned, Score, choose, plan_step
+from mnv3search.layer_search.netadapt import plan_step
+from mnv3search.layer_search.proposals import Plan, Proposal
+from mnv3search.layer_search.scoring import Score, choose
 
 NETWORK = Architecture(StemSpec(16), (BlockSpec(3, 32, 16), BlockSpec(3, 64, 24, 2)), HeadSpec(None), resolution=16)
 BEFORE = Score(80.0, 0.6, 1000)
 
 
 def plan(*latencies: float) -> Plan:
-    return Plan(0.5, tuple(Planned("expansion", f"change {n}", NETWORK, ms) for n, ms in enumerate(latencies)))
+    return Plan(0.5, tuple(Proposal("expansion", f"change {n}", NETWORK, ms) for n, ms in enumerate(latencies)))
 
 
 def test_the_ratio_weighs_accuracy_lost_by_latency_saved() -> None:

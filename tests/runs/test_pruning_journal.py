@@ -19,7 +19,8 @@ from mnv3search.cost import count
 from mnv3search.errors import RunError
 from mnv3search.layer_search import NetAdaptOptions
 from mnv3search.layer_search.trained import TrainedNetAdaptResult, netadapt_trained
-from mnv3search.layer_search.scoring import Planned, Score
+from mnv3search.layer_search.proposals import Proposal
+from mnv3search.layer_search.scoring import Score
 from mnv3search.layer_search.scoring import Scored
 from mnv3search.network.slicing import slice_network
 from mnv3search.runs.pruning_journal import FolderJournal
@@ -41,7 +42,7 @@ class Sliced:
 
     count = 1
 
-    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Planned]]) -> Iterator[Scored]:
+    def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Proposal]]) -> Iterator[Scored]:
         for number, planned in proposals:
             network = slice_network(before.network, planned.architecture)
             after = replace(before, architecture=planned.architecture, network=network, facts={})
