@@ -41,7 +41,7 @@ class Capabilities:
     Attributes:
         cheap: an answer takes well under a millisecond; the sampler ``auto`` then works in large batches.
         estimated: answers are predictions.
-        trains: every network that is asked about is trained; runs then ask for few.
+        trains: every network is trained for its evaluation; runs then ask for few.
         score_name: what answers are called that are no accuracies in percent, such as ``Zen-score``. They are ordered
             and shown as they are, of any sign and scale, and never multiplied.
         chance: top-1 in percent of always giving the most frequent class, where that is more than one in the number of
@@ -79,7 +79,7 @@ class Evaluator(Protocol):
 
 @runtime_checkable
 class StoppableEvaluator(Protocol):
-    """An evaluator that trains in epochs and can be told after each of them to give a network up."""
+    """An evaluator that trains in epochs, and can give a network up after each of them."""
 
     def evaluate_until(self, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]) -> Evaluation:
         """The evaluation of one network; ``give_up`` is asked after every epoch but the last, with all so far.
@@ -89,26 +89,28 @@ class StoppableEvaluator(Protocol):
         ...
 
 
-def capabilities_of(evaluator: object) -> Capabilities:
-    """What the evaluator states as ``capabilities``; the default, with the name of its class, where it states none.
+_FORMER_ATTRIBUTES = ("cheap", "estimated", "trains", "score_name", "chance", "trained_file")
 
-    Raises:
-        EvaluatorError: it states something else.
-    """
-    stated = getattr(evaluator, "capabilities", Capabilities())
+
+def capabilities_of(evaluator: object) -> Capabilities:
+    """What the evaluator states as ``capabilities``; the default, with the name of its class, where it states none."""
+    name, stated = type(evaluator).__name__, getattr(evaluator, "capabilities", None)
+    if stated is None and not hasattr(evaluator, "capabilities"):
+        former = {a: value for a in _FORMER_ATTRIBUTES if (value := getattr(evaluator, a, None))}
+        if former:
+            texts = (f"{a}=self.{a}" if callable(value) else f"{a}={value!r}" for a, value in former.items())
+            raise EvaluatorError(
+                f"{name} has the attribute {' and '.join(former)}, which no search reads; state capabilities = "
+                f"Capabilities({', '.join(texts)}) instead"
+            )
+        stated = Capabilities()
     if not isinstance(stated, Capabilities):
-        raise EvaluatorError(
-            f"{type(evaluator).__name__} states capabilities {reprlib.repr(stated)}; give a Capabilities(...)"
-        )
-    return stated if stated.identity else replace(stated, identity=type(evaluator).__name__)
+        raise EvaluatorError(f"{name} states capabilities {reprlib.repr(stated)}; give a Capabilities(...)")
+    return stated if stated.identity else replace(stated, identity=name)
 
 
 def check_evaluator(evaluator: object) -> None:
-    """Pass where ``evaluator`` is one.
-
-    Raises:
-        EvaluatorError: it is something else, such as its name or its class.
-    """
+    """EvaluatorError where ``evaluator`` is something else, such as its name or its class."""
     if isinstance(evaluator, type) or not isinstance(evaluator, Evaluator):
         raise EvaluatorError(
             f"evaluator is {reprlib.repr(evaluator)}, not an accuracy evaluator; "
@@ -117,12 +119,7 @@ def check_evaluator(evaluator: object) -> None:
 
 
 def checked_evaluations(evaluator: Evaluator, architectures: Sequence[Architecture]) -> list[Evaluation]:
-    """The evaluator's answers, checked.
-
-    Raises:
-        EvaluatorError: another number of answers than questions, or a top-1 that is not finite or, where it is no
-            score, not a percentage.
-    """
+    """The evaluator's answers; EvaluatorError where they are too few or many, or no percentages or finite scores."""
     answers = evaluator.evaluate(architectures)
     if not isinstance(answers, Iterable):
         raise EvaluatorError(
@@ -165,33 +162,19 @@ def _checked(evaluator: object, answers: list[Evaluation], architectures: Sequen
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class WholeNumber:
-    """An option that is an integer from ``low`` to ``high``; ``default`` where it is not given."""
-
-    default: int | None
-    low: int
-    high: int
-
-
-def parse_numbers(text: str, known: Mapping[str, WholeNumber], evaluator: str) -> dict[str, int | None]:
-    """The options of ``text`` (``name=number`` with commas between), the defaults filled in.
-
-    Raises:
-        UnknownNameError: no such option.
-        EvaluatorError: an option twice, without a number, or out of its range.
-    """
-    found: dict[str, int | None] = {}
+def parse_numbers(text: str, known: Mapping[str, tuple[int, int]], evaluator: str) -> dict[str, int]:
+    """The options that ``text`` gives (``name=number`` with commas between); ``known`` has the range of each."""
+    found: dict[str, int] = {}
     for part in filter(None, text.split(",")):
         name, separator, value = part.partition("=")
         if name not in known:
             raise UnknownNameError(f"option of the evaluator {evaluator}", name, known)
         if name in found:
             raise EvaluatorError(f"evaluator {evaluator}: option {name} is given twice; give it once")
-        rule = known[name]
-        if not (separator and value.isascii() and value.isdigit() and rule.low <= int(value[:12]) <= rule.high):
+        low, high = known[name]
+        if not (separator and value.isascii() and value.isdigit() and low <= int(value[:12]) <= high):
             raise EvaluatorError(
-                f"evaluator {evaluator}: {part!r} must be {name}= and an integer from {rule.low:,} to {rule.high:,}"
+                f"evaluator {evaluator}: {part!r} must be {name}= and an integer from {low:,} to {high:,}"
             )
         found[name] = int(value)
-    return {name: found.get(name, rule.default) for name, rule in known.items()}
+    return found

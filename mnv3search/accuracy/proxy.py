@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnv3search.accuracy.evaluator import Capabilities, Evaluation, Report, WholeNumber, parse_numbers
+from mnv3search.accuracy.evaluator import Capabilities, Evaluation, Report, parse_numbers
 from mnv3search.architecture import Architecture, to_mapping
 from mnv3search.errors import DivergedError, EvaluatorError, RunError
 from mnv3search.training.data.splits import DataSplits, stable_subset
@@ -31,15 +31,16 @@ if TYPE_CHECKING:
     from mnv3search.training.recipe import Recipe
 
 RECIPE = "small_32"
-OPTIONS: Mapping[str, WholeNumber] = MappingProxyType(
+OPTIONS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
-        "epochs": WholeNumber(None, 1, 1_000),
-        "images": WholeNumber(10_000, 2, 100_000_000),
-        "resolution": WholeNumber(None, 8, 1_024),
-        "seeds": WholeNumber(1, 1, 16),
-        "seed": WholeNumber(0, 0, 2**31 - 1),
+        "epochs": (1, 1_000),
+        "images": (2, 100_000_000),
+        "resolution": (8, 1_024),
+        "seeds": (1, 16),
+        "seed": (0, 2**31 - 1),
     }
 )
+"""Each option's range."""
 LEAST_EPOCHS, MOST_EPOCHS, PASSES = 3, 30, 10_000
 COST_STEPS = 4
 _SCORED = "proxy"
@@ -68,7 +69,7 @@ class ProxyOptions:
     @staticmethod
     def parsed(text: str) -> ProxyOptions:
         """The options of ``epochs=3,images=10000``."""
-        return ProxyOptions(**parse_numbers(text, OPTIONS, "proxy"))  # type: ignore[arg-type]
+        return ProxyOptions(**parse_numbers(text, OPTIONS, "proxy"))
 
 
 class Proxy:

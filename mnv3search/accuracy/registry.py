@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class EvaluatorContext:
         folder: where trained networks are kept.
         executor: runs tasks of the evaluator, such as trainings.
         options: the text behind ``:`` in the evaluator's name, such as ``epochs=3``.
-        progress: told of every step of a training.
+        progress: notified of every step of a training.
     """
 
     space: SearchSpace | None = None
@@ -104,7 +104,11 @@ def load_evaluator(text: str, context: EvaluatorContext | None = None) -> Evalua
     if found is None:
         raise UnknownNameError("evaluator", name, evaluator_names())
     try:
-        evaluator = _made(found, context)
+        factory = found.load()
+        takes_context = _takes_context(factory)
+        if context.options and not takes_context:
+            raise EvaluatorError(f"evaluator {name!r} takes no options, and {options!r} was given; leave them out")
+        evaluator = factory(context) if takes_context else factory()
     except Mnv3SearchError:
         raise
     except Exception as error:
@@ -115,17 +119,6 @@ def load_evaluator(text: str, context: EvaluatorContext | None = None) -> Evalua
     if not isinstance(evaluator, Evaluator):
         raise EvaluatorError(f"evaluator {name!r} of an installed package has no evaluate(architectures)")
     return evaluator
-
-
-def _made(point: EntryPoint, context: EvaluatorContext) -> object:
-    factory = point.load()
-    if _takes_context(factory):
-        return factory(context)
-    if context.options:
-        raise EvaluatorError(
-            f"evaluator {point.name!r} takes no options, and {context.options!r} was given; leave them out"
-        )
-    return factory()
 
 
 def _takes_context(factory: Callable[..., object]) -> bool:

@@ -12,11 +12,11 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from mnv3search.accuracy.evaluator import Capabilities, Evaluation, WholeNumber, parse_numbers
+from mnv3search.accuracy.evaluator import Capabilities, Evaluation, parse_numbers
 from mnv3search.architecture import Architecture
 from mnv3search.blocks import LayerKind
 from mnv3search.cost import count
@@ -211,14 +211,10 @@ def _log10(total: float) -> float:
     return math.log10(total) if total > 0 else -math.inf
 
 
-OPTIONS: Mapping[str, WholeNumber] = MappingProxyType(
-    {
-        "images": WholeNumber(None, 2, 512),
-        "resolution": WholeNumber(None, 8, 1024),
-        "repeats": WholeNumber(1, 1, 64),
-        "seed": WholeNumber(0, 0, 2**31 - 1),
-    }
+OPTIONS: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {"images": (2, 512), "resolution": (8, 1024), "repeats": (1, 64), "seed": (0, 2**31 - 1)}
 )
+"""Each option's range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,5 +356,4 @@ def zero_cost(text: str, data: LabelledImages | None = None) -> ZeroCost:
     name, _, options = text.partition(",")
     if not name:
         raise EvaluatorError(f"zero_cost needs a score: give zero_cost: and one of {', '.join(SCORES)}")
-    make = partial(ZeroCost, name, data=data)
-    return make(**parse_numbers(options, OPTIONS, f"zero_cost:{name}"))  # type: ignore[arg-type]
+    return ZeroCost(name, data=data, **parse_numbers(options, OPTIONS, f"zero_cost:{name}"))

@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What ``setup`` is told of the worker that it is called in.
+    """The worker that ``setup`` is called in.
 
     Attributes:
         number: from 0.

@@ -36,14 +36,10 @@ class ProcessExecutor:
     def open(
         self, setup: Setup[Task, Result], progress: Callable[[int], None] | None = None
     ) -> Iterator[Run[Task, Result]]:
-        """As :class:`Executor`; ``progress`` is called at least once a second.
-
-        Raises:
-            RunError: a process has ended, most likely for want of memory.
-        """
+        """As :class:`Executor`, with ``progress`` at least once a second; RunError where a process has ended."""
         context = multiprocessing.get_context("spawn")  # a fork of a process that runs torch's threads may hang
         others = set(multiprocessing.active_children())
-        done = context.RawArray("q", self.workers)  # a place for each: none waits for a lock of one that was killed
+        done = context.RawArray("q", self.workers)  # one for each: none waits for a lock of one that was killed
         pool = ProcessPoolExecutor(
             self.workers, context, initializer=_begin, initargs=(setup, context.Value("i", 0), done)
         )
@@ -110,10 +106,7 @@ def _run(task: Any) -> Any:
 
 
 def _end_with_parent() -> None:
-    """Ends this process as soon as the one that started it has ended, whatever ended that: its end of a pipe closes.
-
-    A pool's processes hold the queue that they wait at open among themselves, so none of them would notice.
-    """
+    """Ends this process when its parent has ended; the queue stays open among a pool's processes, so none notices."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

@@ -7,6 +7,7 @@ A package with an evaluator of its own subclasses :class:`EvaluatorContract` and
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -153,6 +154,34 @@ def test_capabilities_of_another_type_are_refused() -> None:
     evaluator.capabilities = {"cheap": True}  # type: ignore[assignment]
     with pytest.raises(EvaluatorError, match=r"_Broken states capabilities .*; give a Capabilities"):
         capabilities_of(evaluator)
+
+
+@pytest.mark.parametrize(
+    ("former", "stated"),
+    [
+        ({"cheap": True}, "cheap=True"),
+        ({"estimated": True, "cheap": True}, "cheap=True, estimated=True"),
+        ({"score_name": "blocks"}, "score_name='blocks'"),
+        ({"trains": True, "chance": 2.5}, "trains=True, chance=2.5"),
+        ({"trained_file": lambda self, architecture: None}, "trained_file=self.trained_file"),
+    ],
+)
+def test_what_was_said_in_single_attributes_is_refused_with_the_capabilities_to_state(
+    former: dict[str, Any], stated: str
+) -> None:
+    evaluator = type("Old", (MaddsEvaluator,), former)()
+    with pytest.raises(
+        EvaluatorError, match=re.escape(f"state capabilities = Capabilities({stated}) instead")
+    ) as error:
+        checked_evaluations(evaluator, [published("mobilenet_v2")])
+    assert "\n" not in str(error.value)
+    evaluator.capabilities = Capabilities(cheap=True)
+    assert capabilities_of(evaluator).cheap
+
+
+def test_attributes_of_before_that_say_what_is_the_default_are_no_error() -> None:
+    former = {"cheap": False, "estimated": False, "trains": False, "score_name": None, "chance": 0.0}
+    assert capabilities_of(type("Old", (MaddsEvaluator,), former)()) == Capabilities(identity="Old")
 
 
 @pytest.mark.parametrize("ask", [ImagenetPrior().evaluate, load_device("pixel1").latency_ms])
