@@ -30,6 +30,11 @@ Rows = NDArray[np.integer[Any]]
 BOUND_SAMPLES = 64
 
 
+def row_key(row: Rows) -> bytes:
+    """Equal for equal rows of any integer type."""
+    return np.ascontiguousarray(row, dtype=np.int64).tobytes()
+
+
 def check_space_and_model(space: SearchSpace, model: LatencyModel) -> None:
     """Raises SpaceError or DeviceError where either is something else, such as its name."""
     from mnv3search.space import SearchSpace
@@ -43,7 +48,7 @@ class RowLatency:
     """Milliseconds of index rows under one latency model.
 
     A model that prices units prices every unit of the space once; a row's latency is then a sum of its units' prices.
-    Any other model is asked for whole networks, each canonical row once.
+    Any other model prices whole networks, each canonical row once.
     """
 
     def __init__(self, space: SearchSpace, model: LatencyModel, progress: Progress | None = None) -> None:
@@ -90,7 +95,7 @@ class RowLatency:
     def remember(self, row: Rows, latency_ms: float) -> None:
         """Take over a latency from an earlier session; priced rows need none."""
         if self._priced is None:
-            self._known[np.ascontiguousarray(row, dtype=np.int64).tobytes()] = latency_ms
+            self._known[row_key(row)] = latency_ms
 
     def bounds(self, seed: int) -> tuple[Rows, Rows]:
         """The fastest and the slowest row: exact where units are priced, else of a seeded sample.
@@ -133,19 +138,13 @@ class Feasibility:
 def latency_range(
     space: SearchSpace, latency: LatencyModel, seed: int = 0, progress: Progress | None = None
 ) -> Feasibility:
-    """The range of latencies of ``space`` under ``latency``, which is prepared first where it must measure.
-
-    Raises:
-        SpaceError: ``space`` is no search space.
-        DeviceError: ``latency`` is no latency model, or gave an answer that is not usable.
-    """
+    """The range of latencies of ``space`` under ``latency``, which is prepared first where it must measure."""
     check_space_and_model(space, latency)
     return assess(space, RowLatency(space, latency, progress), seed)
 
 
 def assess(space: SearchSpace, latencies: RowLatency, seed: int) -> Feasibility:
-    """The fastest and the slowest network of ``space``: exact where units are priced, else of a seeded sample."""
+    """The fastest and the slowest network of ``space``; see :meth:`RowLatency.bounds`."""
     fastest, slowest = latencies.bounds(seed)
-    low, high = latencies.of_rows(np.stack([fastest, slowest]))
-    exact = latencies.exact
-    return Feasibility(float(low), float(high), exact, space.architecture(fastest), space.architecture(slowest))
+    low, high = latencies.of_rows(np.stack([fastest, slowest])).tolist()
+    return Feasibility(low, high, latencies.exact, space.architecture(fastest), space.architecture(slowest))

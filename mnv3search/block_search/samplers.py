@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mnv3search.block_search.evolution import Variation
-from mnv3search.block_search.study import Outcome, StudyStorage, quiet_optuna, row_key
+from mnv3search.block_search.row_latency import Rows, row_key
+from mnv3search.block_search.study import Outcome, StudyStorage, quiet_optuna
 from mnv3search.errors import MissingDependencyError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
     from mnv3search.space import SearchSpace
-
-Rows = NDArray[np.integer[Any]]
 
 OPTUNA_SAMPLERS = ("gp", "nsga2", "random", "tpe")
 SAMPLERS = ("auto", "evolution", *OPTUNA_SAMPLERS)
@@ -30,8 +28,8 @@ class Sampler(Protocol):
 
     Attributes:
         name: as in :data:`SAMPLERS`.
-        replays: given the same answers it asks for the same rows, so that a resumed search goes through it again from
-            the start, with what is known answered from the study. Otherwise it asks the study itself.
+        replays: given the same answers it asks for the same rows, so that a resumed search begins anew and takes
+            known answers from the study. Otherwise it asks the study itself.
     """
 
     name: str
@@ -42,7 +40,7 @@ class Sampler(Protocol):
         ...
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        """What became of the rows of the last :meth:`ask`; fewer than asked where the search ended."""
+        """The outcomes of the rows of the last :meth:`ask`; fewer than asked where the search ended."""
         ...
 
     @property
@@ -52,14 +50,7 @@ class Sampler(Protocol):
 
 
 def resolved_sampler(name: str) -> str:
-    """The sampler that ``name`` stands for.
-
-    ``auto`` is ``evolution``.
-
-    Raises:
-        UnknownNameError: no such sampler.
-        MissingDependencyError: ``gp`` was asked for and torch or scipy is not installed.
-    """
+    """The sampler that ``name`` stands for: ``auto`` is ``evolution``."""
     if name not in SAMPLERS:
         raise UnknownNameError("sampler", name, SAMPLERS)
     missing = [package for package in ("torch", "scipy") if importlib.util.find_spec(package) is None]

@@ -14,7 +14,6 @@ from mnv3search.errors import Mnv3SearchError, UnknownNameError
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.pruners import BasePruner
     from optuna.trial import Trial
 
 PRUNERS = ("auto", "none", "median", "halving", "dominated")
@@ -35,12 +34,7 @@ class StoppingRule(Protocol):
 
 
 def stopping_rule(name: str, objective: Objective) -> StoppingRule | None:
-    """The rule called ``name``; ``auto`` is ``median`` with one objective and ``dominated`` with two.
-
-    Raises:
-        UnknownNameError: no such rule.
-        Mnv3SearchError: one of Optuna's pruners with two objectives, which Optuna does not offer.
-    """
+    """The rule called ``name``; ``auto`` is ``median`` with one objective and ``dominated`` with two."""
     if name not in PRUNERS:
         raise UnknownNameError("pruner", name, PRUNERS)
     if name == "auto":
@@ -67,7 +61,10 @@ class Pruned:
     def _study(self) -> Study:
         import optuna
 
-        return optuna.create_study(direction="maximize", pruner=_pruner(self._name))
+        pruner: optuna.pruners.BasePruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
+        if self._name == "halving":
+            pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+        return optuna.create_study(direction="maximize", pruner=pruner)
 
     def give_up(self, reports: Sequence[Report], latency_ms: float) -> bool:
         """What the pruner says after the last of ``reports``."""
@@ -79,34 +76,22 @@ class Pruned:
             return self._running.should_prune()
 
     def learn(self, outcome: Outcome) -> None:
-        """Remember the values of a training by epoch; one that was not followed here is followed now."""
+        """Remember the values of a training by epoch; one of an earlier session is first reported as while it ran."""
         running, self._running = self._running, None
         if not outcome.reports:
             return
         from optuna.trial import TrialState  # a search whose evaluator does not train needs no Optuna
 
         with quiet_optuna():
-            running = running or self._followed(outcome)
+            if running is None:
+                running = self._study.ask()
+                for epoch, value in intermediate_values(self._objective, outcome).items():
+                    running.report(value, epoch)
+                    running.should_prune()  # halving keeps notes on that
             if outcome.status == "stopped":
                 self._study.tell(running, state=TrialState.PRUNED)
             else:
                 self._study.tell(running, outcome.values[0])
-
-    def _followed(self, outcome: Outcome) -> Trial:
-        """A trial with all but the last epoch reported and asked about as while it ran: halving keeps notes on that."""
-        trial = self._study.ask()
-        for epoch, value in intermediate_values(self._objective, outcome).items():
-            trial.report(value, epoch)
-            trial.should_prune()
-        return trial
-
-
-def _pruner(name: str) -> BasePruner:
-    from optuna import pruners
-
-    if name == "halving":
-        return pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
-    return pruners.MedianPruner(n_startup_trials=STARTUP)
 
 
 def expected_top1(outcomes: Sequence[Outcome]) -> list[float | None]:

@@ -11,12 +11,11 @@ import functools
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mnv3search.accuracy.evaluator import Report, capabilities_of
 from mnv3search.block_search.journal import (
@@ -29,7 +28,7 @@ from mnv3search.block_search.journal import (
     without_params,
 )
 from mnv3search.block_search.objective import Objective
-from mnv3search.block_search.row_latency import RowLatency
+from mnv3search.block_search.row_latency import RowLatency, Rows
 from mnv3search.errors import RunError
 from mnv3search.reading import parse_json
 from mnv3search.records import LATENCY_MS, SCORE, TOP1, UNREADABLE, Record
@@ -59,15 +58,9 @@ class StudyIdentity:
 
     @classmethod
     def of(
-        cls,
-        space: SearchSpace,
-        latencies: RowLatency,
-        evaluator: object,
-        sampler: str,
-        seed: int,
-        objective: Objective,
+        cls, space: SearchSpace, latencies: RowLatency, evaluator: object, sampler: str, seed: int, objective: Objective
     ) -> StudyIdentity:
-        """The identity of one search; a space is known by its name and a digest of all that makes its networks."""
+        """The identity of one search, with a digest of all that makes the space's networks."""
         return cls(
             space=space.name,
             networks=hashlib.sha256(networks_text(space).encode()).hexdigest()[:16],
@@ -81,10 +74,6 @@ class StudyIdentity:
             hard=objective.hard,
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
 
 CONSTRAINT = "over_target_ms"
 IDENTITY = "mnv3search"
@@ -93,7 +82,6 @@ _RUNNING, _ENDED, _WAITING = 0, (1, 2), 4  # Optuna's states; ended are COMPLETE
 
 Status = Literal["evaluated", "stopped", "duplicate", "refused"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-Row = NDArray[np.integer[Any]]
 
 
 def networks_text(space: SearchSpace) -> str:
@@ -109,7 +97,7 @@ def networks_text(space: SearchSpace) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What became of one trial: a row of the space that a sampler asked for.
+    """One finished trial: a row of the space that a sampler asked for.
 
     Attributes:
         row: canonical indices, shape (P,).
@@ -118,12 +106,12 @@ class Outcome:
         latency_ms: by the search's latency model.
         top1, top1_std: percent; None where refused; where stopped what was reached until then.
         values: Optuna's values; a refused row carries the worst top-1 seen so far.
-        notes: what the study keeps beside the values.
+        notes: further values that the study keeps.
         reports: of a training, epoch by epoch.
         pruned: ``top1`` is that of a training that was stopped: of this row, or of the one that it repeats.
     """
 
-    row: Row
+    row: Rows
     status: Status
     latency_ms: float
     top1: float | None
@@ -134,14 +122,9 @@ class Outcome:
     pruned: bool = False
 
 
-def row_key(row: Row) -> bytes:
-    """What tells rows apart: equal for equal rows of any integer type."""
-    return np.ascontiguousarray(row, dtype=np.int64).tobytes()
-
-
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Optuna without its chatter: new studies, experimental features and samplers falling back are no news here."""
+    """Optuna without its messages on new studies, experimental features and samplers that fall back."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
@@ -184,27 +167,23 @@ class ParameterCodec:
 
         return {name: distribution_to_json(found) for name, found in self.distributions.items()}
 
-    def params(self, row: Sequence[int] | Row, names: Iterable[str] | None = None) -> dict[str, Any]:
+    def params(self, row: Sequence[int] | Rows, names: Iterable[str] | None = None) -> dict[str, Any]:
         """Optuna's parameters of an index row: all, or those of ``names``."""
-        wanted = self._columns if names is None else names
-        return {name: self._labels[name][int(row[self._columns[name]])] for name in wanted}
+        names = self._columns if names is None else names
+        return {name: self._labels[name][int(row[self._columns[name]])] for name in names}
 
-    def used_names(self, rows: Row) -> list[list[str]]:
+    def used_names(self, rows: Rows) -> list[list[str]]:
         """For each of ``rows`` (n, P) the names of the parameters that matter in it."""
         used = self._tables.used(rows)
         return [[name for name, column in self._columns.items() if line[column]] for line in used.tolist()]
 
-    def rows(self, trials: Sequence[Mapping[str, Any]]) -> Row:
-        """The index rows of Optuna's parameters, one mapping a trial; shape (n, P).
-
-        Raises:
-            RunError: a parameter that the trial uses is missing, or one has a value that the space does not offer.
-        """
+    def rows(self, trials: Sequence[Mapping[str, Any]]) -> Rows:
+        """The index rows (n, P) of Optuna's parameters, one mapping a trial; RunError where they are damaged."""
         return self.filled(np.stack([self.part(params) for params in trials]))
 
-    def part(self, params: Mapping[str, Any]) -> Row:
+    def part(self, params: Mapping[str, Any]) -> Rows:
         """An index row of Optuna's parameters, -1 where there is none; shape (P,)."""
-        row: Row = np.full(self.size, -1, dtype=np.int16)
+        row: Rows = np.full(self.size, -1, dtype=np.int16)
         for name, value in params.items():
             labels = self._labels.get(name, ())
             if value not in labels:
@@ -212,7 +191,7 @@ class ParameterCodec:
             row[self._columns[name]] = labels.index(value)
         return row
 
-    def filled(self, parts: Row) -> Row:
+    def filled(self, parts: Rows) -> Rows:
         """Rows (n, P) with 0 where :meth:`part` gave -1."""
         rows = np.maximum(parts, 0).astype(np.int64)
         missing = (parts < 0) & self._tables.used(rows) & self._searched
@@ -221,14 +200,6 @@ class ParameterCodec:
             name = next(name for name, at in self._columns.items() if at == column)
             raise RunError(f"trial {number} of the study lacks {name}: the study is damaged; start another")
         return rows
-
-
-def finished_trials(codec: ParameterCodec, objective: Objective, outcomes: Sequence[Outcome]) -> list[FrozenTrial]:
-    """Outcomes as Optuna's finished trials, with the latency constraint and the parameters that each uses."""
-    if not outcomes:
-        return []
-    named = codec.used_names(np.stack([outcome.row for outcome in outcomes]))
-    return [_finished(codec, objective, outcome, names) for outcome, names in zip(outcomes, named, strict=True)]
 
 
 def user_attrs(outcome: Outcome) -> dict[str, Any]:
@@ -241,6 +212,14 @@ def user_attrs(outcome: Outcome) -> dict[str, Any]:
     if outcome.reports:
         known["reports"] = [list(report) for report in outcome.reports]
     return {**known, **outcome.notes}
+
+
+def finished_trials(codec: ParameterCodec, objective: Objective, outcomes: Sequence[Outcome]) -> list[FrozenTrial]:
+    """Outcomes as Optuna's finished trials, with the latency constraint and the parameters that each uses."""
+    if not outcomes:
+        return []
+    named = codec.used_names(np.stack([outcome.row for outcome in outcomes]))
+    return [_finished(codec, objective, outcome, names) for outcome, names in zip(outcomes, named, strict=True)]
 
 
 def _finished(codec: ParameterCodec, objective: Objective, outcome: Outcome, names: Sequence[str]) -> FrozenTrial:
@@ -296,15 +275,11 @@ class StudyStorage:
             return optuna.create_study(study_name=name, directions=list(self._objective.directions))
 
     def outcomes(self) -> list[Outcome]:
-        """Every trial that an earlier session finished, in order of trial number."""
+        """Every trial that an earlier session finished, in order."""
         return []
 
     def append(self, outcomes: Sequence[Outcome], trial: Trial | None = None) -> None:
-        """Keep ``outcomes`` as finished trials; ``trial`` is the one that the study was asked for, where it was.
-
-        Raises:
-            RunError: they cannot be written.
-        """
+        """Keep ``outcomes`` as finished trials; ``trial`` is the one that the study was asked for, where it was."""
         with quiet_optuna():
             if trial is None:
                 self.study.add_trials(finished_trials(self.codec, self._objective, outcomes))
@@ -337,11 +312,7 @@ class StudyFile(StudyStorage):
         self, path: Path, space: SearchSpace, objective: Objective, identity: StudyIdentity, trials: int,
         *, asked: bool = False,
     ) -> None:  # fmt: skip
-        """Open or make one; ``asked``: Optuna's samplers ask it, and are handed all parameters of every trial.
-
-        Raises:
-            RunError: it cannot be opened, is damaged, or is of another search.
-        """
+        """``asked``: Optuna's samplers ask it, and are handed all parameters of every trial."""
         self._path, self._identity, self._space = path, identity, space
         self._saved: list[Outcome] = []
         self._damage: str | None = None
@@ -360,11 +331,7 @@ class StudyFile(StudyStorage):
             raise
 
     def outcomes(self) -> list[Outcome]:
-        """As :class:`StudyStorage`.
-
-        Raises:
-            RunError: a trial is none of this space's.
-        """
+        """As :class:`StudyStorage`."""
         if self._damage is not None:
             raise RunError(f"{self._damage}; restore it or start another")
         saved, self._saved = self._saved, []
@@ -400,7 +367,7 @@ class StudyFile(StudyStorage):
                 self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _take(self, log: Record, number: int) -> None:
-        """Keep a saved trial; what is wrong with one is said after the study is known to be this search's."""
+        """Keep a saved trial; damage is raised once the study is known to be this search's."""
         try:
             if self._damage is None and (trial := self._ended(log)) is not None:
                 self._saved.append(self._outcome(trial))
@@ -473,7 +440,7 @@ class StudyFile(StudyStorage):
                 study = optuna.create_study(
                     storage=storage, study_name=name, directions=list(self._objective.directions), load_if_exists=True
                 )
-                self._check(path, study, self._identity)
+                self._check(study)
             except RunError:
                 raise
             except (*UNREADABLE, AssertionError) as error:
@@ -482,9 +449,9 @@ class StudyFile(StudyStorage):
         self._journal.flush()
         return study
 
-    def _check(self, path: Path, study: Study, identity: StudyIdentity) -> None:
-        saved = study.user_attrs.get(IDENTITY)
-        wanted = identity.as_dict()
+    def _check(self, study: Study) -> None:
+        """Whether ``study`` is this search's; a new one becomes it."""
+        path, saved, wanted = self._path, study.user_attrs.get(IDENTITY), asdict(self._identity)
         if saved is None:
             if study.get_trials(deepcopy=False):
                 raise RunError(f"{path} holds a study that another program made; give another path")
@@ -505,13 +472,10 @@ class StudyFile(StudyStorage):
 
 
 def _params(log: Record) -> dict[str, Any]:
-    """Optuna's parameters of a line of the journal, which holds indices into the choices beside them."""
+    """Optuna's parameters of a line of the journal, which holds their distributions and indices into these choices."""
     params, distributions = log.record("params"), log.record("distributions")
-    found = {}
-    for name in params.names():
-        choices = _choices(distributions.text(name))
-        found[name] = choices[params.integer(name, 0, len(choices) - 1)]
-    return found
+    choices = {name: _choices(distributions.text(name)) for name in params.names()}
+    return {name: listed[params.integer(name, 0, len(listed) - 1)] for name, listed in choices.items()}
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""A batch of trials in three steps: rows are priced, the new ones evaluated, and what became of each is recorded.
+"""A batch of trials in three steps: rows are priced, the new ones evaluated, and every outcome is recorded.
 
 Rows over the budget are refused before they are evaluated, and no network is evaluated twice.
 """
@@ -21,9 +21,9 @@ from mnv3search.accuracy.evaluator import (
 )
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.objective import Objective
-from mnv3search.block_search.row_latency import RowLatency, Rows
+from mnv3search.block_search.row_latency import RowLatency, Rows, row_key
 from mnv3search.block_search.stopping import StoppingRule
-from mnv3search.block_search.study import Outcome, row_key
+from mnv3search.block_search.study import Outcome
 from mnv3search.candidate import Candidate
 from mnv3search.cost import count
 from mnv3search.execution import Run, Worker
@@ -101,11 +101,7 @@ Answers = Mapping[int, tuple[Architecture, Evaluation]]
 
 
 def evaluate(space: SearchSpace, chunk: PricedRows, run: Run[Task, list[Evaluation]], workers: int) -> Answers:
-    """Evaluate the new rows of ``chunk``: with one worker all at once, with several one by one.
-
-    Raises:
-        EvaluatorError: the evaluator gave an unusable answer.
-    """
+    """Evaluate the new rows of ``chunk``: with one worker all at once, with several one by one."""
     if not chunk.new:
         return {}
     networks = space.architectures(chunk.rows[chunk.new])
@@ -118,7 +114,7 @@ def evaluate(space: SearchSpace, chunk: PricedRows, run: Run[Task, list[Evaluati
 
 
 class History:
-    """Everything that a search has asked for, and what became of it.
+    """The outcome of everything that a search has asked for.
 
     Attributes:
         candidates: every evaluated network, in order of trial number.
@@ -149,7 +145,7 @@ class History:
         return row_key(row) not in self._known and latency_ms <= self._objective.limit_ms
 
     def restore(self, outcomes: Sequence[Outcome], space: SearchSpace, *, replays: bool) -> None:
-        """Take what an earlier session saved; a replaying sampler meets each once more without it counting again."""
+        """Take what an earlier session saved; a replaying sampler asks for each once more, which does not count."""
         kept = [outcome.row for outcome in outcomes if outcome.status == "evaluated"]
         networks = iter(space.architectures(np.stack(kept)) if kept else ())
         for outcome in outcomes:
@@ -158,7 +154,7 @@ class History:
             self._to_replay = set(self._known)
 
     def record(self, chunk: PricedRows, answers: Answers) -> tuple[list[Outcome], list[Outcome]]:
-        """What became of every row of ``chunk``, and those outcomes of them that are new, in order."""
+        """The outcomes of all rows of ``chunk``, and those of them that are new, in order."""
         outcomes, new = [], []
         for position, row in enumerate(chunk.rows):
             key, ms = row_key(row), float(chunk.latencies_ms[position])
@@ -169,30 +165,27 @@ class History:
             network = None
             if position in answers and key not in self._known:
                 network, answer = answers[position]
-                outcome = self._evaluated(row, ms, network, answer)
+                outcome = Outcome(
+                    row, "stopped" if answer.stopped else "evaluated", ms, answer.top1, answer.top1_std,
+                    self._objective.values(answer.top1, ms), {"architecture": str(network)}, answer.reports,
+                    answer.stopped,
+                )  # fmt: skip
             else:
-                outcome = self._not_evaluated(row, ms)
+                outcome = self._not_evaluated(row, key, ms)
             self._keep(outcome, network)
             outcomes.append(outcome)
             new.append(outcome)
         return outcomes, new
 
-    def _evaluated(self, row: Rows, ms: float, network: Architecture, answer: Evaluation) -> Outcome:
-        return Outcome(
-            row, "stopped" if answer.stopped else "evaluated", ms, answer.top1, answer.top1_std,
-            self._objective.values(answer.top1, ms), {"architecture": str(network)}, answer.reports, answer.stopped,
-        )  # fmt: skip
-
-    def _not_evaluated(self, row: Rows, ms: float) -> Outcome:
-        known = self._known.get(row_key(row))
+    def _not_evaluated(self, row: Rows, key: bytes, ms: float) -> Outcome:
+        known = self._known.get(key)
         if known is not None and known.top1 is not None:
             return replace(known, status="duplicate", notes={})
         worst = min((c.top1 for c in self.candidates), default=0.0)
         return Outcome(row, "refused", ms, None, None, self._objective.values(worst, ms))
 
     def _keep(self, outcome: Outcome, network: Architecture | None) -> None:
-        number = self._trials
-        self._trials += 1
+        number, self._trials = self._trials, self._trials + 1
         if outcome.status == "duplicate":
             self.duplicates += 1
             return
@@ -201,13 +194,12 @@ class History:
             self._rule.learn(outcome)
         if outcome.status == "stopped":
             self.stopped += 1
-            return
-        if network is None or outcome.top1 is None:
+        elif network is None or outcome.top1 is None:
             self.refused += 1
-            return
-        counts = count(network)
-        candidate = Candidate(
-            network, outcome.top1, outcome.top1_std, outcome.latency_ms, counts.madds, counts.parameters,
-            "block_search", number,
-        )  # fmt: skip
-        self.candidates.append(candidate)
+        else:
+            counts = count(network)
+            candidate = Candidate(
+                network, outcome.top1, outcome.top1_std, outcome.latency_ms, counts.madds, counts.parameters,
+                "block_search", number,
+            )  # fmt: skip
+            self.candidates.append(candidate)
