@@ -15,20 +15,13 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mnv3search.block_search.budgeted_optimum import BudgetedOptimum
 from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency
 from mnv3search.block_search.stopping import expected_top1
 from mnv3search.block_search.study import Outcome
-from mnv3search.block_search.surrogates import (
-    AccuracyModel,
-    AccuracyPosterior,
-    Floats,
-    GaussianProcess,
-    Rows,
-)
+from mnv3search.block_search.surrogates import AccuracyModel, AccuracyPosterior, Floats, GaussianProcess, Rows
 from mnv3search.threads import on_one_blas_thread
 
 if TYPE_CHECKING:
@@ -80,10 +73,6 @@ class Variation:
         mutated = np.where(rng.random(a.shape) < rate, (crossed + shift) % self._sizes, crossed)
         return self._space.canonical(mutated)
 
-    def towards(self, rows: Rows, goal: Rows, shares: NDArray[np.float64], rng: np.random.Generator) -> Rows:
-        """``rows`` with a share (n,) of their columns taken from ``goal`` (P,)."""
-        return self._space.canonical(np.where(rng.random(rows.shape) < shares[:, None], goal, rows))
-
     def neighbours(self, row: Rows) -> Rows:
         """Every row that differs from ``row`` in one parameter, made canonical."""
         changed = []
@@ -119,11 +108,7 @@ class EvolutionSampler:
         self, space: SearchSpace, latencies: RowLatency, objective: Objective, seed: int, first: Rows,
         fastest_ms: float, trials: int, *, cheap: bool,
     ) -> None:  # fmt: skip
-        """A sampler for a search of ``trials`` networks.
-
-        ``first`` (k, P) are rows to ask for first, the fastest known one the last of them; ``cheap`` networks are
-        evaluated in large batches, so that asking costs no more than evaluating.
-        """
+        """``first`` (k, P): rows to ask for first, the fastest known one the last; ``cheap``: in large batches."""
         self._space, self._latencies, self._objective, self._seed = space, latencies, objective, seed
         self._variation = Variation(space)
         self._first, self._fastest, self._fastest_ms = first, first[-1], fastest_ms
@@ -207,7 +192,8 @@ class EvolutionSampler:
     def _random(self, rng: np.random.Generator, count: int) -> Rows:
         rows = self._space.sample_indices(count, rng)
         if not self._latencies.exact:
-            half = self._variation.towards(rows[: count // 2], self._fastest, rng.random(count // 2), rng)
+            half, shares = rows[: count // 2], rng.random((count // 2, 1))  # of columns that the fastest row gives
+            half = self._space.canonical(np.where(rng.random(half.shape) < shares, self._fastest, half))
             return rng.permutation(np.concatenate([rows[count // 2 :], half]))
         return self._within(rows, rng)
 

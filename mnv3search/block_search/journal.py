@@ -29,7 +29,7 @@ Take = Callable[[Record, int], None]
 
 
 def without_params(log: Log) -> Log:
-    """A log of the journal as Optuna is handed it where it need not know parameters: they are most of the memory."""
+    """A log as Optuna is handed it where it need not know parameters: they are most of the memory."""
     return {key: log[key] for key in log.keys() - {"distributions", "params"}}
 
 
@@ -40,9 +40,6 @@ def open_journal(
 
     A last line that a kill cut short is removed. Lines about trials are given to ``take`` with their numbers as they
     are read; Optuna is handed every log, read or appended, as ``handed`` changes it.
-
-    Raises:
-        RunError: another process writes it, it cannot be opened, or it is not a journal.
     """
     with contextlib.ExitStack() as opened:
         try:
@@ -50,8 +47,9 @@ def open_journal(
             file = opened.enter_context(_opened(path))
             opened.enter_context(locked(path))
         except OSError as error:
-            remedy = "give a folder that can be written"
-            raise RunError(f"cannot open the study {path}: {error.strerror}; {remedy}") from error
+            raise RunError(
+                f"cannot open the study {path}: {error.strerror}; give a folder that can be written"
+            ) from error
         logs = [handed(log) for log in _read_and_mend(file, path, take)]
         return StudyJournal(file, path, logs, handed, opened.pop_all())
 
@@ -93,16 +91,12 @@ class StudyJournal:
         return unread
 
     def append_logs(self, logs: list[Log]) -> None:
-        """Hold ``logs`` until the next flush."""
+        """Keep ``logs`` until the next flush."""
         self._pending += [json.dumps(_shortened(log), separators=(",", ":")).encode() + b"\n" for log in logs]
         self._unread += map(self._handed, logs)
 
     def flush(self) -> None:
-        """Put everything held on disk.
-
-        Raises:
-            RunError: the disk is full or the file cannot be written; what was flushed before is safe.
-        """
+        """Put everything pending on disk; RunError where the disk is full or the file cannot be written."""
         if not self._pending:
             return
         try:
@@ -117,7 +111,7 @@ class StudyJournal:
 
     def close(self) -> None:
         """Let go of the file and its lock."""
-        with contextlib.suppress(OSError):  # what a full disk does not take was said by flush
+        with contextlib.suppress(OSError):  # flush has raised what a full disk does not take
             self._opened.close()
 
     def backend(self) -> BaseJournalBackend:

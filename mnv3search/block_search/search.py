@@ -17,13 +17,7 @@ from mnv3search.accuracy.evaluator import Evaluation, Evaluator, StoppableEvalua
 from mnv3search.architecture import Architecture
 from mnv3search.block_search.evolution import EvolutionSampler
 from mnv3search.block_search.objective import REWARD_EXPONENT_LARGE, UNBOUNDED_MS, Objective
-from mnv3search.block_search.row_latency import (
-    Feasibility,
-    RowLatency,
-    Rows,
-    assess,
-    check_space_and_model,
-)
+from mnv3search.block_search.row_latency import Feasibility, RowLatency, Rows, assess, check_space_and_model
 from mnv3search.block_search.samplers import OptunaSampler, Sampler, resolved_sampler
 from mnv3search.block_search.stopping import StoppingRule, stopping_rule
 from mnv3search.block_search.study import Outcome, StudyFile, StudyIdentity, StudyStorage
@@ -220,27 +214,12 @@ def search(
         loop.run()
         if len(history.candidates) == 0:
             loop.evaluated(first[-1:], 1)
-    return _result(history, objective, feasibility, name, began)
-
-
-def _result(
-    history: History, objective: Objective, feasibility: Feasibility, sampler: str, began: float
-) -> SearchResult:
     candidates = Candidates(sorted(history.candidates, key=lambda candidate: candidate.number))
     return SearchResult(
-        candidates=candidates,
-        best=_best(candidates, objective),
-        pareto_front=Candidates(pareto_front(candidates)),
-        evaluated=history.spent,
-        refused=history.refused,
-        duplicates=history.duplicates,
-        feasibility=feasibility,
-        binding=feasibility.binds(objective.target_latency_ms),
-        sampler=sampler,
-        seconds=time.perf_counter() - began,
-        stopped=history.stopped,
-        objective=str(objective),
-    )
+        candidates, _best(candidates, objective), Candidates(pareto_front(candidates)), history.spent, history.refused,
+        history.duplicates, feasibility, feasibility.binds(objective.target_latency_ms), name,
+        time.perf_counter() - began, history.stopped, str(objective),
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -248,7 +227,7 @@ class _Loop:
     """Ask, price, evaluate, record, tell, until enough is evaluated or nothing new is found; every way out is bounded.
 
     Attributes:
-        size: how many networks are evaluated before the study and ``progress`` learn of them.
+        size: how many networks are evaluated before they are saved and reported.
         restored: how many networks earlier sessions evaluated.
     """
 
@@ -281,12 +260,7 @@ class _Loop:
             idle = 0 if any(outcome.status in {"evaluated", "stopped"} for outcome in outcomes) else idle + 1
 
     def evaluated(self, rows: Rows, limit: int, trial: Trial | None = None) -> list[Outcome]:
-        """What became of ``rows``, in order, up to the row at which ``limit`` new evaluations are reached.
-
-        Raises:
-            EvaluatorError: the evaluator gave an unusable answer.
-            RunError: the study cannot be written.
-        """
+        """The outcomes of ``rows``, in order, up to the row at which ``limit`` new evaluations are reached."""
         outcomes: list[Outcome] = []
         for chunk in priced_chunks(rows, self.latencies, self.history, self.size, limit):
             answers = evaluate(self.space, chunk, self.executed, self.workers)
@@ -300,17 +274,11 @@ class _Loop:
     def _report(self) -> None:
         if self.progress is None:
             return
-        candidates = self.history.candidates
+        done, candidates = self.history.spent, self.history.candidates
         best = _best(candidates, self.objective) if candidates else None
-        self.progress(
-            SearchProgress(
-                done=self.history.spent,
-                trials=self.trials,
-                best_top1=best.top1 if best else None,
-                best_latency_ms=best.latency_ms if best else None,
-                rate=(self.history.spent - self.restored) / max(1e-9, time.perf_counter() - self.began),
-            )
-        )
+        top1, best_ms = (best.top1, best.latency_ms) if best else (None, None)
+        rate = (done - self.restored) / max(1e-9, time.perf_counter() - self.began)
+        self.progress(SearchProgress(done, self.trials, top1, best_ms, rate))
 
 
 def _checked_rule(pruner: str, objective: Objective, evaluator: Evaluator, executor: Executor) -> StoppingRule | None:
@@ -371,11 +339,8 @@ def _opened(
     if storage is None:
         yield StudyStorage(space, objective, trials) if asked else None
         return
-    study = StudyFile(Path(storage), space, objective, identity, trials, asked=asked)
-    try:
+    with contextlib.closing(StudyFile(Path(storage), space, objective, identity, trials, asked=asked)) as study:
         yield study
-    finally:
-        study.close()
 
 
 def _best(candidates: Sequence[Candidate], objective: Objective) -> Candidate:

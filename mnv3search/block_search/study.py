@@ -301,9 +301,6 @@ class StudyStorage:
         else:
             self.study.tell(trial, list(outcome.values))
 
-    def close(self) -> None:
-        """Let go of what it holds."""
-
 
 class StudyFile(StudyStorage):
     """A study in a journal file, which ``optuna-dashboard`` opens."""

@@ -247,12 +247,7 @@ def check_reachable(
     architecture: Architecture, seed_ms: float, latency: LatencyModel, target_ms: float, options: NetAdaptOptions,
     progress: Progress | None = None,
 ) -> None:  # fmt: skip
-    """Whether narrowing ``architecture``, which takes ``seed_ms``, can come to ``target_ms``.
-
-    Raises:
-        InfeasibleError: even the fastest narrowing found is above the target; it carries the fastest and the slowest.
-        Mnv3SearchError: δ decays so fast that its steps cannot sum to the cut that is needed.
-    """
+    """Raises where no narrowing found of a network of ``seed_ms`` meets the target, or δ decays too fast to reach it."""
     missing = seed_ms - target_ms
     if missing <= 0:
         return

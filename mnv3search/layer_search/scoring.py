@@ -140,11 +140,7 @@ SPEED_STEPS, SPEED_BATCH = 3, 16  # the first step, which prepares, is not timed
 def score_network(
     trained: TrainedNetwork, held: LabelledImages, device: str = "cpu", on_images: OnImages | None = None
 ) -> Score:
-    """``trained`` scored on the held-out images as it is.
-
-    Raises:
-        DataError: images of other classes, or one that cannot be read.
-    """
+    """``trained`` scored on the held-out images as it is."""
     from mnv3search.training.evaluation import evaluate_network
 
     reported = 0
@@ -157,12 +153,9 @@ def score_network(
 
     with one_thread():
         found = evaluate_network(
-            trained.network.to(device),
-            held,
-            trained.preprocessing,
-            batch_size=SCORED_AT_A_TIME[device != "cpu"],
+            trained.network.to(device), held, trained.preprocessing, batch_size=SCORED_AT_A_TIME[device != "cpu"],
             progress=report,
-        )
+        )  # fmt: skip
         trained.network.to("cpu")
     return Score(found.top1, found.loss, found.images, seconds=found.seconds)
 
@@ -172,24 +165,10 @@ def score_proposal(
     train: LabelledImages, held: LabelledImages, short: ShortTerm, device: str = "cpu",
     on_images: OnImages | None = None,
 ) -> tuple[Score, TrainedNetwork]:  # fmt: skip
-    """A narrowing of ``before``, fine-tuned on ``train`` and scored on ``held``.
+    """``before``, which stays as it is, narrowed to ``architecture``, fine-tuned on ``train``, scored on ``held``.
 
-    All proposals of a step see the same images in the same order, so that their difference is less of chance.
-
-    Args:
-        before: the network that the step narrows; left as it is.
-        architecture: the narrowing.
-        step: its number, which seeds the images and their order.
-        proposal: its number, which seeds the dropout.
-        train: images to learn from.
-        held: images to be scored on.
-        short: T, batch size, rate, rule, seed.
-        device: of torch, such as ``cpu`` or ``cuda:1``.
-        on_images: called as it goes.
-
-    Raises:
-        TrainingError: the loss is not finite.
-        DataError: an image that cannot be read.
+    The number of the step seeds the images and their order, so that its proposals differ less by chance; the number of
+    the proposal seeds the dropout.
     """
     from mnv3search.network.slicing import slice_network
     from mnv3search.training.evaluation import calibrate_norms, calibration_batches
@@ -222,20 +201,6 @@ def _batches(trained: TrainedNetwork, train: LabelledImages, size: int, short: S
     return Batches(
         train, trained.preprocessing, size, augmentation=short.augmentation, seed=seed, shuffle=True, drop_last=True
     )
-
-
-def fine_tune_speed(trained: TrainedNetwork, train: LabelledImages, short: ShortTerm, device: str = "cpu") -> float:
-    """Images a second of a short fine-tune, from a few steps on a copy of ``trained`` that is then dropped."""
-    from mnv3search.training.fine_tune import fine_tune
-    from mnv3search.training.steps import plain_copy
-
-    size, times = min(short.batch_size, SPEED_BATCH, len(train)), []
-    with one_thread():
-        fine_tune(
-            plain_copy(trained.network).to(device), _batches(trained, train, size, short, short.seed), SPEED_STEPS,
-            short.learning_rate, seed=short.seed, on_step=lambda _: times.append(time.perf_counter()),
-        )  # fmt: skip
-    return size * (SPEED_STEPS - 1) / max(times[-1] - times[0], 1e-9)
 
 
 def fresh_network(architecture: Architecture, seed: int) -> MobileNetwork:
@@ -291,7 +256,7 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
-    """What every worker scores with: one thread of a CPU each, or one GPU each."""
+    """The executor's setup: every worker scores on one thread of a CPU, or on one GPU."""
 
     train: LabelledImages
     held: LabelledImages
@@ -337,11 +302,7 @@ class Workers:
         self._run, self._setup, self.count, self._on_images = run, setup, count, on_images
 
     def score(self, before: TrainedNetwork, step: int, proposals: Sequence[tuple[int, Proposal]]) -> Iterator[Scored]:
-        """Scores (number, proposal) pairs of a step, each as soon as it is done, in any order.
-
-        Raises:
-            RunError: a worker has ended, most likely for want of memory.
-        """
+        """Scores (number, proposal) pairs of a step, each as soon as it is done, in any order."""
         state = _tensors(before)
         tasks = [_Task(state, before.architecture, proposal.architecture, step, n) for n, proposal in proposals]
         for position, (score, after) in self._run(tasks):
@@ -354,8 +315,19 @@ class Workers:
         return score_network(trained, self._setup.held, self._setup.device(0), self._on_images)
 
     def speed(self, trained: TrainedNetwork) -> float:
-        """Images a second of one proposal's fine-tune, from a few steps of ``trained`` in this process."""
-        return fine_tune_speed(trained, self._setup.train, self._setup.short, self._setup.device(0))
+        """Images a second of one proposal's fine-tune, from a few steps in this process on a copy of ``trained``."""
+        from mnv3search.training.fine_tune import fine_tune
+        from mnv3search.training.steps import plain_copy
+
+        train, short = self._setup.train, self._setup.short
+        size, times = min(short.batch_size, SPEED_BATCH, len(train)), []
+        with one_thread():
+            fine_tune(
+                plain_copy(trained.network).to(self._setup.device(0)),
+                _batches(trained, train, size, short, short.seed), SPEED_STEPS, short.learning_rate, seed=short.seed,
+                on_step=lambda _: times.append(time.perf_counter()),
+            )  # fmt: skip
+        return size * (SPEED_STEPS - 1) / max(times[-1] - times[0], 1e-9)
 
 
 @contextmanager
@@ -365,16 +337,8 @@ def workers_for(
 ) -> Iterator[Workers]:  # fmt: skip
     """Workers for proposals of ``trained`` and its narrowings; their processes end with the context, whatever ends it.
 
-    Args:
-        trained: gives classes and preprocessing.
-        train: images to learn from.
-        held: images to be scored on.
-        short: the fine-tune.
-        workers: processes; None for one a GPU, or one a core where there is no GPU. One works in this process.
-        on_images: called in this process, at least once a second.
-
-    Raises:
-        TrainingError: ``workers`` is not 1 to 256.
+    There are ``workers`` processes; where None one for each GPU, or for each core where there is no GPU. One worker
+    works in this process. ``on_images`` is called in this process, at least once a second.
     """
     import torch
 

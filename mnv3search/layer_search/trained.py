@@ -7,7 +7,7 @@ The long fine-tune that follows is a training like any other, and no part of thi
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -55,9 +55,7 @@ class TrainedNetAdaptResult(StepsResult):
 
     Attributes:
         seed, seed_latency_ms: the trained network's score on the held-out images, and its latency.
-        steps: in order.
-        latency_ms: of the last network.
-        reached: whether that meets the limit.
+        latency_ms: of the last network; ``reached`` is whether that meets the limit.
     """
 
     seed: Score
@@ -94,7 +92,7 @@ def netadapt_trained(
     on_step: Callable[[TrainedStep], None] | None = None,
     on_pricing: Progress | None = None,
 ) -> TrainedNetAdaptResult:
-    """Narrow the journal's network until its latency is within ``limit_ms``, from where the journal ends.
+    """Narrow the journal's network until its latency is within ``limit_ms``, from the journal's last step on.
 
     Every step takes, for each site that can be narrowed, the widest network that is at least δ faster; each inherits
     the weights, is trained for T steps and scored on held-out images; one is kept, with its weights. The last step asks
@@ -167,15 +165,13 @@ class _Loop:
         score_before = self._score_before()
         choice = self._score_all(number, before, plan, score_before)
         scores = self.journal.scores(number)
-        winner = self.journal.best(number, choice.number) or self._again(number, before, plan, choice)
+        winner = self.journal.best(number, choice.number)
+        if winner is None:  # its file was lost, or a later one replaced it as a kill came: made again, alike
+            wanted = (choice.number, plan.proposals[choice.number])
+            winner = next(iter(self.workers.score(before, number, [wanted]))).trained
         step = finished_step(number, plan, scores, choice, (score_before.top1, self.latency_ms))
         self.journal.keep_step(step, choice.number, replace(winner, facts=step_facts(step)))
         return step
-
-    def _again(self, number: int, before: TrainedNetwork, plan: Plan, choice: Choice) -> TrainedNetwork:
-        """The winner's network made again, alike: its file was lost, or a later one took its place as a kill came."""
-        wanted = (choice.number, plan.proposals[choice.number])
-        return next(iter(self.workers.score(before, number, [wanted]))).trained
 
     def _score_before(self) -> Score:
         steps = self.journal.steps()
@@ -196,11 +192,12 @@ class _Loop:
 
     def _score_all(self, number: int, before: TrainedNetwork, plan: Plan, score_before: Score) -> Choice:
         scores = dict(self.journal.scores(number))
-        left = [(n, planned) for n, planned in enumerate(plan.proposals) if n not in scores]
-        choice = self._choice(plan, scores, score_before)
+        left = [(n, proposal) for n, proposal in enumerate(plan.proposals) if n not in scores]
+        rule = self.options.selection
+        choice = choose(plan, scores, score_before, self.latency_ms, rule)
         for done in self.workers.score(before, number, left):
             scores[done.number] = done.score
-            choice = self._choice(plan, scores, score_before)
+            choice = choose(plan, scores, score_before, self.latency_ms, rule)
             best = choice is not None and choice.number == done.number
             self.journal.keep_score(number, done.number, done.score, done.trained if best else None)
             if self.on_proposal is not None:
@@ -208,9 +205,6 @@ class _Loop:
                 self.on_proposal(number, len(scores), len(plan.proposals), most_accurate)
         assert choice is not None
         return choice
-
-    def _choice(self, plan: Plan, scores: Mapping[int, Score], before: Score) -> Choice | None:
-        return choose(plan, scores, before, self.latency_ms, self.options.selection)
 
 
 def step_facts(step: TrainedStep) -> dict[str, object]:
