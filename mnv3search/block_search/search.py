@@ -216,10 +216,19 @@ def search(
             loop.evaluated(first[-1:], 1)
     candidates = Candidates(sorted(history.candidates, key=lambda candidate: candidate.number))
     return SearchResult(
-        candidates, _best(candidates, objective), Candidates(pareto_front(candidates)), history.spent, history.refused,
-        history.duplicates, feasibility, feasibility.binds(objective.target_latency_ms), name,
-        time.perf_counter() - began, history.stopped, str(objective),
-    )  # fmt: skip
+        candidates=candidates,
+        best=_best(candidates, objective),
+        pareto_front=Candidates(pareto_front(candidates)),
+        evaluated=history.spent,
+        refused=history.refused,
+        duplicates=history.duplicates,
+        feasibility=feasibility,
+        binding=feasibility.binds(objective.target_latency_ms),
+        sampler=name,
+        seconds=time.perf_counter() - began,
+        stopped=history.stopped,
+        objective=str(objective),
+    )
 
 
 @dataclass(slots=True)

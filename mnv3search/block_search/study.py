@@ -149,16 +149,13 @@ class ParameterCodec:
 
         self._tables = space.tables
         self.size = len(space.parameters)
-        self._columns: dict[str, int] = {}
-        self._labels: dict[str, tuple[Any, ...]] = {}
-        self.distributions: dict[str, BaseDistribution] = {}
         self._searched = np.array([len(parameter.choices) > 1 for parameter in space.parameters])
-        for column, parameter in enumerate(space.parameters):
-            if len(parameter.choices) > 1:
-                labels = tuple(_label(choice) for choice in parameter.choices)
-                self._columns[parameter.name] = column
-                self._labels[parameter.name] = labels
-                self.distributions[parameter.name] = CategoricalDistribution(labels)
+        searched = {p.name: (column, p) for column, p in enumerate(space.parameters) if len(p.choices) > 1}
+        self._columns = {name: column for name, (column, _) in searched.items()}
+        self._labels = {name: tuple(map(_label, p.choices)) for name, (_, p) in searched.items()}
+        self.distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(labels) for name, labels in self._labels.items()
+        }
 
     @functools.cached_property
     def distribution_texts(self) -> dict[str, str]:
@@ -413,16 +410,9 @@ class StudyFile(StudyStorage):
             if status == "evaluated":
                 self._worst = top1 if self._worst is None else min(top1, self._worst)
         reports = _reports(notes.list("reports"), allowed) if "reports" in notes else ()
-        return Outcome(
-            row=self.codec.part(_params(log)),
-            status=status,
-            latency_ms=ms,
-            top1=top1,
-            top1_std=std,
-            values=values,
-            reports=reports,
-            pruned=status == "stopped" or ("pruned" in notes and notes.value("pruned") is True),
-        )
+        pruned = status == "stopped" or ("pruned" in notes and notes.value("pruned") is True)
+        row = self.codec.part(_params(log))
+        return Outcome(row, status, ms, top1, std, values, reports=reports, pruned=pruned)
 
     def _made(self, name: str) -> Study:
         import optuna

@@ -247,7 +247,7 @@ def check_reachable(
     architecture: Architecture, seed_ms: float, latency: LatencyModel, target_ms: float, options: NetAdaptOptions,
     progress: Progress | None = None,
 ) -> None:  # fmt: skip
-    """Raises where no narrowing found of a network of ``seed_ms`` meets the target, or δ decays too fast to reach it."""
+    """Raises where no narrowing of a network of ``seed_ms`` is found that meets the target, or δ decays too fast."""
     missing = seed_ms - target_ms
     if missing <= 0:
         return

@@ -16,7 +16,7 @@ from mnv3search.latency.model import LatencyModel, Progress, checked_target
 from mnv3search.layer_search.journal import Journal, TrainedStep, TrainedSteps, finished_step
 from mnv3search.layer_search.netadapt import MAX_STEPS, NetAdaptOptions, check_reachable, latencies_ms, plan_step
 from mnv3search.layer_search.proposals import Plan, narrow, sites
-from mnv3search.layer_search.result import StepsResult
+from mnv3search.layer_search.result import Step, StepsResult
 from mnv3search.layer_search.scoring import Choice, Score, choose
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class _Loop:
             wanted = (choice.number, plan.proposals[choice.number])
             winner = next(iter(self.workers.score(before, number, [wanted]))).trained
         step = finished_step(number, plan, scores, choice, (score_before.top1, self.latency_ms))
-        self.journal.keep_step(step, choice.number, replace(winner, facts=step_facts(step)))
+        self.journal.keep_step(step, choice.number, replace(winner, facts=_facts(step.step)))
         return step
 
     def _score_before(self) -> Score:
@@ -207,13 +207,9 @@ class _Loop:
         return choice
 
 
-def step_facts(step: TrainedStep) -> dict[str, object]:
+def _facts(step: Step) -> dict[str, object]:
     """What is kept with the network of a step."""
-    found = step.step
     return {
-        "netadapt_step": found.number,
-        "change": found.change,
-        "held_out_top1": found.top1,
-        "held_out_top1_std": found.top1_std,
-        "latency_ms": found.latency_ms,
-    }
+        "netadapt_step": step.number, "change": step.change, "held_out_top1": step.top1,
+        "held_out_top1_std": step.top1_std, "latency_ms": step.latency_ms,
+    }  # fmt: skip
