@@ -235,6 +235,14 @@ def test_the_order_in_which_proposals_are_scored_does_not_matter() -> None:
     assert same_weights(weights_of(one.network(last).network), weights_of(other.network(last).network))
 
 
+def test_the_best_network_is_that_of_its_own_step_and_proposal() -> None:
+    journal = Journal(SEED)
+    journal.keep_score(1, 0, Score(80.0, 0.6, 100), SEED)
+    assert journal.best(1, 0) is SEED
+    assert journal.best(1, 1) is None
+    assert journal.best(2, 0) is None
+
+
 @pytest.mark.slow
 def test_another_process_finds_what_this_one_finds() -> None:
     first, second = (Proposal("expansion", "block 2", narrower(width), 1.0) for width in (24, 16))
