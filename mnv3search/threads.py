@@ -10,7 +10,6 @@ so by spinning, which takes a core from the thread that is waited for wherever a
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -95,7 +94,7 @@ def allowed_cores() -> int:
 
 def _running() -> int:
     """How many other threads of this machine are running or wait for a core."""
-    seen = []
+    seen: list[int] = []
     for _ in range(SAMPLES):
         running = _content(LOAD).split(" ")[3:4]  # of "0.51 0.42 0.30 3/512 9021" the 3, this thread included
         if not running:
@@ -104,7 +103,7 @@ def _running() -> int:
             return 0
         seen.append(int(running[0].partition("/")[0]) - 1)
         time.sleep(SAMPLE_S)
-    return statistics.median_low(seen)
+    return sorted(seen)[(len(seen) - 1) // 2]  # the lower median
 
 
 def _content(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mnv3search.cli.output import examples, json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json
 from mnv3search.cli.progress import ProgressLine
 from mnv3search.runs.settings import DEVICE, EVALUATOR
 
@@ -36,6 +36,7 @@ def compare_command(
 
     Figures of different devices or evaluators cannot be compared, so every network is scored anew.
     """
+    from mnv3search.cli.console import stdout_console
     from mnv3search.report.plots import draw_comparison
     from mnv3search.runs.artifacts import network_mapping
     from mnv3search.runs.comparison import compared
@@ -53,4 +54,4 @@ def compare_command(
         return
     console = stdout_console()
     console.print(found.table())
-    console.print(f"drawn: {png} and {svg}{replaced}", markup=False, highlight=False, soft_wrap=True)
+    console.say(f"drawn: {png} and {svg}{replaced}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnv3search.cli.output import examples, json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json
 from mnv3search.errors import ArchitectureError
 from mnv3search.reading import parse_json, read_bounded, utf8
 
@@ -54,6 +54,7 @@ def count_command(networks: tuple[str, ...], listed: Path | None, layers: bool, 
     file; or the folder of a run, a training or a pruning. Or it is an .onnx file: then its graph is counted, in which
     norms are folded into convolutions.
     """
+    from mnv3search.cli.console import stdout_console
     from mnv3search.cost import Counts
 
     names = networks if listed is None else (*networks, *_names(listed))
@@ -116,11 +117,12 @@ def _totals(name: str, found: Counts | OnnxModel) -> dict[str, Any]:
 
 
 def _totals_table(totals: Sequence[dict[str, Any]]) -> Table:
-    from rich.table import Table
+    from mnv3search.cli.console import new_table
 
-    table = Table("network", title="Counts (multiply-adds of convolutions and linear layers, batch 1)")
-    for column in ("MAdds", "parameters", "activations", "peak memory"):
-        table.add_column(column, justify="right")
+    table = new_table(
+        "network", figures=("MAdds", "parameters", "activations", "peak memory"),
+        title="Counts (multiply-adds of convolutions and linear layers, batch 1)",
+    )  # fmt: skip
     for found in totals:
         peak = f"{found['peak_memory_bytes'] / 2**20:.2f} MiB" if "peak_memory_bytes" in found else "–"
         cells = (f"{found[figure]:,}" for figure in ("madds", "parameters", "activations"))
@@ -129,11 +131,9 @@ def _totals_table(totals: Sequence[dict[str, Any]]) -> Table:
 
 
 def _layer_table(name: str, counts: Counts) -> Table:
-    from rich.table import Table
+    from mnv3search.cli.console import new_table
 
-    table = Table("layer", "kind", title=name)
-    for column in ("in", "out", "kernel", "size", "MAdds", "parameters"):
-        table.add_column(column, justify="right")
+    table = new_table("layer", "kind", figures=("in", "out", "kernel", "size", "MAdds", "parameters"), title=name)
     for layer in counts.layers:
         kernel = f"{layer.kernel_size}×{layer.kernel_size}" if layer.kernel_size else ""
         table.add_row(
@@ -188,17 +188,17 @@ def spaces_command(names: tuple[str, ...], as_json: bool) -> None:
             }
         )
         return
-    from rich.table import Table
+    from mnv3search.cli.console import new_table, stdout_console
 
     console = stdout_console()
-    table = Table("space", "networks", "reference", "device", "evaluator", "what it is", title="Search spaces")
+    table = new_table("space", "networks", "reference", "device", "evaluator", "what it is", title="Search spaces")
     for space in spaces:
         evaluator = space.evaluator or "none: give --evaluator"
         table.add_row(space.name, f"{space.size:.3g}", space.reference_label, space.device, evaluator,
                       space.description)  # fmt: skip
     console.print(table)
     for space in spaces if names else ():
-        choices = Table("choice", "values", title=f"Choices of {space.name}")
+        choices = new_table("choice", "values", title=f"Choices of {space.name}")
         for parameter in space.parameters:
             choices.add_row(parameter.name, ", ".join(map(str, parameter.choices)))
         console.print(choices)
@@ -217,6 +217,7 @@ def tables_command(as_json: bool) -> None:
 
     Where a printed count differs, the reason is said; where none is known, that is said too.
     """
+    from mnv3search.cli.console import stdout_console
     from mnv3search.report.tables import published_tables
 
     tables = published_tables()

@@ -13,7 +13,7 @@ import click
 
 from mnv3search.cli.group import Group
 from mnv3search.cli.options import measured_options, take_device
-from mnv3search.cli.output import examples, json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -146,9 +146,9 @@ def _table_mapping(table: TableOnDisk) -> dict[str, object]:
 
 
 def _show_devices(devices: tuple[DeviceDescription, ...]) -> None:
-    from rich.table import Table
+    from mnv3search.cli.console import new_table, stdout_console
 
-    table = Table("device", "figures are", "what it is", "error on held-out networks", title="Devices")
+    table = new_table("device", "figures are", "what it is", "error on held-out networks", title="Devices")
     for device in devices:
         table.add_row(device.name, device.kind, device.summary, device.held_out)
     stdout_console().print(table)
@@ -156,15 +156,15 @@ def _show_devices(devices: tuple[DeviceDescription, ...]) -> None:
 
 def _show_tables(tables: tuple[TableOnDisk, ...]) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
+    from mnv3search.cli.console import new_table, stdout_console
     from mnv3search.latency.measured.tables_on_disk import cache_folder
 
     console = stdout_console()
     if not tables:
         console.print(f"No latency table is measured yet: mnv3search profile --space mnv3_large ({cache_folder()})")
         return
-    shown = Table("device", "of", "measured", "error on unseen networks", "state", title="Measured latency tables")
+    shown = new_table("device", "of", "measured", "error on unseen networks", "state", title="Measured latency tables")
     for table in tables:
         when = f"{table.measured_at.astimezone():%Y-%m-%d %H:%M}"
         if table.key is None:
@@ -175,7 +175,7 @@ def _show_tables(tables: tuple[TableOnDisk, ...]) -> None:
         state = f"stale: {table.stale}" if table.stale else "as this machine is now"
         shown.add_row(escape(table.device), escape(of), when, _error(table), escape(state))
     console.print(shown)
-    console.print(f"The tables lie in {cache_folder()}.", markup=False, highlight=False, soft_wrap=True)
+    console.say(f"The tables lie in {cache_folder()}.")
 
 
 def _error(table: TableOnDisk) -> str:
@@ -388,7 +388,7 @@ PICTURE = "predicted-against-measured"
     "--check", type=int, default=6, show_default=True, help="Unseen networks to time whole; 0 leaves that out."
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for the report.  [default: runs/profile-SPACE-DEVICE]"
+    "--out", type=click.Path(path_type=Path), help="Folder for the report.  [default: runs/<date>-profile-SPACE-DEVICE]"
 )
 @json_option
 def profile_command(
@@ -404,6 +404,7 @@ def profile_command(
     from mnv3search.latency.device_spec import DeviceSpec
     from mnv3search.latency.measured.profiling import measuring_plan
     from mnv3search.latency.measured.table_device import measured_device
+    from mnv3search.manifest import free_folder
     from mnv3search.space import load_space
 
     text = take_device(options, str) or HOST
@@ -413,7 +414,7 @@ def profile_command(
     spec = DeviceSpec.parse(text)
     measured = measured_device(spec, plan=plan)
     profile = _measured(measured, loaded, check, quiet=as_json)
-    folder = out or Path("runs") / f"profile-{_slug(loaded.name)}-{_slug(measured.name)}"
+    folder = out or free_folder("profile", loaded.name, measured.name)
     content = _write_profile(profile, folder, str(replace(spec, stale=False)))
     if as_json:
         print_json(content)
@@ -440,10 +441,6 @@ def _measured(device: TableDevice, space: SearchSpace, check: int, *, quiet: boo
         raise
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:80]
-
-
 def _write_profile(profile: DeviceProfile, folder: Path, text: str) -> dict[str, object]:
     """The folder's files and the note with the table of the device ``text``; gives what ``profile.json`` holds."""
     import json
@@ -467,6 +464,7 @@ def _write_profile(profile: DeviceProfile, folder: Path, text: str) -> dict[str,
 def _show_profile(profile: DeviceProfile, space: str, text: str, folder: Path) -> None:
     from rich.table import Table
 
+    from mnv3search.cli.console import stdout_console
     from mnv3search.report.plots import runtime_text
 
     title = f"{profile.space} on {profile.device}: {profile.machine}; {runtime_text(profile)}"
@@ -475,10 +473,8 @@ def _show_profile(profile: DeviceProfile, space: str, text: str, folder: Path) -
         table.add_row(label, value)
     console = stdout_console()
     console.print(table, markup=False, highlight=False)
-    for warning in profile.warnings():
-        console.print(f"• {warning}", markup=False, highlight=False, soft_wrap=True)
-    following = f"mnv3search run --space {space} --device {text} --target-latency 0.8x"
-    console.print(f"next: {following}", markup=False, highlight=False, soft_wrap=True)
+    console.say(*(f"• {warning}" for warning in profile.warnings()))
+    console.say(f"next: mnv3search run --space {space} --device {text} --target-latency 0.8x")
 
 
 def _profile_lines(profile: DeviceProfile, folder: Path) -> list[tuple[str, str]]:

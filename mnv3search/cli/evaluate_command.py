@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mnv3search.cli.options import on_threads
-from mnv3search.cli.output import examples, json_option, print_json, shown, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json, shown
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def evaluate_command(run: str, weights: str | None, data: str, batch_size: int, 
     if as_json:
         print_json({**_metrics_mapping(found, model), "note": note})
     else:
-        _show_metrics(found, model, data)
-        if note is not None:
-            stdout_console().print(f"• {note}", markup=False, highlight=False)
+        _show_metrics(found, model, data, note)
 
 
 def _metrics_mapping(found: Metrics, model: Predictor) -> dict[str, object]:
@@ -85,26 +83,22 @@ def _metrics_mapping(found: Metrics, model: Predictor) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _show_metrics(found: Metrics, model: Predictor, data: str) -> None:
+def _show_metrics(found: Metrics, model: Predictor, data: str, note: str | None) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
+    from mnv3search.cli.console import new_table, stdout_console
     from mnv3search.training.evaluation import MIN_TOP5_CLASSES
     from mnv3search.training.progress import rate_text
 
     console = stdout_console()
-    table = Table("images", title=f"On {escape(data)}")
     cells = {"top-1": f"{found.top1:.2f} %", "top-5": f"{found.top5:.2f} %", "loss": f"{found.loss:.3f}"}
     if len(model.classes) < MIN_TOP5_CLASSES:
         del cells["top-5"]
     cells["images/s"] = rate_text(found.images / found.seconds)
-    for column in cells:
-        table.add_column(column, justify="right")
+    table = new_table("images", figures=list(cells), title=f"On {data}")
     table.add_row(f"{found.images:,}", *cells.values())
     console.print(table)
-    classes = Table("class")
-    for column in ("images", "recognised", "most often taken for"):
-        classes.add_column(column, justify="right")
+    classes = new_table("class", figures=("images", "recognised", "most often taken for"))
     counts = found.class_images
     shares = found.class_accuracy.tolist()
     order = sorted(range(len(shares)), key=lambda label: (math.isnan(shares[label]), shares[label]))
@@ -117,8 +111,9 @@ def _show_metrics(found: Metrics, model: Predictor, data: str) -> None:
     if len(order) > SHOWN_CLASSES:
         console.print(f"the {SHOWN_CLASSES} worst of {len(order)} classes; --json gives all")
     for true, predicted, count in found.worst_confusions(SHOWN_CONFUSIONS):
-        line = f"• {model.classes[true]} taken for {model.classes[predicted]}: {count} of {counts[true]} images"
-        console.print(line, markup=False, highlight=False)
+        console.say(f"• {model.classes[true]} taken for {model.classes[predicted]}: {count} of {counts[true]} images")
+    if note is not None:
+        console.say(f"• {note}")
 
 
 def _mistake(found: Metrics, model: Predictor, label: int) -> str:
@@ -213,10 +208,10 @@ def _prediction_mapping(one: Prediction) -> dict[str, object]:
 
 def _show_predictions(done: list[Prediction]) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table("image", "class")
-    table.add_column("probability", justify="right")
+    from mnv3search.cli.console import new_table, stdout_console
+
+    table = new_table("image", "class", figures=("probability",))
     for one in done:
         for rank, guess in enumerate(one.guesses):
             name = escape(str(one.file)) if rank == 0 else ""

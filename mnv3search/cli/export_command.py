@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnv3search.cli.output import examples, json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json
 from mnv3search.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ def _settings(options: dict[str, Any]) -> ExportSettings:
 
 
 def _show(done: Export) -> None:
+    from mnv3search.cli.console import stdout_console
     from mnv3search.export.parity import RULES
 
-    console = stdout_console()
     described, parity = done.description, done.parity
     side = described.preprocessing.resolution
     count = "1" if done.batch == "1" else "any number"
@@ -138,9 +138,7 @@ def _show(done: Export) -> None:
             f"top-1 there: network {parity.network_top1:.2f} %, file {parity.model_top1:.2f} % "
             f"({parity.model_top1 - parity.network_top1:+.2f} ± {parity.top1_error:.2f} points, one standard deviation)"
         )
-    lines += _latency_lines(done)
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    stdout_console().say(*lines, *_latency_lines(done))
 
 
 def _latency_lines(done: Export) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnv3search.cli.options import measured_options, take_device
-from mnv3search.cli.output import examples, json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json
 from mnv3search.cli.progress import ProgressLine
 from mnv3search.runs.settings import DEVICE
 
@@ -78,18 +78,16 @@ def _mapping(found: Latencies) -> dict[str, object]:
 
 def _show(found: Latencies) -> None:
     from rich.markup import escape
-    from rich.table import Table
+
+    from mnv3search.cli.console import new_table, stdout_console
 
     times = "" if found.rounds is None else f", each called {found.rounds} times in turn"
-    table = Table("network", title=escape(f"Latency on {found.device} ({found.kind}, batch 1{times})"))
-    table.add_column("ms", justify="right")
-    table.add_column("± one deviation", justify="right")
     timed = found.kind == "measured"
-    if timed:
-        table.add_column("fastest call, ms", justify="right")
+    figures = ["ms", "± one deviation", *(["fastest call, ms"] if timed else [])]
     if found.against is not None:
-        table.add_column(escape(f"times {found.against}"), justify="right")
-        table.add_column("95 % interval", justify="right")
+        figures += [escape(f"times {found.against}"), "95 % interval"]
+    title = f"Latency on {found.device} ({found.kind}, batch 1{times})"
+    table = new_table("network", figures=figures, title=title)
     for index, row in enumerate(found.rows):
         digits = 2 if row.latency_ms >= 1 else 4
         error = "not stated" if row.error_ms is None else f"{row.error_ms:.{digits}f}"
@@ -101,8 +99,7 @@ def _show(found: Latencies) -> None:
         table.add_row(*cells)
     console = stdout_console()
     console.print(table)
-    for note in found.notes:
-        console.print(f"• {note}", markup=False, highlight=False, soft_wrap=True)
+    console.say(*(f"• {note}" for note in found.notes))
 
 
 def _base(found: Latencies) -> int:

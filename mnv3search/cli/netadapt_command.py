@@ -9,19 +9,21 @@ import click
 
 from mnv3search.cli import options as opt
 from mnv3search.cli.group import EXIT_BAD_INPUT
-from mnv3search.cli.output import examples
+from mnv3search.cli.output import examples, print_json
+from mnv3search.cli.progress import ProgressLine
 from mnv3search.cli.run_command import start_or_resume
 from mnv3search.runs.settings import DEVICE, EVALUATOR, PRUNING, PRUNING_DEVICE, RUN, is_trained
 
 if TYPE_CHECKING:
     from mnv3search.runs.pruning_outcome import PruningOutcome
-    from mnv3search.runs.settings import RunSettings
+    from mnv3search.runs.settings import PruningSettings, RunSettings
 
 TRAINED = (
     "data", "short_steps", "short_batch", "short_rate", "images", "held_out", "rule", "finish", "recipe", "epochs",
     "seed", "baselines", "beside", "workers", "weights",
 )  # fmt: skip
 EVALUATED = ("evaluator",)
+MAY_CHANGE = {"resume", "data", "workers", "train_threads", "as_json"}  # options that go with --resume of a RUN
 
 
 @click.command(
@@ -46,24 +48,16 @@ EVALUATED = ("evaluator",)
 @click.option("--data", metavar="DATA", help="Prune the trained RUN on these: image folder, zip, torchvision:….")
 @click.option("--weights", metavar="FILE", help="With --data: a NETWORK's weights, torchvision's or timm's.")
 @click.option(
-    "--steps",
-    "short_steps",
-    type=int,
-    default=PRUNING["short_steps"],
-    show_default=True,
+    "--steps", "short_steps", type=int, default=PRUNING["short_steps"], show_default=True,
     help="T: of each proposal's short fine-tune.",
-)
+)  # fmt: skip
 @click.option(
     "--batch-size", "short_batch", type=int, default=PRUNING["short_batch"], show_default=True, help="Of these steps."
 )
 @click.option(
-    "--learning-rate",
-    "short_rate",
-    type=float,
-    default=PRUNING["short_rate"],
-    show_default=True,
+    "--learning-rate", "short_rate", type=float, default=PRUNING["short_rate"], show_default=True,
     help="Of these steps.",
-)
+)  # fmt: skip
 @click.option("--images", type=int, help="Training images that these steps draw from.  [default: all]")
 @click.option(
     "--held-out", type=float,
@@ -81,12 +75,9 @@ EVALUATED = ("evaluator",)
 @click.option("--recipe", metavar="NAME|FILE", help="Of the end.  [default: finetune; small_32 up to 64 pixels]")
 @click.option("--epochs", type=int, help="Of the end, in place of the recipe's.")
 @click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    default=PRUNING["seed"],
-    show_default=True,
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=PRUNING["seed"], show_default=True,
     help="Of everything random.",
-)
+)  # fmt: skip
 @click.option("--workers", type=int, help="Processes that fine-tune proposals.  [default: one a GPU, or a core]")
 @click.option(
     "--baseline", "baselines", metavar="RUN", multiple=True,
@@ -94,11 +85,8 @@ EVALUATED = ("evaluator",)
 )  # fmt: skip
 @click.option("--beside", "beside", metavar="RUN", multiple=True, hidden=True)
 @opt.folder_options
-@click.pass_context
 @opt.on_threads("--train-threads")
-def netadapt_command(
-    context: click.Context, /, network: str | None, out: Path | None, resume: Path | None, as_json: bool, **options: Any
-) -> None:
+def netadapt_command(network: str | None, out: Path | None, resume: Path | None, as_json: bool, **options: Any) -> None:
     """NetAdapt: narrow a network layer by layer to a latency, timed whole where the device can be.
 
     NETWORK is a published network's name, such as mobilenet_v2@0.75, a search space's for its reference, a .json file
@@ -110,15 +98,24 @@ def netadapt_command(
     where the steps of a RUN end above it: what they came to is then kept, and its notes say why.
     """
     from mnv3search.runs.folder import PruningFolder
+    from mnv3search.runs.session import resume_pruning, start_pruning
 
     options["baselines"] += options.pop("beside")  # its name before
     if resume is not None and PruningFolder.is_one(resume):
-        _resume(context, network, out, resume, options, as_json=as_json)
+        opt.only_resumed(MAY_CHANGE)
+        with ProgressLine(quiet=as_json) as progress:
+            pruned = resume_pruning(resume, data=options["data"], workers=options["workers"], progress=progress)
     elif resume is None and (options["data"] or options["weights"] or is_trained(network or "")):
-        _prune(context, network, out, options, as_json=as_json)
+        workers, settings = options.pop("workers"), _pruning_settings(network, options)
+        with ProgressLine(quiet=as_json) as progress:
+            pruned = start_pruning(settings, out, workers=workers, progress=progress)
     else:
-        _refuse(context, TRAINED, "is for a trained RUN; give one, and --data")
+        _refuse(TRAINED, "is for a trained RUN; give one, and --data")
         start_or_resume(lambda: _settings(network, options), out, resume, kind="netadapt", as_json=as_json)
+        return
+    show(pruned, as_json=as_json)
+    if not pruned.met:
+        raise click.exceptions.Exit(EXIT_BAD_INPUT)
 
 
 def _settings(network: str | None, options: dict[str, Any]) -> RunSettings:
@@ -132,58 +129,24 @@ def _settings(network: str | None, options: dict[str, Any]) -> RunSettings:
     return netadapt_settings(network, target, device=device, **options)
 
 
-def _given(context: click.Context, names: tuple[str, ...]) -> list[str]:
-    """The options among ``names`` that stand on the command line, as they are written there."""
-    given = [name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
-    return [p.opts[-1] for p in context.command.params if p.name in given]
-
-
-def _refuse(context: click.Context, names: tuple[str, ...], why: str) -> None:
-    if given := _given(context, names):
-        raise click.UsageError(f"{given[0]} {why}")
-
-
-def _prune(
-    context: click.Context, run: str | None, out: Path | None, options: dict[str, Any], *, as_json: bool
-) -> None:
-    from mnv3search.cli.progress import ProgressLine
-    from mnv3search.runs.session import start_pruning
+def _pruning_settings(run: str | None, options: dict[str, Any]) -> PruningSettings:
     from mnv3search.runs.settings import pruning_settings
 
-    data, target, workers = (options.pop(name) for name in ("data", "target_latency", "workers"))
+    data, target = options.pop("data"), options.pop("target_latency")
     if data is None:
         raise click.UsageError(f"{run} has weights: pruning it needs the images, --data DIR")
     if run is None or target is None:
         raise click.UsageError("give a RUN and --target-latency with --data, or --resume DIR")
     device = opt.take_device(options, lambda: PRUNING_DEVICE)
     if options["weights"] is not None or is_trained(run):  # else it is said that the network is none
-        _refuse(context, EVALUATED, "is for a NETWORK without weights; leave it away with --data")
+        _refuse(EVALUATED, "is for a NETWORK without weights; leave it away with --data")
     options = {name: value for name, value in opt.given(options).items() if name not in EVALUATED}
-    settings = pruning_settings(run, data, target, device=device, **options)
-    with ProgressLine(quiet=as_json) as progress:
-        outcome = start_pruning(settings, out, workers=workers, progress=progress)
-    show(outcome, as_json=as_json)
-    if not outcome.met:
-        context.exit(EXIT_BAD_INPUT)
+    return pruning_settings(run, data, target, device=device, **options)
 
 
-def _resume(
-    context: click.Context, network: str | None, out: Path | None, folder: Path, options: dict[str, Any], *,
-    as_json: bool,
-) -> None:  # fmt: skip
-    from mnv3search.cli.progress import ProgressLine
-    from mnv3search.runs.session import resume_pruning
-
-    if network is not None or out is not None:
-        raise click.UsageError("--resume goes on with its own network and folder; leave these away")
-    kept = ("resume", "data", "workers", "train_threads", "as_json")
-    settled = tuple(p.name for p in context.command.params if p.name is not None and p.name not in kept)
-    _refuse(context, settled, "is settled in the folder; --resume takes --workers, and --data where the images moved")
-    with ProgressLine(quiet=as_json) as progress:
-        outcome = resume_pruning(folder, data=options["data"], workers=options["workers"], progress=progress)
-    show(outcome, as_json=as_json)
-    if not outcome.met:
-        context.exit(EXIT_BAD_INPUT)
+def _refuse(names: tuple[str, ...], why: str) -> None:
+    if given := [written for name, written in opt.on_command_line().items() if name in names]:
+        raise click.UsageError(f"{given[0]} {why}")
 
 
 _BASELINES = (
@@ -194,19 +157,15 @@ _BASELINES = (
 
 def show(outcome: PruningOutcome, *, as_json: bool) -> None:
     """Before and after, the notes and where the files are; or one JSON object."""
-    from mnv3search.cli.output import print_json, stdout_console
+    from mnv3search.cli.console import new_table, stdout_console
     from mnv3search.report.summary import millions, with_error
     from mnv3search.training.progress import duration_text
 
     if as_json:
         print_json(outcome.to_mapping())
         return
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("network", title=escape(outcome.heading))
-    for column in (f"top-1 % ({outcome.judged_by})", "ms", "MAdds M", "parameters M"):
-        table.add_column(column, justify="right")
+    columns = (f"top-1 % ({outcome.judged_by})", "ms", "MAdds M", "parameters M")
+    table = new_table("network", figures=columns, title=outcome.heading)
     for figures in (outcome.before, outcome.after, *outcome.baselines):
         latency = figures.latency
         mark = "meas." if latency.measured else "pred."
@@ -218,12 +177,11 @@ def show(outcome: PruningOutcome, *, as_json: bool) -> None:
     console.print(table)
     steps, where = outcome.trajectory.number, outcome.folder.path
     verdict = "within the target" if outcome.met else "not within the target"
-    lines = [
+    lines = (
         f"{verdict} after {steps} steps; {outcome.trained_images:,} images were trained on to find them; "
         f"{duration_text(outcome.seconds)} in all sessions",
         *outcome.notes,
         f"network: {outcome.folder.best}; steps: {where / 'steps.csv'}; picture: {where / 'netadapt.png'}",
         *([] if outcome.baselines else [_BASELINES]),
-    ]
-    for line in lines:
-        console.print(f"• {line}", markup=False, highlight=False, soft_wrap=True)
+    )
+    console.say(*(f"• {line}" for line in lines))

@@ -202,14 +202,18 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def on_command_line() -> dict[str, str]:
+    """The parameters that stand on the command line by name, as they are written there."""
+    context = click.get_current_context()
+    return {
+        str(p.name): p.human_readable_name if isinstance(p, click.Argument) else p.opts[0]
+        for p in context.command.params
+        if context.get_parameter_source(str(p.name)) is ParameterSource.COMMANDLINE
+    }
+
+
 def only_resumed(may_change: set[str]) -> None:
     """Refuse what was begun with and cannot be changed on the way, rather than ignore it."""
-    context = click.get_current_context()
-    found = [
-        parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in {*may_change, "quiet", "verbose"}
-        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
-    ]
-    if found:
+    known = {*may_change, "quiet", "verbose"}
+    if found := [written for name, written in on_command_line().items() if name not in known]:
         raise click.UsageError(f"--resume goes on with what was begun; leave {', '.join(found)} away")

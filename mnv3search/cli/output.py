@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 json_option: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."
@@ -61,17 +59,3 @@ def _finite(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_finite(entry) for entry in value]
     return value
-
-
-def stdout_console() -> Console:
-    """A console on stdout; wide where the output is no terminal, so that no cell is cut."""
-    console = ShowingConsole()
-    return console if console.is_terminal else ShowingConsole(width=160)
-
-
-class ShowingConsole(Console):
-    """Prints every string, those in tables included, as ``shown``."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        """The string as rich's text."""
-        return super().render_str(shown(text), **options)

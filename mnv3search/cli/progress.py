@@ -8,19 +8,8 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from mnv3search.cli import verbosity
-from mnv3search.cli.output import ShowingConsole, shown
+from mnv3search.cli.output import shown
 from mnv3search.log import logger
 
 PLAIN_INTERVAL_S = 5.0
@@ -31,17 +20,23 @@ class ProgressLine:
     """Draws what a run is doing; use it as a context manager."""
 
     def __init__(self, *, quiet: bool = False) -> None:
+        from rich import progress
+        from rich.markup import escape
+
+        from mnv3search.cli.console import ShowingConsole
+
         quiet = quiet or verbosity.quiet()
         self._console = ShowingConsole(stderr=True, quiet=quiet)
         self._live = self._console.is_terminal and not quiet
         self._quiet = quiet
-        self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[detail]}"),
+        text = progress.TextColumn
+        self._progress = progress.Progress(
+            progress.SpinnerColumn(), text("{task.description}"), progress.BarColumn(20), progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(), text("left"), progress.TimeRemainingColumn(), text("{task.fields[detail]}"),
             console=self._console, transient=True, disable=not self._live,
         )  # fmt: skip
         self._task = self._progress.add_task("starting", total=None, detail="")
-        self._name = ""
+        self._escape, self._name = escape, ""
         self._total: int | None = None
         self._last_plain = self._began = self._last_word = 0.0
         self._ended = threading.Event()
@@ -74,7 +69,7 @@ class ProgressLine:
         """A new stage begins."""
         self._name, self._total = name, total
         self._last_plain = self._began = time.monotonic()
-        self._progress.reset(self._task, total=total, description=escape(name), detail="")
+        self._progress.reset(self._task, total=total, description=self._escape(name), detail="")
         if not self._live and not self._quiet:
             self._say(name)
         logger.info("%s", name)
@@ -83,7 +78,7 @@ class ProgressLine:
         """Steps of the stage are done."""
         if total is not None:
             self._total = total
-        self._progress.update(self._task, completed=done, total=self._total, detail=escape(detail))
+        self._progress.update(self._task, completed=done, total=self._total, detail=self._escape(detail))
         if not self._live and not self._quiet and time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
             self._last_plain = time.monotonic()
             of = f" of {self._total}{self._left(done)}" if self._total else ""
@@ -99,7 +94,7 @@ class ProgressLine:
     def note(self, text: str) -> None:
         """A sentence that stays above the line."""
         if self._live:
-            self._progress.console.print(escape(text))
+            self._progress.console.print(self._escape(text))
         elif not self._quiet:
             self._say(text)
         logger.info("%s", text)

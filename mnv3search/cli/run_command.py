@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from mnv3search.cli import options as opt
-from mnv3search.cli.output import examples, print_json, stdout_console
+from mnv3search.cli.output import examples, print_json
 from mnv3search.cli.progress import ProgressLine
 from mnv3search.runs.settings import RUN
 
@@ -102,11 +102,10 @@ def start_or_resume(
 
 def show(outcome: RunOutcome, *, as_json: bool) -> None:
     """The final table, the notes and where the files are; or one JSON object."""
-    from mnv3search.runs.artifacts import outcome_mapping
-
     if as_json:
-        print_json(outcome_mapping(outcome))
+        print_json(outcome.to_mapping())
         return
+    from mnv3search.cli.console import stdout_console
     from mnv3search.report.summary import headline
     from mnv3search.report.tables import final_table
 
@@ -120,4 +119,4 @@ def show(outcome: RunOutcome, *, as_json: bool) -> None:
         console.print(f"• {note}", markup=False, highlight=False, soft_wrap=not console.is_terminal)
     evaluated = f"{outcome.evaluated:,} networks evaluated in {outcome.seconds:.0f} s"
     where = f"report: {outcome.folder.path / 'report.html'}"
-    console.print(f"{evaluated}; {where}", markup=False, highlight=False, soft_wrap=True)
+    console.say(f"{evaluated}; {where}")

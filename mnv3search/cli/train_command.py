@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnv3search.cli.options import only_resumed, threads_option
-from mnv3search.cli.output import examples, json_option, print_json, stdout_console
+from mnv3search.cli.output import examples, json_option, print_json
 from mnv3search.cli.progress import ProgressLine
 from mnv3search.threads import default_threads, training_threads
 
@@ -54,11 +54,9 @@ MAY_CHANGE = {"resume", "data", "workers", "train_threads", "as_json"}  # option
 @threads_option()
 @click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: runs/<date>-train-<network>]")
 @click.option(
-    "--resume",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
+    "--resume", type=click.Path(path_type=Path), metavar="DIR",
     help="Resume an interrupted training with its own settings; --data says where its images are, if they moved.",
-)
+)  # fmt: skip
 @click.option(
     "--held-out", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
     help="Share of the training images to leave out, for netadapt to score its proposals on later.",
@@ -140,9 +138,7 @@ def show(folder: Path, result: TrainingResult, *, as_json: bool) -> None:
             }
         )  # fmt: skip
         return
-    from rich.markup import escape
-    from rich.table import Table
-
+    from mnv3search.cli.console import new_table, stdout_console
     from mnv3search.training.evaluation import MIN_TOP5_CLASSES
     from mnv3search.training.folder import TrainingFolder
     from mnv3search.training.progress import rate_text
@@ -154,14 +150,11 @@ def show(folder: Path, result: TrainingResult, *, as_json: bool) -> None:
     }  # fmt: skip
     if len(result.trained.classes) < MIN_TOP5_CLASSES:
         del cells["top-5"]
-    table = Table("best epoch", title=f"Trained on {escape(_from_here(opened.settings.data))}")
-    for column in cells:
-        table.add_column(column, justify="right")
+    table = new_table("best epoch", figures=list(cells), title=f"Trained on {_from_here(opened.settings.data)}")
     table.add_row(str(best.epoch), *cells.values())
     console = stdout_console()
     console.print(table)
-    for line in _next_lines(opened, folder / BEST):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.say(*_next_lines(opened, folder / BEST))
 
 
 def _next_lines(folder: TrainingFolder, trained: Path) -> list[str]:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
-from mnv3search.candidate import Candidate
+from mnv3search.candidate import Candidate, Candidates
 from mnv3search.errors import RunError
 from mnv3search.files import write_text
-from mnv3search.layer_search import Step
+from mnv3search.layer_search import Step, Steps
 from mnv3search.reading import parse_json, read_bounded, utf8
 from mnv3search.records import LATENCY_MS, TOP1, UNREADABLE, Record
 from mnv3search.report.summary import ScoredNetwork, RunSummary, scored_frame
@@ -35,18 +35,13 @@ _STEP_COLUMNS = (
     "finalist", "number", "kind", "change", "top1", "top1_std", "latency_ms", "delta_top1", "delta_latency_ms",
     "proposals", "required_ms", "architecture",
 )  # fmt: skip
+_FIGURES = ("origin", "top1", "top1_std", "latency_ms", "latency_error_ms", "madds", "parameters")
+_WHERE_KNOWN = ("measured_ms", "measured_error_ms", "published_top1")
 
 
 def write_candidates(path: Path, candidates: Iterable[Candidate]) -> None:
     """One row a candidate, in order; ``blocks`` is the short line, ``architecture`` all of it as JSON."""
-    rows = (
-        (
-            c.number, repr(c.top1), _optional(c.top1_std), repr(c.latency_ms), c.madds, c.parameters, c.origin,
-            str(c.architecture), _compact(c.architecture),
-        )
-        for c in candidates
-    )  # fmt: skip
-    write_text(path, _csv(_CANDIDATE_COLUMNS, rows))
+    _write(path, Candidates(candidates).to_frame(), _CANDIDATE_COLUMNS)
 
 
 def read_front(path: Path) -> list[Architecture]:
@@ -60,16 +55,9 @@ def read_front(path: Path) -> list[Architecture]:
 
 def write_steps(path: Path, steps: Mapping[int, Sequence[Step]]) -> None:
     """One row a step; ``finalist`` counts from 1; ``architecture`` is JSON, so that a run can go on from it."""
-    rows = (
-        (
-            finalist, s.number, s.kind, s.change, repr(s.top1), _optional(s.top1_std), repr(s.latency_ms),
-            repr(s.delta_top1), repr(s.delta_latency_ms), s.proposals, repr(s.required_ms),
-            _compact(s.architecture),
-        )
-        for finalist, found in steps.items()
-        for s in found
-    )  # fmt: skip
-    write_text(path, _csv(_STEP_COLUMNS, rows))
+    frame = Steps(step for found in steps.values() for step in found).to_frame()
+    frame["finalist"] = [finalist for finalist, found in steps.items() for _ in found]
+    _write(path, frame, _STEP_COLUMNS)
 
 
 def read_steps(path: Path, accuracies: tuple[float, float] = TOP1) -> dict[int, list[Step]]:
@@ -125,20 +113,10 @@ def _step(row: Record, number: int, accuracies: tuple[float, float]) -> Step:
     )  # fmt: skip
 
 
-def _compact(architecture: Architecture) -> str:
-    return json.dumps(to_mapping(architecture), separators=(",", ":"))
-
-
-def _optional(value: float | None) -> str:
-    return "" if value is None else repr(value)
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return stream.getvalue()
+def _write(path: Path, frame: DataFrame, columns: Sequence[str]) -> None:
+    """Numbers are written in full, so that they are read as they were."""
+    frame["architecture"] = [json.dumps(to_mapping(a), separators=(",", ":")) for a in frame["architecture"]]
+    write_text(path, frame.to_csv(columns=list(columns), index=False, lineterminator="\n"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,24 +148,23 @@ class RunOutcome:
         """
         return scored_frame(self.summary.everyone)
 
+    def to_mapping(self) -> dict[str, object]:
+        """What ``--json`` prints."""
+        summary, path = self.summary, self.folder.path
+        return {
+            "no_ranking": summary.no_ranking, "best": network_mapping(summary.best),
+            "reference": network_mapping(self.reference), "target_latency_ms": summary.target_latency_ms,
+            "target": target_mapping(summary), "feasible": True, "evaluated": self.evaluated, "seconds": self.seconds,
+            "out": str(path), **({"trained": str(path / summary.trained)} if summary.trained else {}),
+            "notes": list(summary.notes),
+        }  # fmt: skip
+
 
 def network_mapping(network: ScoredNetwork) -> dict[str, object]:
     """The fields that scripts rely on; measured figures and the published top-1 only where there are some."""
-    found: dict[str, object] = {
-        "architecture": to_mapping(network.architecture),
-        "origin": network.origin,
-        "top1": network.top1,
-        "top1_std": network.top1_std,
-        "latency_ms": network.latency_ms,
-        "latency_error_ms": network.latency_error_ms,
-        "madds": network.madds,
-        "parameters": network.parameters,
-    }
-    if network.measured_ms is not None:
-        found |= {"measured_ms": network.measured_ms, "measured_error_ms": network.measured_error_ms}
-    if network.published_top1 is not None:
-        found["published_top1"] = network.published_top1
-    return found
+    figures = {name: getattr(network, name) for name in (*_FIGURES, *_WHERE_KNOWN)}
+    known = {name: value for name, value in figures.items() if value is not None or name in _FIGURES}
+    return {"architecture": to_mapping(network.architecture), **known}
 
 
 def target_mapping(summary: RunSummary) -> dict[str, object]:
@@ -215,24 +192,6 @@ def target_mapping(summary: RunSummary) -> dict[str, object]:
             "repairs": verdict.repairs,
         }
     return found
-
-
-def outcome_mapping(outcome: RunOutcome) -> Mapping[str, object]:
-    """What ``--json`` prints."""
-    trained = outcome.summary.trained
-    return {
-        "no_ranking": outcome.summary.no_ranking,
-        "best": network_mapping(outcome.summary.best),
-        "reference": network_mapping(outcome.reference),
-        "target_latency_ms": outcome.summary.target_latency_ms,
-        "target": target_mapping(outcome.summary),
-        "feasible": True,
-        "evaluated": outcome.evaluated,
-        "seconds": outcome.seconds,
-        "out": str(outcome.folder.path),
-        **({"trained": str(outcome.folder.path / trained)} if trained else {}),
-        "notes": list(outcome.summary.notes),
-    }
 
 
 def write_report(folder: RunFolder, summary: RunSummary) -> None:

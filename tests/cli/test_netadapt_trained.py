@@ -147,7 +147,7 @@ def test_resume_takes_nothing_that_is_settled(invoke: Invoke, here: Path) -> Non
     assert invoke(*asked, "--out", "p").code == 0
     outcome = invoke("netadapt", "--resume", "p", "--steps", "5")
     assert outcome.code == 2
-    assert "--steps is settled in the folder" in outcome.err
+    assert "goes on with what was begun; leave --steps away" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,19 @@ def test_profile_measures_once_reports_and_says_what_is_next(invoke: Invoke, mac
     assert "93 of them measured now" in first.out
     assert "3 of 3 within ±5 %" in first.out
     assert "next: mnv3search run --space ofa_mbv3 --device host --target-latency 0.8x" in first.out
-    folder = tmp_path / "runs" / "profile-ofa-mbv3-host"
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d-profile-ofa_mbv3-host", folder.name)
     assert {file.name for file in folder.iterdir()} == {
         "profile.json", "predicted-against-measured.png", "predicted-against-measured.svg",
     }  # fmt: skip
     content = json.loads((folder / "profile.json").read_text())
     assert (content["layers"], content["unseen"]["networks"], content["threads"]) == (93, 3, 1)
+    before = (folder / "profile.json").read_bytes()
     second = invoke(*PROFILE)
     assert "all in the table already: nothing was measured again" in second.out
+    assert (folder / "profile.json").read_bytes() == before
+    again = folder.with_name(f"{folder.name}-2") / "profile.json"
+    assert json.loads(again.read_text())["folder"] == str(again.parent.relative_to(tmp_path))
 
 
 def test_profile_as_json_and_with_options(invoke: Invoke, machine: Machine, tmp_path: Path) -> None:

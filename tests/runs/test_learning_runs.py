@@ -28,7 +28,6 @@ from mnv3search.runs.artifacts import RunOutcome
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.session import resume_run, start_run
 from mnv3search.runs.settings import RunSettings, space_settings
-from mnv3search.runs.artifacts import outcome_mapping
 from mnv3search.runs.progress import SilentProgress
 from mnv3search.training.trained import load_trained
 
@@ -161,7 +160,7 @@ def test_networks_that_learnt_nothing_are_no_ranking(asked: RunSettings, monkeyp
     assert first.label == "No ranking"
     assert "not above chance (33.3 %)" in first.text
     assert Path("r/report.html").read_text().index("not above chance") < Path("r/report.html").read_text().index("Found")
-    assert outcome_mapping(outcome)["no_ranking"] == first.text
+    assert outcome.to_mapping()["no_ranking"] == first.text
 
 
 def test_finalists_can_be_asked_for(asked: RunSettings) -> None:
@@ -280,7 +279,7 @@ def test_the_winner_stands_in_the_folder_as_it_was_trained(asked: RunSettings) -
     assert trained.architecture == best.architecture
     assert trained.classes == ("class_0", "class_1", "class_2")
     assert trained.facts["proxy"][-1][1] == best.top1  # type: ignore[index]
-    assert outcome_mapping(outcome)["trained"] == "r/best.safetensors"
+    assert outcome.to_mapping()["trained"] == "r/best.safetensors"
     assert json.loads(Path("r/best.json").read_text())["trained"] == "best.safetensors"
     assert any("mnv3search evaluate r" in note for note in outcome.summary.notes)
     assert 'href="./best.safetensors"' in Path("r/report.html").read_text()
@@ -302,7 +301,7 @@ def test_progress_calls_a_score_by_its_own_name(tmp_path: Path, monkeypatch: pyt
     assert len(steps) == len(outcome.summary.steps) > 0
     assert all(f"  {outcome.summary.score} " in detail and "top-1" not in detail for detail in steps)
     assert outcome.summary.trained is None
-    assert "trained" not in outcome_mapping(outcome)
+    assert "trained" not in outcome.to_mapping()
     assert "best.safetensors" not in (tmp_path / "r" / "report.html").read_text()
 
 

@@ -68,6 +68,15 @@ def test_a_front_keeps_its_architectures(tmp_path: Path) -> None:
     assert first.startswith("0,70.0,0.5,20.0,1,2,block_search,224px s16 |")
 
 
+@pytest.mark.parametrize("value", [1e-05, 0.1 + 0.2, 100 / 3, 5e-324, 1.7976931348623157e308, 123456789.0123456789])
+def test_numbers_are_written_in_full_and_what_is_not_known_stays_empty(tmp_path: Path, value: float) -> None:
+    known = Candidate(SMALL, value, value, value, 1, 2, "netadapt", 0)
+    write_candidates(tmp_path / "t.csv", [known, Candidate(SMALL, value, None, value, 1, 2, "netadapt", 1)])
+    first, second = (tmp_path / "t.csv").read_text().splitlines()[1:]
+    assert first.startswith(f"0,{value!r},{value!r},{value!r},1,2,netadapt,")
+    assert second.startswith(f"1,{value!r},,{value!r},1,2,netadapt,")
+
+
 def test_a_front_that_is_missing_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot read"):
         read_front(tmp_path / "none.csv")

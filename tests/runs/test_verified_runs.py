@@ -18,7 +18,6 @@ from mnv3search.runs.artifacts import RunOutcome
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.session import resume_run, start_run
 from mnv3search.runs.settings import RunSettings
-from mnv3search.runs.artifacts import outcome_mapping
 from mnv3search.runs.final_selection import REPAIRS
 
 TARGET = 5.0
@@ -69,7 +68,7 @@ def test_timed_whole_the_same_run_is_repaired_and_passes(tmp_path: Path, setting
     assert upper(outcome) <= TARGET
     assert said(outcome).startswith("PASS: timed whole the best takes 4.")
     assert any("the search went on" in note for note in outcome.summary.notes)
-    target: Any = outcome_mapping(outcome)["target"]
+    target: Any = outcome.to_mapping()["target"]
     assert target["met"] is target["meets_target_measured"] is True
     assert target["measured_ms"] == outcome.summary.best.measured_ms
     assert target["margin_percent"] == pytest.approx(100 * (1 - target["measured_ms"] / TARGET))
