@@ -211,9 +211,6 @@ class ManifestFolder(Generic[S]):
         """Hold the folder for one session, and note in its manifest how that ended; of a finished one nothing is noted.
 
         A new folder in which no network can meet the target is removed.
-
-        Raises:
-            RunError: another process holds the folder, or a file of it is a link or no regular file.
         """
         with locked(self.path):
             if resumed and self.manifest["status"] == "finished":
@@ -242,11 +239,7 @@ class ManifestFolder(Generic[S]):
         return not self.finished or not all((self.path / name).is_file() for name in names)
 
     def continued(self) -> None:
-        """Note that one more session works in this folder, which it holds.
-
-        Raises:
-            RunError: a file of the folder is a link, or no regular file.
-        """
+        """Note that one more session works in this folder, which it holds."""
         tidy(self.path)
         self._before += self._lost()
         self.note(sessions=self.manifest["sessions"] + 1, status="running")

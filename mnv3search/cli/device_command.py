@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,14 +237,12 @@ def fit(times: Path, name: str, out: Path | None, as_json: bool) -> None:
     path = _device_path(name, out)
     check_writable(path)
     timed = read_network_times(times)
-    with _reporting(as_json, "fitting, with networks held out") as progress:
-        found = fit_whole_networks(timed.networks, timed.times_ms, name, progress=progress)
+    with ProgressLine(quiet=as_json) as line:
+        line.stage("fitting, with networks held out")
+        found = fit_whole_networks(timed.networks, timed.times_ms, name, progress=line.step)
     write_device(path, found.device)
     held_out = found.held_out.summary()
-    notices = [
-        *timed.notices,
-        *suspect_notices(timed.rows, found.suspects(), found.held_out.relative.tolist()),
-    ]
+    notices = [*timed.notices, *suspect_notices(timed.rows, found.suspects(), found.held_out.relative.tolist())]
     if as_json:
         print_json({"device": str(path), "name": name, "held_out": held_out, "notices": notices})
         return
@@ -286,8 +283,9 @@ def export_layers(space: str, out: Path, networks: int, as_json: bool) -> None:
     if not as_json:
         click.echo(f"{len(plan.layers)} layers and {len(plan.networks)} networks, about {size}, to {out}", err=True)
     try:
-        with _reporting(as_json, "writing layers") as progress:
-            kept = write_layers(plan, out, progress)
+        with ProgressLine(quiet=as_json) as line:
+            line.stage("writing layers")
+            kept = write_layers(plan, out, line.step)
     except KeyboardInterrupt as stopped:
         stopped.add_note("what was written is kept: the same command goes on from there")
         raise
@@ -347,13 +345,6 @@ def _device_path(name: str, out: Path | None) -> Path:
     if not NAME.fullmatch(name):
         raise click.BadParameter(f"{name!r} must be 1 to 100 letters, digits, _, - or dots", param_hint="--name")
     return Path(f"{name}.json") if out is None else out
-
-
-@contextlib.contextmanager
-def _reporting(quiet: bool, what: str) -> Iterator[Progress]:
-    with ProgressLine(quiet=quiet) as line:
-        line.stage(what)
-        yield lambda done, total, detail: line.advance(done, detail, total)
 
 
 def _note(notices: Sequence[str]) -> None:
@@ -431,7 +422,7 @@ def _measured(device: TableDevice, space: SearchSpace, check: int, *, quiet: boo
 
             def on_stage(stage: str) -> Progress:
                 line.stage(stage)
-                return lambda done, total, what: line.advance(done, what, total)
+                return line.step
 
             if sentence := busy_sentence(device):
                 line.note(sentence)

@@ -38,11 +38,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first word names.
-
-        Raises:
-            click.UsageError: there is none; the message names the nearest.
-        """
+        """The command that the first word names."""
         names = self.list_commands(ctx)
         if args[0] not in names and not args[0].startswith("-") and not ctx.resilient_parsing:
             near = difflib.get_close_matches(args[0], names, n=2, cutoff=0.6)
@@ -55,11 +51,7 @@ class _LazyGroup(Group):
     """Imports a command's file only when that command, or the list of all, is asked for."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As every group; an empty word, as of a shell variable that was not set, is never the current folder.
-
-        Raises:
-            click.UsageError: there is one.
-        """
+        """As every group; an empty word, as of a shell variable that was not set, is never the current folder."""
         for before, word in zip(["mnv3search", *args], args, strict=False):
             if not ctx.resilient_parsing and (not word or (word.startswith("--") and word.endswith("="))):
                 where = f"after {before}" if not word else f"in {word}"

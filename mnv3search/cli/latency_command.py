@@ -49,10 +49,7 @@ def latency_command(networks: tuple[str, ...], whole: bool, against: str | None,
     with ProgressLine(quiet=as_json) as line:
         named = f"{len(networks)} network{'' if len(networks) == 1 else 's'}"
         line.stage(f"timing {named} whole, in turn" if whole else f"pricing {named}")
-        found = latencies(
-            networks, text, whole=whole, against=against,
-            progress=lambda done, total, what: line.advance(done, what, total),
-        )  # fmt: skip
+        found = latencies(networks, text, whole=whole, against=against, progress=line.step)
     if as_json:
         print_json(_mapping(found))
     else:

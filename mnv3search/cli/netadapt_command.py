@@ -23,7 +23,6 @@ TRAINED = (
     "seed", "baselines", "beside", "workers", "weights",
 )  # fmt: skip
 EVALUATED = ("evaluator",)
-MAY_CHANGE = {"resume", "data", "workers", "train_threads", "as_json"}  # options that go with --resume of a RUN
 
 
 @click.command(
@@ -102,7 +101,7 @@ def netadapt_command(network: str | None, out: Path | None, resume: Path | None,
 
     options["baselines"] += options.pop("beside")  # its name before
     if resume is not None and PruningFolder.is_one(resume):
-        opt.only_resumed(MAY_CHANGE)
+        opt.only_resumed("workers", "train_threads")
         with ProgressLine(quiet=as_json) as progress:
             pruned = resume_pruning(resume, data=options["data"], workers=options["workers"], progress=progress)
     elif resume is None and (options["data"] or options["weights"] or is_trained(network or "")):

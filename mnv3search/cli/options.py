@@ -65,9 +65,6 @@ def take_device(options: dict[str, Any], default: Callable[[], str]) -> str | No
     """The device's text of a command's ``options``, from which it and :func:`measured_options` are taken.
 
     None where nothing is said; ``default`` names the device that options of a measured one are then of.
-
-    Raises:
-        UnknownNameError, DeviceError: as :func:`composed`.
     """
     values = {name: options.pop(name) for name in ("runtime", "threads", "precision", "allow_stale")}
     device: str | None = options.pop("device")
@@ -212,8 +209,8 @@ def on_command_line() -> dict[str, str]:
     }
 
 
-def only_resumed(may_change: set[str]) -> None:
+def only_resumed(*may_change: str) -> None:
     """Refuse what was begun with and cannot be changed on the way, rather than ignore it."""
-    known = {*may_change, "quiet", "verbose"}
+    known = {*may_change, "resume", "data", "as_json", "quiet", "verbose"}
     if found := [written for name, written in on_command_line().items() if name not in known]:
         raise click.UsageError(f"--resume goes on with what was begun; leave {', '.join(found)} away")

@@ -84,6 +84,10 @@ class ProgressLine:
             of = f" of {self._total}{self._left(done)}" if self._total else ""
             self._say(f"  {self._name}: {done}{of}{f', {detail}' if detail else ''}")
 
+    def step(self, done: int, total: int, what: str) -> None:
+        """The same as devices report it: ``done`` steps of ``total``, the last of them ``what``."""
+        self.advance(done, what, total)
+
     def _left(self, done: int) -> str:
         """``, about 40 s left``, once a twentieth is done: the first steps, which prepare, tell too little."""
         if not self._total or not self._total / 20 <= done < self._total:

@@ -86,7 +86,7 @@ def start_or_resume(
     from mnv3search.runs.session import resume_run, start_run
 
     if resume is not None:
-        opt.only_resumed({"resume", "data", "as_json"})
+        opt.only_resumed()
         begun = RunFolder.open(resume).settings.kind
         if begun != kind:
             raise RunError(f"{resume} is a {begun}; go on with mnv3search {begun} --resume")

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mnv3search.training.progress import TrainingProgress
     from mnv3search.training.session import TrainingRequest
 
-MAY_CHANGE = {"resume", "data", "workers", "train_threads", "as_json"}  # options that go with --resume
-
 
 @click.command(
     "train",
@@ -73,7 +71,7 @@ def train_command(network: str | None, out: Path | None, resume: Path | None, as
     from mnv3search.training.devices import is_main_process
 
     if resume is not None:
-        only_resumed(MAY_CHANGE)
+        only_resumed("workers", "train_threads")
     options["threads"] = _threads(options.pop("train_threads"), resume)
     with _on(options["threads"]), ProgressLine(quiet=as_json or not is_main_process()) as progress:
         from mnv3search.training.session import start_training  # torch reads then on how many threads it is
@@ -98,11 +96,7 @@ def _resumed(path: Path, progress: TrainingProgress, workers: int | None, data: 
 
 
 def _threads(asked: int | None, resume: Path | None) -> int | None:
-    """Threads of a training: those that it was begun on, for the same weights; None where a launcher decides.
-
-    Raises:
-        RunError: the folder is no training's.
-    """
+    """Threads of a training: those that it was begun on, for the same weights; None where a launcher decides."""
     from mnv3search.training.devices import process_count
     from mnv3search.training.folder import TrainingFolder
 

@@ -45,11 +45,7 @@ def write_candidates(path: Path, candidates: Iterable[Candidate]) -> None:
 
 
 def read_front(path: Path) -> list[Architecture]:
-    """The architectures of a run's ``pareto.csv``.
-
-    Raises:
-        RunError: a missing or damaged file; the message names the line.
-    """
+    """The architectures of a run's ``pareto.csv``."""
     return list(_read(path, _CANDIDATE_COLUMNS, lambda row: from_mapping(parse_json(row.text("architecture")))))
 
 
@@ -63,12 +59,7 @@ def write_steps(path: Path, steps: Mapping[int, Sequence[Step]]) -> None:
 def read_steps(path: Path, accuracies: tuple[float, float] = TOP1) -> dict[int, list[Step]]:
     """The steps of an earlier call, by finalist; empty where the file does not exist.
 
-    Args:
-        path: of ``netadapt.csv``.
-        accuracies: the range of the evaluator's answers.
-
-    Raises:
-        RunError: a damaged file; the message names the line.
+    ``accuracies`` is the range of the evaluator's answers.
     """
     found: dict[int, list[Step]] = {}
 

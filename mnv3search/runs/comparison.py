@@ -81,18 +81,7 @@ class Comparison:
 
 
 def compared(subjects: Sequence[str], device: str | None, evaluator: str | None, progress: RunProgress) -> Comparison:
-    """Scorer runs (folders) and networks (names or files) alike.
-
-    Args:
-        subjects: as on the command line.
-        device: by name; the first run's, or pixel1, where None.
-        evaluator: by name; the first run's, or prior, where None.
-        progress: what each subject is reported to.
-
-    Raises:
-        RunError: a folder that is not a run, nor a training or a pruning.
-        UnknownNameError: a network, device or evaluator that is not known.
-    """
+    """Score runs (folders) and networks (names or files) alike, by the first run's device and evaluator unless given."""
     runs = {s: RunFolder.open(Path(s)) for s in subjects if Path(s).is_dir() and not _holds_weights(Path(s))}
     first = next(iter(runs.values()), None)
     device = device or (first.device if first else DEVICE)

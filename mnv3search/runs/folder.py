@@ -84,12 +84,7 @@ class RunFolder(LatencyFolder[RunSettings]):
 
     @classmethod
     def create(cls, path: Path | None, settings: RunSettings) -> RunFolder:
-        """A new folder: ``path``, or ``runs/<date>-<subject>-<target>`` with a number where that is taken.
-
-        Raises:
-            RunError: ``path`` exists and is not empty, or cannot be made or written.
-            DeviceError: a device profile that is none.
-        """
+        """A new folder: ``path``, or ``runs/<date>-<subject>-<target>`` with a number where that is taken."""
         if settings.data is not None:
             settings = replace(settings, data=absolute_data(settings.data))
         path = path or free_folder(settings.subject, "".join(settings.target.split()))
@@ -121,10 +116,6 @@ class PruningFolder(LatencyFolder[PruningSettings]):
         """A new folder: ``path``, or ``runs/<date>-<run>-pruned-<target>`` with a number where that is taken.
 
         ``images`` is what tells the images from others (:func:`~mnv3search.runs.images.identity`).
-
-        Raises:
-            RunError: ``path`` exists and is not empty, or cannot be made or written.
-            DeviceError: a device profile that is none.
         """
         from mnv3search.training.trained import save_trained
 

@@ -16,6 +16,7 @@ from mnv3search.training.data.splits import NETADAPT, DataSplits, held_out, stab
 
 if TYPE_CHECKING:
     from mnv3search.runs.progress import RunProgress
+    from mnv3search.runs.settings import PruningSettings
     from mnv3search.training.trained import TrainedNetwork
 
 MOST_HELD_OUT = 10_000  # the V3 paper's number; more would cost more than it tells
@@ -31,10 +32,6 @@ def session_images(folder: LatencyFolder[Any], progress: RunProgress) -> DataSpl
     """The images that ``folder`` learns from: scanned where it does not know them yet, and else checked to be the same.
 
     What they are is noted in the manifest, and where they are now, if they moved.
-
-    Raises:
-        DataError: no such data, or images that cannot be decoded.
-        RunError: other images, classes or splits than the first session had.
     """
     where, known = folder.settings.data, folder.manifest.get(IMAGES_KEY)
     if known is None:
@@ -102,8 +99,8 @@ class PruningData:
     learn: LabelledImages
     held_out: LabelledImages
     splits: DataSplits
-    unseen: bool = False
-    baselines: Sequence[tuple[str, TrainedNetwork]] = ()
+    unseen: bool
+    baselines: Sequence[tuple[str, TrainedNetwork]]
 
     @property
     def judged_by(self) -> str:
@@ -116,25 +113,30 @@ class PruningData:
         return self.splits.test if self.splits.test is not None else self.splits.val
 
 
-def pruning_data(splits: DataSplits, held_share: float, images: int | None, left_out: object = None) -> PruningData:
+def pruning_data(
+    splits: DataSplits, settings: PruningSettings, seed: TrainedNetwork,
+    baselines: Sequence[tuple[str, TrainedNetwork]] = (),
+) -> PruningData:  # fmt: skip
     """Cut the training images, by the hash of their names, so that every session and process cuts alike.
 
-    Args:
-        splits: of one data set.
-        held_share: of the training images to hold out; at most 10,000 of these score.
-        images: how many of the others the short fine-tunes draw from; None for all.
-        left_out: the share that the network's own training left out by the same hash.
+    The ``held_out`` share of them scores, 10,000 at most; the short fine-tunes draw from ``images`` of the others. The
+    network has not seen the first where its own training left as many out by the same hash.
+
+    Raises:
+        DataError: the images or a baseline have other classes than the network.
     """
-    learn, scoring = held_out(splits.train, held_share, NETADAPT)
+    _check_classes(splits, settings.data, seed, baselines)
+    learn, scoring = held_out(splits.train, settings.held_out, NETADAPT)
     scoring = stable_subset(scoring, MOST_HELD_OUT) if len(scoring) > MOST_HELD_OUT else scoring
-    unseen = isinstance(left_out, float) and held_share <= left_out < 1
-    return PruningData(stable_subset(learn, images) if images is not None else learn, scoring, splits, unseen)
+    left_out = seed.facts.get("held_out")
+    unseen = isinstance(left_out, float) and settings.held_out <= left_out < 1
+    learn = stable_subset(learn, settings.images) if settings.images is not None else learn
+    return PruningData(learn, scoring, splits, unseen, baselines)
 
 
-def check_classes(
+def _check_classes(
     splits: DataSplits, where: str, seed: TrainedNetwork, baselines: Sequence[tuple[str, TrainedNetwork]]
 ) -> None:
-    """Raise DataError where the images of ``where``, or a baseline, have other classes than ``seed``."""
     if splits.train.classes != seed.classes:
         raise DataError(
             f"{where} has the classes {_some(splits.train.classes)}, but the network was trained on "
@@ -143,13 +145,6 @@ def check_classes(
     for name, trained in baselines:
         if trained.classes != seed.classes:
             raise DataError(f"{name} was trained on other classes than the network that is pruned; leave it away")
-
-
-def load_baselines(names: Sequence[str]) -> list[tuple[str, TrainedNetwork]]:
-    """The trained networks of these names, that the result is compared with."""
-    from mnv3search.training.trained import load_trained
-
-    return [(name, load_trained(name)) for name in names]
 
 
 def _some(names: tuple[str, ...]) -> str:

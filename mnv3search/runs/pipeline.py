@@ -99,27 +99,11 @@ class BlockStage:
     notes: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """A space priced: its latencies by row, and its range."""
-
-    rows: RowLatency
-    feasibility: Feasibility
-
-
-def bounded(context: RunContext, space: SearchSpace, constraint: LatencyConstraint) -> Bounds:
-    """The range of ``space``, in which the constraint can be met (else InfeasibleError); nothing is evaluated."""
-    context.progress.stage("bounding the space's latency")
-    rows = RowLatency(space, context.scorer.device, context.scorer.on_progress)
-    feasibility = assess(space, rows, context.folder.settings.seed)
-    constraint.require(feasibility)
-    return Bounds(rows, feasibility)
-
-
-def block_stage(context: RunContext, space: SearchSpace, constraint: LatencyConstraint, bounds: Bounds) -> BlockStage:
+def block_stage(
+    context: RunContext, space: SearchSpace, constraint: LatencyConstraint, rows: RowLatency, feasibility: Feasibility
+) -> BlockStage:
     """Search ``space`` at (1 + slack) times what the constraint allows (block search alone: at what it allows)."""
     settings, progress = context.folder.settings, context.progress
-    rows, feasibility = bounds.rows, bounds.feasibility
     adapts = settings.kind == "run" and settings.finalists > 0
     slack = settings.slack if adapts else 0.0
     context.pinned.check("block_search_limit_ms", *constraint.limits_range_ms(slack))
@@ -160,13 +144,7 @@ def _standing(progress: SearchProgress) -> str:
 
 
 def stages(folder: RunFolder, progress: RunProgress, device: Device | None = None) -> RunOutcome:
-    """Every stage of the run of ``folder``; ``device`` stands in for the one that its settings name.
-
-    Raises:
-        InfeasibleError: no network meets the target with the confidence that was asked for.
-        MeasurementError: the device is timed, and failed.
-        RunError: files that cannot be written or read.
-    """
+    """Every stage of the run of ``folder``; ``device`` stands in for the one that its settings name."""
     if folder.settings.kind == "netadapt":
         return netadapt_stages(RunContext.of(folder, progress, device))
     space = cache(partial(load_space_subject, folder))
@@ -176,11 +154,13 @@ def stages(folder: RunFolder, progress: RunProgress, device: Device | None = Non
 def space_stages(context: RunContext, space: SearchSpace) -> RunOutcome:
     """Block search above the target, NetAdapt on the finalists, the best of these and of the direct candidates."""
     constraint = _constraint(context, space)
-    # before anything is evaluated: an evaluator may train, and the target may be out of reach
-    bounds = bounded(context, space, constraint)
+    context.progress.stage("bounding the space's latency")
+    rows = RowLatency(space, context.scorer.device, context.scorer.on_progress)
+    feasibility = assess(space, rows, context.folder.settings.seed)
+    constraint.require(feasibility)  # before anything is evaluated: an evaluator may train
     _report_cost(context, space)
     reference = _reference(context, space)
-    stage = block_stage(context, space, constraint, bounds)
+    stage = block_stage(context, space, constraint, rows, feasibility)
     others = _others(context, reference, constraint)
     selected = FinalSelection(
         context, constraint, stage.finalists, stage.ranked,

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from mnv3search.training.progress import SilentProgress as SilentProgress
+from mnv3search.training.progress import TrainingProgress
 
-
-class RunProgress(Protocol):
-    """What every stage, and every step within it, is reported to."""
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        """A new stage begins; ``total`` is its number of steps where that is known."""
-        ...
-
-    def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
-        """``done`` steps of the stage are done; ``detail`` says how it stands."""
-        ...
-
-    def note(self, text: str) -> None:
-        """A sentence for the reader that stays."""
-        ...
+RunProgress = TrainingProgress
+"""What every stage, and every step within it, is reported to: the same as a training reports to."""
 
 
 class DetailProgress:
@@ -67,16 +55,3 @@ class _Within:
 
     def note(self, text: str) -> None:
         pass
-
-
-class SilentProgress:
-    """Says nothing."""
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        """Nothing."""
-
-    def advance(self, done: int, detail: str = "", total: int | None = None) -> None:
-        """Nothing."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""

@@ -16,14 +16,7 @@ from mnv3search.layer_search.scoring import Score, fresh_network
 from mnv3search.layer_search.scoring import Workers, workers_for
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.folder import PruningFolder
-from mnv3search.runs.images import (
-    PruningData,
-    check_classes,
-    load_baselines,
-    pruning_data,
-    scanned_images,
-    session_images,
-)
+from mnv3search.runs.images import PruningData, pruning_data, scanned_images, session_images
 from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.pruning_journal import FolderJournal
 from mnv3search.runs.pruning_outcome import PruningOutcome, Trajectory, conclude
@@ -45,30 +38,31 @@ def opened(settings: PruningSettings, progress: RunProgress) -> tuple[TrainedNet
     weights = settings.weights
     # first: what is not there, or does not fit, is said before the images are looked at
     seed = load_trained(settings.run) if weights is None else None
-    baselines = load_baselines(settings.baselines)
+    baselines = _baselines(settings)
     if weights is not None:
         check_weights(settings.run, weights)
     splits = scanned_images(settings.data, progress)
     seed = seed or with_weights(settings.run, weights or "", splits.train.classes)
-    check_classes(splits, settings.data, seed, baselines)
-    data = pruning_data(splits, settings.held_out, settings.images, seed.facts.get("held_out"))
-    return seed, replace(data, baselines=baselines)
+    return seed, pruning_data(splits, settings, seed, baselines)
 
 
 def reopened(folder: PruningFolder, progress: RunProgress) -> tuple[TrainedNetwork, PruningData]:
     """The same of a pruning that goes on: the network is the folder's copy, and the images must be the same."""
     from mnv3search.training.trained import load_trained
 
-    settings = folder.settings
     if not folder.seed.is_file():
         raise WeightsError(
             f"{folder.seed} is missing, so this pruning cannot go on; begin anew from the trained network"
         )
-    seed, baselines = load_trained(folder.seed), load_baselines(settings.baselines)
+    seed, baselines = load_trained(folder.seed), _baselines(folder.settings)
     splits = session_images(folder, progress)
-    check_classes(splits, settings.data, seed, baselines)
-    data = pruning_data(splits, settings.held_out, settings.images, seed.facts.get("held_out"))
-    return seed, replace(data, baselines=baselines)
+    return seed, pruning_data(splits, folder.settings, seed, baselines)
+
+
+def _baselines(settings: PruningSettings) -> list[tuple[str, TrainedNetwork]]:
+    from mnv3search.training.trained import load_trained
+
+    return [(name, load_trained(name)) for name in settings.baselines]
 
 
 def pruning_stages(

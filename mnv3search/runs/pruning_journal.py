@@ -32,9 +32,6 @@ class FolderJournal(Journal):
 
     ``steps/007.safetensors`` is the network after step 7, ``steps/best.safetensors`` the best proposal so far of the
     step under way.
-
-    Raises:
-        RunError: the file cannot be read, or a line other than the last is damaged.
     """
 
     def __init__(self, folder: Path, seed: TrainedNetwork) -> None:
@@ -50,11 +47,7 @@ class FolderJournal(Journal):
         self._keep({"seed": asdict(score), "latency_ms": latency_ms})
 
     def network(self, number: int) -> TrainedNetwork:
-        """As :class:`Journal`.
-
-        Raises:
-            WeightsError: the step's file is missing or damaged.
-        """
+        """As :class:`Journal`."""
         from mnv3search.training.trained import load_trained
 
         if number == 0:

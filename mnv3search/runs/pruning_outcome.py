@@ -114,7 +114,11 @@ class PruningOutcome:
     @property
     def heading(self) -> str:
         """What it came to, in a few words."""
-        return heading(self.trajectory, self.target_ms, self.folder.settings.device, unseen=self.unseen)
+        steps, within = self.trajectory.narrowed.steps, f"{self.target_ms:.4g} ms on {self.folder.settings.device}"
+        by = "" if self.unseen or not steps else "; proposals scored on images that it may have learned from"
+        if not self.met:
+            return f"Not pruned to {within}: the target is missed{by}"
+        return f"Pruned to {within}{by}" if self.trajectory.number else f"Within {within} as it is: nothing was pruned"
 
     @property
     def met(self) -> bool:
@@ -159,16 +163,7 @@ def conclude(
 ) -> PruningOutcome:  # fmt: skip
     """Evaluate the seed, the result and the baselines, and write every file.
 
-    Args:
-        folder: of the pruning.
-        target: of the pruning.
-        data: images and baselines.
-        trajectory: the steps.
-        networks: the seed, the last step's network, and that after its training.
-        progress: what this reports to.
-
-    Raises:
-        RunError: a file cannot be written.
+    ``networks`` are the seed, the last step's network, and that after its training.
     """
     seed, narrowed, ended = networks
     everyone = [("before", seed), ("after", ended), *data.baselines]
@@ -255,16 +250,6 @@ def _picture(target: PruningTarget, outcome: PruningOutcome) -> PruningPlot:
 
 def _point(figures: Figures) -> Point:
     return Point(figures.name, figures.latency.ms, figures.top1, figures.top1_std)
-
-
-def heading(trajectory: Trajectory, target_ms: float, where: str, *, unseen: bool) -> str:
-    """What a pruning came to, in a few words; ``unseen``: by images that the network had not learned from."""
-    by = "" if unseen or not trajectory.narrowed.steps else "; proposals scored on images that it may have learned from"
-    if not trajectory.met:
-        return f"Not pruned to {target_ms:.4g} ms on {where}: the target is missed{by}"
-    if not trajectory.number:
-        return f"Within {target_ms:.4g} ms on {where} as it is: nothing was pruned"
-    return f"Pruned to {target_ms:.4g} ms on {where}{by}"
 
 
 def _notes(

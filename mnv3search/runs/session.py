@@ -111,11 +111,7 @@ def start_run(
     settings: RunSettings, out: Path | None = None, *, device: Device | None = None,
     progress: RunProgress | None = None,
 ) -> RunOutcome:  # fmt: skip
-    """Do a run in a new folder; ``device`` stands in for the one that ``settings`` names.
-
-    Raises:
-        Mnv3SearchError: as :func:`run`.
-    """
+    """Do a run in a new folder; ``device`` stands in for the one that ``settings`` names."""
     folder = RunFolder.create(out, settings)
     with folder.session(resumed=False):
         return stages(folder, progress or SilentProgress(), device)
@@ -124,11 +120,7 @@ def start_run(
 def resume_run(
     path: Path, *, data: str | None = None, device: Device | None = None, progress: RunProgress | None = None
 ) -> RunOutcome:
-    """Go on with the run of a folder.
-
-    Raises:
-        Mnv3SearchError: as :func:`resume`.
-    """
+    """Go on with the run of a folder."""
     folder = RunFolder.open(path)
     if data is not None:
         folder.data_are_at(data)
@@ -140,11 +132,7 @@ def start_pruning(
     settings: PruningSettings, out: Path | None = None, *, device: Device | None = None, workers: int | None = None,
     progress: RunProgress | None = None,
 ) -> PruningOutcome:  # fmt: skip
-    """Prune in a new folder; ``device`` stands in for the one that ``settings`` names.
-
-    Raises:
-        Mnv3SearchError: as :func:`prune`.
-    """
+    """Prune in a new folder; ``device`` stands in for the one that ``settings`` names."""
     if out is not None:
         PruningFolder.check_free(out)  # before the images are looked at, which can take minutes
     progress = progress or SilentProgress()
@@ -158,11 +146,7 @@ def resume_pruning(
     path: Path, *, data: str | None = None, device: Device | None = None, workers: int | None = None,
     progress: RunProgress | None = None,
 ) -> PruningOutcome:  # fmt: skip
-    """Go on with the pruning of a folder, to the same result.
-
-    Raises:
-        Mnv3SearchError: as :func:`resume`.
-    """
+    """Go on with the pruning of a folder, to the same result."""
     folder = PruningFolder.open(path)
     if data is not None:
         folder.data_are_at(data)

@@ -217,9 +217,6 @@ class PruningSettings(Settings):
 
         A long fine-tune is by ``finetune``, on small images by ``small_32`` at a fifth of its rate for a third of its
         epochs; a training from scratch by ``paper`` or ``small_32``.
-
-        Raises:
-            UnknownNameError, TrainingError: no such recipe, or a damaged one.
         """
         from mnv3search.training.recipe import load_recipe, recipe_names
 
@@ -247,9 +244,6 @@ def space_settings(
     """The settings of a run over a space: its own device and evaluator, and as many trials as an evaluation allows.
 
     Everything that is named is looked up, so that a mistake is said before there is a folder; images are not read.
-
-    Raises:
-        Mnv3SearchError: what is wrong.
     """
     from mnv3search.accuracy.evaluator import capabilities_of
     from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
@@ -281,11 +275,7 @@ def space_settings(
 def netadapt_settings(
     network: str, target_latency: str, *, device: str | None = None, evaluator: str | None = None, **options: Any
 ) -> RunSettings:
-    """The settings of NetAdapt from a network without weights.
-
-    Raises:
-        Mnv3SearchError: what is wrong.
-    """
+    """The settings of NetAdapt from a network without weights."""
     from mnv3search.accuracy.registry import load_evaluator
     from mnv3search.latency.devices import load_device
     from mnv3search.latency.model import parse_target
@@ -303,12 +293,7 @@ def pruning_settings(
     run: str, data: str, target_latency: str, *, device: str | None = None, weights: str | None = None,
     held_out: float | None = None, **options: Any,
 ) -> PruningSettings:  # fmt: skip
-    """The settings of a pruning; ``held_out`` is what the network's own training left out, where that is known.
-
-    Raises:
-        WeightsError: ``run`` is no trained network.
-        Mnv3SearchError: anything else that is wrong.
-    """
+    """The settings of a pruning; ``held_out`` is what the network's own training left out, where that is known."""
     from mnv3search.latency.devices import load_device
 
     if weights is None and run and not is_trained(run):

@@ -253,13 +253,15 @@ def test_it_is_said_whether_the_network_had_learned_from_what_scores_its_proposa
 
 
 def test_what_a_training_leaves_out_is_what_pruning_holds_out(settings: PruningSettings) -> None:
+    settings = replace(settings, images=None)
     whole, rest = open_data(settings.data), open_data(settings.data, netadapt_share=0.3)
+    seed = replace(fake_trained(ARCHITECTURE), facts={"held_out": rest.held_out})
     for share in (0.3, 0.1):
-        data = pruning_data(whole, share, None, rest.held_out)
+        data = pruning_data(whole, replace(settings, held_out=share), seed)
         assert data.unseen
         assert not set(data.held_out.files) & set(rest.train.files)
     assert set(data.learn.files) | set(data.held_out.files) == set(whole.train.files)
-    assert not pruning_data(whole, 0.5, None, rest.held_out).unseen, "more than the training left out"
+    assert not pruning_data(whole, replace(settings, held_out=0.5), seed).unseen, "more than the training left out"
 
 
 def test_images_that_moved_are_named_anew_and_others_are_refused(
