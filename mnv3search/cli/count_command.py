@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mnv3search.cost import Counts
     from mnv3search.graph.model_file import OnnxModel
+    from mnv3search.space import SearchSpace
 
 MAX_LIST_BYTES = 64_000_000
 LAYER = (
@@ -171,22 +172,7 @@ def spaces_command(names: tuple[str, ...], as_json: bool) -> None:
 
     spaces = [load_space(name) for name in names or space_names()]
     if as_json:
-        print_json(
-            {
-                "spaces": [
-                    {
-                        "name": space.name,
-                        "description": space.description,
-                        "size": str(space.size),
-                        "reference": space.reference_name,
-                        "device": space.device,
-                        "evaluator": space.evaluator,
-                        "parameters": {p.name: list(p.choices) for p in space.parameters},
-                    }
-                    for space in spaces
-                ]
-            }
-        )
+        print_json({"spaces": [_space_mapping(space) for space in spaces]})
         return
     from mnv3search.cli.console import new_table, stdout_console
 
@@ -202,6 +188,14 @@ def spaces_command(names: tuple[str, ...], as_json: bool) -> None:
         for parameter in space.parameters:
             choices.add_row(parameter.name, ", ".join(map(str, parameter.choices)))
         console.print(choices)
+
+
+def _space_mapping(space: SearchSpace) -> dict[str, object]:
+    return {
+        "name": space.name, "description": space.description, "size": str(space.size),
+        "reference": space.reference_name, "device": space.device, "evaluator": space.evaluator,
+        "parameters": {p.name: list(p.choices) for p in space.parameters},
+    }  # fmt: skip
 
 
 @click.command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,14 +58,10 @@ def latency_command(networks: tuple[str, ...], whole: bool, against: str | None,
 
 
 def _mapping(found: Latencies) -> dict[str, object]:
-    rows: list[dict[str, object]] = []
-    for row in found.rows:
-        figures: dict[str, object] = {"name": row.name, "latency_ms": row.latency_ms, "error_ms": row.error_ms}
-        if row.minimum_ms is not None:
-            figures["minimum_ms"] = row.minimum_ms
-        if row.ratio is not None:
-            figures["ratio"] = {"value": row.ratio.value, "low": row.ratio.low, "high": row.ratio.high}
-        rows.append(figures)
+    rows = [
+        {name: value for name, value in asdict(row).items() if value is not None or name == "error_ms"}
+        for row in found.rows
+    ]
     content: dict[str, object] = {"device": found.device, "kind": found.kind, "networks": rows}
     if found.rounds is not None:
         content |= {"rounds": found.rounds, "against": found.against}

@@ -163,7 +163,7 @@ def show(outcome: PruningOutcome, *, as_json: bool) -> None:
     if as_json:
         print_json(outcome.to_mapping())
         return
-    columns = (f"top-1 % ({outcome.judged_by})", "ms", "MAdds M", "parameters M")
+    columns = (f"top-1 % ({outcome.evaluated_on})", "ms", "MAdds M", "parameters M")
     table = new_table("network", figures=columns, title=outcome.heading)
     for figures in (outcome.before, outcome.after, *outcome.baselines):
         latency = figures.latency

@@ -18,7 +18,7 @@ from mnv3search.files import write_text
 from mnv3search.layer_search import Step, Steps
 from mnv3search.reading import parse_json, read_bounded, utf8
 from mnv3search.records import LATENCY_MS, TOP1, UNREADABLE, Record
-from mnv3search.report.summary import ScoredNetwork, RunSummary, scored_frame
+from mnv3search.report.summary import RunSummary, ScoredNetwork, scored_frame
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.settings import MAX_FINALISTS
 

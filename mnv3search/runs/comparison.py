@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from mnv3search.accuracy.prior import RECIPES, recipe_of
 from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
-from mnv3search.architecture import Architecture, load_architecture
+from mnv3search.architecture import load_architecture
 from mnv3search.candidate import Candidate
 from mnv3search.errors import RunError
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.model import LatencyKind
 from mnv3search.naming import parse_network
-from mnv3search.report.summary import ScoredNetwork, latency_text, scored_frame, published_text, top1_text
+from mnv3search.report.summary import ScoredNetwork, latency_text, published_text, scored_frame, top1_text
 from mnv3search.runs.artifacts import read_front
 from mnv3search.runs.caveats import prior_score
 from mnv3search.runs.evaluations import CachedEvaluator, Scorer, published_top1
@@ -81,7 +81,7 @@ class Comparison:
 
 
 def compared(subjects: Sequence[str], device: str | None, evaluator: str | None, progress: RunProgress) -> Comparison:
-    """Score runs (folders) and networks (names or files) alike, by the first run's device and evaluator unless given."""
+    """Score runs (folders) and networks (names, files) alike, by the first run's device and evaluator unless given."""
     runs = {s: RunFolder.open(Path(s)) for s in subjects if Path(s).is_dir() and not _holds_weights(Path(s))}
     first = next(iter(runs.values()), None)
     device = device or (first.device if first else DEVICE)
@@ -100,13 +100,17 @@ def compared(subjects: Sequence[str], device: str | None, evaluator: str | None,
             _check_finished(folder)
             best = load_architecture(folder.path / "best.json")
             groups[subject] = [scorer.score(folder.path.name, best, "best")]
-            fronts[subject] = _front(scorer, read_front(folder.path / "pareto.csv"))
+            front = enumerate(read_front(folder.path / "pareto.csv"))
+            scored = [scorer.candidate(architecture, "block_search", i) for i, architecture in front]
+            fronts[subject] = sorted(scored, key=lambda c: c.latency_ms)
         else:
             groups[subject] = [scorer.score(subject, parse_network(subject), "reference", published_top1(subject))]
         progress.advance(number + 1, subject)
     scores = [prior_score(evaluator, n.architecture) for networks in groups.values() for n in networks]
     score = cache.capabilities.score_name or next(filter(None, scores), None)
-    return Comparison(scorer.device.name, scorer.device.kind, evaluator, cache.capabilities.estimated, groups, fronts, score)
+    return Comparison(
+        scorer.device.name, scorer.device.kind, evaluator, cache.capabilities.estimated, groups, fronts, score
+    )
 
 
 def _holds_weights(folder: Path) -> bool:
@@ -119,13 +123,3 @@ def _check_finished(folder: RunFolder) -> None:
     if not (folder.path / "best.json").exists():
         kind = folder.settings.kind
         raise RunError(f"{folder.path} has no result yet; go on with mnv3search {kind} --resume {folder.path}")
-
-
-def _front(scorer: Scorer, architectures: Sequence[Architecture]) -> list[Candidate]:
-    scored = [scorer.score(str(i), a, "block_search") for i, a in enumerate(architectures)]
-    candidates = [
-        Candidate(n.architecture, n.top1, n.top1_std, n.latency_ms, n.madds, n.parameters, "block_search", i)
-        for i, n in enumerate(scored)
-        if n.top1 is not None
-    ]
-    return sorted(candidates, key=lambda c: c.latency_ms)

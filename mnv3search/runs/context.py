@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from mnv3search.accuracy.registry import EvaluatorContext, load_evaluator
 from mnv3search.architecture import Architecture
-from mnv3search.candidate import Candidate, Origin
-from mnv3search.errors import RunError
 from mnv3search.latency.devices import load_device
 from mnv3search.latency.measured.whole_networks import busy_sentence
 from mnv3search.latency.model import Device
@@ -62,12 +60,3 @@ class RunContext:
         """The target in milliseconds, pinned, with the confidence asked for; a relative one is of ``reference``."""
         settings = self.folder.settings
         return run_constraint(settings.target, settings.confidence, self.pinned, self.timings, reference, reference_ms)
-
-    def candidate(self, architecture: Architecture, origin: Origin, number: int) -> Candidate:
-        """A network with its figures, as the searches hold it."""
-        found = self.scorer.score("", architecture, origin)
-        if found.top1 is None:
-            raise RunError("a search needs an evaluator: it chooses by accuracy")
-        return Candidate(
-            architecture, found.top1, found.top1_std, found.latency_ms, found.madds, found.parameters, origin, number
-        )

@@ -21,6 +21,7 @@ from mnv3search.accuracy.evaluator import (
     evaluated_until,
 )
 from mnv3search.architecture import Architecture, from_mapping, to_mapping
+from mnv3search.candidate import Candidate, Origin
 from mnv3search.cost import count
 from mnv3search.errors import EvaluatorError
 from mnv3search.families import published
@@ -28,7 +29,7 @@ from mnv3search.families.figures import published_figures
 from mnv3search.files import append_lines
 from mnv3search.latency.model import Device, Preparable, checked_latencies
 from mnv3search.layers import units
-from mnv3search.records import SCORE, TOP1, Record, read_log
+from mnv3search.records import Record, read_log
 from mnv3search.report.summary import ScoredNetwork
 from mnv3search.runs.progress import RunProgress, SilentProgress
 
@@ -152,7 +153,9 @@ class Scorer:
         found = zip(architectures, self.latencies(architectures), strict=True) if architectures else ()
         return {architecture: error for architecture, (_, error) in found if error is not None}
 
-    def score(self, name: str, architecture: Architecture, origin: str, published_top1: float | None = None) -> ScoredNetwork:
+    def score(
+        self, name: str, architecture: Architecture, origin: str, published_top1: float | None = None
+    ) -> ScoredNetwork:
         """Every figure of one network."""
         latency_ms, error_ms = self.latencies([architecture])[0]
         answer = checked_evaluations(self.evaluator, [architecture])[0] if self.evaluator else None
@@ -161,6 +164,15 @@ class Scorer:
             name, architecture, answer.top1 if answer else None, answer.top1_std if answer else None, latency_ms,
             error_ms, counts.madds, counts.parameters, origin, published_top1,
         )  # fmt: skip
+
+    def candidate(self, architecture: Architecture, origin: Origin, number: int) -> Candidate:
+        """A network with its figures, as the searches hold it."""
+        found = self.score("", architecture, origin)
+        if found.top1 is None:
+            raise EvaluatorError("a search needs an evaluator: it chooses by accuracy")
+        return Candidate(
+            architecture, found.top1, found.top1_std, found.latency_ms, found.madds, found.parameters, origin, number
+        )
 
 
 def published_top1(network: str) -> float | None:

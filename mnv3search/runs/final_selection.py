@@ -107,7 +107,8 @@ class Narrowing:
             if not price_ms / FARTHEST_PRICED <= step.latency_ms <= price_ms * FARTHEST_PRICED:
                 raise RunError(
                     f"{self._context.folder.steps} is damaged: step {step.number} is said to take "
-                    f"{step.latency_ms:g} ms, and the device takes {price_ms:g} ms for its network; restore the file, or remove it"
+                    f"{step.latency_ms:g} ms, and the device takes {price_ms:g} ms for its network; "
+                    "restore the file, or remove it"
                 )
 
     def first(self, index: int, constraint: LatencyConstraint) -> NetAdaptResult:

@@ -67,7 +67,7 @@ class RunFolder(LatencyFolder[RunSettings]):
     """The folder of one run.
 
     What was asked: ``manifest.json``, ``space.yaml`` or ``seed.json``, ``device.json``. What can go on: ``study.log``
-    (Optuna's journal), ``netadapt.csv`` (NetAdapt's steps), ``evaluations.jsonl`` (those other than the block search's),
+    (Optuna's journal), ``netadapt.csv`` (NetAdapt's steps), ``evaluations.jsonl`` (but the block search's),
     ``measured.jsonl``, ``decisions.json``. What was found: ``best.json``, ``candidates.csv``,
     ``pareto.csv``, ``pareto.png``, ``pareto.svg``, ``report.html``, and ``best.safetensors`` where an evaluator
     trained the winner. ``proxy/``: every network that it trained.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv3search.errors import DataError, RunError
@@ -23,8 +22,8 @@ MOST_HELD_OUT = 10_000  # the V3 paper's number; more would cost more than it te
 
 
 def scanned_images(where: str, progress: RunProgress) -> DataSplits:
-    """The images of ``where``, every one of them looked at."""
-    progress.stage("looking at the images")
+    """The images of ``where``, every one of them scanned."""
+    progress.stage("scanning the images")
     return open_data(where, progress=lambda done, total: progress.advance(done, "images scanned", total))
 
 
@@ -103,12 +102,12 @@ class PruningData:
     baselines: Sequence[tuple[str, TrainedNetwork]]
 
     @property
-    def judged_by(self) -> str:
+    def evaluated_on(self) -> str:
         """What images the last evaluation is on, in words."""
         return "test images" if self.splits.test is not None else "validation images"
 
     @property
-    def judging(self) -> LabelledImages:
+    def final_images(self) -> LabelledImages:
         """The test images where there are some, else those of the validation."""
         return self.splits.test if self.splits.test is not None else self.splits.val
 

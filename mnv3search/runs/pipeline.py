@@ -17,12 +17,12 @@ from mnv3search.candidate import Candidate, pareto_front
 from mnv3search.errors import RunError
 from mnv3search.files import write_atomic, write_text
 from mnv3search.latency.confidence import stated_errors_ms
-from mnv3search.latency.model import Device
 from mnv3search.latency.measured.calibration import prepare_for_space
+from mnv3search.latency.model import Device
 from mnv3search.layer_search.netadapt import fastest_narrowing
 from mnv3search.naming import parse_network
 from mnv3search.report.pareto import shown_candidates
-from mnv3search.report.summary import ScoredNetwork, RunSummary, TargetVerdict
+from mnv3search.report.summary import RunSummary, ScoredNetwork, TargetVerdict
 from mnv3search.runs.artifacts import REPORT, RunOutcome, read_steps, write_report
 from mnv3search.runs.caveats import (
     caveats,
@@ -153,18 +153,22 @@ def stages(folder: RunFolder, progress: RunProgress, device: Device | None = Non
 
 def space_stages(context: RunContext, space: SearchSpace) -> RunOutcome:
     """Block search above the target, NetAdapt on the finalists, the best of these and of the direct candidates."""
-    constraint = _constraint(context, space)
+    context.progress.stage("pricing the space and its reference")
+    prepare_for_space(space, context.scorer.device, context.scorer.on_progress)
+    constraint = context.constraint(space.reference, context.scorer.latencies([space.reference])[0][0])
     context.progress.stage("bounding the space's latency")
     rows = RowLatency(space, context.scorer.device, context.scorer.on_progress)
     feasibility = assess(space, rows, context.folder.settings.seed)
     constraint.require(feasibility)  # before anything is evaluated: an evaluator may train
     _report_cost(context, space)
-    reference = _reference(context, space)
+    context.progress.stage("scoring the reference")
+    published = published_top1(space.reference_name) if space.reference_name else None
+    reference = context.scorer.score(space.reference_label, space.reference, "reference", published)
     stage = block_stage(context, space, constraint, rows, feasibility)
     others = _others(context, reference, constraint)
     selected = FinalSelection(
         context, constraint, stage.finalists, stage.ranked,
-        lambda: context.candidate(stage.feasibility.fastest, "block_search", 0),
+        lambda: context.scorer.candidate(stage.feasibility.fastest, "block_search", 0),
         [n.architecture for n in (reference, *others)],
     ).select()  # fmt: skip
     steps = len(selected.shown.steps) if selected.shown else 0
@@ -182,7 +186,7 @@ def netadapt_stages(context: RunContext) -> RunOutcome:
     constraint = context.constraint(architecture, seed_ms)
     _check_narrowing(context, constraint, architecture, seed_ms)
     reference = context.scorer.score(subject, architecture, "reference", published_top1(subject))
-    seed = context.candidate(architecture, "reference", 0)
+    seed = context.scorer.candidate(architecture, "reference", 0)
     others = _others(context, reference, constraint)
     selected = FinalSelection(
         context, constraint, [seed], (), lambda: _too_slow(context, constraint, architecture, seed_ms),
@@ -191,12 +195,6 @@ def netadapt_stages(context: RunContext) -> RunOutcome:
     steps = selected.shown.steps if selected.shown else ()
     notes = [] if steps else [f"the seed already meets the target: {reference.latency_ms:.2f} ms"]
     return _conclude(context, _Found(constraint, reference, others, selected, notes))
-
-
-def _constraint(context: RunContext, space: SearchSpace) -> LatencyConstraint:
-    context.progress.stage("pricing the space and its reference")
-    prepare_for_space(space, context.scorer.device, context.scorer.on_progress)
-    return context.constraint(space.reference, context.scorer.latencies([space.reference])[0][0])
 
 
 def _report_cost(context: RunContext, space: SearchSpace) -> None:
@@ -210,12 +208,6 @@ def _report_cost(context: RunContext, space: SearchSpace) -> None:
             f"about {duration_text(seconds)} to train a network like the reference on this machine, and up to "
             f"{duration_text(seconds * (trials + 1))} for the {trials} of the search; those that are given up take less"
         )
-
-
-def _reference(context: RunContext, space: SearchSpace) -> ScoredNetwork:
-    context.progress.stage("scoring the reference")
-    published = published_top1(space.reference_name) if space.reference_name else None
-    return context.scorer.score(space.reference_label, space.reference, "reference", published)
 
 
 def _others(context: RunContext, reference: ScoredNetwork, constraint: LatencyConstraint) -> list[ScoredNetwork]:
@@ -323,7 +315,11 @@ def _verdict(found: _Found, winner: ScoredNetwork) -> TargetVerdict:
 
 
 def _summary(
-    context: RunContext, found: _Found, winner: ScoredNetwork, references: Sequence[ScoredNetwork], finalists: Sequence[ScoredNetwork]
+    context: RunContext,
+    found: _Found,
+    winner: ScoredNetwork,
+    references: Sequence[ScoredNetwork],
+    finalists: Sequence[ScoredNetwork],
 ) -> RunSummary:
     settings, scorer, constraint = context.folder.settings, context.scorer, found.constraint
     candidates = list(found.stage.candidates) if found.stage else []

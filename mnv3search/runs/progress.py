@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mnv3search.training.progress import SilentProgress as SilentProgress
-from mnv3search.training.progress import TrainingProgress
+from mnv3search.training.progress import SilentProgress, TrainingProgress
 
+__all__ = ["DetailProgress", "RunProgress", "SilentProgress"]
 RunProgress = TrainingProgress
 """What every stage, and every step within it, is reported to: the same as a training reports to."""
 

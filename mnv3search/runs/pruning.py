@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv3search.errors import InfeasibleError, WeightsError
 from mnv3search.latency.model import Device
-from mnv3search.layer_search.trained import TrainedNetAdaptResult, netadapt_trained
 from mnv3search.layer_search.journal import TrainedStep
 from mnv3search.layer_search.proposals import Plan
-from mnv3search.layer_search.scoring import Score, fresh_network
-from mnv3search.layer_search.scoring import Workers, workers_for
+from mnv3search.layer_search.scoring import Score, Workers, fresh_network, workers_for
+from mnv3search.layer_search.trained import TrainedNetAdaptResult, netadapt_trained
 from mnv3search.report.pruning import write_pruning_steps
 from mnv3search.runs.folder import PruningFolder
 from mnv3search.runs.images import PruningData, pruning_data, scanned_images, session_images
@@ -32,11 +30,11 @@ MOST_TIMED = 24  # networks of one session: the last steps, among which the firs
 
 
 def opened(settings: PruningSettings, progress: RunProgress) -> tuple[TrainedNetwork, PruningData]:
-    """The network that a pruning begins with, and its images: all that is wrong with them is said before a folder is."""
+    """The network that a pruning begins with, and its images: what is wrong with them is said before a folder is."""
     from mnv3search.training.trained import check_weights, load_trained, with_weights
 
     weights = settings.weights
-    # first: what is not there, or does not fit, is said before the images are looked at
+    # first: what is not there, or does not fit, is said before the images are scanned
     seed = load_trained(settings.run) if weights is None else None
     baselines = _baselines(settings)
     if weights is not None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from mnv3search.architecture import from_mapping, to_mapping
 from mnv3search.files import append_lines
-from mnv3search.layer_search.netadapt import MAX_STEPS
 from mnv3search.layer_search.journal import Journal, TrainedStep, finished_step
+from mnv3search.layer_search.netadapt import MAX_STEPS
 from mnv3search.layer_search.proposals import Plan, Proposal
 from mnv3search.layer_search.scoring import Choice, Score
 from mnv3search.records import LATENCY_MS, TOP1, Record, read_log

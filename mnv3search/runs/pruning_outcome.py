@@ -89,7 +89,7 @@ class PruningOutcome:
         baselines: other networks that were asked for.
         trajectory: the steps.
         target_ms, met: the target, and whether the result is within it with the confidence asked for.
-        judged_by: ``test images`` or ``validation images``.
+        evaluated_on: ``test images`` or ``validation images``.
         unseen: whether the network is known not to have learned from the images that scored the proposals.
         trained_images: that the proposals' fine-tunes saw, repeats counted.
         notes: sentences for the reader.
@@ -101,7 +101,7 @@ class PruningOutcome:
     baselines: Sequence[Figures]
     trajectory: Trajectory
     target_ms: float
-    judged_by: str
+    evaluated_on: str
     unseen: bool
     trained_images: int
     notes: Sequence[str]
@@ -145,7 +145,7 @@ class PruningOutcome:
             "before": self.before.to_mapping(),
             "after": self.after.to_mapping(),
             "baselines": [figures.to_mapping() for figures in self.baselines],
-            "judged_by": self.judged_by,
+            "judged_by": self.evaluated_on,
             "held_out_images": self.trajectory.narrowed.seed.images,
             "held_out_unseen": self.unseen,
             "steps": self.trajectory.number,
@@ -173,7 +173,7 @@ def conclude(
     ]
     before, after = figures[0], replace(figures[1], latency=trajectory.latency)
     outcome = PruningOutcome(
-        folder, before, after, figures[2:], trajectory, target.target_ms, data.judged_by, data.unseen,
+        folder, before, after, figures[2:], trajectory, target.target_ms, data.evaluated_on, data.unseen,
         sum(s.trained for s in trajectory.narrowed.steps),
         _notes(folder.settings, trajectory, target.target_ms, before, after, data, untrained=narrowed is ended),
     )  # fmt: skip
@@ -197,8 +197,8 @@ def _figures(name: str, trained: TrainedNetwork, data: PruningData, latency: Lat
             trained.network, images, trained.preprocessing, batch_size=64, progress=lambda n, _: progress.advance(n)
         )
 
-    found = evaluated(data.judging)
-    val = found.top1 if data.judging is data.splits.val else evaluated(data.splits.val).top1
+    found = evaluated(data.final_images)
+    val = found.top1 if data.final_images is data.splits.val else evaluated(data.splits.val).top1
     counts = count(trained.architecture)
     share = found.top1 / 100
     std = 100 * math.sqrt(share * (1 - share) / found.images)
@@ -220,7 +220,7 @@ def _write(folder: PruningFolder, target: PruningTarget, outcome: PruningOutcome
         **ended.facts, "val_accuracy": outcome.after.val_top1, "pruned_from": folder.settings.run,
         "target_ms": outcome.target_ms, "device": target.device.name, **outcome.after.latency.to_mapping(),
     }  # fmt: skip
-    if outcome.judged_by == "test images":
+    if outcome.evaluated_on == "test images":
         facts["test_accuracy"] = outcome.after.top1
     save_trained(folder.best, replace(ended, facts=facts))
     write_text(folder.path / "network.json", dump_architecture(ended.architecture))
@@ -243,7 +243,7 @@ def _picture(target: PruningTarget, outcome: PruningOutcome) -> PruningPlot:
         [_point(figures) for figures in outcome.baselines],
         outcome.target_ms,
         f"ms on {target.device.name} ({how})",
-        outcome.judged_by,
+        outcome.evaluated_on,
         limit,
     )
 

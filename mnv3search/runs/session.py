@@ -46,9 +46,7 @@ def run(
         Mnv3SearchError: anything else that the user can mend.
     """
     _check_names(options, RunSettings)
-    settings = space_settings(
-        "run", space, target_latency, device=device, evaluator=evaluator, data=data, **options
-    )
+    settings = space_settings("run", space, target_latency, device=device, evaluator=evaluator, data=data, **options)
     return start_run(settings, _path(out), progress=progress)
 
 
@@ -134,7 +132,7 @@ def start_pruning(
 ) -> PruningOutcome:  # fmt: skip
     """Prune in a new folder; ``device`` stands in for the one that ``settings`` names."""
     if out is not None:
-        PruningFolder.check_free(out)  # before the images are looked at, which can take minutes
+        PruningFolder.check_free(out)  # before the images are scanned, which can take minutes
     progress = progress or SilentProgress()
     seed, data = opened(settings, progress)
     folder = PruningFolder.create(out, settings, seed, identity(data.splits))

@@ -59,7 +59,7 @@ class RunSettings(Settings):
         Mnv3SearchError: a NetAdapt option out of its range.
     """
 
-    # runs that were made before there was a confidence held the latency itself to the target
+    # runs of before there was a confidence compared the latency itself with the target
     OLDER: ClassVar[Mapping[str, object]] = {"confidence": 0.5}
 
     kind: RunKind

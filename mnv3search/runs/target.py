@@ -1,4 +1,4 @@
-"""The latency target of runs and prunings: milliseconds pinned once, and networks held to them with a confidence."""
+"""The latency target of runs and prunings: milliseconds pinned once, and whether networks meet them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from mnv3search.errors import InfeasibleError, RunError
 from mnv3search.files import write_text
 from mnv3search.latency.confidence import LEAST_CONFIDENCE, limits_ms, probability_within, stated_errors_ms, z_of
 from mnv3search.latency.devices import load_device
-from mnv3search.latency.measured.whole_networks import busy_sentence
 from mnv3search.latency.measured.calibration import MIN_NETWORKS
-from mnv3search.latency.model import CalibratedOnNetworks, Device, LatencyModel
-from mnv3search.latency.model import parse_target
+from mnv3search.latency.measured.whole_networks import busy_sentence
+from mnv3search.latency.model import CalibratedOnNetworks, Device, LatencyModel, parse_target
 from mnv3search.layer_search.netadapt import latencies_ms
 from mnv3search.layer_search.trained import CALIBRATION_NETWORKS, random_narrowings
 from mnv3search.reading import read_json
@@ -208,7 +207,7 @@ def run_constraint(
 
 
 class PruningTarget:
-    """The target of one pruning, and how networks are held to it.
+    """The target of one pruning, and whether networks meet it.
 
     A relative target is relative to the seed: to its whole time where the device can be timed. The steps are priced by
     the device's sum over units, whose error is much the same for all narrowings of one network; so prices are scaled

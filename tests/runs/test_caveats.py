@@ -9,7 +9,7 @@ import pytest
 from mnv3search.architecture import Architecture, StemSpec
 from mnv3search.families import published
 from mnv3search.report.summary import ScoredNetwork, TargetVerdict
-from mnv3search.runs.caveats import confidence_note, caveats, no_ranking, prior_score, repair_note
+from mnv3search.runs.caveats import caveats, confidence_note, no_ranking, prior_score, repair_note
 
 
 def judged(architecture: Architecture) -> ScoredNetwork:

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mnv3search.errors import Mnv3SearchError, RunError
-from mnv3search.runs.session import resume_run, start_run
-from mnv3search.runs.settings import RunSettings
 from mnv3search.runs.comparison import compared
 from mnv3search.runs.progress import SilentProgress
+from mnv3search.runs.session import resume_run, start_run
+from mnv3search.runs.settings import RunSettings
 
 TARGET_MS = 5.0
 SETTINGS = RunSettings(
@@ -150,9 +150,11 @@ def test_a_damaged_file_is_one_line_or_none(whole: Path, data: st.DataObject, na
 )
 def test_values_out_of_range_are_refused_by_name(whole: Path, name: str, key: str, value: Any) -> None:
     folder = copied(whole, finished=False)
-    lines = [json.loads(line) for line in ([text] if name.endswith(".json") else text.splitlines())] if (
-        text := (folder / name).read_text()
-    ) else []
+    lines = (
+        [json.loads(line) for line in ([text] if name.endswith(".json") else text.splitlines())]
+        if (text := (folder / name).read_text())
+        else []
+    )
     for line in lines:
         line[key] = value
     (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -11,7 +11,7 @@ from mnv3search.accuracy.evaluator import Evaluation
 from mnv3search.architecture import Architecture
 from mnv3search.errors import RunError
 from mnv3search.families import published
-from mnv3search.runs.evaluations import LoggedEvaluator, CachedEvaluator
+from mnv3search.runs.evaluations import CachedEvaluator, LoggedEvaluator
 
 LARGE, SMALL, V2 = published("mobilenet_v3_large"), published("mobilenet_v3_small"), published("mobilenet_v2")
 

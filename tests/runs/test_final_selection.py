@@ -6,8 +6,16 @@ import pytest
 
 from mnv3search.candidate import Candidate, Origin
 from mnv3search.families import published
+from mnv3search.runs.final_selection import (
+    ROOM,
+    best_of,
+    closest,
+    how_it_won,
+    passing,
+    repaired_limit_ms,
+    typical_limit_ms,
+)
 from mnv3search.runs.timings import Latency
-from mnv3search.runs.final_selection import ROOM, best_of, closest, how_it_won, passing, repaired_limit_ms, typical_limit_ms
 
 LARGE, SMALL, V2 = published("mobilenet_v3_large"), published("mobilenet_v3_small"), published("mobilenet_v2")
 

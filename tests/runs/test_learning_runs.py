@@ -26,9 +26,9 @@ from mnv3search.errors import (
 from mnv3search.report.summary import headline
 from mnv3search.runs.artifacts import RunOutcome
 from mnv3search.runs.folder import RunFolder
+from mnv3search.runs.progress import SilentProgress
 from mnv3search.runs.session import resume_run, start_run
 from mnv3search.runs.settings import RunSettings, space_settings
-from mnv3search.runs.progress import SilentProgress
 from mnv3search.training.trained import load_trained
 
 SPACE = """format: mnv3search.space/1
@@ -159,7 +159,9 @@ def test_networks_that_learnt_nothing_are_no_ranking(asked: RunSettings, monkeyp
     first = headline(outcome.summary)[0]
     assert first.label == "No ranking"
     assert "not above chance (33.3 %)" in first.text
-    assert Path("r/report.html").read_text().index("not above chance") < Path("r/report.html").read_text().index("Found")
+    assert Path("r/report.html").read_text().index("not above chance") < Path("r/report.html").read_text().index(
+        "Found"
+    )
     assert outcome.to_mapping()["no_ranking"] == first.text
 
 

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from trained_fakes import SIDE, fake_trained
 from training_fakes import same_weights, weights_of
 
-from mnv3search.architecture import (Architecture, HeadSpec, StemSpec, load_architecture)
-from mnv3search.blocks import (BlockSpec, SqueezeExciteSpec)
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec, load_architecture
+from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
 from mnv3search.cost import count
 from mnv3search.errors import DataError, InfeasibleError, RunError, TargetError
 from mnv3search.latency.model import LatencyKind, Progress
-from mnv3search.runs.progress import SilentProgress
-from mnv3search.runs.session import resume_pruning, start_pruning
-from mnv3search.runs.images import pruning_data
 from mnv3search.runs.folder import PruningFolder
+from mnv3search.runs.images import pruning_data
+from mnv3search.runs.progress import SilentProgress
 from mnv3search.runs.pruning_journal import FolderJournal
+from mnv3search.runs.session import resume_pruning, start_pruning
 from mnv3search.runs.settings import PruningSettings
 from mnv3search.training.data.open_data import open_data
 from mnv3search.training.recipe import load_recipe
@@ -206,7 +206,9 @@ def test_the_cost_is_said_before_anything_is_trained_and_progress_is_in_images(
     settings: PruningSettings, tmp_path: Path
 ) -> None:
     heard = Heard()
-    outcome = start_pruning(replace(settings, finish="none"), tmp_path / "p", device=Estimated(), workers=1, progress=heard)
+    outcome = start_pruning(
+        replace(settings, finish="none"), tmp_path / "p", device=Estimated(), workers=1, progress=heard
+    )
     (steps,) = (s.step for s in outcome.trajectory.narrowed.steps[:1])
     cost = heard.told[heard.place("NetAdapt takes up to")][1]
     judged = outcome.trajectory.narrowed.seed.images
@@ -264,9 +266,7 @@ def test_what_a_training_leaves_out_is_what_pruning_holds_out(settings: PruningS
     assert not pruning_data(whole, replace(settings, held_out=0.5), seed).unseen, "more than the training left out"
 
 
-def test_images_that_moved_are_named_anew_and_others_are_refused(
-    settings: PruningSettings, tmp_path: Path
-) -> None:
+def test_images_that_moved_are_named_anew_and_others_are_refused(settings: PruningSettings, tmp_path: Path) -> None:
     settings = replace(settings, finish="none")
     with pytest.raises(KeyboardInterrupt):
         start_pruning(settings, tmp_path / "p", device=Estimated(), workers=1, progress=StopAt(1))
@@ -274,7 +274,7 @@ def test_images_that_moved_are_named_anew_and_others_are_refused(
     with pytest.raises(DataError, match=r"if the images moved: mnv3search netadapt --resume .* --data WHERE"):
         resume_pruning(tmp_path / "p", device=Estimated(), workers=1)
     other = make_image_folder(tmp_path / "other", per_class=8, side=SIDE, split=("train", "val", "test"))
-    with pytest.raises(RunError, match="train was 30 images .* and is 24 images"):
+    with pytest.raises(RunError, match=r"train was 30 images .* and is 24 images"):
         resume_pruning(tmp_path / "p", data=str(other), device=Estimated(), workers=1)
     assert resume_pruning(tmp_path / "p", data=str(moved), device=Estimated(), workers=1).met
     assert resume_pruning(tmp_path / "p", device=Estimated(), workers=1).met, "it is known where they are now"

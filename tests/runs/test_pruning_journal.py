@@ -18,10 +18,9 @@ from mnv3search.architecture import Architecture
 from mnv3search.cost import count
 from mnv3search.errors import RunError
 from mnv3search.layer_search import NetAdaptOptions
-from mnv3search.layer_search.trained import TrainedNetAdaptResult, netadapt_trained
 from mnv3search.layer_search.proposals import Proposal
-from mnv3search.layer_search.scoring import Score
-from mnv3search.layer_search.scoring import Scored
+from mnv3search.layer_search.scoring import Score, Scored
+from mnv3search.layer_search.trained import TrainedNetAdaptResult, netadapt_trained
 from mnv3search.network.slicing import slice_network
 from mnv3search.runs.pruning_journal import FolderJournal
 from mnv3search.training.trained import TrainedNetwork

@@ -13,8 +13,8 @@ from image_fakes import make_image_folder
 from trained_fakes import SIDE, fake_trained
 
 import mnv3search
-from mnv3search.architecture import (Architecture, HeadSpec, StemSpec)
-from mnv3search.blocks import (BlockSpec)
+from mnv3search.architecture import Architecture, HeadSpec, StemSpec
+from mnv3search.blocks import BlockSpec
 from mnv3search.cli.group import cli
 from mnv3search.errors import EvaluatorError, InfeasibleError, RunError, UnknownNameError, WeightsError
 from mnv3search.runs.artifacts import RunOutcome
@@ -39,7 +39,7 @@ def test_a_run_gives_what_it_found_as_a_table_and_goes_on_from_its_folder(tmp_pa
     assert isinstance(outcome, RunOutcome)
     assert outcome.met
     frame = outcome.to_frame()
-    assert list(frame["name"])[0] == "best"
+    assert frame["name"][0] == "best"
     assert {"mobilenet_v3_small", "mobilenet_v3_small@0.75"} <= set(frame["name"])
     assert frame["latency_ms"][0] <= outcome.summary.target_latency_ms
     assert frame["architecture"][0] == outcome.summary.best.architecture
@@ -66,7 +66,9 @@ def test_a_pruning_gives_before_and_after_and_goes_on_from_its_folder(tmp_path: 
     again = mnv3search.resume(tmp_path / "p", workers=1)
     assert isinstance(again, PruningOutcome)
     assert again.to_mapping() == outcome.to_mapping()
-    assert before == {f.name: f.stat().st_mtime_ns for f in (tmp_path / "p").iterdir() if f.name != "log.txt"}, "a finished one is left alone"
+    assert before == {f.name: f.stat().st_mtime_ns for f in (tmp_path / "p").iterdir() if f.name != "log.txt"}, (
+        "a finished one is left alone"
+    )
 
 
 def test_errors_are_those_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +123,9 @@ def test_settings_that_nothing_is_said_of_are_the_defaults() -> None:
     assert (run.trials, run.finalists) == (5_000, 3)
     scored = space_settings("run", "mnv3_small", "0.9x", evaluator="zero_cost:zen")
     assert scored == replace(run, evaluator="zero_cost:zen", trials=1_000)
-    assert netadapt_settings("mobilenet_v2", "0.9x") == RunSettings("netadapt", "mobilenet_v2", "0.9x", "pixel1", "prior")
+    assert netadapt_settings("mobilenet_v2", "0.9x") == RunSettings(
+        "netadapt", "mobilenet_v2", "0.9x", "pixel1", "prior"
+    )
     assert (PRUNING["step_fraction"], PRUNING["held_out"]) == (0.025, 0.1)
 
 

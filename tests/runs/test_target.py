@@ -42,7 +42,9 @@ def test_each_network_is_held_against_the_target_by_its_own_error() -> None:
     small, large = (float(ms) for ms in device.latency_ms([SMALL, LARGE]))
     ranked = [candidate(SMALL, small, 72), candidate(LARGE, large, 71)]
     target = 1.05 * large  # 1.28 · 1 % fits the large one
-    assert LatencyConstraint(device, target, 0.9).best_within(ranked, 5) == ranked, "the small one has room for any error"
+    assert LatencyConstraint(device, target, 0.9).best_within(ranked, 5) == ranked, (
+        "the small one has room for any error"
+    )
     tight = LatencyConstraint(device, 1.05 * small, 0.9)
     assert tight.best_within(ranked[:1], 5) == []
     assert LatencyConstraint(device, 1.05 * small, 0.5).best_within(ranked[:1], 5) == ranked[:1]

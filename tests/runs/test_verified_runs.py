@@ -15,10 +15,10 @@ from mnv3search.families import parse_network
 from mnv3search.latency.confidence import z_of
 from mnv3search.report.summary import headline
 from mnv3search.runs.artifacts import RunOutcome
+from mnv3search.runs.final_selection import REPAIRS
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.session import resume_run, start_run
 from mnv3search.runs.settings import RunSettings
-from mnv3search.runs.final_selection import REPAIRS
 
 TARGET = 5.0
 SETTINGS = RunSettings("run", "mnv3_small", f"{TARGET}ms", "pixel1", "prior", trials=120, finalists=2)
