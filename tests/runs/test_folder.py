@@ -84,7 +84,7 @@ def test_two_that_begin_in_one_folder_do_not_overwrite_each_other(tmp_path: Path
 
 
 def test_a_folder_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="full"), RunFolder._made(tmp_path / "a", SETTINGS) as folder:  # noqa: PT012  # it fails in the middle
+    with pytest.raises(OSError, match="full"), RunFolder._made(tmp_path / "a", SETTINGS) as folder:  # noqa: PT012
         (folder.path / "network.json").touch()
         raise OSError("full")
     assert not (tmp_path / "a").exists()
