@@ -94,7 +94,7 @@ def test_errors_are_those_of_the_command_line(tmp_path: Path, monkeypatch: pytes
 def test_an_empty_text_is_never_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_trained(tmp_path / "best.safetensors", fake_trained(NETWORK))
-    with pytest.raises(WeightsError, match="is no trained network"):
+    with pytest.raises(WeightsError, match="the path of the trained network is empty"):
         mnv3search.prune("", "images", "0.8x")
     with pytest.raises(RunError, match="empty text"):
         PruningSettings("", "images", "0.8x", "host")
