@@ -57,7 +57,7 @@ class StemSpec:
         check_choice("StemSpec", "activation", self.activation, get_args(Activation))
 
     def add_layers(self, layers: LayerBuilder) -> None:
-        """Its convolution."""
+        """Adds its convolution."""
         layers.conv("conv", layers.entered, self.out_channels, self.kernel_size, self.stride, self.activation, "stem")
 
 
@@ -103,7 +103,7 @@ class HeadSpec:
             )
 
     def add_layers(self, layers: LayerBuilder) -> None:
-        """Feature convolution and squeeze-excite where there are such, pool, hidden layer, classifier."""
+        """Adds what it has of feature convolution, squeeze-excite, pool, hidden layer, classifier."""
         x = layers.entered
         if self.feature_channels is not None:
             x = layers.conv("feature", x, self.feature_channels, 1, 1, self.activation, "feature")
@@ -207,11 +207,7 @@ class Architecture:
 
 
 def check_architecture(value: object) -> None:
-    """Pass where ``value`` is one architecture.
-
-    Raises:
-        ArchitectureError: it is something else, such as a list of them or a name.
-    """
+    """Pass where ``value`` is one architecture; raises ArchitectureError for a list of them, or a name, say."""
     if not isinstance(value, Architecture):
         raise ArchitectureError(
             f"one architecture is taken, not {type(value).__name__} {reprlib.repr(value)}; "
@@ -224,6 +220,11 @@ def out_size(size: int, stride: int) -> int:
     return math.ceil(size / stride)
 
 
+def same_padding(size: int, kernel_size: int, stride: int) -> int:
+    """Pixels that TensorFlow's ``SAME`` adds in one direction, both ends together."""
+    return max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
+
+
 def spec_fields(cls: type) -> tuple[str, ...]:
     """Names of the constructor's fields of a spec class."""
     return tuple(f.name for f in fields(cls) if f.init)
@@ -232,7 +233,6 @@ def spec_fields(cls: type) -> tuple[str, ...]:
 FORMAT = "mnv3search.architecture"
 VERSION = 1
 MAX_FILE_BYTES = 4_000_000
-
 _OMITTED_KIND = BlockSpec.kind
 
 
@@ -257,11 +257,7 @@ def to_mapping(spec: Any) -> dict[str, Any]:
 
 
 def from_mapping(mapping: object) -> Architecture:
-    """The architecture of a plain mapping.
-
-    Raises:
-        ArchitectureError: an unknown or missing field, or a value that breaks a rule; the message says where.
-    """
+    """The architecture of a plain mapping, as :func:`to_mapping` makes it, else an ArchitectureError."""
     values = _checked(mapping, Architecture, "architecture")
     values["stem"] = _build(values.get("stem"), StemSpec, "stem")
     values["head"] = _build(values.get("head"), HeadSpec, "head")
@@ -273,11 +269,7 @@ def from_mapping(mapping: object) -> Architecture:
 
 
 def block_from_mapping(mapping: object, where: str = "block") -> Block:
-    """The block of a plain mapping: of the kind that it names, or an inverted residual.
-
-    Raises:
-        ArchitectureError: an unknown kind, an unknown or missing field, or a value that breaks a rule.
-    """
+    """The block of a plain mapping: of the kind that it names, or an inverted residual."""
     if not isinstance(mapping, Mapping):
         raise ArchitectureError(f"{where} must be an object, not {type(mapping).__name__}")
     kind = mapping.get("kind", _OMITTED_KIND)
@@ -295,8 +287,7 @@ def _checked(mapping: object, cls: type, where: str) -> dict[str, Any]:
     for key in mapping:
         if key not in known:
             raise ArchitectureError(f"{where}.{key} is unknown; the fields are {', '.join(known)}")
-    required = [f.name for f in fields(cls) if f.init and f.default is MISSING]
-    missing = [name for name in required if name not in mapping]
+    missing = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.name not in mapping]
     if missing:
         raise ArchitectureError(f"{where} lacks {', '.join(missing)}")
     return dict(mapping)
@@ -346,10 +337,8 @@ def load_architecture(path: str | Path) -> Architecture:
     try:
         text = utf8(read_bounded(path, MAX_FILE_BYTES))
     except OSError as error:
-        raise ArchitectureError(
-            f"cannot read {path}: {error.strerror or error}; give the path of a network's JSON file, such as a run's "
-            "best.json"
-        ) from None
+        remedy = "give the path of a network's JSON file, such as a run's best.json"
+        raise ArchitectureError(f"cannot read {path}: {error.strerror or error}; {remedy}") from None
     except ValueError as error:
         raise ArchitectureError(f"cannot read {path}: {error}") from None
     return parse_architecture(text, str(path))

@@ -1,8 +1,7 @@
-"""What blocks are made of, and the kinds of blocks: values, free of torch.
+"""Blocks as values, free of torch: one class a kind, in :data:`BLOCK_KINDS`.
 
-A kind is one class (:class:`Block` says what is asked of it) in :data:`BLOCK_KINDS`. It says its layers to a
-:class:`LayerBuilder`, and what a space may choose of it; counts, modules, ONNX graphs, slices, NetAdapt's sites,
-latency keys and spaces follow. A new kind needs its class here, a space that names it, tests and docs.
+A kind (:class:`Block`) gives its layers to a :class:`LayerBuilder`, and what a space may choose of it; counts, modules,
+graphs, slices, NetAdapt's sites, latency keys and spaces follow. A new kind needs its class, a space, tests and docs.
 """
 
 from __future__ import annotations
@@ -37,11 +36,7 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 
 def check_int(owner: str, name: str, value: object, low: int, high: int) -> None:
-    """Pass where ``value`` is an integer from ``low`` to ``high``; as the next ones, for ``__post_init__`` of specs.
-
-    Raises:
-        ArchitectureError: it is not; the message names the spec, the field, the value and the rule.
-    """
+    """Pass where ``value`` is an integer from ``low`` to ``high``, else raise ArchitectureError, as the next ones."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ArchitectureError(f"{owner}.{name} is {value!r}; it must be an integer from {low} to {high}")
 
@@ -115,9 +110,8 @@ class SqueezeExciteSpec:
     def following(self, in_channels: int, expanded_channels: int, out_channels: int) -> SqueezeExciteSpec:
         """This squeeze-excite for a block of other widths."""
         base = {"input": in_channels, "expanded": expanded_channels, "output": out_channels}[self.relative_to]
-        squeeze = (
-            max(1, int(base * self.ratio)) if self.divisor == 1 else make_divisible(base * self.ratio, self.divisor)
-        )
+        width = base * self.ratio
+        squeeze = max(1, int(width)) if self.divisor == 1 else make_divisible(width, self.divisor)
         return self if squeeze == self.squeeze_channels else replace(self, squeeze_channels=squeeze)
 
 
@@ -167,12 +161,11 @@ class LayerBuilder:
     """Takes the layers of a stem, block or head, one call each, in the order in which they run.
 
     A call returns the number of the tensor that its layer makes; :attr:`entered` is the number of the input. The last
-    layer makes the output. A layer may read any earlier tensor. Everything (counts, modules, ONNX, slices, NetAdapt's
-    sites) is derived from this list.
+    layer makes the output. A layer may read any earlier tensor.
 
     Args:
         in_channels, in_size: of the square map that enters.
-        conv_bias: whether convolutions have a bias beside their norm.
+        conv_bias: whether convolutions have a bias as well as their norm.
         classes: number of logits; 0 but for a head.
     """
 
@@ -249,7 +242,7 @@ class LayerBuilder:
 
 
 class Block(Protocol):
-    """What is asked of a block of any kind: a frozen dataclass of plain fields, in :data:`BLOCK_KINDS` by its ``kind``.
+    """A block of any kind: a frozen dataclass of plain fields, in :data:`BLOCK_KINDS` by its ``kind``.
 
     Its fields are its JSON, a ``squeeze_excite`` among them may be a :class:`SqueezeExciteSpec`; ``__post_init__``
     raises ArchitectureError for values that break a rule. ``str(block)`` is its short text.
@@ -258,8 +251,8 @@ class Block(Protocol):
         kind: its name in JSON and spaces.
         choices: what a space may list for a block of this kind, by name.
         settings: the JSON schemas of what a space may set for all blocks of a stage, by name.
-        expanded_channels: the width inside that can be chosen apart from its input and output; a kind without such a
-            width has ``out_channels`` here, and takes no notice of what it is given.
+        expanded_channels: the width inside that can be chosen apart from its input and output; a kind without one has
+            ``out_channels`` here, and ignores what it is given.
     """
 
     kind: ClassVar[str]
@@ -270,8 +263,7 @@ class Block(Protocol):
     def from_choices(cls, values: Mapping[str, Any], position: BlockPosition) -> Self:
         """The block of one value for each of ``choices`` and of the ``settings`` that the space gives.
 
-        Raises:
-            ArchitectureError: there is no such block at this position.
+        Raises ArchitectureError where there is no such block at this position.
         """
         ...
 
@@ -285,11 +277,7 @@ class Block(Protocol):
     def out_channels(self) -> int: ...  # noqa: D102
 
     def check_input(self, in_channels: int) -> None:
-        """Pass where the block can follow ``in_channels`` channels.
-
-        Raises:
-            ArchitectureError: it cannot.
-        """
+        """Pass where the block can follow ``in_channels`` channels; raise ArchitectureError elsewhere."""
         ...
 
     def add_layers(self, layers: LayerBuilder) -> None:
@@ -415,12 +403,8 @@ class BlockSpec:
     def resized(self, in_channels: int, expanded_channels: int, out_channels: int) -> BlockSpec:
         """The same block at other widths, its squeeze-excite following."""
         se = self.squeeze_excite
-        return replace(
-            self,
-            expanded_channels=expanded_channels,
-            out_channels=out_channels,
-            squeeze_excite=se.following(in_channels, expanded_channels, out_channels) if se else None,
-        )
+        following = se.following(in_channels, expanded_channels, out_channels) if se else None
+        return replace(self, expanded_channels=expanded_channels, out_channels=out_channels, squeeze_excite=following)
 
     def narrowed(self, in_channels: int, new_in_channels: int, expanded_channels: int, out_channels: int) -> BlockSpec:
         """As :meth:`Block.narrowed`; without an expansion the depthwise convolution keeps its outputs per input."""
@@ -467,4 +451,3 @@ class BlockSpec:
 
 
 BLOCK_KINDS: dict[str, type[Block]] = {BlockSpec.kind: BlockSpec}
-"""The kinds of blocks by name; a new kind is put in here."""

@@ -49,7 +49,7 @@ class Counts:
 
 @lru_cache(maxsize=1 << 17)
 def unit_cost(unit: Unit) -> UnitCost:
-    """The cost of one unit; equal units are priced once."""
+    """The cost of one unit."""
     return UnitCost(*sum_counts(unit_rows(unit)))
 
 

@@ -1,9 +1,8 @@
 """The one list of an architecture's layers: kind, shape, what each reads, and which channels stay together.
 
 A network is cut into units: the stem, each block, the head. A unit holds everything that its cost or its running time
-depends on, so equal units of different networks share one price. Its spec says its layers
-(:class:`~mnv3search.blocks.LayerBuilder`); counts, modules and their forward, ONNX graphs, seeded and folded
-weights, slices, NetAdapt's sites and latency features are derived from the list.
+depends on, so equal units of different networks share one price. Its spec lists its layers
+(:class:`~mnv3search.blocks.LayerBuilder`); everything else is derived from the list.
 
 Conventions:
     One fused multiply-add counts one (MAdds). MAdds and activations are those of convolutions and linear layers,
@@ -27,7 +26,6 @@ from mnv3search.blocks import Block, LayerBuilder, LayerKind, LayerRow
 
 LINEAR = frozenset({"hidden", "classifier"})
 """Kinds of linear layers, whose weights have two dimensions."""
-SQUEEZE_CONVOLUTIONS = frozenset({"squeeze_reduce", "squeeze_expand"})
 
 
 class Unit(NamedTuple):
@@ -52,11 +50,7 @@ class Unit(NamedTuple):
 
 
 def units(architecture: Architecture) -> tuple[Unit, ...]:
-    """The stem, every block and the head of ``architecture``, in order.
-
-    Raises:
-        ArchitectureError: it is something else, such as a network's name.
-    """
+    """The stem, every block and the head of ``architecture``, in order."""
     check_architecture(architecture)
     padding, bias = architecture.padding, architecture.conv_bias
     stem = architecture.stem
@@ -81,8 +75,7 @@ class Layer(NamedTuple):
 
     Sizes are sides of square maps in pixels; a linear layer has size 1. ``kernel_size`` is 0 where nothing is learned.
     ``source`` is the number of the tensor that it reads: 0 is the input of the list, ``i`` the output of its ``i``-th
-    layer, counted from 1. ``other`` is the second tensor of an addition, and the gate by which a scaling multiplies its
-    source; -1 elsewhere.
+    layer, counted from 1. ``other`` is the second tensor of an addition, or the gate of a scaling; -1 elsewhere.
     """
 
     name: str
@@ -199,7 +192,6 @@ class ChannelGroup(NamedTuple):
     """Channels that must stay together, as they are written or read by several layers.
 
     Attributes:
-        channels: how many.
         writers: the numbers of the layers whose filters write them, in order; what several write is added up. For the
             outputs of a depthwise convolution that multiplies its channels, that convolution.
         base: the group whose every channel gives ``channels // its channels`` of these, side by side; -1 for none.
@@ -261,11 +253,8 @@ def _passes_channels_on(layer: Layer) -> bool:
 class FreeWidth(NamedTuple):
     """A width of a network that can be chosen apart from the others.
 
-    Attributes:
-        kind: ``expansion``: the expanded channels of one block; ``bottleneck``: the outputs of all blocks of a residual
-            group, which are added to one another.
-        members: the indices of the blocks; -1 stands for the stem.
-        channels: the width.
+    An ``expansion`` is the expanded channels of one block, a ``bottleneck`` the outputs of all blocks that are added to
+    one another. ``members`` are the indices of the blocks; -1 stands for the stem.
     """
 
     kind: Literal["expansion", "bottleneck"]
@@ -295,9 +284,5 @@ def free_widths(architecture: Architecture) -> list[FreeWidth]:
 
 
 def residual_groups(architecture: Architecture) -> tuple[tuple[int, ...], ...]:
-    """Blocks whose outputs are added to one another, and must therefore keep one width.
-
-    A group is a run of block indices: its first member starts the bottleneck, the others add to it through an identity
-    shortcut. Index -1 stands for the stem where the first block adds the stem's output.
-    """
+    """The indices of blocks whose outputs are added to one another, and so keep one width; -1 stands for the stem."""
     return tuple(width.members for width in free_widths(architecture) if width.kind == "bottleneck")

@@ -1,10 +1,8 @@
 """How many threads compute: one for the searches' linear algebra, as many as are free for trainings.
 
-The searches solve many small systems. Splitting them over threads costs several times what it saves, and rounds
-differently with the number of cores, so that one seed would give different results on different machines.
-
-Trainings compute in torch, whose OpenMP threads wait for one another at the end of every operation. By default they do
-so by spinning, which takes a core from the thread that is waited for wherever a machine has other work.
+The searches solve many small systems: splitting them over threads costs more than it saves, and rounds differently with
+the number of cores, so that one seed would give different results on different machines. Torch's OpenMP threads wait
+for one another by spinning, which takes cores from what they wait for wherever a machine has other work.
 """
 
 from __future__ import annotations
@@ -48,9 +46,9 @@ def on_one_blas_thread(function: Callable[Parameters, Result]) -> Callable[Param
 
 @contextmanager
 def training_threads(threads: int) -> Iterator[None]:
-    """Within it torch computes on ``threads`` threads; they sleep while they wait where torch was not loaded before.
+    """Within it torch computes on ``threads`` threads, which sleep while they wait if torch is imported within.
 
-    OpenMP reads its environment once, when torch is imported: enter this before. What the user set there stays.
+    OpenMP reads its environment once, when torch is imported. What the user set there stays.
     """
     before, torch = dict(os.environ), sys.modules.get("torch")
     threads_before = torch.get_num_threads() if torch is not None else 0
@@ -69,11 +67,7 @@ def training_threads(threads: int) -> Iterator[None]:
 
 
 def default_threads() -> int:
-    """As many threads as a training should take: ``OMP_NUM_THREADS`` where it is set, else the cores that are free.
-
-    Those are the cores that this process may use, by its affinity and its cgroup's quota, as far as the machine has
-    them to spare from what else runs.
-    """
+    """Threads for a training: ``OMP_NUM_THREADS`` where it is set, else the allowed cores as far as they are free."""
     set_by_user = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if set_by_user.isascii() and set_by_user.isdecimal() and int(set_by_user) > 0:
         return int(set_by_user)

@@ -1,4 +1,4 @@
-"""The header of a trained network's file: what it says of itself, read without its weights and without torch.
+"""The header of a trained network's file, read without its weights and without torch.
 
 A ``.safetensors`` file begins with its header's length (8 bytes, little-endian) and the header, a JSON object whose
 ``__metadata__`` maps names to texts. A trained network keeps everything under one name, as safetensors writes several
@@ -26,13 +26,17 @@ REMEDY = "give a file that mnv3search train wrote, or the folder of its run"
 
 
 def trained_header(path: Path) -> Mapping[str, Any]:
-    """What the trained network at ``path``, a file, says of itself: architecture, classes, preprocessing, facts.
+    """Architecture, classes, preprocessing and facts in the file of a trained network.
 
     Raises:
         WeightsError: it cannot be read, is damaged, of another kind or of another version.
     """
     try:
-        header = _header(path)
+        with open_regular(path) as stream:
+            start = stream.read(_LENGTH.size)
+            length = _LENGTH.unpack(start)[0] if len(start) == _LENGTH.size else 0
+            text = stream.read(length) if length <= MAX_HEADER_BYTES else b""
+        header = parse_json(text if len(text) == length else b"")  # nothing is no JSON
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}; {REMEDY}") from None
     except ValueError:
@@ -42,7 +46,7 @@ def trained_header(path: Path) -> Mapping[str, Any]:
 
 
 def about(metadata: Mapping[str, object]) -> Mapping[str, Any] | None:
-    """What is kept under :data:`KEY` in the texts beside a file's tensors; None where there is no such object."""
+    """The object under :data:`KEY` in a file's metadata, or None."""
     text = metadata.get(KEY)
     try:
         found = parse_json(text) if isinstance(text, str) else None
@@ -52,26 +56,10 @@ def about(metadata: Mapping[str, object]) -> Mapping[str, Any] | None:
 
 
 def described(path: Path, metadata: Mapping[str, object]) -> Mapping[str, Any]:
-    """The same of a trained network's file, held to its format and version.
-
-    Raises:
-        WeightsError: a file of another kind or version.
-    """
+    """As :func:`about`, of a trained network's file; a WeightsError where it is of another kind or version."""
     found = about(metadata)
     if found is None or found.get("format") != FORMAT:
         raise WeightsError(f"{path} holds tensors, but not as a trained network of mnv3search; {REMEDY}")
     if found.get("version") != VERSION:
         raise WeightsError(f"{path} has version {found.get('version')!r}; this release reads version {VERSION}")
     return found
-
-
-def _header(path: Path) -> object:
-    with open_regular(path) as stream:
-        start = stream.read(_LENGTH.size)
-        length = _LENGTH.unpack(start)[0] if len(start) == _LENGTH.size else 0
-        if not 0 < length <= MAX_HEADER_BYTES:
-            raise ValueError(f"a header of {length} bytes")
-        header = stream.read(length)
-    if len(header) < length:
-        raise ValueError("the header is cut short")
-    return parse_json(header)

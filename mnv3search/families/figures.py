@@ -31,7 +31,7 @@ class PublishedFigure:
         top1: ImageNet top-1 in percent.
         madds_m, parameters_m: in millions, as printed.
         pixel1_ms, pixel2_ms, pixel3_ms: TensorFlow Lite, one large core, batch 1, in milliseconds.
-        note: what must be known beside the figures; above all why one cannot be reproduced.
+        note: what must be known of the figures; above all why one cannot be reproduced.
     """
 
     network: str
@@ -63,8 +63,8 @@ def _number(text: str) -> float | None:
 def published_figures() -> tuple[PublishedFigure, ...]:
     """All printed rows, in the order of the file: the V3 paper, the model zoo, once-for-all, timm."""
     text = (files("mnv3search.families") / FIGURES_FILE).read_text(encoding="utf-8")
-    rows = csv.DictReader(text.splitlines())
     values: Iterator[dict[str, Any]] = (
-        {name: _number(value) if name in _NUMBERS else value for name, value in row.items()} for row in rows
+        {name: _number(value) if name in _NUMBERS else value for name, value in row.items()}
+        for row in csv.DictReader(text.splitlines())
     )
     return tuple(PublishedFigure(**row) for row in values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mnv3search.architecture import Architecture, HeadSpec, StemSpec
-from mnv3search.blocks import BlockSpec, SqueezeExciteSpec
+from mnv3search.blocks import SqueezeExciteSpec
 from mnv3search.families.rows import Row, inverted_residuals, paper_squeeze_excite
 
 _LARGE: tuple[Row, ...] = (
@@ -78,7 +78,12 @@ def mobilenet_v3_small_preprint() -> Architecture:
 def _minimalistic(architecture: Architecture) -> Architecture:
     """3×3 kernels, ReLU, no squeeze-excite (model zoo, mobilenet/README.md)."""
     plain = architecture.map_blocks(lambda b: replace(b, kernel_size=3, activation="relu", squeeze_excite=None))
-    return replace(plain, stem=replace(plain.stem, activation="relu"), head=replace(plain.head, activation="relu"))
+    return _relu_at_the_ends(plain)
+
+
+def _relu_at_the_ends(architecture: Architecture) -> Architecture:
+    stem, head = architecture.stem, architecture.head
+    return replace(architecture, stem=replace(stem, activation="relu"), head=replace(head, activation="relu"))
 
 
 def mobilenet_v3_large_minimalistic() -> Architecture:
@@ -94,12 +99,11 @@ def mobilenet_v3_small_minimalistic() -> Architecture:
 def _reduced_tail(architecture: Architecture, c4: int) -> Architecture:
     """From block ``c4`` on out channels, and after it expanded channels, halved; the head too (torchvision)."""
     blocks = list(architecture.blocks)
-    channels = list(architecture.in_channels())
-    for index in range(c4, len(blocks)):
-        block = blocks[index]
-        halved_in = channels[index] // (2 if index > c4 else 1)
-        expanded = block.expanded_channels // (2 if index > c4 else 1)
-        blocks[index] = block.resized(halved_in, expanded, block.out_channels // 2)
+    for index, in_channels in enumerate(architecture.in_channels()):
+        block, divisor = blocks[index], 2 if index > c4 else 1
+        if index >= c4:
+            expanded = block.expanded_channels // divisor
+            blocks[index] = block.resized(in_channels // divisor, expanded, block.out_channels // 2)
     head = architecture.head
     feature, hidden = head.feature_channels or 0, head.hidden_channels or 0
     half = replace(head, feature_channels=feature // 2, hidden_channels=hidden // 2)
@@ -118,18 +122,10 @@ def mobilenet_v3_small_reduced_tail() -> Architecture:
 
 def _xiaolai(rows: tuple[Row, ...], feature_channels: int) -> Architecture:
     """SE after the projection with norms and no biases, projected shortcuts, expansion always, a normed 1280 head."""
-
-    def block(row: Row) -> BlockSpec:
-        kernel, expanded, out, use_se, activation, stride = row
-        se = SqueezeExciteSpec(
-            out // 4, position="projection", use_norm=True, use_bias=False, relative_to="output", divisor=1
-        )
-        return BlockSpec(
-            kernel, expanded, out, stride, activation, se if use_se else None, "always", shortcut="projected"
-        )
-
+    se = SqueezeExciteSpec(1, position="projection", use_norm=True, use_bias=False, relative_to="output", divisor=1)
     head = HeadSpec(feature_channels, 1280, hidden_norm=True, dropout=0.0, linear_std=0.001)
-    return Architecture(StemSpec(16), tuple(map(block, rows)), head, norm_eps=1e-5, norm_momentum=0.1)
+    blocks = inverted_residuals(rows, se, "always", "projected")
+    return Architecture(StemSpec(16), blocks, head, norm_eps=1e-5, norm_momentum=0.1)
 
 
 def mobilenet_v3_large_xiaolai() -> Architecture:
@@ -144,47 +140,33 @@ def mobilenet_v3_small_xiaolai() -> Architecture:
 
 def mobilenet_v3_small_fanrencli() -> Architecture:
     """The Keras re-implementation: ReLU6, biases everywhere, an h-swish gate, an unrounded squeeze."""
-
-    def block(row: Row) -> BlockSpec:
-        kernel, expanded, out, use_se, activation, stride = row
-        se = SqueezeExciteSpec(expanded // 4, activation="relu6", gate="hard_swish", divisor=1)
-        inner = "relu6" if activation == "relu" else activation
-        return BlockSpec(kernel, expanded, out, stride, inner, se if use_se else None, "always")
-
-    return Architecture(
-        StemSpec(16), tuple(map(block, _SMALL)), HeadSpec(576, 1024, dropout=0.0), padding="same", conv_bias=True
-    )
+    se = SqueezeExciteSpec(1, activation="relu6", gate="hard_swish", divisor=1)
+    blocks = inverted_residuals(_SMALL, se, "always")
+    network = Architecture(StemSpec(16), blocks, HeadSpec(576, 1024, dropout=0.0), padding="same", conv_bias=True)
+    return network.map_blocks(lambda b: replace(b, activation="relu6") if b.activation == "relu" else b)
 
 
-def mobilenet_v3_large_with_hard_swish_from(channels: int) -> Architecture:
-    """Table 5's ablation: h-swish in the blocks with at least ``channels`` output channels, ReLU elsewhere.
-
-    ``channels`` is the block's output width from which h-swish is used: 16 (everywhere), 80 (V3-Large itself),
-    112, or anything above 160 for ReLU in all blocks. The stem and head keep h-swish unless ReLU is everywhere.
-    """
-    base = mobilenet_v3_large()
-    relu_only = channels > max(block.out_channels for block in base.blocks)
-    changed = base.map_blocks(lambda b: replace(b, activation="hard_swish" if b.out_channels >= channels else "relu"))
-    if not relu_only:
-        return changed
-    return replace(
-        changed, stem=replace(changed.stem, activation="relu"), head=replace(changed.head, activation="relu")
+def _with_hard_swish_from(channels: int) -> Architecture:
+    """V3-Large with h-swish in the blocks of at least ``channels`` output channels, ReLU in the others."""
+    return mobilenet_v3_large().map_blocks(
+        lambda b: replace(b, activation="hard_swish" if b.out_channels >= channels else "relu")
     )
 
 
 def mobilenet_v3_large_relu() -> Architecture:
     """V3-Large with ReLU everywhere, an ablation of the paper's Table 5."""
-    return mobilenet_v3_large_with_hard_swish_from(1 << 16)
+    base = mobilenet_v3_large()
+    return _relu_at_the_ends(base.map_blocks(lambda b: replace(b, activation="relu")))
 
 
 def mobilenet_v3_large_hswish16() -> Architecture:
     """V3-Large with h-swish in every block, an ablation of the paper's Table 5."""
-    return mobilenet_v3_large_with_hard_swish_from(16)
+    return _with_hard_swish_from(16)
 
 
 def mobilenet_v3_large_hswish112() -> Architecture:
     """V3-Large with h-swish from 112 channels on, an ablation of the paper's Table 5."""
-    return mobilenet_v3_large_with_hard_swish_from(112)
+    return _with_hard_swish_from(112)
 
 
 NETWORKS = (

@@ -81,19 +81,11 @@ class NetworkName:
     rule: WidthRule | None
 
     def published(self) -> Architecture:
-        """The published network of this name.
-
-        Raises:
-            UnknownNameError, ArchitectureError: as :func:`~mnv3search.families.registry.published`.
-        """
+        """The published network of this name; raises as :func:`published`."""
         return published(self.name, self.width, self.resolution, self.rule)
 
     def of(self, base: Architecture) -> Architecture:
-        """``base`` at the width and resolution that are written.
-
-        Raises:
-            ArchitectureError: a width or resolution out of range.
-        """
+        """``base`` at the width and resolution that are written."""
         wide = scale_width(base, self.width, self.rule or "paper")
         return wide if self.resolution is None else wide.with_resolution(self.resolution)
 
@@ -122,10 +114,6 @@ def parse_network(text: str) -> Architecture:
         return load_architecture(Path(text))
     name = network_name(text)
     if name is None:
-        raise UnknownNameError(
-            "network",
-            text,
-            NETWORKS,
-            "A network is NAME[@WIDTH][:torchvision][/RESOLUTION] or FILE.json.",
-        )
+        remedy = "A network is NAME[@WIDTH][:torchvision][/RESOLUTION] or FILE.json."
+        raise UnknownNameError("network", text, NETWORKS, remedy)
     return name.published()

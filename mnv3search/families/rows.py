@@ -4,67 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mnv3search.blocks import Activation, BlockSpec, Expansion, Shortcut, SqueezeExciteSpec, make_divisible
+from mnv3search.blocks import Activation, BlockSpec, Expansion, Shortcut, SqueezeExciteSpec
 
 Row = tuple[int, int, int, bool, Activation, int]
 """kernel size, expanded channels, out channels, squeeze-excite, activation, stride."""
 
 
-def paper_squeeze_excite(expanded_channels: int) -> SqueezeExciteSpec:
-    """V3's squeeze-excite: a quarter of the expansion rounded to 8, ReLU inside, hard-sigmoid gate."""
-    return SqueezeExciteSpec(make_divisible(expanded_channels / 4))
+_PAPER_SQUEEZE_EXCITE = SqueezeExciteSpec(1)
 
 
-def inverted_residuals(rows: Iterable[Row]) -> tuple[BlockSpec, ...]:
-    """The blocks of a V3 layer table."""
-    return tuple(
-        BlockSpec(kernel, expanded, out, stride, activation, paper_squeeze_excite(expanded) if use_se else None)
-        for kernel, expanded, out, use_se, activation, stride in rows
-    )
+def paper_squeeze_excite(channels: int) -> SqueezeExciteSpec:
+    """V3's squeeze-excite on ``channels``: a quarter of them rounded to 8, ReLU inside, hard-sigmoid gate."""
+    return _PAPER_SQUEEZE_EXCITE.following(channels, channels, channels)
 
 
-def stage(
-    in_channels: int,
-    repeats: int,
-    kernel_size: int,
-    stride: int,
-    expansion_ratio: int,
-    out_channels: int,
-    *,
-    activation: Activation = "relu",
-    squeeze_excite: SqueezeExciteSpec | None = None,
-    expansion: Expansion = "where_needed",
-    shortcut: Shortcut = "identity",
-) -> tuple[BlockSpec, ...]:
-    """``repeats`` inverted residuals, the first with the stride; ``squeeze_excite`` gives the rule to follow."""
+def inverted_residuals(
+    rows: Iterable[Row], squeeze_excite: SqueezeExciteSpec = _PAPER_SQUEEZE_EXCITE,
+    expansion: Expansion = "where_needed", shortcut: Shortcut = "identity", in_channels: int = 16,
+) -> tuple[BlockSpec, ...]:  # fmt: skip
+    """The blocks of a V3 layer table behind ``in_channels``; ``squeeze_excite`` gives the rule to follow."""
     blocks = []
-    for index in range(repeats):
-        expanded = in_channels * expansion_ratio
-        se = squeeze_excite.following(in_channels, expanded, out_channels) if squeeze_excite else None
-        block_stride = stride if index == 0 else 1
-        blocks.append(
-            BlockSpec(kernel_size, expanded, out_channels, block_stride, activation, se, expansion, shortcut=shortcut)
-        )
-        in_channels = out_channels
+    for kernel, expanded, out, use_se, activation, stride in rows:
+        se = squeeze_excite.following(in_channels, expanded, out) if use_se else None
+        blocks.append(BlockSpec(kernel, expanded, out, stride, activation, se, expansion, shortcut=shortcut))
+        in_channels = out
     return tuple(blocks)
 
 
 def stages(
-    stem_channels: int,
-    table: Iterable[tuple[int, int, int, int, int]],
-    *,
-    activation: Activation = "relu",
-    squeeze_excite: SqueezeExciteSpec | None = None,
-    se_stages: Iterable[int] = (),
+    in_channels: int, table: Iterable[tuple[int, int, int, int, int]], *, activation: Activation = "relu",
+    squeeze_excite: SqueezeExciteSpec | None = None, se_stages: Iterable[int] = (),
     expansion: Expansion = "where_needed",
-) -> tuple[BlockSpec, ...]:
-    """Stages of (repeats, kernel size, stride, expansion ratio, out channels); ``se_stages`` counts from 0."""
-    blocks: tuple[BlockSpec, ...] = ()
-    channels, with_se = stem_channels, set(se_stages)
+) -> tuple[BlockSpec, ...]:  # fmt: skip
+    """Inverted residuals by stages of (repeats, kernel size, stride of the first, expansion ratio, out channels).
+
+    ``squeeze_excite`` gives the rule to follow in the stages ``se_stages``, counted from 0.
+    """
+    blocks, with_se = [], set(se_stages)
     for index, (repeats, kernel, stride, ratio, out) in enumerate(table):
-        blocks += stage(
-            channels, repeats, kernel, stride, ratio, out, activation=activation, expansion=expansion,
-            squeeze_excite=squeeze_excite if index in with_se else None,
-        )  # fmt: skip
-        channels = out
-    return blocks
+        for repeat in range(repeats):
+            expanded = in_channels * ratio
+            se = squeeze_excite.following(in_channels, expanded, out) if squeeze_excite and index in with_se else None
+            blocks.append(BlockSpec(kernel, expanded, out, 1 if repeat else stride, activation, se, expansion))
+            in_channels = out
+    return tuple(blocks)

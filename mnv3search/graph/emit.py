@@ -23,12 +23,9 @@ OUTPUT_NAME = "output"
 
 
 def unit_graph(unit: Unit, seed: int = 0) -> bytes:
-    """A serialised ONNX model of one unit: input ``(1, in_channels, in_size, in_size)``.
+    """A serialised ONNX model of one unit: ``(1, in_channels, in_size, in_size)`` to ``(1, channels, size, size)``.
 
-    Its output is ``(1, channels, size, size)``, or ``(1, classes)`` for a head.
-
-    Raises:
-        MissingDependencyError: onnx is not installed.
+    The output of a head is ``(1, classes)``.
     """
     graph = _GraphBuilder(unit_weights(unit, seed))
     return graph.finish(_emit_unit(graph, unit, "", INPUT_NAME), (unit,), "unit")
@@ -39,13 +36,7 @@ def network_graph(
 ) -> bytes:
     """A serialised ONNX model of a whole network: input ``(1, 3, resolution, resolution)``, output ``(1, classes)``.
 
-    Args:
-        architecture: what to emit.
-        seed: of the drawn weights, where none are given.
-        weights: by the names of :func:`~mnv3search.graph.weights.network_weights`.
-
-    Raises:
-        MissingDependencyError: onnx is not installed.
+    ``weights`` are by the names of :func:`~mnv3search.graph.weights.network_weights`, and seeded by default.
     """
     graph = _GraphBuilder(network_weights(architecture, seed) if weights is None else weights)
     x, parts = INPUT_NAME, units(architecture)
@@ -83,17 +74,10 @@ class _GraphBuilder:
 
     def conv(self, x: str, layer: Layer, name: str, padding: str) -> str:
         before, after = conv_padding(layer, padding)
-        x = self.node(
+        return self.node(
             "Conv", [x, *self.learned(name)], name, kernel_shape=[layer.kernel_size] * 2, strides=[layer.stride] * 2,
             pads=[before, before, after, after], group=layer.groups,
         )  # fmt: skip
-        return self.activation(x, layer.activation)
-
-    def linear(self, x: str, layer: Layer, name: str) -> str:
-        return self.activation(self.node("Gemm", [x, *self.learned(name)], name, transB=1), layer.activation)
-
-    def activation(self, x: str, activation: str) -> str:
-        return _ACTIVATIONS[activation](self, x) if activation else x
 
     def clip6(self, x: str) -> str:
         limits = [self.initializer(f"clip.{v}", np.array(v, dtype=np.float32)) for v in (0, 6)]
@@ -136,8 +120,8 @@ def _emit_unit(graph: _GraphBuilder, unit: Unit, prefix: str, entered: str) -> s
         elif layer.kind == "pool":
             x = graph.node("Flatten", [graph.node("GlobalAveragePool", [x], name)], f"{name}.flatten")
         elif layer.kind in LINEAR:
-            x = graph.linear(x, layer, name)
+            x = graph.node("Gemm", [x, *graph.learned(name)], name, transB=1)
         else:
             x = graph.conv(x, layer, name, unit.padding)
-        tensors.append(x)
+        tensors.append(_ACTIVATIONS[layer.activation](graph, x) if layer.activation else x)
     return tensors[-1]

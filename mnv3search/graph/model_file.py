@@ -1,4 +1,4 @@
-"""An ONNX file of a user's: read with bounds, its input and its counts told from its graph."""
+"""An ONNX file of a user's: read with bounds, its input and its counts taken from its graph."""
 
 from __future__ import annotations
 
@@ -71,7 +71,6 @@ def read_model(path: str | Path) -> OnnxModel:
     Raises:
         ExportError: it cannot be read, is no ONNX model, keeps data in other files, has branches or loops, more than
             one input, or an input or layer of unknown or too large a shape.
-        MissingDependencyError: onnx is not installed.
     """
     path = Path(path)
     try:
@@ -130,12 +129,8 @@ def _entering(model: onnx.ModelProto) -> tuple[tuple[int, ...], bool]:
         raise ValueError(f"its input is a batch of {sizes[0]}; export it for batch 1 or for any")
     if math.prod(sizes[1:]) > MAX_ELEMENTS:
         raise ValueError(f"its input has {math.prod(sizes[1:]):,} elements; at most {MAX_ELEMENTS:,} are timed")
-    leaving = model.graph.output[0].type.tensor_type if model.graph.output else None
-    if (
-        leaving is None
-        or leaving.elem_type != TensorProto.FLOAT
-        or any(d.dim_value <= 0 for d in leaving.shape.dim[1:])
-    ):
+    first = [value.type.tensor_type for value in model.graph.output[:1]]
+    if not any(t.elem_type == TensorProto.FLOAT and all(d.dim_value > 0 for d in t.shape.dim[1:]) for t in first):
         raise ValueError("its first output is not float32 of a fixed shape behind the batch; export it with such a one")
     for value in (inputs[0], *model.graph.output):
         if value.type.tensor_type.shape.dim:
@@ -157,8 +152,8 @@ def _counted(model: onnx.ModelProto) -> tuple[int, int, int]:
     }
     madds = parameters = activations = 0
     for node in graph.node:
-        place = _CONVOLUTIONS.get(node.op_type, _LINEAR.get(node.op_type))
-        weight = weights.get(node.input[place]) if place is not None and place < len(node.input) else None
+        index = _CONVOLUTIONS.get(node.op_type, _LINEAR.get(node.op_type))
+        weight = weights.get(node.input[index]) if index is not None and index < len(node.input) else None
         if weight is None:
             continue
         out = _size_of(shapes, node.output[0])

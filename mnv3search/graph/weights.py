@@ -6,12 +6,10 @@ and linear layer is scaled, on a random image that runs through it, for outputs 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv3search.architecture import Architecture
+from mnv3search.architecture import Architecture, same_padding
 from mnv3search.layers import LINEAR, Layer, Unit, unit_layers, unit_names, units
 
 Weights = dict[str, NDArray[np.float32]]
@@ -22,19 +20,12 @@ GATE_RMS = 0.3  # an unbounded gate (h-swish) that swings wide would square what
 SAMPLE_SIZE = 14  # side of the image that scales a unit's weights; its statistics hardly depend on the side
 
 
-class SpatialPadding(NamedTuple):
-    """Zeros before and after each spatial axis."""
-
-    before: int
-    after: int
-
-
-def conv_padding(layer: Layer, padding: str) -> SpatialPadding:
-    """Explicit padding of a convolution; ``same`` as TensorFlow resolves it, the odd pixel at the end."""
+def conv_padding(layer: Layer, padding: str) -> tuple[int, int]:
+    """Zeros before and after each spatial axis; ``same`` as TensorFlow resolves it, the odd pixel at the end."""
     if padding == "symmetric":
-        return SpatialPadding(layer.kernel_size // 2, layer.kernel_size // 2)
-    total = max((layer.out_size - 1) * layer.stride + layer.kernel_size - layer.in_size, 0)
-    return SpatialPadding(total // 2, total - total // 2)
+        return layer.kernel_size // 2, layer.kernel_size // 2
+    total = same_padding(layer.in_size, layer.kernel_size, layer.stride)
+    return total // 2, total - total // 2
 
 
 def unit_weights(unit: Unit, seed: int = 0) -> Weights:
@@ -79,9 +70,8 @@ def _draw_layer(found: Weights, layer: Layer, prefix: str, padding: str, x: _Map
     weight = rng.standard_normal((layer.out_channels, fan_in, kernel, kernel), dtype=np.float32)
     out = _convolve(x, weight, layer, conv_padding(layer, padding))
     if layer.kind == "squeeze_reduce":  # every second channel positive here: a wholly dead squeeze would gate nothing
-        flip = np.where(
-            (out.mean(axis=1) < 0) & (np.arange(layer.out_channels) % 2 == 0), np.float32(-1), np.float32(1)
-        )
+        flipped = (out.mean(axis=1) < 0) & (np.arange(layer.out_channels) % 2 == 0)
+        flip = np.where(flipped, np.float32(-1), np.float32(1))
         weight, out = weight * flip[:, None, None, None], out * flip[:, None]
     rms = np.float32(np.sqrt(np.mean(out**2)))
     target = np.float32(GATE_RMS if layer.kind == "squeeze_expand" else 1)
@@ -96,14 +86,13 @@ def _draw_layer(found: Weights, layer: Layer, prefix: str, padding: str, x: _Map
     return _activate(out, layer.activation)
 
 
-def _convolve(x: _Map, weight: _Map, layer: Layer, padding: SpatialPadding) -> _Map:
+def _convolve(x: _Map, weight: _Map, layer: Layer, padding: tuple[int, int]) -> _Map:
     """A full, grouped or depthwise convolution of a (channels, size²) map, tap by tap."""
     size, out, stride = layer.in_size, layer.out_size, layer.stride
     maps = x.reshape(layer.in_channels, size, size)
     if layer.kernel_size > 1:
-        maps = np.pad(
-            maps, ((0, 0), (padding.before, padding.after + stride), (padding.before, padding.after + stride))
-        )
+        around = padding[0], padding[1] + stride
+        maps = np.pad(maps, ((0, 0), around, around))
     total = np.zeros((layer.out_channels, out * out), dtype=np.float32)
     span = (out - 1) * stride + 1
     for row in range(layer.kernel_size):

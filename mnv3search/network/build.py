@@ -12,17 +12,13 @@ from torch.overrides import TorchFunctionMode
 
 from mnv3search.architecture import Architecture, check_architecture
 from mnv3search.errors import MissingDependencyError
-from mnv3search.layers import Unit, unit_layers, units
+from mnv3search.layers import unit_layers, units
 from mnv3search.network.fast_gradients import FastGradientConv2d
 from mnv3search.network.modules import Conventions, ConvNormActivation, Head, UnitModule
 
 
 class MobileNetwork(nn.Module):
-    """The module of one architecture: ``stem``, ``blocks`` and ``head``, registered in the order in which they run.
-
-    Attributes:
-        architecture: the value that it was built from.
-    """
+    """The module of one :attr:`architecture`: ``stem``, ``blocks`` and ``head``, registered as they run."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -63,23 +59,20 @@ def build_network(architecture: Architecture) -> MobileNetwork:
 
 
 def empty_network(architecture: Architecture) -> MobileNetwork:
-    """The network of ``architecture`` in training mode with memory for its numbers, all of them unset."""
+    """The network in training mode, all its numbers unset."""
     with torch.device("meta"):
         network = MobileNetwork(architecture)
     return network.to_empty(device="cpu")
 
 
 def undrawn_network(architecture: Architecture) -> MobileNetwork:
-    """The network of ``architecture`` in training mode; weights and biases of convolutions and linear layers are unset.
-
-    Norms are 1 and 0. Nothing random is drawn, so torch's generator stays as it is.
-    """
+    """The network in training mode, its norms 1 and 0, other weights and biases unset; draws nothing random."""
     with _Undrawn():  # in half the time of `empty_network`
         return MobileNetwork(architecture)
 
 
 class _Undrawn(TorchFunctionMode):
-    """Within it, on this thread, torch's layers leave their weights and biases as the memory was; norms are set."""
+    """Within it, on this thread, torch's layers leave their weights and biases unset."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (),
@@ -99,19 +92,11 @@ def blank_network(architecture: Architecture) -> MobileNetwork:
     return network
 
 
-def unit_module(unit: Unit, conventions: Conventions) -> nn.Module:
-    """The module of one stem, block or head."""
-    if unit.part == "stem":
-        return ConvNormActivation(unit_layers(unit)[0], conventions)
-    return Head(unit, conventions) if unit.part == "head" else UnitModule(unit, conventions)
-
-
 def prepare_for_training(network: MobileNetwork) -> MobileNetwork:
-    """Puts ``network`` into channels-last and lets its layers compute faster gradients on a CPU; returns it.
+    """Puts ``network``, in place, into channels-last with layers that compute faster gradients on a CPU; returns it.
 
-    In place: parameters stay the same objects, and a state dict has the same names. Outputs are unchanged, gradients
-    are torch's own up to the rounding of float32. On another device, and where nothing is differentiated, torch's own
-    layers run.
+    Parameters stay the same objects under the same names. Outputs are unchanged, gradients are torch's own up to the
+    rounding of float32.
     """
     network.to(memory_format=torch.channels_last)
     for module in network.modules():
@@ -124,19 +109,14 @@ def prepare_for_training(network: MobileNetwork) -> MobileNetwork:
 
 
 def fvcore_madds(architecture: Architecture) -> int:
-    """Multiply-adds that fvcore counts in the convolutions and linear layers of the built network, at batch 1.
-
-    Raises:
-        MissingDependencyError: fvcore is not installed.
-    """
+    """Multiply-adds that fvcore counts in the convolutions and linear layers of the built network, at batch 1."""
     return traced_madds(blank_network(architecture))
 
 
 def traced_madds(network: MobileNetwork) -> int:
     """As :func:`fvcore_madds`, of a network in evaluation mode that is built already.
 
-    fvcore also counts norms and pools, which our convention leaves out, and has no handlers for hard swish and hard
-    sigmoid; its figures for convolutions and linear layers alone are comparable to the integer.
+    fvcore also counts norms and pools, which our convention leaves out, and not hard swish and hard sigmoid.
     """
     side = network.architecture.resolution
     with warnings.catch_warnings(), torch.no_grad():

@@ -8,7 +8,7 @@ every output position is summed over the batch, and each tap then takes the pair
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,47 +39,30 @@ class DepthwiseConv(torch.autograd.Function):
         elif ctx.needs_input_grad[0]:
             to_features = _torch_gradients(gradient, features, weight, ctx.stride, ctx.padding, of_weight=False)
         if ctx.needs_input_grad[1]:
-            to_weight = depthwise_weight_gradient(gradient, features, weight, ctx.stride, ctx.padding)
+            to_weight = _depthwise_weight_gradient(gradient, features, weight, ctx.stride, ctx.padding)
         return to_features, to_weight, None, None
 
 
-def depthwise_weight_gradient(
+def _depthwise_weight_gradient(
     gradient: Tensor, features: Tensor, weight: Tensor, stride: int, padding: int
 ) -> Tensor:  # fmt: skip
-    """The gradient (C, 1, k, k) of the kernels, by the way that is fast for the shape.
+    """The gradient of the kernels (C, 1, k, k), from that of the outputs (N, C, H', W') and the inputs (N, C, H, W).
 
-    The rule is of shapes alone, so that a repeated run takes the same way and rounds alike. It was fitted to the
+    The rule depends on shapes alone, so that a repeated run takes the same way and rounds alike. It was fitted to the
     published networks' shapes at batch 128 on one and two threads of an AVX-512 CPU; ``benchmarks/training.py`` times
     whole steps with and without it.
-
-    Args:
-        gradient: of the output, (N, C, H', W').
-        features: the input, (N, C, H, W).
-        weight: the kernels, (C, 1, k, k).
-        stride: in both directions.
-        padding: zeros at each side.
     """
     kernel = weight.shape[-1]
     (height, width), (rows, columns) = features.shape[2:], gradient.shape[2:]
-    geometry = _Geometry(height, width, rows, columns, kernel, stride, padding)
+    geometry = height, width, rows, columns, kernel, stride, padding
     pairs = height * width * rows * columns
     if pairs <= 16 or (kernel >= 5 and pairs <= 64):
         sums = _pairs_by_channel_last(gradient, features)
-        return (_taps_of_pairs(geometry).to(sums) @ sums).t().reshape(weight.shape)
+        return (_taps_of_pairs(*geometry).to(sums) @ sums).t().reshape(weight.shape)
     if kernel >= 5 and pairs <= 1024:
         sums = _pairs_by_matrices(gradient, features)
-        return (sums @ _taps_of_pairs(geometry).to(sums).t()).reshape(weight.shape)
+        return (sums @ _taps_of_pairs(*geometry).to(sums).t()).reshape(weight.shape)
     return _torch_gradients(gradient, features, weight, stride, padding, of_weight=True)
-
-
-class _Geometry(NamedTuple):
-    height: int
-    width: int
-    rows: int
-    columns: int
-    kernel: int
-    stride: int
-    padding: int
 
 
 def _one_pixel(features: Tensor, weight: Tensor, padding: int) -> bool:
@@ -111,9 +94,10 @@ def _pairs_by_matrices(gradient: Tensor, features: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _taps_of_pairs(geometry: _Geometry) -> Tensor:
+def _taps_of_pairs(
+    height: int, width: int, rows: int, columns: int, kernel: int, stride: int, padding: int
+) -> Tensor:  # fmt: skip
     """One-hot (k², H'·W'·H·W): the tap through which a pair of positions is connected, if any."""
-    height, width, rows, columns, kernel, stride, padding = geometry
     row_tap = torch.arange(height) - torch.arange(rows)[:, None] * stride + padding
     column_tap = torch.arange(width) - torch.arange(columns)[:, None] * stride + padding
     by_row = (row_tap[..., None] == torch.arange(kernel)).float()
@@ -124,7 +108,6 @@ def _taps_of_pairs(geometry: _Geometry) -> Tensor:
 def _torch_gradients(
     gradient: Tensor, features: Tensor, weight: Tensor, stride: int, padding: int, *, of_weight: bool
 ) -> Tensor:  # fmt: skip
-    """Torch's own gradient, of the kernels or of the features."""
     found: Tensor = torch.ops.aten.convolution_backward(
         gradient, features, weight, None, (stride, stride), (padding, padding), (1, 1), False, (0, 0),
         features.shape[1], (not of_weight, of_weight, False),
@@ -133,10 +116,7 @@ def _torch_gradients(
 
 
 class FastGradientConv2d(nn.Conv2d):
-    """What a network's convolutions become for training: their gradients, up to float rounding, in less time on a CPU.
-
-    On another device, in a lower precision, and where nothing is differentiated, torch's own runs.
-    """
+    """A convolution whose gradients take less time on a CPU, equal up to float rounding; torch's own elsewhere."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, C', H', W')."""

@@ -1,8 +1,7 @@
 """Weights as deployed, norms folded into their convolutions: put into modules, and taken out of trained networks.
 
 The weights are those of :mod:`mnv3search.graph`, so a module made here computes what the graph of the same seed does.
-Its norms stay where they are, as after training; they scale by 1 and carry their layer's bias. The other way round,
-:func:`folded_weights` gives what the graph of a trained network needs.
+Its norms stay where they are, as after training; they scale by 1 and carry their layer's bias.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from mnv3search.architecture import Architecture
 from mnv3search.errors import WeightsError
 from mnv3search.graph import Weights, network_weights, unit_weights
 from mnv3search.layers import Layer, Unit, learned_layers, network_layers, unit_layers
-from mnv3search.network.build import MobileNetwork, empty_network, unit_module
-from mnv3search.network.modules import Conventions, module_paths
+from mnv3search.network.build import MobileNetwork, empty_network
+from mnv3search.network.modules import Conventions, ConvNormActivation, Head, UnitModule, module_paths
 
 FoldedWeights = Mapping[str, NDArray[Any]]
 UNIT_NORM_EPS = 1e-3
@@ -34,10 +33,13 @@ def folded_network(architecture: Architecture, seed: int = 0) -> MobileNetwork:
 
 def folded_unit(unit: Unit, seed: int = 0) -> nn.Module:
     """The module of one unit with the weights of ``unit_weights(unit, seed)``, in evaluation mode."""
-    conventions = Conventions(unit.padding, UNIT_NORM_EPS, 0.01)
+    conventions, layers = Conventions(unit.padding, UNIT_NORM_EPS, 0.01), unit_layers(unit)
     with torch.device("meta"):
-        module = unit_module(unit, conventions)
-    _load(module.to_empty(device="cpu"), unit_layers(unit), unit_weights(unit, seed), UNIT_NORM_EPS)
+        if unit.part == "stem":
+            module: nn.Module = ConvNormActivation(layers[0], conventions)
+        else:
+            module = (Head if unit.part == "head" else UnitModule)(unit, conventions)
+    _load(module.to_empty(device="cpu"), layers, unit_weights(unit, seed), UNIT_NORM_EPS)
     return module.eval()
 
 
@@ -45,10 +47,7 @@ def folded_weights(network: MobileNetwork) -> Weights:
     """The weights of ``network`` in evaluation mode, its norms folded in, by the names of ``network_weights``; float32.
 
     Scales and shifts are computed in float64, so that each weight is rounded once. What a norm adds becomes the bias of
-    its layer. Only the state dict is read, so a network whose modules work otherwise in training is folded alike.
-
-    Raises:
-        WeightsError: a weight is not finite once it is folded.
+    its layer. A WeightsError names a weight that is not finite once it is folded.
     """
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     found: Weights = {}
@@ -80,11 +79,7 @@ def _fold(layer: Layer, state: Mapping[str, Tensor], eps: float) -> tuple[Tensor
 
 
 def load_folded(network: MobileNetwork, weights: FoldedWeights) -> None:
-    """Puts folded weights by name (``blocks.3.depthwise.bias``) into a network.
-
-    Raises:
-        WeightsError: a layer without weights, weights without a layer, or another shape.
-    """
+    """Puts folded weights by name (``blocks.3.depthwise.bias``) into a network, else a WeightsError."""
     _load(network, network_layers(network.architecture), weights, network.architecture.norm_eps)
 
 

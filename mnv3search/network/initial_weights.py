@@ -1,7 +1,7 @@
 """Weights that a network starts from: another library's, or those of a network that was trained here.
 
-What is loaded, what is drawn anew and what does not belong are told apart layer by layer: either every layer but the
-classifier is loaded, or none is and every one that differs is named. A network is never half-loaded.
+Either every layer but the classifier is loaded, or none is and every one that differs is named: a network is never
+half-loaded.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import nn
 from mnv3search.architecture import Architecture, from_mapping
 from mnv3search.errors import ArchitectureError, WeightsError
 from mnv3search.network.build import MobileNetwork
-from mnv3search.network.slicing import narrowing_faults
+from mnv3search.network.slicing import described_faults
 from mnv3search.network.weights import (
     Library,
     Pair,
     StateDict,
-    checked,
+    check_pairs,
     copy_pairs,
     differences,
     library_of,
@@ -37,17 +37,13 @@ _STATE = "mnv3search.training_state"
 
 
 class HasNetwork(Protocol):
-    """A trained network, as ``training.trained.TrainedNetwork`` is one."""
+    """As ``training.trained.TrainedNetwork``: the module, and the names of its logits."""
 
     @property
-    def network(self) -> MobileNetwork:
-        """Its module."""
-        ...
+    def network(self) -> MobileNetwork: ...  # noqa: D102
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of its logits."""
-        ...
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 Source = Path | StateDict | HasNetwork
@@ -92,7 +88,7 @@ def load_initial_weights(
 
     A state dict says nothing of padding, eps or activations: they are taken from the network's architecture. Those of
     timm's own networks have eps 1e-5 where the papers' have 1e-3, its ports of TensorFlow's (``tf_…``) are padded as
-    ``same``. A file that was trained here says what its network was, and is held to it.
+    ``same``. A file that was trained here names its network, which must be the same.
 
     Args:
         network: to fill.
@@ -113,10 +109,9 @@ def load_initial_weights(
 
 
 def check_initial_weights(architecture: Architecture, source: Source) -> None:
-    """Whether a network of ``architecture``, for any number of classes, can start from ``source``; builds none.
+    """Pass where a network of ``architecture``, for any number of classes, can start from ``source``.
 
-    Raises:
-        WeightsError: as :func:`load_initial_weights`.
+    Raises as :func:`load_initial_weights`.
     """
     with torch.device("meta"):
         network = MobileNetwork(architecture)
@@ -130,12 +125,14 @@ def _fitting(
     weights, where = _read(source)
     try:
         library = library_of(weights.state)
-        features, classifier = _parted(paired_layers(network, weights.state, library))
+        pairs = paired_layers(network, weights.state, library)
+        classifier = next(pair for pair in pairs if pair[0] is not None and pair[0].name == CLASSIFIER)
+        features = [pair for pair in pairs if pair is not classifier]
         _check_architecture(network.architecture, weights.architecture, features)
-        checked(features)
+        check_pairs(features)
         reason = _reason_for_new(classifier, new_classifier)
         if not reason:
-            checked([classifier])
+            check_pairs([classifier])
     except WeightsError as error:
         raise WeightsError(f"{where}: {error}" if where else str(error)) from None
     loaded = tuple(ours.name for ours, _ in features if ours is not None)
@@ -167,31 +164,12 @@ def _read(source: Source) -> tuple[_Weights, str]:
     return _Weights(file.tensors, architecture, classes), str(source)
 
 
-def _parted(pairs: list[Pair]) -> tuple[list[Pair], Pair]:
-    """The pairs of all layers but the classifier, and the classifier's.
-
-    A classifier of another number of classes is still the last layer of the weights; where the weights end before it,
-    its pair has none.
-    """
-    features = [pair for pair in pairs if pair[0] is None or pair[0].name != CLASSIFIER]
-    classifier = next(pair for pair in pairs if pair[0] is not None and pair[0].name == CLASSIFIER)
-    return features, classifier
-
-
 def _check_architecture(ours: Architecture, theirs: Architecture | None, features: list[Pair]) -> None:
-    """What shapes do not show: strides, activations, gates, padding and eps of a network that was trained here.
-
-    Raises:
-        WeightsError: they differ; the message says where.
-    """
+    """What shapes do not show: strides, activations, gates, padding and eps of a network that was trained here."""
     if theirs is None or differences(features):
         return  # differing layers say more
-    faults = list(narrowing_faults(replace(theirs, classes=ours.classes), ours))
-    if faults:
-        more = f" (and {len(faults) - 1} more differ)" if len(faults) > 1 else ""
-        raise WeightsError(
-            f"in the weights' network {faults[0].described('in this one')}{more}; build that of the weights"
-        )
+    if faults := described_faults(replace(theirs, classes=ours.classes), ours, "in this one"):
+        raise WeightsError(f"in the weights' network {faults}; build that of the weights")
 
 
 def _reason_for_new(classifier: Pair, new_classifier: bool | None) -> str:

@@ -1,6 +1,6 @@
 """The modules that a network is made of, built and run by the list of its layers.
 
-Modules are registered in the order in which they run, and bear the names of :mod:`mnv3search.layers`. Under
+Modules are registered in the order in which they run, and have the names of :mod:`mnv3search.layers`. Under
 ``torch.no_grad()`` activations, scalings and additions work in place, as the peak memory of ``cost`` assumes.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mnv3search.architecture import Architecture, HeadSpec, Padding
+from mnv3search.architecture import Architecture, HeadSpec, Padding, same_padding
 from mnv3search.blocks import LayerKind
 from mnv3search.layers import LINEAR, Layer, Unit, last_readers, unit_layers
 
@@ -33,7 +33,7 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """What holds in a whole network beside its layers: padding, and batch norm's eps and momentum."""
+    """What holds in a whole network: padding, and batch norm's eps and momentum."""
 
     padding: Padding
     norm_eps: float
@@ -41,7 +41,7 @@ class Conventions:
 
     @classmethod
     def of(cls, architecture: Architecture) -> Conventions:
-        """The conventions of ``architecture``."""
+        """Those of ``architecture``."""
         return cls(architecture.padding, architecture.norm_eps, architecture.norm_momentum)
 
     def norm(self, channels: int) -> nn.BatchNorm2d:
@@ -63,16 +63,11 @@ class SamePadConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
         kernel, stride = self.kernel_size[0], self.stride[0]
-        height, width = (_same_padding(int(size), kernel, stride) for size in input.shape[-2:])
+        height, width = (same_padding(int(size), kernel, stride) for size in input.shape[-2:])
         if not height and not width:
             return super().forward(input)
         padded = functional.pad(input, (width // 2, width - width // 2, height // 2, height - height // 2))
         return super().forward(padded)
-
-
-def _same_padding(size: int, kernel: int, stride: int) -> int:
-    """Pixels that ``SAME`` adds in one direction, both ends together."""
-    return max((-(-size // stride) - 1) * stride + kernel - size, 0)
 
 
 class ConvNormActivation(nn.Module):
@@ -100,10 +95,7 @@ class ConvNormActivation(nn.Module):
 class SqueezeExcite(nn.Module):
     """Scales each channel by a gate computed from the global pool of all (Hu et al. 2018, arXiv:1709.01507).
 
-    Args:
-        reduce, expand: its two convolutions.
-        conventions: of the network.
-        in_place: whether it may change what it is given, where no gradient is asked for.
+    ``in_place``: it may change what it is given where no gradient is asked for.
     """
 
     def __init__(self, reduce: Layer, expand: Layer, conventions: Conventions, *, in_place: bool = True) -> None:
@@ -144,16 +136,10 @@ class _Step(NamedTuple):
     in_place: bool
 
 
-def _run_module(module: nn.Module, features: Tensor) -> Tensor:
-    result: Tensor = module(features)
-    return result
-
-
 class UnitModule(nn.Module):
-    """A block or head, made and run by its list of layers; each layer's module bears the layer's name.
+    """A block or head, made and run by its list of layers; each layer's module has the layer's name.
 
-    A block computes what its layers say: Sandler et al. 2018 (arXiv:1801.04381) and Howard et al. 2019
-    (arXiv:1905.02244) for an inverted residual.
+    The inverted residual is that of Sandler et al. 2018 (arXiv:1801.04381) and Howard et al. 2019 (arXiv:1905.02244).
     """
 
     def __init__(self, unit: Unit, conventions: Conventions) -> None:
@@ -203,7 +189,7 @@ class UnitModule(nn.Module):
         return self.run(entered)
 
     def run(
-        self, entered: Tensor, call: Callable[[nn.Module, Tensor], Tensor] = _run_module,
+        self, entered: Tensor, call: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__,
         skip: frozenset[LayerKind] = frozenset(),
     ) -> Tensor:  # fmt: skip
         """The forward pass with every module run by ``call``, and layers of the kinds ``skip`` passing their source on.

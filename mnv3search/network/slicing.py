@@ -71,6 +71,15 @@ def narrowing_faults(wide: Architecture, narrow: Architecture) -> Iterator[Fault
         yield from _unit_faults(where, unit_layers(before), unit_layers(after), same_bias)
 
 
+def described_faults(wide: Architecture, narrow: Architecture, other: str) -> str:
+    """The first of the faults, where ``other`` names ``narrow``, and how many more there are; empty for a narrowing."""
+    faults = list(narrowing_faults(wide, narrow))
+    if not faults:
+        return ""
+    more = f" (and {len(faults) - 1} more differ)" if len(faults) > 1 else ""
+    return faults[0].described(other) + more
+
+
 def _unit_faults(where: str, wide: list[Layer], narrow: list[Layer], same_bias: bool) -> Iterator[Fault]:
     before, after = ({layer.name: layer for layer in layers} for layers in (wide, narrow))
     falls_away = {layer.name for layer in wide if layer.kind == "shortcut" and "add" in after}
@@ -121,15 +130,12 @@ SlicingPlan = dict[str, LayerChannels]
 def plan_slicing(
     wide: Architecture, state: StateDict, architecture: Architecture, rule: SliceRule = "l2"
 ) -> SlicingPlan:
-    """The channels that stay when a network is sliced to ``architecture``.
+    """The channels that stay when the network ``wide`` with weights ``state`` is sliced to ``architecture``.
 
-    Args:
-        wide: the network's architecture.
-        state: its state dict; read only.
-        architecture: a narrowing of ``wide``.
-        rule: which channels stay. ``l2``: those whose producing filters have the largest L2 norm, all filters that
-            write to a channel taken together. ``norm_scale``: the largest ``|γ|`` of the norms after those filters,
-            summed (``l2`` where a layer has no norm). ``first``: the first ones. Among equals the first stay.
+    Rules:
+        ``l2``: those whose producing filters have the largest L2 norm, all filters that write to a channel taken
+        together. ``norm_scale``: the largest ``|γ|`` of the norms after those filters, summed (``l2`` where a layer
+        has no norm). ``first``: the first ones. Among equals the first stay.
 
     Raises:
         WeightsError: ``architecture`` is no narrowing; the message names the block and both widths.
@@ -137,11 +143,8 @@ def plan_slicing(
     """
     if rule not in get_args(SliceRule):
         raise UnknownNameError("slicing rule", rule, get_args(SliceRule))
-    faults = list(narrowing_faults(wide, architecture))
-    if faults:
-        more = f" (and {len(faults) - 1} more differ)" if len(faults) > 1 else ""
-        described = faults[0].described("the architecture asked for")
-        raise WeightsError(f"{described}{more}; a slice has the same layers, each as wide or narrower")
+    if faults := described_faults(wide, architecture, "the architecture asked for"):
+        raise WeightsError(f"{faults}; a slice has the same layers, each as wide or narrower")
     layers = network_layers(wide)
     widths = {layer.name: layer.out_channels for layer in network_layers(architecture)}
     groups = channel_groups(layers)
@@ -182,26 +185,16 @@ def _importance(writers: list[Layer], state: StateDict, rule: SliceRule) -> Tens
 
 
 def _largest(importance: Tensor, count: int) -> Channels:
-    """The indices of the ``count`` largest, rising; of equals the first."""
+    """Indices; of equals the first."""
     order = torch.sort(importance, descending=True, stable=True).indices
     return tuple(sorted(order[:count].tolist()))
 
 
 def slice_network(network: MobileNetwork, architecture: Architecture, rule: SliceRule = "l2") -> MobileNetwork:
-    """A network of ``architecture`` whose weights are those of the channels of ``network`` that stay.
+    """A new network of ``architecture`` with the weights of the channels of ``network`` that stay by ``rule``.
 
-    Args:
-        network: left as it is.
-        architecture: a narrowing of ``network.architecture``, as NetAdapt's proposals are: the same layers, each as
-            wide or narrower. Where a projected shortcut's two widths come to agree, its convolution falls away.
-        rule: which channels stay, as :func:`plan_slicing` says.
-
-    Returns:
-        A new network that shares no memory with ``network``, in its mode and on its device.
-
-    Raises:
-        WeightsError: ``architecture`` is no narrowing; the message names the block and both widths.
-        UnknownNameError: no such rule.
+    It shares no memory with ``network``, and has its mode and device. ``architecture`` is a narrowing of the network's,
+    as NetAdapt's proposals are; rules and errors are those of :func:`plan_slicing`.
     """
     plan = plan_slicing(network.architecture, network.state_dict(), architecture, rule)
     return apply_slicing(network, architecture, plan)

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from mnv3search.errors import WeightsError
 
+Library = Literal["mnv3search", "torchvision", "timm"]
+StateDict = Mapping[str, Tensor]
 OPTIONAL = frozenset({"num_batches_tracked"})
 _SHOWN = 5
 _MAX_ALIGNED = 1_000_000  # pairs to consider: aligning takes the more time the more layers a file names
@@ -68,7 +70,7 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         """Such as ``stem.conv.weight is (16, 3, 3, 3), conv_stem of the weights (32, 3, 3, 3)``."""
-        ours, theirs = (_shape_text(shape) for shape in (self.our_shape, self.their_shape))
+        ours, theirs = ("nothing" if shape is None else str(shape) for shape in (self.our_shape, self.their_shape))
         if self.ours is None:
             return f"{self.theirs}.{self.tensor} {theirs} of the weights has no layer in the network"
         if self.theirs is None:
@@ -77,27 +79,16 @@ class Difference(NamedTuple):
         return f"{self.ours}.{self.tensor} is {ours}, in{named} the weights {theirs}"
 
 
-def _shape_text(shape: tuple[int, ...] | None) -> str:
-    return "nothing" if shape is None else str(shape)
-
-
-def grouped(state: Iterable[tuple[str, Tensor]]) -> list[StateLayer]:
-    """The layers of a state dict's items in the order of their first tensors."""
+def _layers(state: StateDict) -> list[StateLayer]:
+    """The layers of a state dict in the order of their first tensors."""
     layers: dict[str, StateLayer] = {}
-    for name, tensor in state:
+    for name, tensor in state.items():
         owner, _, leaf = name.rpartition(".")
         layers.setdefault(owner, StateLayer(owner, {})).tensors[leaf] = tensor
     return list(layers.values())
 
 
-def paired_by_name(ours: Sequence[StateLayer], theirs: Sequence[StateLayer]) -> list[Pair]:
-    """The layers of one naming; those of ``theirs`` alone come last."""
-    by_name = {layer.name: layer for layer in theirs}
-    pairs: list[Pair] = [(layer, by_name.pop(layer.name, None)) for layer in ours]
-    return [*pairs, *((None, layer) for layer in by_name.values())]
-
-
-def paired_in_order(ours: Sequence[StateLayer], theirs: Sequence[StateLayer]) -> list[Pair]:
+def _paired_in_order(ours: Sequence[StateLayer], theirs: Sequence[StateLayer]) -> list[Pair]:
     """The layers of two namings in the order in which both run.
 
     Where all kinds agree the layers are paired one by one. Elsewhere they are aligned by their shapes, and what lies
@@ -138,30 +129,17 @@ def _difference(ours: StateLayer | None, theirs: StateLayer | None) -> Differenc
     return None
 
 
-def is_narrowing(pairs: Iterable[Pair]) -> bool:
+def _is_narrowing(pairs: Iterable[Pair]) -> bool:
     """Whether every layer is there in both, of one kind, and nowhere wider in the network than in the weights."""
     return all(
         ours is not None
         and theirs is not None
         and ours.kind() == theirs.kind()
-        and _is_no_wider(ours.shape("weight") or (), theirs.shape("weight") or ())
+        and all(a <= b for a, b in zip_longest(ours.shape("weight") or (), theirs.shape("weight") or (), fillvalue=0))
         for ours, theirs in pairs
     )
 
 
-def _is_no_wider(ours: tuple[int, ...], theirs: tuple[int, ...]) -> bool:
-    return len(ours) == len(theirs) and all(a <= b for a, b in zip(ours, theirs, strict=True))
-
-
-def listed(found: Sequence[Difference], layers: int) -> str:
-    """The first differences in words, convolutions and linear layers before norms, and how many there are."""
-    shown = sorted(found, key=lambda difference: difference.is_norm)[:_SHOWN]
-    more = f"; and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
-    return f"{len(found)} of {layers} layers differ: " + "; ".join(map(str, shown)) + more
-
-
-Library = Literal["mnv3search", "torchvision", "timm"]
-StateDict = Mapping[str, Tensor]
 _OrderKey = tuple[object, ...]
 # the first layers that each library's naming begins with; torchvision's MNASNet has names of its own
 FIRST_LAYERS: tuple[tuple[str, Library], ...] = (
@@ -188,17 +166,19 @@ def library_of(state: StateDict) -> Library:
 
 def paired_layers(network: nn.Module, state: StateDict, library: Library) -> list[Pair]:
     """Each layer of ``network`` with the one of ``state`` that belongs to it, by the naming of ``library``."""
-    ours, theirs = grouped(network.state_dict().items()), grouped(state.items())
+    ours, theirs = _layers(network.state_dict()), _layers(state)
     if library == "mnv3search":
-        return paired_by_name(ours, theirs)
+        by_name = {layer.name: layer for layer in theirs}
+        pairs: list[Pair] = [(layer, by_name.pop(layer.name, None)) for layer in ours]
+        return [*pairs, *((None, layer) for layer in by_name.values())]
     if library == "torchvision":
-        return paired_in_order(ours, sorted(theirs, key=lambda layer: _torchvision_order(layer.name)))
+        return _paired_in_order(ours, sorted(theirs, key=lambda layer: _torchvision_order(layer.name)))
     inverted = {name.rsplit(".", 2)[0] for name in state if name.endswith(".conv_pwl.weight")}
-    return paired_in_order(ours, sorted(theirs, key=lambda layer: _timm_order(layer.name, inverted)))
+    return _paired_in_order(ours, sorted(theirs, key=lambda layer: _timm_order(layer.name, inverted)))
 
 
-def checked(pairs: Sequence[Pair]) -> Sequence[Pair]:
-    """The pairs, which differ in nothing and hold finite numbers.
+def check_pairs(pairs: Sequence[Pair]) -> None:
+    """Pass where the two of each pair differ in nothing and hold finite numbers.
 
     Raises:
         WeightsError: they do not; the message lists the first layers that differ and says how many do.
@@ -206,26 +186,22 @@ def checked(pairs: Sequence[Pair]) -> Sequence[Pair]:
     found = differences(pairs)
     if found:
         remedy = "take the weights of this very architecture"
-        if is_narrowing(pairs):
+        if _is_narrowing(pairs):
             remedy = (
                 "the network is a narrowing of the weights': load them into the network that they are of, and narrow "
                 "that with slice_network or mnv3search netadapt"
             )
-        raise WeightsError(f"{listed(found, len(pairs))}: {remedy}")
-    for _, theirs in pairs:
-        if theirs is not None:
-            _check_numbers(theirs)
-    return pairs
-
-
-def _check_numbers(layer: StateLayer) -> None:
-    for name, tensor in layer.tensors.items():
-        if name == "num_batches_tracked":
-            continue
-        if not tensor.is_floating_point():
-            raise WeightsError(f"{layer.name}.{name} of the weights is {tensor.dtype}; give weights in floating point")
-        if not bool(torch.isfinite(tensor.float()).all()):
-            raise WeightsError(f"{layer.name}.{name} of the weights holds NaN or infinity; take an earlier checkpoint")
+        shown = sorted(found, key=lambda difference: difference.is_norm)[:_SHOWN]
+        more = f"; and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+        listed = "; ".join(map(str, shown))
+        raise WeightsError(f"{len(found)} of {len(pairs)} layers differ: {listed}{more}: {remedy}")
+    for layer in (theirs for _, theirs in pairs if theirs is not None):
+        for name, tensor in layer.tensors.items():
+            named = f"{layer.name}.{name} of the weights"
+            if name not in OPTIONAL and not tensor.is_floating_point():
+                raise WeightsError(f"{named} is {tensor.dtype}; give weights in floating point")
+            if name not in OPTIONAL and not bool(torch.isfinite(tensor.float()).all()):
+                raise WeightsError(f"{named} holds NaN or infinity; take an earlier checkpoint")
 
 
 def copy_pairs(pairs: Sequence[Pair]) -> None:
@@ -256,7 +232,7 @@ _TIMM_SQUEEZE_EXCITE = ("conv_reduce", "conv_expand")
 
 
 def _timm_order(name: str, inverted: set[str]) -> _OrderKey:
-    """The place of timm's module names in its forward passes; ``inverted`` holds the blocks with an expansion."""
+    """The position of timm's module names in its forward passes; ``inverted`` holds the blocks with an expansion."""
     top, *rest = name.split(".")
     if top != "blocks" or len(rest) < 3:
         return (_position(_TIMM_NETWORK, top),)

@@ -1,8 +1,8 @@
 """Weights files of any library, read as tensors by name; of a pickle nothing is run.
 
-A checkpoint that holds its weights beside other things is understood as timm and torchvision write it: averaged weights
-are taken before the last ones. A prefix that a wrapper put before a network's names is taken away, and what stands
-beside the network (a loss's weights, a second head) is left out.
+A checkpoint with more than weights is understood as timm and torchvision write it: averaged weights are taken before
+the last ones. A wrapper's prefix of a network's names is removed, and what is not the network's (a loss's weights, a
+second head) is left out.
 """
 
 from __future__ import annotations
@@ -43,11 +43,10 @@ class WeightsFile(NamedTuple):
 
 
 def load_weights_file(path: Path) -> WeightsFile:
-    """The weights in a file of safetensors or of ``torch.save``, told by its content, or in a run's folder.
+    """The weights in a file of safetensors or of ``torch.save``, whichever it is by its content, or in a run's folder.
 
     Raises:
-        WeightsError: no such file, another kind of file, a damaged or too large one, or one that holds code or other
-            things than tensors; the message says what to do.
+        WeightsError: no such file, a damaged or too large one, or one that holds more than tensors.
     """
     if path.is_dir():
         if not (path / _BEST).is_file():
@@ -66,13 +65,9 @@ def unwrapped(content: object, where: str) -> dict[str, Tensor]:
         WeightsError: there is none; ``where`` names the checkpoint.
     """
     for _ in range(_MAX_DEPTH):
-        if not isinstance(content, Mapping):
-            break
-        nested = next((name for name in _NESTED if isinstance(content.get(name), Mapping)), None)
-        if nested is None:
-            break
-        content = content[nested]
-    if not isinstance(content, Mapping) or not _is_state(content):
+        if isinstance(content, Mapping):
+            content = next((content[name] for name in _NESTED if isinstance(content.get(name), Mapping)), content)
+    if not isinstance(content, Mapping) or not content or not all(map(_is_named_tensor, content, content.values())):
         found = ", ".join(repr(key)[:40] for key in list(content)[:4]) if isinstance(content, Mapping) else ""
         raise WeightsError(
             f"{where} holds {f'{found} …' if found else type(content).__name__}, not plain tensors by name (alone, or "
@@ -97,19 +92,13 @@ def _prefix(state: Mapping[str, Tensor], where: str) -> str:
     return chosen[0] if chosen else ""
 
 
-def _is_state(content: Mapping[object, object]) -> bool:
-    return bool(content) and all(_is_name(name) and _is_plain(tensor) for name, tensor in content.items())
-
-
-def _is_name(name: object) -> bool:
-    """Whether a key can stand in a message: one line of a sensible length."""
-    return isinstance(name, str) and len(name) <= _MAX_NAME and name.isprintable()
-
-
-def _is_plain(tensor: object) -> bool:
-    """Whether it is a tensor of numbers in memory: a file may also hold sparse, quantised or empty shells of them."""
+def _is_named_tensor(name: object, tensor: object) -> bool:
+    """Whether a name is one short line, and a tensor has its numbers in memory (not sparse, quantised or meta)."""
     return (
-        isinstance(tensor, Tensor)
+        isinstance(name, str)
+        and len(name) <= _MAX_NAME
+        and name.isprintable()
+        and isinstance(tensor, Tensor)
         and tensor.layout == torch.strided
         and not (tensor.is_meta or tensor.is_quantized or tensor.is_nested)
     )
@@ -129,11 +118,7 @@ def _begin(path: Path) -> bytes:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a ``.safetensors`` file, on the CPU, and the texts beside them.
-
-    Raises:
-        WeightsError: it cannot be read or is damaged.
-    """
+    """The tensors of a ``.safetensors`` file, on the CPU, and its metadata; a WeightsError where it is damaged."""
     from safetensors import SafetensorError, safe_open
 
     _begin(path)

@@ -16,7 +16,7 @@ from mnv3search.architecture import Architecture
 from mnv3search.errors import WeightsError
 from mnv3search.families import parse_network
 from mnv3search.network.build import build_network
-from mnv3search.network.weights import StateDict, checked, copy_pairs, library_of, paired_layers
+from mnv3search.network.weights import StateDict, check_pairs, copy_pairs, library_of, paired_layers
 
 TORCHVISION = [
     ("mobilenet_v2", {}, "mobilenet_v2"),
@@ -53,7 +53,9 @@ SIDE = 75
 
 
 def _load(network: Any, state: StateDict) -> None:
-    copy_pairs(checked(paired_layers(network, state, library_of(state))))
+    pairs = paired_layers(network, state, library_of(state))
+    check_pairs(pairs)
+    copy_pairs(pairs)
 
 
 def _norm_constants(network: Any) -> set[tuple[float, float]]:
