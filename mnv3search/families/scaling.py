@@ -25,7 +25,6 @@ def scale_width(architecture: Architecture, width_mult: float, rule: WidthRule =
 
     Raises:
         ArchitectureError: ``width_mult`` is not a number in (0, 16].
-        UnknownNameError: no such rule.
     """
     is_number = isinstance(width_mult, (int, float)) and not isinstance(width_mult, bool)
     if not (is_number and 0 < width_mult <= MAX_WIDTH_MULT):  # false for NaN
@@ -38,11 +37,10 @@ def scale_width(architecture: Architecture, width_mult: float, rule: WidthRule =
         return architecture
     stem, head = architecture.stem, architecture.head
     if rule == "out_channels":
-
-        def truncated(block: Block, _old_in: int, _new_in: int) -> tuple[int, int]:
-            return block.expanded_channels, max(1, int(width_mult * block.out_channels))
-
-        return replace(architecture, blocks=_scaled_blocks(architecture, stem.out_channels, truncated))
+        return replace(architecture, blocks=_scaled_blocks(
+            architecture, stem.out_channels,
+            lambda b, _old, _new: (b.expanded_channels, max(1, int(width_mult * b.out_channels))),
+        ))  # fmt: skip
 
     def scaled(channels: int) -> int:
         return make_divisible(width_mult * channels)

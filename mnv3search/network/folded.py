@@ -79,7 +79,7 @@ def _fold(layer: Layer, state: Mapping[str, Tensor], eps: float) -> tuple[Tensor
 
 
 def load_folded(network: MobileNetwork, weights: FoldedWeights) -> None:
-    """Puts folded weights by name (``blocks.3.depthwise.bias``) into a network, else a WeightsError."""
+    """Puts folded weights by name (``blocks.3.depthwise.bias``) into a network; raises WeightsError."""
     _load(network, network_layers(network.architecture), weights, network.architecture.norm_eps)
 
 

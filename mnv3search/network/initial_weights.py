@@ -55,8 +55,7 @@ class InitialWeights:
 
     Attributes:
         library: whose naming the weights had.
-        loaded: the network's layers that hold them, in order.
-        fresh: its layers that were drawn anew: the classifier, or none.
+        loaded, fresh: its layers that hold them, in order, and those drawn anew: the classifier, or none.
         reason: why the classifier was drawn anew; empty where it was not.
         classes: class names that came with the weights, by logit; None where none did.
     """

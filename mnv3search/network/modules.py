@@ -136,6 +136,11 @@ class _Step(NamedTuple):
     in_place: bool
 
 
+def _run_module(module: nn.Module, features: Tensor) -> Tensor:
+    result: Tensor = module(features)  # not nn.Module.__call__ itself, which tracers replace
+    return result
+
+
 class UnitModule(nn.Module):
     """A block or head, made and run by its list of layers; each layer's module has the layer's name.
 
@@ -189,7 +194,7 @@ class UnitModule(nn.Module):
         return self.run(entered)
 
     def run(
-        self, entered: Tensor, call: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__,
+        self, entered: Tensor, call: Callable[[nn.Module, Tensor], Tensor] = _run_module,
         skip: frozenset[LayerKind] = frozenset(),
     ) -> Tensor:  # fmt: skip
         """The forward pass with every module run by ``call``, and layers of the kinds ``skip`` passing their source on.

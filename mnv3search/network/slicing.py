@@ -33,12 +33,9 @@ _OF_LAYER = ("kind", "kernel_size", "stride", "activation", "norm")
 
 
 class Fault(NamedTuple):
-    """One thing in which an architecture is no narrowing of another.
+    """One field, or layer, in which an architecture is no narrowing of another.
 
-    Attributes:
-        where: ``the network``, ``the stem``, ``block 3``, ``the head``.
-        what: a field, or a layer.
-        wide, narrow: its two values; for a layer, whether it is there.
+    ``where`` is such as ``block 3``; ``wide`` and ``narrow`` are its two values, or whether the layer is there.
     """
 
     where: str

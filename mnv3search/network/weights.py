@@ -55,10 +55,8 @@ Pair = tuple[StateLayer | None, StateLayer | None]
 class Difference(NamedTuple):
     """A layer that is another in the weights, or is in one of the two alone.
 
-    Attributes:
-        ours, theirs: the layer's name in the network and in the weights; None where it is missing.
-        tensor: the first of its tensors that differs, with its shapes; None where there is no such tensor.
-        is_norm: whether it is a norm, which differs wherever its convolution does.
+    ``ours`` and ``theirs`` are its names, ``tensor`` the first of its tensors that differs; None is what is missing. A
+    norm differs wherever its convolution does.
     """
 
     ours: str | None
@@ -130,7 +128,7 @@ def _difference(ours: StateLayer | None, theirs: StateLayer | None) -> Differenc
 
 
 def _is_narrowing(pairs: Iterable[Pair]) -> bool:
-    """Whether every layer is there in both, of one kind, and nowhere wider in the network than in the weights."""
+    """Whether all layers are in both, of one kind, and nowhere wider in the network than in the weights."""
     return all(
         ours is not None
         and theirs is not None
