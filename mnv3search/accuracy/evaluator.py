@@ -81,10 +81,12 @@ class Evaluator(Protocol):
 class StoppableEvaluator(Protocol):
     """An evaluator that trains in epochs, and can give a network up after each of them."""
 
-    def evaluate_until(self, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]) -> Evaluation:
-        """The evaluation of one network; ``give_up`` is asked after every epoch but the last, with all so far.
+    def evaluate_until(
+        self, architecture: Architecture, should_prune: Callable[[Sequence[Report]], bool]
+    ) -> Evaluation:
+        """The evaluation of one network; ``should_prune`` is asked after every epoch but the last, with all so far.
 
-        One that was evaluated before is answered from memory, and ``give_up`` is not asked.
+        One that was evaluated before is answered from memory, and ``should_prune`` is not asked.
         """
         ...
 
@@ -129,10 +131,10 @@ def checked_evaluations(evaluator: Evaluator, architectures: Sequence[Architectu
 
 
 def evaluated_until(
-    evaluator: StoppableEvaluator, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]
+    evaluator: StoppableEvaluator, architecture: Architecture, should_prune: Callable[[Sequence[Report]], bool]
 ) -> Evaluation:
     """The answer of :meth:`StoppableEvaluator.evaluate_until`, checked as by :func:`checked_evaluations`."""
-    return _checked(evaluator, [evaluator.evaluate_until(architecture, give_up)], [architecture])[0]
+    return _checked(evaluator, [evaluator.evaluate_until(architecture, should_prune)], [architecture])[0]
 
 
 def _checked(evaluator: object, answers: list[Evaluation], architectures: Sequence[Architecture]) -> list[Evaluation]:

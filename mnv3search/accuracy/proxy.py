@@ -112,15 +112,17 @@ class Proxy:
         """
         return [self.evaluate_until(architecture, lambda _: False) for architecture in architectures]
 
-    def evaluate_until(self, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]) -> Evaluation:
-        """As :meth:`evaluate`, of one network; ``give_up`` may end the training of the first seed after any epoch."""
+    def evaluate_until(
+        self, architecture: Architecture, should_prune: Callable[[Sequence[Report]], bool]
+    ) -> Evaluation:
+        """As :meth:`evaluate`, of one network; ``should_prune`` may end the training of the first seed after any epoch."""
         best: list[float] = []
         reports: tuple[Report, ...] = ()
         for seed in range(self.options.seed, self.options.seed + self.options.seeds):
             found = self._kept(architecture, seed)
             if found is None:
                 try:
-                    result = self._trained(architecture, seed, None if best else give_up)
+                    result = self._trained(architecture, seed, None if best else should_prune)
                 except DivergedError:  # the network's fault; a full disk or lost images are not, and are raised
                     return self._answer([self.capabilities.chance], stopped=True)
                 found = tuple((record.epoch, record.val_top1) for record in result.history)
@@ -135,7 +137,7 @@ class Proxy:
         return Evaluation(statistics.fmean(best), spread(best, len(self._val)), reports, stopped=stopped)
 
     def _trained(
-        self, architecture: Architecture, seed: int, give_up: Callable[[Sequence[Report]], bool] | None
+        self, architecture: Architecture, seed: int, should_prune: Callable[[Sequence[Report]], bool] | None
     ) -> TrainingResult:
         import torch
 
@@ -148,7 +150,7 @@ class Proxy:
 
         def ask(record: EpochRecord) -> bool:
             reports.append((record.epoch, record.val_top1))
-            return record.epoch < self.epochs and give_up is not None and give_up(reports)
+            return record.epoch < self.epochs and should_prune is not None and should_prune(reports)
 
         trained = self._resized(architecture)
         with torch.random.fork_rng(devices=[]):

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from mnv3search.space import SearchSpace
 
-ASKS_PER_TRIAL = 10
-IDLE_ASKS = 500
+MAX_ASKS_PER_TRIAL = 10
+MAX_IDLE_ASKS = 500
 CHEAP_CHUNK = 64
 FREE_MEMORY_GBYTES = 1e9  # memory so fast that multiply-adds alone count
 
@@ -262,7 +262,7 @@ class _Loop:
                 break
             rows = self.sampler.ask()
             asks += 1
-            if len(rows) == 0 or idle >= IDLE_ASKS or asks > ASKS_PER_TRIAL * self.trials + IDLE_ASKS:
+            if len(rows) == 0 or idle >= MAX_IDLE_ASKS or asks > MAX_ASKS_PER_TRIAL * self.trials + MAX_IDLE_ASKS:
                 break
             outcomes = self.evaluated(rows, left, self.sampler.trial)
             self.sampler.tell(outcomes)

@@ -24,7 +24,7 @@ STARTUP = 5
 class StoppingRule(Protocol):
     """Learns from finished trainings, and says of a running one whether to give it up."""
 
-    def give_up(self, reports: Sequence[Report], latency_ms: float) -> bool:
+    def should_prune(self, reports: Sequence[Report], latency_ms: float) -> bool:
         """Whether a network of ``latency_ms`` that has come so far should be given up; asked after each epoch."""
         ...
 
@@ -66,7 +66,7 @@ class Pruned:
             pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
         return optuna.create_study(direction="maximize", pruner=pruner)
 
-    def give_up(self, reports: Sequence[Report], latency_ms: float) -> bool:
+    def should_prune(self, reports: Sequence[Report], latency_ms: float) -> bool:
         """What the pruner says after the last of ``reports``."""
         with quiet_optuna():
             if self._running is None:
@@ -125,7 +125,7 @@ class Dominated:
         self._objective = objective
         self._finished: list[tuple[dict[int, float], float, float]] = []
 
-    def give_up(self, reports: Sequence[Report], latency_ms: float) -> bool:
+    def should_prune(self, reports: Sequence[Report], latency_ms: float) -> bool:
         """Whether the last of ``reports`` and the largest gain seen from there stay below a finished network."""
         epoch, top1 = reports[-1]
         gains = [end - by_epoch[epoch] for by_epoch, end, _ in self._finished if epoch in by_epoch]

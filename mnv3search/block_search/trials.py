@@ -91,7 +91,7 @@ class Evaluating:
         if rule is None or not isinstance(evaluator, StoppableEvaluator):
             return checked_evaluations(evaluator, task.architectures)
         return [
-            evaluated_until(evaluator, network, lambda reports, ms=ms: rule.give_up(reports, ms))  # type: ignore[misc]
+            evaluated_until(evaluator, network, lambda reports, ms=ms: rule.should_prune(reports, ms))  # type: ignore[misc]
             for network, ms in zip(task.architectures, task.latencies_ms, strict=True)
         ]
 

@@ -67,11 +67,13 @@ class StoppableCache(CachedEvaluator):
         super().__init__(evaluator)  # type: ignore[arg-type]
         self._stoppable = evaluator
 
-    def evaluate_until(self, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]) -> Evaluation:
+    def evaluate_until(
+        self, architecture: Architecture, should_prune: Callable[[Sequence[Report]], bool]
+    ) -> Evaluation:
         """The evaluation of one network; one that was given up is not remembered as an answer."""
         if architecture in self._known:
             return self._known[architecture]
-        answer = evaluated_until(self._stoppable, architecture, give_up)
+        answer = evaluated_until(self._stoppable, architecture, should_prune)
         if not answer.stopped:
             self._known[architecture] = answer
         return answer

@@ -23,18 +23,18 @@ from mnv3search.runs.context import RunContext
 from mnv3search.runs.target import LatencyConstraint
 from mnv3search.runs.timings import Latency
 
-ROOM = 0.005
+REPAIR_MARGIN = 0.005
 """How far below the target a repair's limit is, as a share, each time: one session of timing differs from the next."""
 
-MORE_TIMES = 4
+MAX_RETRIES = 4
 """How often a finalist is narrowed on because its own error is larger than its seed's."""
-FARTHEST_PRICED = 2.0
+MAX_PRICE_RATIO = 2.0
 """How far apart, as a factor, a device prices a network in two sessions, between which it was calibrated anew."""
-REPAIRS = 2
-WORTH_POINTS = 0.1  # a network that missed is repaired where it is so much better in top-1 than the best that did not
-NEARER = 2
-UNUSED = 0.03  # of the target: where the winner leaves more, networks nearer to it are timed too, NEARER times at most
-TIMED = 6  # so many networks at least, NetAdapt's among them, are timed where so many are within the target
+MAX_REPAIRS = 2
+MIN_TOP1_GAIN = 0.1  # a network that missed is repaired where it is so much better in top-1 than the best that did not
+MAX_EXTRA_ROUNDS = 2
+MAX_UNUSED_SHARE = 0.03  # of the target: where the winner leaves more, networks nearer to it are timed too, MAX_EXTRA_ROUNDS times at most
+MIN_TIMED = 6  # so many networks at least, NetAdapt's among them, are timed where so many are within the target
 
 Times = Mapping[Architecture, Latency]
 
@@ -57,10 +57,10 @@ def closest(candidates: Sequence[Candidate], times: Times, z: float) -> Candidat
 def repaired_limit_ms(candidate: Candidate, timed: Latency, target_ms: float, z: float, attempt: int) -> float:
     """What a network must be predicted at to be timed within the target, its measured over predicted time as it was.
 
-    Twice the ``z`` deviations are taken off: those of this time and those of the next; and :data:`ROOM` for each
+    Twice the ``z`` deviations are taken off: those of this time and those of the next; and :data:`REPAIR_MARGIN` for each
     attempt, from 1.
     """
-    return candidate.latency_ms * target_ms / timed.upper_ms(2 * z) * (1 - ROOM * attempt)
+    return candidate.latency_ms * target_ms / timed.upper_ms(2 * z) * (1 - REPAIR_MARGIN * attempt)
 
 
 def typical_limit_ms(candidates: Sequence[Candidate], times: Times, target_ms: float, z: float, attempt: int) -> float:
@@ -104,7 +104,7 @@ class Narrowing:
         steps = [step for found in self._steps.values() for step in found]
         prices = self._context.scorer.latencies([step.architecture for step in steps]) if steps else []
         for step, (price_ms, _) in zip(steps, prices, strict=True):
-            if not price_ms / FARTHEST_PRICED <= step.latency_ms <= price_ms * FARTHEST_PRICED:
+            if not price_ms / MAX_PRICE_RATIO <= step.latency_ms <= price_ms * MAX_PRICE_RATIO:
                 raise RunError(
                     f"{self._context.folder.steps} is damaged: step {step.number} is said to take "
                     f"{step.latency_ms:g} ms, and the device takes {price_ms:g} ms for its network; "
@@ -118,7 +118,7 @@ class Narrowing:
         def limit() -> float:
             found = constraint.limit_of(seed.architecture)
             alone = self._context.folder.settings.kind == "netadapt"
-            for again in range(MORE_TIMES):
+            for again in range(MAX_RETRIES):
                 result = self._to(index, found, lenient=again > 0 or not alone)
                 own = constraint.limit_of(result.final.architecture)
                 if not result.reached or result.final.latency_ms <= own:
@@ -259,15 +259,15 @@ class FinalSelection:
         if not self.context.timings.possible:
             return Selected(best_of(attempt.candidates), attempt, attempt.candidates)
         attempts, within, repairs = [attempt], self._timed_within(attempt), 0
-        worth = 0.0 if self.context.cache.capabilities.score_name else WORTH_POINTS  # a score's unit is no point
-        while repairs < REPAIRS and (missed := _worth_repair(attempt, within, worth)):
+        worth = 0.0 if self.context.cache.capabilities.score_name else MIN_TOP1_GAIN  # a score's unit is no point
+        while repairs < MAX_REPAIRS and (missed := _worth_repair(attempt, within, worth)):
             repairs += 1
             attempt = self._repair(narrowing, attempts, missed, within)
             if not attempt.candidates:
                 break
             attempts.append(attempt)
             within = within + self._timed_within(attempt)
-        for number in range(1, NEARER + 1):
+        for number in range(1, MAX_EXTRA_ROUNDS + 1):
             nearer = self._nearer(attempts, within, number)
             if not nearer.candidates:
                 break
@@ -301,7 +301,7 @@ class FinalSelection:
             if result is not None and result.reached and self.constraint.holds(result.final):
                 results[index] = result
         adapted = narrowed(results, self.seeds)
-        wanted = max(1, TIMED - len(adapted)) if self.context.timings.possible else 1
+        wanted = max(1, MIN_TIMED - len(adapted)) if self.context.timings.possible else 1
         found = _distinct([*self.constraint.best_within(self.ranked, wanted), *adapted])
         found = found or [self.fallback()]
         if self.seeds:
@@ -335,18 +335,21 @@ class FinalSelection:
         direct = [
             c for c in self.ranked if c.latency_ms <= direct_ms and c.top1 > least and c.architecture not in known
         ]
-        found = _distinct([*direct[: max(1, TIMED - len(adapted))], *adapted])
+        found = _distinct([*direct[: max(1, MIN_TIMED - len(adapted))], *adapted])
         return Attempt([c for c in found if c.top1 > least], results)
 
     def _nearer(self, attempts: Sequence[Attempt], within: Sequence[Candidate], number: int) -> Attempt:
-        """Better networks nearer the target, where the best ``within`` leaves more than :data:`UNUSED` of it unused.
+        """Better networks nearer the target, where the best ``within`` leaves more than :data:`MAX_UNUSED_SHARE` of it unused.
 
         They are direct candidates and earlier steps of NetAdapt, as slow as what was timed says of the prediction.
         """
         if not within:
             return Attempt([])
         best = best_of(within)
-        if self._times[best.architecture].upper_ms(self.constraint.z) > (1 - UNUSED) * self.constraint.target_ms:
+        if (
+            self._times[best.architecture].upper_ms(self.constraint.z)
+            > (1 - MAX_UNUSED_SHARE) * self.constraint.target_ms
+        ):
             return Attempt([])
         limit_ms = self._limit_ms([c for a in attempts for c in a.candidates], number)
         results = {
@@ -355,13 +358,13 @@ class FinalSelection:
             for index, result in attempt.results.items()
             if (wider := widened(result, limit_ms)) is not None
         }
-        direct = [c for c in self.ranked if c.latency_ms <= limit_ms][:TIMED]
+        direct = [c for c in self.ranked if c.latency_ms <= limit_ms][:MIN_TIMED]
         known = _known(attempts)
         better = [
             c for c in _distinct([*narrowed(results, self.seeds), *direct])
             if c.top1 > best.top1 and c.architecture not in known
         ]  # fmt: skip
-        return Attempt(better[:TIMED], results)
+        return Attempt(better[:MIN_TIMED], results)
 
 
 def _known(attempts: Sequence[Attempt]) -> set[Architecture]:

@@ -19,7 +19,7 @@ from mnv3search.runs.progress import RunProgress
 from mnv3search.runs.pruning_journal import FolderJournal
 from mnv3search.runs.pruning_outcome import PruningOutcome, Trajectory, conclude
 from mnv3search.runs.settings import PruningSettings
-from mnv3search.runs.target import MOST_REPAIRS, PruningTarget
+from mnv3search.runs.target import MAX_REPAIRS, PruningTarget
 from mnv3search.runs.timings import Latency
 from mnv3search.training.progress import duration_text, rate_text
 
@@ -105,7 +105,7 @@ class _Narrowing:
             found = self._latency(narrowed.steps)
             unneeded = not narrowed.steps and narrowed.reached
             met = target.met(found) or (unneeded and found.ms <= target.target_ms)
-            if met or not target.timed or not narrowed.reached or target.repairs == MOST_REPAIRS:
+            if met or not target.timed or not narrowed.reached or target.repairs == MAX_REPAIRS:
                 break
             limit = target.repaired_limit_ms(narrowed.latency_ms, found)
             self.progress.note(f"timed at {found.ms:.3f} ms, above {target.target_ms:.3f} ms: narrowing on")

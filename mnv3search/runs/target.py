@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1_000_000
 TARGET = "target_ms"
-FARTHEST = 100.0  # from the target, as a factor, that any limit of a search or a narrowing is
+MAX_RATIO_TO_TARGET = 100.0  # from the target, as a factor, that any limit of a search or a narrowing is
 REMEDY = "put it right, or remove the file: what it pins is then worked out anew"
 ASKED_AT_ONCE = 64
-MOST_ASKED = 8_192  # errors cost much more than latencies: so many of the best are asked for theirs, and no more
+MAX_ERRORS_ASKED = 8_192  # errors cost much more than latencies: so many of the best are asked for theirs, and no more
 SAMPLED_ROWS, SAMPLED_NETWORKS, NEAR_TARGET = 4_096, 64, 64
 INCLUSIVE_QUANTILE = 0.1
 ROUNDING = 1e-9
-LARGEST_ERRORS = 10.0  # a stated error is a part of the latency, and so are a few of them
-FARTHEST_TIMED = 10.0  # from its predicted time, as a factor, that the reference of a relative target was timed
-MOST_REPAIRS = 2  # of a pruning whose result was timed above the target
+MAX_MARGIN_RATIO = 10.0  # of a latency to its limit: a few stated errors are less than that
+MAX_TIMED_RATIO = 10.0  # of measured to predicted latency of the reference of a relative target
+MAX_REPAIRS = 2  # of a pruning whose result was timed above the target
 
 
 class PinnedValues:
@@ -86,7 +86,7 @@ def _read_pinned(path: Path) -> dict[str, float]:
         found = {name: record.number(name, *LATENCY_MS) for name in record.names()}
         if (target := found.get(TARGET)) is not None:
             for name in found:
-                record.number(name, target / FARTHEST, target * FARTHEST)
+                record.number(name, target / MAX_RATIO_TO_TARGET, target * MAX_RATIO_TO_TARGET)
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -114,7 +114,7 @@ class LatencyConstraint:
 
     def limits_range_ms(self, slack: float = 0.0) -> tuple[float, float]:
         """The least and the most that networks' latencies can be limited to, (1 + ``slack``) times higher."""
-        return self.target_ms / LARGEST_ERRORS, (1 + slack) * self.target_ms * (1 + ROUNDING)
+        return self.target_ms / MAX_MARGIN_RATIO, (1 + slack) * self.target_ms * (1 + ROUNDING)
 
     def limit_of(self, architecture: Architecture) -> float:
         """What the network's latency must come to, in milliseconds, if its relative error stays as it is."""
@@ -138,7 +138,7 @@ class LatencyConstraint:
         if self.z == 0:
             return near[:count]
         found: list[Candidate] = []
-        for first in range(0, min(len(near), MOST_ASKED), ASKED_AT_ONCE):
+        for first in range(0, min(len(near), MAX_ERRORS_ASKED), ASKED_AT_ONCE):
             if len(found) >= count:
                 break
             some = near[first : first + ASKED_AT_ONCE]
@@ -168,7 +168,7 @@ class LatencyConstraint:
     def require(self, bounds: Feasibility) -> None:
         """Raise InfeasibleError where even the space's fastest network is not within the target by its own error."""
         error = self.error_of(bounds.fastest)
-        if bounds.fastest_ms + self.z * error > self.target_ms:
+        if not self.met(bounds.fastest_ms, error):
             raise self.infeasible(bounds.fastest_ms, error, bounds.slowest_ms, exact=bounds.exact)
 
     def infeasible(
@@ -184,7 +184,7 @@ class LatencyConstraint:
 
     def never_binds(self, bounds: Feasibility) -> bool:
         """Whether even the space's slowest network is within the target."""
-        return bounds.slowest_ms + self.z * self.error_of(bounds.slowest) <= self.target_ms
+        return self.met(bounds.slowest_ms, self.error_of(bounds.slowest))
 
 
 def run_constraint(
@@ -192,8 +192,8 @@ def run_constraint(
 ) -> LatencyConstraint:
     """The constraint of a run whose target is written ``text``, pinned in milliseconds.
 
-    A relative target is so to the reference's time: ``reference_ms`` by the latency model, or whole where the device
-    can be timed; and from then on it is given: an error of that time is none of the candidates'.
+    A relative target is a factor times the latency of the reference: ``reference_ms`` by the latency model, or measured
+    end to end where the device can be timed. It is fixed then; an error of that measurement is not the candidates'.
     """
     target = parse_target(text)
 
@@ -201,7 +201,7 @@ def run_constraint(
         measured = target.relative and timings.possible
         return target.milliseconds(timings.alone(reference).ms if measured else reference_ms)
 
-    expected, apart = target.milliseconds(reference_ms), FARTHEST_TIMED if target.relative else 1.0
+    expected, apart = target.milliseconds(reference_ms), MAX_TIMED_RATIO if target.relative else 1.0
     pinned.check(TARGET, expected / apart, expected * apart)
     return LatencyConstraint(timings.device, pinned.pin(TARGET, milliseconds), confidence)
 
@@ -265,7 +265,7 @@ class PruningTarget:
     @property
     def repairs(self) -> int:
         """How often a lower limit was set, in this session or an earlier one."""
-        return sum(_limit(number + 2) in self._pinned for number in range(MOST_REPAIRS))
+        return sum(_limit(number + 2) in self._pinned for number in range(MAX_REPAIRS))
 
     def limit_ms(self) -> float:
         """The limit that the steps go down to now: the last that was set."""

@@ -19,7 +19,7 @@ from mnv3search.latency.model import Device, WholeMeasurer
 from mnv3search.records import ERROR_MS, LATENCY_MS, Record, read_log
 from mnv3search.runs.evaluations import Scorer
 
-FARTHEST_TIMED = 30.0  # from what it is predicted at, as a factor, that a network is timed
+MAX_TIMED_RATIO = 30.0  # of a measured to a predicted latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Timings:
 
     def check(self, timed: Latency, predicted_ms: float) -> None:
         """Raise RunError where no network of this prediction can take this time."""
-        if not predicted_ms / FARTHEST_TIMED <= timed.ms <= predicted_ms * FARTHEST_TIMED:
+        if not predicted_ms / MAX_TIMED_RATIO <= timed.ms <= predicted_ms * MAX_TIMED_RATIO:
             raise RunError(
                 f"a network that is predicted at {predicted_ms:g} ms was timed at {timed.ms:g} ms, which no "
                 f"prediction is off by; if {self._log} is damaged, remove it: its networks are then timed again"

@@ -49,7 +49,7 @@ class PricedSpace:
         self._padded = np.append(prices, 0.0)
 
     def sums(self, indices: NDArray[np.integer]) -> NDArray[np.float64]:
-        """The sum of the unit prices of each row; shape (n,)."""
+        """The latency (or other price) of each row: the sum over its units; shape (n,)."""
         found: NDArray[np.float64] = self._padded[self.space.tables.unit_ids(indices)].sum(axis=1)
         return found
 

@@ -181,7 +181,7 @@ def calibration_batches(train: LabelledImages, preprocessing: Preprocessing, wor
 
 
 def calibrate_norms(network: nn.Module, batches: Batches, on_images: Callable[[int], None] | None = None) -> None:
-    """Give every norm of ``network``, in place, the mean statistics of ``batches``; its mode stays as it was.
+    """Recalibrate the batch norms of ``network`` in place: running statistics become the means over ``batches``.
 
     Running statistics lag behind the weights: after few steps a network that has learnt gives one constant class.
     Subnets of once-for-all networks are calibrated alike (Cai et al. 2020, arXiv:1908.09791).

@@ -239,7 +239,7 @@ def test_an_infeasible_target_is_refused_before_anything_is_evaluated() -> None:
 
 
 def test_a_target_that_only_the_fastest_meets_gives_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("mnv3search.block_search.search"), "IDLE_ASKS", 20)
+    monkeypatch.setattr(importlib.import_module("mnv3search.block_search.search"), "MAX_IDLE_ASKS", 20)
     fastest = search(LARGE, UnitLatency(), EffectEvaluator(), 1e6, 1).feasibility
     for sampler in ("auto", "nsga2"):
         found = search(LARGE, UnitLatency(), EffectEvaluator(), fastest.fastest_ms, 5, sampler=sampler)
@@ -325,7 +325,7 @@ def test_processes_find_what_this_process_finds(tmp_path: Path) -> None:
 
 def test_several_workers_give_up_no_training_and_say_so() -> None:
     class Stoppable(CostlyEvaluator):
-        def evaluate_until(self, architecture: Architecture, give_up: object) -> Evaluation:
+        def evaluate_until(self, architecture: Architecture, should_prune: object) -> Evaluation:
             raise AssertionError("asked one by one")
 
     with pytest.raises(Mnv3SearchError, match="pruner='none', or an executor of one worker"):

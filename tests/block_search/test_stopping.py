@@ -37,13 +37,15 @@ class Training:
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         return [self.evaluate_until(architecture, lambda _: False) for architecture in architectures]
 
-    def evaluate_until(self, architecture: Architecture, give_up: Callable[[Sequence[Report]], bool]) -> Evaluation:
+    def evaluate_until(
+        self, architecture: Architecture, should_prune: Callable[[Sequence[Report]], bool]
+    ) -> Evaluation:
         assert architecture not in self.epochs, "trained twice"
         end, reports = EffectEvaluator.top1(architecture), []
         for epoch in range(1, EPOCHS + 1):
             reports.append((epoch, end * epoch / EPOCHS))
             self.epochs[architecture] = epoch
-            if epoch < EPOCHS and give_up(tuple(reports)):
+            if epoch < EPOCHS and should_prune(tuple(reports)):
                 return Evaluation(reports[-1][1], 1.0, tuple(reports), stopped=True)
         return Evaluation(end, 1.0, tuple(reports))
 
@@ -109,15 +111,15 @@ def test_optimistic_ends_decide_with_two_objectives() -> None:
     assert rule is not None
     for end in (70.0, 68.0, 66.0, 64.0):
         rule.learn(outcome("evaluated", 5.0, 30.0, end))
-    assert not rule.give_up([(1, 1.0)], 9.0)  # too few have finished
+    assert not rule.should_prune([(1, 1.0)], 9.0)  # too few have finished
     rule.learn(outcome("evaluated", 8.0, 40.0, 75.0))
     # the largest gain from epoch 1 is 40
-    assert rule.give_up([(1, 29.9)], 5.0)
-    assert not rule.give_up([(1, 30.0)], 5.0)
-    assert not rule.give_up([(1, 5.0)], 4.9)  # nothing that finished is as fast
-    assert rule.give_up([(1, 34.9)], 8.0)
+    assert rule.should_prune([(1, 29.9)], 5.0)
+    assert not rule.should_prune([(1, 30.0)], 5.0)
+    assert not rule.should_prune([(1, 5.0)], 4.9)  # nothing that finished is as fast
+    assert rule.should_prune([(1, 34.9)], 8.0)
     rule.learn(outcome("stopped", 1.0, 99.0))
-    assert not rule.give_up([(1, 5.0)], 1.0)  # what was given up beats nobody
+    assert not rule.should_prune([(1, 5.0)], 1.0)  # what was given up beats nobody
 
 
 def test_optunas_pruners_need_one_objective() -> None:

@@ -16,7 +16,7 @@ from mnv3search.candidate import Candidate
 from mnv3search.errors import InfeasibleError
 from mnv3search.families import published
 from mnv3search.latency.confidence import z_of
-from mnv3search.runs.target import MOST_ASKED, LatencyConstraint
+from mnv3search.runs.target import MAX_ERRORS_ASKED, LatencyConstraint
 from mnv3search.space import load_space
 
 LARGE, SMALL = published("mobilenet_v3_large"), published("mobilenet_v3_small")
@@ -55,15 +55,15 @@ def test_each_network_is_held_against_the_target_by_its_own_error() -> None:
 
 def test_errors_are_asked_of_no_more_networks_than_are_needed() -> None:
     device = Unsure()
-    ranked = [candidate(LARGE, 1.0, 70.0, i) for i in range(3 * MOST_ASKED)]
+    ranked = [candidate(LARGE, 1.0, 70.0, i) for i in range(3 * MAX_ERRORS_ASKED)]
     constraint = LatencyConstraint(device, 100.0, 0.9)
     assert len(constraint.best_within(ranked, 6)) == 6
     assert device.asked < 200
     device.asked = 0
-    close = [candidate(SMALL, 99.0, 70.0, i) for i in range(3 * MOST_ASKED)]
+    close = [candidate(SMALL, 99.0, 70.0, i) for i in range(3 * MAX_ERRORS_ASKED)]
     device.latency_ms = lambda architectures: np.full(len(architectures), 99.0)  # type: ignore[method-assign]
     assert constraint.best_within(close, 6) == []
-    assert device.asked == MOST_ASKED
+    assert device.asked == MAX_ERRORS_ASKED
     device.asked = 0
     assert len(LatencyConstraint(device, 100.0, 0.5).best_within(close, 6)) == 6
     assert device.asked == 0
