@@ -115,7 +115,7 @@ class Proxy:
     def evaluate_until(
         self, architecture: Architecture, should_prune: Callable[[Sequence[Report]], bool]
     ) -> Evaluation:
-        """As :meth:`evaluate`, of one network; ``should_prune`` may end the training of the first seed after any epoch."""
+        """As :meth:`evaluate`, of one network; ``should_prune`` may end the first seed's training after any epoch."""
         best: list[float] = []
         reports: tuple[Report, ...] = ()
         for seed in range(self.options.seed, self.options.seed + self.options.seeds):

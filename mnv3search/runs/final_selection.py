@@ -33,7 +33,7 @@ MAX_PRICE_RATIO = 2.0
 MAX_REPAIRS = 2
 MIN_TOP1_GAIN = 0.1  # a network that missed is repaired where it is so much better in top-1 than the best that did not
 MAX_EXTRA_ROUNDS = 2
-MAX_UNUSED_SHARE = 0.03  # of the target: where the winner leaves more, networks nearer to it are timed too, MAX_EXTRA_ROUNDS times at most
+MAX_UNUSED_SHARE = 0.03  # of the target: where the winner leaves more unused, networks nearer to it are timed too
 MIN_TIMED = 6  # so many networks at least, NetAdapt's among them, are timed where so many are within the target
 
 Times = Mapping[Architecture, Latency]
@@ -57,8 +57,8 @@ def closest(candidates: Sequence[Candidate], times: Times, z: float) -> Candidat
 def repaired_limit_ms(candidate: Candidate, timed: Latency, target_ms: float, z: float, attempt: int) -> float:
     """What a network must be predicted at to be timed within the target, its measured over predicted time as it was.
 
-    Twice the ``z`` deviations are taken off: those of this time and those of the next; and :data:`REPAIR_MARGIN` for each
-    attempt, from 1.
+    Twice the ``z`` deviations are taken off: those of this time and those of the next; and for each
+    attempt, from 1, :data:`REPAIR_MARGIN`.
     """
     return candidate.latency_ms * target_ms / timed.upper_ms(2 * z) * (1 - REPAIR_MARGIN * attempt)
 
@@ -339,7 +339,7 @@ class FinalSelection:
         return Attempt([c for c in found if c.top1 > least], results)
 
     def _nearer(self, attempts: Sequence[Attempt], within: Sequence[Candidate], number: int) -> Attempt:
-        """Better networks nearer the target, where the best ``within`` leaves more than :data:`MAX_UNUSED_SHARE` of it unused.
+        """Better networks nearer the target, where the best ``within`` leaves too much of it unused.
 
         They are direct candidates and earlier steps of NetAdapt, as slow as what was timed says of the prediction.
         """

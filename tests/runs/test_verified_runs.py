@@ -15,7 +15,7 @@ from mnv3search.families import parse_network
 from mnv3search.latency.confidence import z_of
 from mnv3search.report.summary import headline
 from mnv3search.runs.artifacts import RunOutcome
-from mnv3search.runs.final_selection import REPAIRS
+from mnv3search.runs.final_selection import MAX_REPAIRS
 from mnv3search.runs.folder import RunFolder
 from mnv3search.runs.session import resume_run, start_run
 from mnv3search.runs.settings import RunSettings
@@ -126,7 +126,7 @@ def test_what_cannot_be_repaired_fails_and_names_the_closest(tmp_path: Path) -> 
     assert verdict is not None
     assert verdict.met is False
     assert verdict.margin_percent == pytest.approx(-10.0, abs=1e-3)
-    assert 1 <= len(board.sessions) <= REPAIRS + 1
+    assert 1 <= len(board.sessions) <= MAX_REPAIRS + 1
     assert "FAIL: timed whole the best takes 5.50" in said(outcome)
     assert "10.0 % above 5 ms" in said(outcome)
     timed = [a for session in board.sessions for a in session]
