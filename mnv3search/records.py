@@ -30,6 +30,7 @@ def whole(value: object) -> int | None:
 MAX_LOG_BYTES = 512_000_000
 TOP1 = (0.0, 100.0)  # percent
 SCORE = (-1e30, 1e30)  # of evaluators whose answers are no accuracies
+MAX_EPOCH = 10**6
 LATENCY_MS = (1e-6, 1e7)
 ERROR_MS = (0.0, 1e7)
 UNREADABLE = (Mnv3SearchError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)

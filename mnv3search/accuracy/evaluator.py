@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from mnv3search.architecture import Architecture
 from mnv3search.errors import EvaluatorError, UnknownNameError
-from mnv3search.records import SCORE, TOP1, real
+from mnv3search.records import MAX_EPOCH, SCORE, TOP1, real, whole
 
 Report = tuple[int, float]
 """An epoch, from 1, and the top-1 in percent after it."""
@@ -32,6 +32,10 @@ class Evaluation:
     top1_std: float | None = None
     reports: tuple[Report, ...] = ()
     stopped: bool = False
+
+
+def _unknown(_: Architecture) -> None:  # has a name, so that capabilities can be pickled
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,8 @@ class Capabilities:
     score_name: str | None = None
     chance: float = 0.0
     identity: str = ""
-    trained_file: Callable[[Architecture], Path | None] = lambda _: None
-    seconds_each: Callable[[Architecture], float | None] = lambda _: None
+    trained_file: Callable[[Architecture], Path | None] = _unknown
+    seconds_each: Callable[[Architecture], float | None] = _unknown
 
     @property
     def range(self) -> tuple[float, float]:
@@ -91,7 +95,7 @@ class StoppableEvaluator(Protocol):
         ...
 
 
-_FORMER_ATTRIBUTES = ("cheap", "estimated", "trains", "score_name", "chance", "trained_file")
+_FORMER_ATTRIBUTES = ("cheap", "estimated", "trains", "score_name", "chance", "identity", "trained_file")
 
 
 def capabilities_of(evaluator: object) -> Capabilities:
@@ -159,9 +163,22 @@ def _checked(evaluator: object, answers: list[Evaluation], architectures: Sequen
             raise EvaluatorError(
                 f"{name} gave top1_std {answer.top1_std!r} for {architecture}; give one of at least 0, or None"
             )
-        reports = tuple((int(epoch), float(reached)) for epoch, reached in answer.reports)
+        reports = _checked_reports(name, answer.reports, low, high)
         found.append(replace(answer, top1=top1, top1_std=std, reports=reports))  # of numpy's numbers, Python's
     return found
+
+
+def _checked_reports(name: str, reports: Sequence[Report], low: float, high: float) -> tuple[Report, ...]:
+    found = []
+    for epoch, reached in reports:
+        number, value = whole(epoch), real(reached)
+        if number is None or value is None or not (1 <= number <= MAX_EPOCH and low <= value <= high):
+            raise EvaluatorError(
+                f"{name} reported {reached!r} after epoch {epoch!r}; give epochs from 1 and answers from {low:g} to "
+                f"{high:g}"
+            )
+        found.append((number, value))
+    return tuple(found)
 
 
 def parse_numbers(text: str, known: Mapping[str, tuple[int, int]], evaluator: str) -> dict[str, int]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mnv3search.accuracy.evaluator import Evaluator
 from mnv3search.errors import EvaluatorError, Mnv3SearchError, UnknownNameError
@@ -105,10 +105,10 @@ def load_evaluator(text: str, context: EvaluatorContext | None = None) -> Evalua
         raise UnknownNameError("evaluator", name, evaluator_names())
     try:
         factory = found.load()
-        takes_context = _takes_context(factory)
-        if context.options and not takes_context:
+        way = _way_of_context(factory)
+        if context.options and way is None:
             raise EvaluatorError(f"evaluator {name!r} takes no options, and {options!r} was given; leave them out")
-        evaluator = factory(context) if takes_context else factory()
+        evaluator = factory(context=context) if way == "named" else factory(context) if way else factory()
     except Mnv3SearchError:
         raise
     except Exception as error:
@@ -121,11 +121,15 @@ def load_evaluator(text: str, context: EvaluatorContext | None = None) -> Evalua
     return evaluator
 
 
-def _takes_context(factory: Callable[..., object]) -> bool:
-    """Whether a parameter is called ``context`` or must be given: a factory may take none, or have defaults."""
+def _way_of_context(factory: Callable[..., object]) -> Literal["named", "first"] | None:
+    """How a factory takes the context: as its parameter ``context``, as its first that must be given, or not at all."""
     try:
-        parameters = inspect.signature(factory).parameters.values()
+        parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):  # of some built-in types
-        return False
+        return None
+    named = parameters.get("context")
+    if named is not None and named.kind is not inspect.Parameter.POSITIONAL_ONLY:
+        return "named"
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(p.kind in positional and (p.name == "context" or p.default is p.empty) for p in parameters)
+    must = any(p.kind in positional and p.default is p.empty for p in parameters.values())
+    return "first" if must or named is not None else None

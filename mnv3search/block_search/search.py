@@ -23,7 +23,7 @@ from mnv3search.block_search.stopping import StoppingRule, stopping_rule
 from mnv3search.block_search.study import Outcome, StudyFile, StudyIdentity, StudyStorage
 from mnv3search.block_search.trials import Evaluating, History, Task, evaluate, priced_chunks
 from mnv3search.candidate import Candidate, Candidates, pareto_front
-from mnv3search.errors import Mnv3SearchError, TargetError
+from mnv3search.errors import EvaluatorError, Mnv3SearchError, TargetError
 from mnv3search.execution import Executor, Run, SerialExecutor
 from mnv3search.latency.estimated import RooflineDevice
 from mnv3search.latency.model import LatencyModel, Progress, checked_target
@@ -214,6 +214,11 @@ def search(
         loop.run()
         if len(history.candidates) == 0:
             loop.evaluated(first[-1:], 1)
+    if len(history.candidates) == 0:
+        raise EvaluatorError(
+            f"{type(evaluator).__name__} gave all {history.stopped} networks up: their trainings diverged or were "
+            "stopped; check the images, or give pruner='none'"
+        )
     candidates = Candidates(sorted(history.candidates, key=lambda candidate: candidate.number))
     return SearchResult(
         candidates=candidates,

@@ -31,7 +31,7 @@ from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.row_latency import RowLatency, Rows
 from mnv3search.errors import RunError
 from mnv3search.reading import parse_json
-from mnv3search.records import LATENCY_MS, SCORE, TOP1, UNREADABLE, Record
+from mnv3search.records import LATENCY_MS, MAX_EPOCH, SCORE, TOP1, UNREADABLE, Record
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -473,7 +473,7 @@ def _choices(text: str) -> tuple[Any, ...]:
 
 def _reports(listed: list[Any], allowed: tuple[float, float]) -> tuple[Report, ...]:
     records = [Record({"epoch": epoch, "top1": top1}) for epoch, top1 in listed]
-    return tuple((record.integer("epoch", 1, 10**6), record.number("top1", *allowed)) for record in records)
+    return tuple((record.integer("epoch", 1, MAX_EPOCH), record.number("top1", *allowed)) for record in records)
 
 
 def _label(choice: object) -> str | int | float | bool | None:

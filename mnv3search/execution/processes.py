@@ -38,7 +38,6 @@ class ProcessExecutor:
     ) -> Iterator[Run[Task, Result]]:
         """As :class:`Executor`, with ``progress`` at least once a second; RunError where a process has ended."""
         context = multiprocessing.get_context("spawn")  # a fork of a process that runs torch's threads may hang
-        others = set(multiprocessing.active_children())
         done = context.RawArray("q", self.workers)  # one for each: none waits for a lock of one that was killed
         pool = ProcessPoolExecutor(
             self.workers, context, initializer=_begin, initargs=(setup, context.Value("i", 0), done)
@@ -68,8 +67,9 @@ class ProcessExecutor:
         try:
             yield run
         except BaseException:
+            ended = list((pool._processes or {}).values())  # before the shutdown, which forgets them
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in (ended := set(multiprocessing.active_children()) - others):
+            for process in ended:
                 process.terminate()  # what is under way is lost anyway, and may take minutes
             for process in ended:
                 process.join()
@@ -91,7 +91,15 @@ def _begin(setup: Setup[Any, Any], begun: Any, done: Any) -> None:
     def progress(units: int) -> None:
         done[number] += units
 
-    _FUNCTION.append(setup(Worker(number, progress)))
+    try:
+        _FUNCTION.append(setup(Worker(number, progress)))
+    except Exception as error:
+        failure = error
+
+        def failed(_: Any) -> Any:
+            raise failure
+
+        _FUNCTION.append(failed)  # raised where a task is run: an initializer's error is known to the pool as its end
 
 
 def _run(task: Any) -> Any:

@@ -151,3 +151,20 @@ def test_an_installed_evaluator_is_used_by_a_run_that_names_it(tmp_path: Path) -
 def test_one_without_a_context_takes_no_options() -> None:
     with pytest.raises(EvaluatorError, match="'constant' takes no options, and 'x=1' was given"):
         registry.load_evaluator("constant:x=1")
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        Counting,
+        lambda given, /: Counting(given),
+        lambda seed=0, context=None: Counting(context),
+        lambda *, context: Counting(context),
+    ],
+)
+def test_the_context_reaches_a_factory_by_name_or_as_its_first(factory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "entry_points", lambda **_: [SimpleNamespace(load=lambda: factory)])
+    context = EvaluatorContext(small_space("blocks"), data=object())  # type: ignore[arg-type]
+    evaluator = registry.load_evaluator("mine:2", context)
+    assert isinstance(evaluator, Counting)
+    assert evaluator.made_with == replace(context, options="2")

@@ -19,7 +19,7 @@ from mnv3search.block_search.objective import Objective
 from mnv3search.block_search.search import SearchResult
 from mnv3search.block_search.stopping import expected_top1, stopping_rule
 from mnv3search.block_search.study import Outcome
-from mnv3search.errors import Mnv3SearchError, TargetError, UnknownNameError
+from mnv3search.errors import EvaluatorError, Mnv3SearchError, TargetError, UnknownNameError
 
 EPOCHS = 4
 SPACE = small_space("large")
@@ -172,3 +172,18 @@ def test_optuna_is_told_that_a_repeat_of_a_stopped_network_was_pruned(tmp_path: 
     assert found.stopped > 0
     assert repeats
     assert {t.state for t in repeats} == {optuna.trial.TrialState.PRUNED}
+
+
+class Diverging(Training):
+    """Every training of it diverges."""
+
+    def evaluate_until(
+        self, architecture: Architecture, should_prune: Callable[[Sequence[Report]], bool]
+    ) -> Evaluation:
+        return Evaluation(1.0, None, ((1, 1.0),), stopped=True)
+
+
+def test_a_search_whose_trainings_all_diverge_says_so(tmp_path: Path) -> None:
+    for _ in range(2):  # a resumed one too
+        with pytest.raises(EvaluatorError, match=r"gave all \d+ networks up: .*check the images"):
+            search(SPACE, UnitLatency(), Diverging(), TARGET_MS, 3, sampler="random", storage=tmp_path / "study.log")

@@ -7,6 +7,7 @@ A package with an evaluator of its own subclasses :class:`EvaluatorContract` and
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -162,6 +163,7 @@ def test_capabilities_of_another_type_are_refused() -> None:
         ({"cheap": True}, "cheap=True"),
         ({"estimated": True, "cheap": True}, "cheap=True, estimated=True"),
         ({"score_name": "blocks"}, "score_name='blocks'"),
+        ({"identity": "mine v2"}, "identity='mine v2'"),
         ({"trains": True, "chance": 2.5}, "trains=True, chance=2.5"),
         ({"trained_file": lambda self, architecture: None}, "trained_file=self.trained_file"),
     ],
@@ -188,3 +190,15 @@ def test_attributes_of_before_that_say_what_is_the_default_are_no_error() -> Non
 def test_names_where_architectures_are_taken_are_refused_in_words(ask: Callable[[Any], object]) -> None:
     with pytest.raises(ArchitectureError, match="not str 'mobilenet_v2'; give an Architecture, such as parse_network"):
         ask(["mobilenet_v2"])
+
+
+@pytest.mark.parametrize("report", [(0, 50.0), (1, float("nan")), (1, 100.5), (1.5, 50.0), ("1", 50.0)])
+def test_reports_that_could_not_be_read_again_are_refused(report: Any) -> None:
+    evaluator = _Broken([Evaluation(60.0, None, (report,))])
+    with pytest.raises(EvaluatorError, match=r"_Broken reported .* after epoch .*; give epochs from 1"):
+        checked_evaluations(evaluator, [published("mobilenet_v2")])
+
+
+def test_capabilities_can_be_sent_to_another_process() -> None:
+    assert pickle.dumps(Capabilities(estimated=True))
+    assert pickle.dumps(ZeroCost("madds"))

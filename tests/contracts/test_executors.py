@@ -111,3 +111,13 @@ def test_a_dead_worker_is_said_in_one_line() -> None:
 def test_one_worker_is_this_process() -> None:
     assert isinstance(executor_of(1), SerialExecutor)
     assert executor_of(3) == ProcessExecutor(3)
+
+
+def _cannot_begin(worker: Worker) -> Callable[[int], int]:
+    raise UnknownNameError("device", f"gpu{worker.number}", ["cpu"])
+
+
+def test_an_exception_of_the_setup_reaches_the_caller_as_it_was_raised(executor: Executor) -> None:
+    with pytest.raises(UnknownNameError, match="unknown device 'gpu"), executor.open(_cannot_begin) as run:
+        list(run([1, 2]))
+    assert multiprocessing.active_children() == []

@@ -272,6 +272,16 @@ def test_a_table_of_the_version_before_is_taken_over_with_the_same_prices(tmp_pa
     assert len(load_table(path, before.key)) == 0  # what was deleted does not come back
 
 
+def test_an_import_that_was_cut_short_is_done_again(tmp_path: Path) -> None:
+    before = load_table(FORMER)
+    path = tmp_path / before.key.file_name
+    path.with_suffix(".json").write_bytes(FORMER.read_bytes())
+    with TableFile(path, before.key):
+        pass  # killed after the empty database was made
+    assert table_mapping(load_table(path, before.key)) == table_mapping(before)
+    assert not path.with_suffix(".json").exists()
+
+
 def prices(table: LatencyTable) -> list[Any]:
     entries = [astuple(table.timing(entry)) for entry in (*table.units, *table.networks)]
     networks = [units(network_of_key(key)) for key in table.networks]

@@ -152,7 +152,9 @@ def load_table(path: Path, key: TableKey | None = None) -> LatencyTable:
             raise DeviceError(f"there is no latency table {path}; mnv3search devices lists those there are")
         return import_json_table(old, key) if old.exists() else LatencyTable(key)
     with _opened_table(path) as connection:
-        return _read(connection, path, key)
+        table = _read(connection, path, key)
+    # an empty one beside an old table is an import that was cut short
+    return import_json_table(old, key) if not table.sessions and old.exists() else table
 
 
 @contextlib.contextmanager
