@@ -42,6 +42,8 @@ class ProcessExecutor:
         pool = ProcessPoolExecutor(
             self.workers, context, initializer=_begin, initargs=(setup, context.Value("i", 0), done)
         )
+        processes = pool._processes  # filled as they begin; the pool itself forgets it when it ends
+        assert processes is not None
         reported = 0
 
         def report() -> None:
@@ -67,12 +69,8 @@ class ProcessExecutor:
         try:
             yield run
         except BaseException:
-            ended = list((pool._processes or {}).values())  # before the shutdown, which forgets them
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in ended:
+            for process in list(processes.values()):
                 process.terminate()  # what is under way is lost anyway, and may take minutes
-            for process in ended:
-                process.join()
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -120,4 +122,30 @@ def _cannot_begin(worker: Worker) -> Callable[[int], int]:
 def test_an_exception_of_the_setup_reaches_the_caller_as_it_was_raised(executor: Executor) -> None:
     with pytest.raises(UnknownNameError, match="unknown device 'gpu"), executor.open(_cannot_begin) as run:
         list(run([1, 2]))
+    assert multiprocessing.active_children() == []
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Fails at the task 0, and elsewhere works for long and then leaves a file."""
+
+    folder: Path
+
+    def __call__(self, worker: Worker) -> Callable[[int], None]:
+        def work(task: int) -> None:
+            (self.folder / f"began {task}").touch()
+            if task == 0:
+                while not (self.folder / "began 1").exists():
+                    time.sleep(0.01)
+                raise RunError("task 0 failed")
+            time.sleep(20)
+            (self.folder / "ended").touch()
+
+        return work
+
+
+def test_an_error_ends_what_is_under_way_in_other_processes(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="task 0"), ProcessExecutor(2).open(Slow(tmp_path)) as run:
+        list(run([0, 1]))
+    assert not (tmp_path / "ended").exists()
     assert multiprocessing.active_children() == []
