@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -64,16 +65,16 @@ class Steps(tuple[Step, ...]):
         return self.to_frame()[shown].round(digits)
 
 
-class StepsResult:
+class StepsResult(ABC):
     """What NetAdapt did, with weights or without: one line, and the table of its ``steps``."""
 
     __slots__ = ()
     if TYPE_CHECKING:
         steps: Any
 
+    @abstractmethod
     def summary(self) -> str:
         """One line on what was done."""
-        raise NotImplementedError
 
     def to_frame(self) -> DataFrame:
         """Every step as a row; see :meth:`Steps.to_frame`."""

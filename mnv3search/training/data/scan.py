@@ -43,7 +43,7 @@ class ImageCheck:
 
 
 def check_image(source: ImageSource, file: str, thorough: bool) -> ImageCheck:
-    """Check one image; unless ``thorough`` large ones are decoded only where header and end leave a doubt."""
+    """Check one image; unless ``thorough`` large ones are decoded only where header and end do not suffice."""
     try:
         if not encoded(source):
             pixels = source.read(file)
